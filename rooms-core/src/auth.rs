@@ -1,0 +1,179 @@
+//! Who connects: identities, and how a token becomes one.
+
+mod clock;
+mod jwt;
+mod policy;
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+
+pub(crate) use self::{clock::wait_until, policy::Rule};
+pub use self::{
+    clock::{SystemClock, WallClock},
+    jwt::{JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET},
+};
+use crate::room_key::{RoomKeyError, check_id};
+
+/// Who authenticated, what their token claims, and until when.
+///
+/// ```
+/// use rooms_core::Identity;
+///
+/// let identity = Identity::new("5")?.with_claims(r#"{"sub":"5","role":"editor"}"#);
+/// #[derive(serde::Deserialize)]
+/// struct Claims { role: String }
+/// assert_eq!(identity.claims::<Claims>().unwrap().role, "editor");
+/// assert!(Identity::new("5\n").is_err());
+/// # Ok::<(), rooms_core::IdentityError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    user: Arc<str>,
+    /// JSON text: some tens of bytes for each connection, where a parsed map would be some hundreds.
+    claims: Box<str>,
+    expires_at: Option<SystemTime>,
+}
+
+/// A user id that is not one: 1 to 200 of `A-Z a-z 0-9 - _ . ~ @ | + = / :`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a user id")]
+pub struct IdentityError(#[from] RoomKeyError);
+
+impl Identity {
+    /// An identity without claims that never expires.
+    ///
+    /// # Errors
+    /// The user's id must obey the rule for the id of a room, because `user:{id}` is one.
+    pub fn new(user: impl Into<Arc<str>>) -> Result<Self, IdentityError> {
+        let user = user.into();
+        check_id(&user)?;
+        Ok(Self { user, claims: "{}".into(), expires_at: None })
+    }
+
+    /// The same identity with claims, a JSON object as text.
+    #[must_use]
+    pub fn with_claims(self, claims: impl Into<Box<str>>) -> Self {
+        Self { claims: claims.into(), ..self }
+    }
+
+    /// The same identity with an end: at that time its connections are closed with 4401.
+    #[must_use]
+    pub fn expiring_at(self, expires_at: SystemTime) -> Self {
+        Self { expires_at: Some(expires_at), ..self }
+    }
+
+    /// The user's id.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    pub(crate) fn shared_user(&self) -> Arc<str> {
+        Arc::clone(&self.user)
+    }
+
+    /// The claims, parsed into a type of the application's.
+    ///
+    /// # Errors
+    /// Those of the type's `Deserialize`.
+    pub fn claims<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.claims)
+    }
+
+    /// When the identity ends; `None` for never.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<SystemTime> {
+        self.expires_at
+    }
+}
+
+/// Without the claims, which may hold what does not belong in a log.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("user", &self.user)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Turns a token into an [`Identity`].
+///
+/// Called once for each upgrade, within `Limits::handshake`; a panic and a late answer count as a bad token. The future
+/// may be dropped at any await. Never log the token.
+#[async_trait]
+pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
+    /// Checks the token.
+    ///
+    /// # Errors
+    /// [`AuthError`] says why, for the application's log. The client is told `Invalid token` whatever the reason.
+    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError>;
+}
+
+#[async_trait]
+impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
+    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
+        (**self).authenticate(token).await
+    }
+}
+
+/// Why a token was refused. Nothing in it comes from the token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// There is no token where the endpoint looks for one.
+    #[error("no token")]
+    Missing,
+    /// The token is longer than [`MAX_TOKEN`].
+    #[error("the token is over {MAX_TOKEN} bytes")]
+    TooLong,
+    /// The token is not three parts of base64url with JSON inside.
+    #[error("the token is not a JWT")]
+    Malformed,
+    /// The header names another algorithm than the key's.
+    #[error("the token is for another algorithm")]
+    Algorithm,
+    /// The header has a `crit` that this library does not know (RFC 7515 section 4.1.11: then it must be refused).
+    #[error("the token has critical headers")]
+    Critical,
+    /// The signature is wrong.
+    #[error("the signature is wrong")]
+    Signature,
+    /// A required claim is absent, or a claim has the wrong type.
+    #[error("a claim is absent or of the wrong type")]
+    Claims,
+    /// `sub` is not a user id.
+    #[error("`sub` is not a user id")]
+    Subject,
+    /// `exp` is past.
+    #[error("the token is expired")]
+    Expired,
+    /// `nbf` or `iat` is in the future.
+    #[error("the token is not valid yet")]
+    NotYet,
+    /// `iss` is not the configured one.
+    #[error("the token is from another issuer")]
+    Issuer,
+    /// `aud` does not name the configured audience.
+    #[error("the token is for another audience")]
+    Audience,
+    /// The authenticator gave no answer in time, or panicked.
+    #[error("the authenticator failed")]
+    Unavailable,
+    /// A reason of the application's own authenticator.
+    #[error("refused: {0}")]
+    Refused(&'static str),
+}
+
+/// The authenticator of a manager that was given none: every token is bad.
+#[derive(Debug)]
+pub(crate) struct DenyAll;
+
+#[async_trait]
+impl Authenticator for DenyAll {
+    async fn authenticate(&self, _token: &str) -> Result<Identity, AuthError> {
+        Err(AuthError::Refused("no authenticator is configured"))
+    }
+}

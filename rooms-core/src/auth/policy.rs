@@ -1,0 +1,72 @@
+//! Who may join: one rule for each kind of room, and no rule means no.
+
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+
+use super::Identity;
+use crate::room_key::RoomKey;
+
+type Ask = dyn Fn(Arc<Identity>, RoomKey) -> BoxFuture<'static, bool> + Send + Sync;
+
+/// Answers whether a user may join a room.
+#[derive(Clone)]
+pub(crate) enum Rule {
+    /// Nobody: what a kind without a rule says.
+    Nobody,
+    /// Everybody who authenticated.
+    Authenticated,
+    /// The user whose id is the room's id.
+    Owner,
+    /// Whoever the application says.
+    Ask(Arc<Ask>),
+}
+
+impl Rule {
+    pub(crate) fn ask<F, Fut>(rule: F) -> Self
+    where
+        F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        Self::Ask(Arc::new(move |who, room| rule(who, room).boxed()))
+    }
+
+    /// A rule that panics, or that takes longer than `within`, says no.
+    pub(crate) async fn allows(&self, who: &Arc<Identity>, room: &RoomKey, within: Duration) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Authenticated => true,
+            Self::Owner => who.user() == room.id(),
+            Self::Ask(ask) => {
+                // The call is inside the block, so that a panic in the closure itself is caught like one in its future.
+                let answer = AssertUnwindSafe(async { ask(Arc::clone(who), room.clone()).await }).catch_unwind();
+                match tokio::time::timeout(within, answer).await {
+                    Ok(Ok(allowed)) => allowed,
+                    Ok(Err(_)) => {
+                        tracing::error!(kind = room.kind(), "a join rule panicked, so the join is denied");
+                        false
+                    }
+                    Err(_) => {
+                        tracing::error!(
+                            kind = room.kind(),
+                            ?within,
+                            "a join rule gave no answer, so the join is denied"
+                        );
+                        false
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nobody => "Nobody",
+            Self::Authenticated => "Authenticated",
+            Self::Owner => "Owner",
+            Self::Ask(_) => "Ask",
+        })
+    }
+}

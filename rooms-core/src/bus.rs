@@ -1,0 +1,149 @@
+//! What joins the nodes: the [`Bus`] trait and its contract, and [`LocalBus`].
+//!
+//! A bus carries opaque bytes from a publisher to every node that subscribed to a [`Topic`]. Rooms, counts and the wire
+//! are written once, above it. The contract, clause by clause:
+//!
+//! 1. **Loop-back.** A node that subscribed hears its own messages through the bus, like everybody else's. There is one
+//!    path and one order: every node hears the messages of one topic in the same order, and one publisher's in the order
+//!    in which its publishes were called, each after the one before returned.
+//! 2. **At most once.** A publication reaches a subscribed node once or not at all.
+//! 3. **Confirmed.** `subscribe` resolves when what is published from then on will arrive; `unsubscribe` when nothing more
+//!    will. Both may be called again for the same topic, and both take topics in any number.
+//! 4. **Down is not silence.** A bus that knows that it can't reach its backplane says [`BusEvent::Down`] and answers
+//!    `publish` with [`BusError::Down`]. It comes back by itself, subscribes again to all that was wanted, and only then
+//!    says [`BusEvent::Up`], with what may have been lost meanwhile.
+//! 5. **Unknown is not down.** Where a publish may or may not have happened the error is [`BusError::Unknown`], and the
+//!    bus does not try again.
+//! 6. **Loss is said.** Whatever may have lost a message of a topic is reported, by [`BusEvent::Gap`] or by `Up`.
+//! 7. **Nobody waits for a listener.** Events are handed to a [`BusReceiver`], whose call returns at once.
+//! 8. **Dropping is safe.** A dropped future leaves no subscription half made and leaks nothing.
+
+mod local;
+
+use std::{error, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use self::local::LocalBus;
+use crate::room_key::RoomKey;
+
+/// Carries messages between nodes; the [module](self) has the contract.
+#[async_trait]
+pub trait Bus: fmt::Debug + Send + Sync + 'static {
+    /// Hands over the receiver of all events. Called once, before anything else.
+    fn attach(&self, receiver: Arc<dyn BusReceiver>);
+
+    /// Publishes to every node that is subscribed to the topic, this one included.
+    ///
+    /// # Errors
+    /// [`BusError::Down`] if it certainly did not happen, [`BusError::Unknown`] if nobody can tell.
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError>;
+
+    /// Subscribes this node; resolves when the backplane has confirmed.
+    ///
+    /// # Errors
+    /// Any error means that none of the topics is to be relied on; the caller may try again.
+    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError>;
+
+    /// Ends subscriptions.
+    ///
+    /// # Errors
+    /// After an error messages may go on arriving, and are ignored.
+    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError>;
+
+    /// Lets go of the backplane; no event comes after it has resolved.
+    async fn close(&self);
+}
+
+#[async_trait]
+impl<B: Bus + ?Sized> Bus for Arc<B> {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        (**self).attach(receiver);
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        (**self).publish(topic, payload).await
+    }
+
+    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        (**self).subscribe(topics).await
+    }
+
+    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        (**self).unsubscribe(topics).await
+    }
+
+    async fn close(&self) {
+        (**self).close().await;
+    }
+}
+
+/// What a bus tells its events to. Core implements it; a bus calls it.
+///
+/// The call never blocks: what can't be done at once is queued, in bounds, by the receiver. So a bus may call it from
+/// whatever reads its backplane, spares a channel and a task's wake-up for each message, and stalls nobody.
+pub trait BusReceiver: Send + Sync + 'static {
+    /// Takes one event. The events of one topic are handed over in their order.
+    fn event(&self, event: BusEvent);
+}
+
+/// What happened on the bus.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum BusEvent {
+    /// A message was published to a topic that this node is subscribed to.
+    Message {
+        /// Where.
+        topic: Topic,
+        /// What, as it was published.
+        payload: Bytes,
+    },
+    /// Messages of this topic may have been lost.
+    Gap {
+        /// Which topic.
+        topic: Topic,
+    },
+    /// The backplane can't be reached.
+    Down,
+    /// The backplane is back, and every wanted subscription is confirmed.
+    Up {
+        /// Whether messages may have been lost since [`Down`](Self::Down), on any topic.
+        lost: Lost,
+    },
+}
+
+/// Whether messages may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Certainly nothing is.
+    Nothing,
+    /// Something may be.
+    Perhaps,
+}
+
+/// What is published to, and subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Topic {
+    /// The broadcasts of a room.
+    Room(RoomKey),
+}
+
+/// Why a bus did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BusError {
+    /// It did not happen: the backplane can't be reached.
+    #[error("the bus is down")]
+    Down,
+    /// It did not happen: too much is waiting already.
+    #[error("the bus is overloaded")]
+    Overloaded,
+    /// It may have happened or not.
+    #[error("the bus gave no answer, so the outcome is unknown")]
+    Unknown(#[source] Box<dyn error::Error + Send + Sync>),
+    /// It did not happen: the backplane refused.
+    #[error("the bus refused")]
+    Refused(#[source] Box<dyn error::Error + Send + Sync>),
+}

@@ -1,0 +1,166 @@
+//! The bus of one process.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Bus, BusError, BusEvent, BusReceiver, Topic};
+use crate::lock::lock;
+
+/// A bus inside one process: never down, loses nothing.
+///
+/// A message is handed over in the publisher's own call. One `LocalBus` is the bus of one manager; [`peer`](Self::peer)
+/// makes another on the same hub, so that several managers in one process are nodes of each other.
+///
+/// ```
+/// use rooms_core::{LocalBus, RoomManager};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let bus = LocalBus::new();
+/// let second: RoomManager = RoomManager::builder().bus(bus.peer()).build().unwrap();
+/// let first: RoomManager = RoomManager::builder().bus(bus).build().unwrap();
+/// assert_ne!(first.node(), second.node());
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct LocalBus {
+    hub: Arc<Hub>,
+    port: u64,
+    receiver: OnceLock<Receiver>,
+}
+
+struct Receiver(Arc<dyn BusReceiver>);
+
+/// Who is subscribed to what, in shards by topic so that publishers to different rooms seldom meet.
+///
+/// A shard stays locked while its receivers are called: that is what gives every port the same order. A receiver only
+/// queues, so the time is short.
+#[derive(Debug)]
+struct Hub {
+    shards: [Mutex<HashMap<Topic, Vec<Subscriber>>>; SHARDS],
+    hasher: RandomState,
+    ports: AtomicU64,
+}
+
+const SHARDS: usize = 16;
+
+#[derive(Debug, Clone)]
+struct Subscriber {
+    port: u64,
+    receiver: Receiver,
+}
+
+impl LocalBus {
+    /// A bus of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        let hub = Hub { shards, hasher: RandomState::new(), ports: AtomicU64::new(1) };
+        Self { hub: Arc::new(hub), port: 0, receiver: OnceLock::new() }
+    }
+
+    /// Another bus on the same hub: what is published on one is heard on both.
+    #[must_use]
+    pub fn peer(&self) -> Self {
+        let port = self.hub.ports.fetch_add(1, Ordering::Relaxed);
+        Self { hub: Arc::clone(&self.hub), port, receiver: OnceLock::new() }
+    }
+}
+
+impl Default for LocalBus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hub {
+    fn shard(&self, topic: &Topic) -> &Mutex<HashMap<Topic, Vec<Subscriber>>> {
+        let [first, ..] = &self.shards;
+        self.shards.get(self.hasher.hash_one(topic) as usize % SHARDS).unwrap_or(first)
+    }
+
+    fn remove_all(&self, port: u64) {
+        for shard in &self.shards {
+            lock(shard).retain(|_, subscribers| {
+                subscribers.retain(|subscriber| subscriber.port != port);
+                !subscribers.is_empty()
+            });
+        }
+    }
+
+    fn remove(&self, topic: &Topic, port: u64) {
+        let mut shard = lock(self.shard(topic));
+        if let Some(subscribers) = shard.get_mut(topic) {
+            subscribers.retain(|subscriber| subscriber.port != port);
+            if subscribers.is_empty() {
+                shard.remove(topic);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Bus for LocalBus {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        if self.receiver.set(Receiver(receiver)).is_err() {
+            tracing::error!("a bus belongs to one manager, and this one has one already: make a `peer`");
+        }
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        let shard = lock(self.hub.shard(topic));
+        for Subscriber { receiver, .. } in shard.get(topic).into_iter().flatten() {
+            receiver.0.event(BusEvent::Message { topic: topic.clone(), payload: payload.clone() });
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        let Some(receiver) = self.receiver.get() else { return Ok(()) };
+        for topic in topics {
+            let mut shard = lock(self.hub.shard(topic));
+            let subscribers = shard.entry(topic.clone()).or_default();
+            if subscribers.iter().all(|subscriber| subscriber.port != self.port) {
+                subscribers.push(Subscriber { port: self.port, receiver: receiver.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        for topic in topics {
+            self.hub.remove(topic, self.port);
+        }
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.hub.remove_all(self.port);
+    }
+}
+
+impl Drop for LocalBus {
+    fn drop(&mut self) {
+        self.hub.remove_all(self.port);
+    }
+}
+
+impl Clone for Receiver {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Receiver")
+    }
+}

@@ -1,0 +1,291 @@
+//! One live connection, and the rooms that it is in.
+
+use std::{fmt, sync::Arc};
+
+use futures::Sink;
+
+use crate::{
+    auth::Identity,
+    close::Close,
+    kind::{Member, Reply},
+    manager::Shared,
+    message::Message,
+    node::ConnectionId,
+    outbox::{Outbox, Waiting},
+    protocol,
+    room::Room,
+    room_key::RoomKey,
+    users::Seat,
+};
+
+/// One connection: an identity, a sink, and memberships.
+///
+/// Dropping it leaves every room and gives the user's place back, also when a future is cancelled or a task panics. What
+/// a healthy sink takes is written by whoever sends; what it does not take at once waits until
+/// [`drive`](Self::drive) is polled, so poll it from the connection's task.
+///
+/// ```
+/// use futures::{StreamExt as _, channel::mpsc, sink::SinkExt as _};
+/// use rooms_core::{Identity, Kind, Message, RoomKey, RoomManager};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).build()?;
+/// let (sink, mut received) = mpsc::unbounded();
+/// let mut connection = rooms.connect(Identity::new("5")?, sink)?;
+/// assert_eq!(connection.join(&RoomKey::new("post", 42)?).await?, 1);
+///
+/// tokio::select! {
+///     _ = connection.drive() => unreachable!("nothing closes it"),
+///     first = received.next() => {
+///         let first: Message = first.unwrap();
+///         assert_eq!(first.as_text(), Some(r#"{"type":"room_joined","room":"post:42","viewers":1}"#));
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[must_use = "dropping a connection leaves its rooms"]
+pub struct Connection<S: Sink<Message> + Unpin + Send + 'static> {
+    shared: Arc<Shared<S>>,
+    id: ConnectionId,
+    identity: Arc<Identity>,
+    outbox: Arc<Outbox<S>>,
+    /// Left one by one by `Drop`.
+    rooms: Vec<Entered<S>>,
+    _seat: Seat<S>,
+}
+
+/// Why a connection was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The user has too many connections on this node.
+    #[error("the user has {limit} connections on this node, and no more are allowed")]
+    TooManyConnections {
+        /// `Limits::connections_per_user`.
+        limit: usize,
+    },
+    /// The manager is shutting down.
+    #[error("the process is shutting down")]
+    Draining,
+}
+
+impl ConnectError {
+    /// The close that tells the client.
+    #[must_use]
+    pub const fn close(&self) -> Close {
+        match self {
+            Self::TooManyConnections { .. } => Close::TOO_MANY_CONNECTIONS,
+            Self::Draining => Close::RESTART,
+        }
+    }
+}
+
+/// Why a connection did not get into a room.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The rule of the kind said no, or there is no such kind.
+    #[error("{room}: not allowed")]
+    NotAllowed {
+        /// Where.
+        room: RoomKey,
+    },
+    /// The connection is in too many rooms.
+    #[error("{room}: the connection is in {limit} rooms, and no more are allowed")]
+    TooManyRooms {
+        /// Where.
+        room: RoomKey,
+        /// `Limits::rooms_per_connection`.
+        limit: usize,
+    },
+    /// The bus did not confirm the subscription.
+    #[error("{room}: the bus did not confirm the subscription")]
+    Unavailable {
+        /// Where.
+        room: RoomKey,
+    },
+    /// The `on_join` hook closes the connection, or failed.
+    #[error("{room}: the join hook closes the connection: {close}")]
+    Refused {
+        /// Where.
+        room: RoomKey,
+        /// With what.
+        close: Close,
+    },
+}
+
+impl JoinError {
+    /// The close that tells the client.
+    #[must_use]
+    pub fn close(&self) -> Close {
+        match self {
+            Self::NotAllowed { .. } => Close::NOT_ALLOWED,
+            Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
+            Self::Unavailable { .. } => Close::UNAVAILABLE,
+            Self::Refused { close, .. } => close.clone(),
+        }
+    }
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
+    pub(crate) fn new(
+        shared: Arc<Shared<S>>,
+        id: ConnectionId,
+        identity: Identity,
+        outbox: Arc<Outbox<S>>,
+        seat: Seat<S>,
+    ) -> Self {
+        Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new(), _seat: seat }
+    }
+
+    /// Its id, unique over all nodes.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The rooms that it is in.
+    pub fn rooms(&self) -> impl Iterator<Item = &RoomKey> {
+        self.rooms.iter().map(|entered| &entered.room.key)
+    }
+
+    /// Joins a room: asks its rule, waits for the bus, runs `on_join`, and sends `room_joined`. Returns the number of
+    /// viewers. From the call on nothing that is broadcast is lost to the connection: what comes before `room_joined` is
+    /// kept, in bounds, and follows it. A room that it is in already is joined again without an event.
+    ///
+    /// Dropping the future leaves the room.
+    ///
+    /// # Errors
+    /// [`JoinError`], whose [`close`](JoinError::close) suits a connection that is for this room alone.
+    pub async fn join(&mut self, key: &RoomKey) -> Result<usize, JoinError> {
+        if let Some(entered) = self.rooms.iter().find(|entered| entered.room.key == *key) {
+            return Ok(entered.room.viewers());
+        }
+        let shared = Arc::clone(&self.shared);
+        let limits = &shared.limits;
+        if self.rooms.len() >= limits.rooms_per_connection {
+            return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.rooms_per_connection });
+        }
+        let not_allowed = || JoinError::NotAllowed { room: key.clone() };
+        let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
+        if !kind.rule.allows(&self.identity, key, limits.rule).await {
+            return Err(not_allowed());
+        }
+        let (room, slot) = shared.registry.enter(key, self.id, Arc::clone(&self.outbox));
+        let entered = Entered { shared: Arc::clone(&self.shared), room, slot };
+        entered.room.subscribed().await.map_err(|_| JoinError::Unavailable { room: key.clone() })?;
+        let snapshot = kind
+            .joining(|| self.member(key), limits.hook)
+            .await
+            .map_err(|close| JoinError::Refused { room: key.clone(), close })?;
+        let welcome = |viewers| protocol::room_joined(key, viewers, snapshot);
+        let (viewers, effects) = entered.room.go_live(slot, welcome);
+        shared.registry.act(&entered.room, effects);
+        self.rooms.reserve_exact(1);
+        self.rooms.push(entered);
+        Ok(viewers)
+    }
+
+    /// Leaves a room; `false` where it was not in it.
+    pub fn leave(&mut self, key: &RoomKey) -> bool {
+        let Some(at) = self.rooms.iter().position(|entered| entered.room.key == *key) else { return false };
+        let entered = self.rooms.swap_remove(at);
+        self.left(entered);
+        true
+    }
+
+    /// Sends to this connection alone.
+    pub fn send(&self, message: &Message) {
+        self.outbox.deliver(std::slice::from_ref(message));
+    }
+
+    /// Closes the connection: what waits goes out first, then the close frame.
+    pub fn close(&self, close: Close) {
+        self.outbox.close(close, Waiting::Flush);
+    }
+
+    /// Writes what the sink did not take at once, for as long as the connection lives. Resolves with the reason once it
+    /// is closed and everything is out, or `None` when the sink failed.
+    ///
+    /// May be dropped and called again.
+    pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<S> {
+        let outbox = Arc::clone(&self.outbox);
+        std::future::poll_fn(move |cx| match outbox.drive(cx) {
+            crate::outbox::Progress::Closed(close) => std::task::Poll::Ready(Some(close)),
+            crate::outbox::Progress::Broken => std::task::Poll::Ready(None),
+            _ => std::task::Poll::Pending,
+        })
+    }
+
+    pub(crate) fn outbox(&self) -> &Arc<Outbox<S>> {
+        &self.outbox
+    }
+
+    pub(crate) fn member(&self, room: &RoomKey) -> Member {
+        Member {
+            room: room.clone(),
+            identity: Arc::clone(&self.identity),
+            connection: self.id,
+            outbox: Arc::clone(&self.outbox) as Arc<dyn Reply>,
+        }
+    }
+
+    fn left(&self, entered: Entered<S>) {
+        let key = entered.room.key.clone();
+        drop(entered);
+        let Some(kind) = self.shared.kinds.get(key.kind()) else { return };
+        if let Some(hook) = kind.left(|| self.member(&key), self.shared.limits.hook) {
+            self.shared.runtime.spawn(hook);
+        }
+    }
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Connection<S> {
+    fn drop(&mut self) {
+        for entered in std::mem::take(&mut self.rooms) {
+            self.left(entered);
+        }
+    }
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> Reply for Outbox<S> {
+    fn reply(&self, message: Message) {
+        self.deliver(&[message]);
+    }
+
+    fn end(&self, close: Close) {
+        self.close(close, Waiting::Flush);
+    }
+}
+
+/// A place in a room, joined or joining. Dropping it leaves.
+struct Entered<S: Sink<Message> + Unpin + Send + 'static> {
+    shared: Arc<Shared<S>>,
+    room: Arc<Room<S>>,
+    slot: usize,
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Entered<S> {
+    fn drop(&mut self) {
+        let effects = self.room.leave(self.slot);
+        self.shared.registry.act(&self.room, effects);
+        if effects.emptied {
+            let kind = self.shared.kinds.get(self.room.key.kind());
+            if let Some(hook) = kind.and_then(|kind| kind.emptied(&self.room.key, self.shared.limits.hook)) {
+                self.shared.runtime.spawn(hook);
+            }
+        }
+    }
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> fmt::Debug for Connection<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("id", &self.id).field("identity", &self.identity).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,129 @@
+use http::{Request, header::AUTHORIZATION};
+
+use super::*;
+
+fn request(uri: &str, change: impl FnOnce(&mut HeaderMap)) -> Request<()> {
+    let mut request = Request::builder().uri(uri).body(()).unwrap();
+    let headers = request.headers_mut();
+    for (name, value) in [
+        ("host", "rooms.example"),
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "WebSocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    change(headers);
+    request
+}
+
+fn read(endpoint: &Endpoint, request: &Request<()>) -> Result<Handshake, Refusal> {
+    Handshake::read(endpoint, request.method(), request.uri(), request.headers())
+}
+
+fn set(name: &'static str, value: &'static str) -> impl FnOnce(&mut HeaderMap) {
+    move |headers| _ = headers.insert(name, HeaderValue::from_static(value))
+}
+
+#[test]
+fn the_answer_is_that_of_the_rfc() {
+    let response = read(&Endpoint::new(), &request("/", |_| {})).unwrap().response();
+    assert_eq!(response.status(), 101);
+    assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="); // RFC 6455 section 1.3
+}
+
+#[test]
+fn what_is_no_upgrade_is_refused_with_a_reason() {
+    let refusal = |change: Box<dyn FnOnce(&mut HeaderMap)>| read(&Endpoint::new(), &request("/", change)).unwrap_err();
+    assert_eq!(refusal(Box::new(|h| _ = h.remove("connection"))), Refusal::NotAnUpgrade);
+    assert_eq!(refusal(Box::new(set("upgrade", "h2c"))), Refusal::NotAnUpgrade);
+    assert_eq!(refusal(Box::new(set("sec-websocket-version", "8"))), Refusal::Version);
+    assert_eq!(refusal(Box::new(|h| _ = h.remove("sec-websocket-key"))), Refusal::Key);
+    assert_eq!(refusal(Box::new(set("sec-websocket-key", "c2hvcnQ="))), Refusal::Key);
+    assert_eq!(Refusal::Version.response().headers()["sec-websocket-version"], "13");
+    assert_eq!(Refusal::Draining.response().headers()["retry-after"], "1");
+    let mut post = request("/", |_| {});
+    *post.method_mut() = Method::POST;
+    assert_eq!(read(&Endpoint::new(), &post).unwrap_err(), Refusal::Method);
+}
+
+#[test]
+fn the_same_host_may_connect_and_no_other() {
+    let allowed = |host: &'static str, origin: &'static str| {
+        let request = request("/", |headers| {
+            set("host", host)(headers);
+            set("origin", origin)(headers);
+        });
+        read(&Endpoint::new(), &request).is_ok()
+    };
+    assert!(allowed("rooms.example", "https://rooms.example"));
+    assert!(allowed("rooms.example", "http://ROOMS.example:80"));
+    assert!(allowed("localhost:3000", "http://localhost:3000"));
+    assert!(allowed("[::1]:3000", "http://[::1]:3000"));
+    for (host, origin) in [
+        ("rooms.example", "https://evil.example"),
+        ("rooms.example", "https://rooms.example.evil.example"),
+        ("rooms.example", "https://evil.example/rooms.example"),
+        ("rooms.example", "https://rooms.example@evil.example"),
+        ("rooms.example", "https://user@rooms.example"),
+        ("rooms.example", "https://rooms.example:8443"),
+        ("rooms.example", "https://rooms.example:"),
+        ("rooms.example", "https://rooms.example/"),
+        ("rooms.example", "null"),
+        ("rooms.example", "file://"),
+        ("rooms.example", "rooms.example"),
+        ("rooms.example", ""),
+        ("localhost:3000", "http://localhost:3001"),
+    ] {
+        assert!(!allowed(host, origin), "{origin}");
+    }
+}
+
+#[test]
+fn a_list_replaces_the_same_host_and_is_exact() {
+    let endpoint = Endpoint::new().origins(["https://app.example", "http://localhost:3000"]).unwrap();
+    let allowed = |origin: &'static str| read(&endpoint, &request("/", set("origin", origin))).is_ok();
+    assert!(allowed("https://app.example") && allowed("https://app.example:443") && allowed("http://localhost:3000"));
+    assert!(!allowed("http://app.example") && !allowed("https://rooms.example") && !allowed("https://xapp.example"));
+    assert!(read(&endpoint, &request("/", |_| {})).is_ok(), "no browser");
+    for bad in ["*", "app.example", "https://app.example/path", "ws://app.example", "https://*.example", ""] {
+        assert!(Endpoint::new().origins([bad]).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn two_origins_are_none() {
+    let request = request("/", |headers| {
+        headers.append("origin", HeaderValue::from_static("https://rooms.example"));
+        headers.append("origin", HeaderValue::from_static("https://rooms.example"));
+    });
+    assert_eq!(read(&Endpoint::new(), &request).unwrap_err(), Refusal::Origin);
+}
+
+#[test]
+fn the_token_is_where_the_endpoint_says() {
+    let query = Endpoint::new().query_token("token");
+    let token = |endpoint: &Endpoint, uri: &str, bearer: Option<&'static str>| {
+        let request = request(uri, |headers| {
+            if let Some(bearer) = bearer {
+                headers.insert(AUTHORIZATION, HeaderValue::from_static(bearer));
+            }
+        });
+        read(endpoint, &request).map(|handshake| handshake.token().map(ToOwned::to_owned))
+    };
+    assert_eq!(token(&query, "/?a=1&token=abc", None), Ok(Some("abc".into())));
+    assert_eq!(token(&Endpoint::new(), "/?token=abc", None), Ok(None), "not unless the endpoint says so");
+    assert_eq!(token(&query, "/", Some("Bearer abc")), Ok(Some("abc".into())));
+    assert_eq!(token(&query, "/", Some("bearer abc")), Ok(Some("abc".into())));
+    assert_eq!(token(&query, "/", Some("Basic abc")), Ok(None));
+    assert_eq!(token(&query, "/", None), Ok(None));
+    assert_eq!(token(&query, "/?token=a", Some("Bearer a")), Err(Refusal::ManyTokens));
+    assert_eq!(token(&query, "/?token=a&token=b", None), Err(Refusal::ManyTokens));
+}
+
+#[test]
+fn the_token_is_not_printed() {
+    let handshake = read(&Endpoint::new().query_token("token"), &request("/?token=secret", |_| {})).unwrap();
+    assert!(!format!("{handshake:?}").contains("secret"));
+}

@@ -1,0 +1,76 @@
+//! What is looked at of a JSON text before it is passed on or parsed.
+
+use serde::de::IgnoredAny;
+
+/// The deepest nesting that is passed on. 64: past any message that somebody meant, and far from where a client's parser
+/// gives up. serde_json skips values without any such bound.
+pub(crate) const MAX_DEPTH: usize = 64;
+
+/// Why a text is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum JsonFault {
+    #[error("not JSON")]
+    NotJson,
+    #[error("nested more than {MAX_DEPTH} deep")]
+    TooDeep,
+}
+
+/// Checks that bytes are UTF-8 and one JSON value that is not too deep.
+pub(crate) fn check(bytes: &[u8]) -> Result<&str, JsonFault> {
+    let text = std::str::from_utf8(bytes).map_err(|_| JsonFault::NotJson)?;
+    check_depth(text)?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|_| JsonFault::NotJson)?;
+    Ok(text)
+}
+
+/// Counts brackets outside strings. On a text that is not JSON it may count wrong; then parsing refuses it.
+pub(crate) fn check_depth(text: &str) -> Result<(), JsonFault> {
+    let mut depth = 0_usize;
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(JsonFault::TooDeep);
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn skip_string(bytes: &mut std::str::Bytes<'_>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => _ = bytes.next(),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_up_to_the_depth_passes() {
+        let deep = |n| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+        assert_eq!(check(deep(MAX_DEPTH).as_bytes()), Ok(&*deep(MAX_DEPTH)));
+        assert_eq!(check(deep(MAX_DEPTH + 1).as_bytes()), Err(JsonFault::TooDeep));
+        assert_eq!(check(deep(50_000).as_bytes()), Err(JsonFault::TooDeep));
+        let quoted = format!("\"{}\\\"{}\"", "[".repeat(100), "{".repeat(100));
+        assert!(check(quoted.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_one_json_value_does_not_pass() {
+        for bad in [&b""[..], b"{", b"nope", b"1 2", b"{}{}", b"\xff", b"\"\xc3\"", b"\x01{}"] {
+            assert_eq!(check(bad), Err(JsonFault::NotJson), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Kinds of rooms: who may join, and what the application does when something happens in one.
+
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    auth::{Identity, Rule},
+    close::Close,
+    message::Message,
+    node::ConnectionId,
+    room_key::RoomKey,
+};
+
+/// The rule and the hooks of all rooms of one kind, such as `post` for `post:42`.
+///
+/// A kind begins with default deny: without a rule nobody joins. Hooks run one after another for each connection, within
+/// `Limits::hook`; a panic or a longer run closes that connection with 1011 and touches no other.
+///
+/// ```
+/// use rooms_core::Kind;
+/// use serde_json::json;
+///
+/// let posts = Kind::new()
+///     .join(|who, room| async move { who.user() != "mallory" && room.id() != "secret" })
+///     .on_join(|member| async move { Ok(json!({"title": format!("Post {}", member.room().id())})) })
+///     .on_message(|member, message| async move {
+///         member.send(&json!({"type": "echo", "of": message}));
+///         Ok(())
+///     });
+/// let notices = Kind::owner_only();
+/// # let _ = (posts, notices);
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Kind {
+    pub(crate) rule: Rule,
+    on_join: Option<Arc<OnJoin>>,
+    on_message: Option<Arc<OnMessage>>,
+    on_leave: Option<Arc<OnLeave>>,
+    on_room_empty: Option<Arc<OnRoomEmpty>>,
+}
+
+type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, Close>> + Send + Sync;
+type OnMessage = dyn Fn(Member, Value) -> BoxFuture<'static, Result<(), Close>> + Send + Sync;
+type OnLeave = dyn Fn(Member) -> BoxFuture<'static, ()> + Send + Sync;
+type OnRoomEmpty = dyn Fn(RoomKey) -> BoxFuture<'static, ()> + Send + Sync;
+
+impl Kind {
+    /// A kind that nobody may join, until [`join`](Self::join) says who may.
+    pub fn new() -> Self {
+        Self { rule: Rule::Nobody, on_join: None, on_message: None, on_leave: None, on_room_empty: None }
+    }
+
+    /// A kind that everybody who authenticated may join.
+    pub fn authenticated() -> Self {
+        Self { rule: Rule::Authenticated, ..Self::new() }
+    }
+
+    /// A kind whose room is joined by the user of its id alone: `user:5` by user 5.
+    pub fn owner_only() -> Self {
+        Self { rule: Rule::Owner, ..Self::new() }
+    }
+
+    /// Sets who may join. A rule that panics, or that has no answer within `Limits::rule`, says no.
+    ///
+    /// The closure takes owned values, because a `Send` future that borrows its argument can't be named. The room is
+    /// given whole; `room.id()` is its id.
+    pub fn join<F, Fut>(self, rule: F) -> Self
+    where
+        F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        Self { rule: Rule::ask(rule), ..self }
+    }
+
+    /// Runs when a connection joins, before it is told so. The object that it returns is sent inside `room_joined`; what
+    /// is broadcast meanwhile comes after it, so a snapshot read here misses nothing. An error closes the connection.
+    pub fn on_join<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(Member) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Value, Close>> + Send + 'static,
+    {
+        Self { on_join: Some(Arc::new(move |member| hook(member).boxed())), ..self }
+    }
+
+    /// Runs for each message whose `type` is not the protocol's own. Without it such a message is answered by an
+    /// `unknown_type` error. An error closes the connection.
+    pub fn on_message<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(Member, Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Close>> + Send + 'static,
+    {
+        Self { on_message: Some(Arc::new(move |member, message| hook(member, message).boxed())), ..self }
+    }
+
+    /// Runs after a connection left, for whatever reason, in a task of its own.
+    pub fn on_leave<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(Member) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self { on_leave: Some(Arc::new(move |member| hook(member).boxed())), ..self }
+    }
+
+    /// Runs after the last connection of this node left a room, in a task of its own. Somebody may have joined since.
+    pub fn on_room_empty<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self { on_room_empty: Some(Arc::new(move |room| hook(room).boxed())), ..self }
+    }
+
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.on_message.is_some()
+    }
+
+    pub(crate) async fn joining(&self, member: impl FnOnce() -> Member, within: Duration) -> Result<Value, Close> {
+        match &self.on_join {
+            Some(hook) => {
+                let member = member();
+                guarded("on_join", within, async { hook(member).await }).await.unwrap_or(Err(Close::INTERNAL))
+            }
+            None => Ok(Value::Null),
+        }
+    }
+
+    pub(crate) fn message(
+        &self,
+        member: Member,
+        message: Value,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<(), Close>> {
+        let Some(hook) = self.on_message.clone() else { return futures::future::ready(Ok(())).boxed() };
+        async move {
+            let call = async { hook(member, message).await };
+            guarded("on_message", within, call).await.unwrap_or(Err(Close::INTERNAL))
+        }
+        .boxed()
+    }
+
+    /// What to run once a member has left; `None` where there is no hook.
+    pub(crate) fn left(&self, member: impl FnOnce() -> Member, within: Duration) -> Option<BoxFuture<'static, ()>> {
+        let hook = self.on_leave.clone()?;
+        let member = member();
+        Some(async move { _ = guarded("on_leave", within, async { hook(member).await }).await }.boxed())
+    }
+
+    /// What to run once a room is empty; `None` where there is no hook.
+    pub(crate) fn emptied(&self, room: &RoomKey, within: Duration) -> Option<BoxFuture<'static, ()>> {
+        let hook = self.on_room_empty.clone()?;
+        let room = room.clone();
+        Some(async move { _ = guarded("on_room_empty", within, async { hook(room).await }).await }.boxed())
+    }
+}
+
+/// Runs the application's code; `None` where it panicked or took too long, which is logged.
+async fn guarded<T>(name: &'static str, within: Duration, hook: impl Future<Output = T>) -> Option<T> {
+    match tokio::time::timeout(within, AssertUnwindSafe(hook).catch_unwind()).await {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(_)) => {
+            tracing::error!(hook = name, "a hook panicked");
+            None
+        }
+        Err(_) => {
+            tracing::error!(hook = name, ?within, "a hook took too long");
+            None
+        }
+    }
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kind")
+            .field("rule", &self.rule)
+            .field("on_join", &self.on_join.is_some())
+            .field("on_message", &self.on_message.is_some())
+            .field("on_leave", &self.on_leave.is_some())
+            .field("on_room_empty", &self.on_room_empty.is_some())
+            .finish()
+    }
+}
+
+/// A connection in a room, as a hook is given it.
+#[derive(Clone)]
+pub struct Member {
+    pub(crate) room: RoomKey,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) connection: ConnectionId,
+    pub(crate) outbox: Arc<dyn Reply>,
+}
+
+/// Sends to one connection, whatever its sink.
+pub(crate) trait Reply: Send + Sync {
+    fn reply(&self, message: Message);
+    fn end(&self, close: Close);
+}
+
+impl Member {
+    /// The room.
+    #[must_use]
+    pub const fn room(&self) -> &RoomKey {
+        &self.room
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Which connection.
+    #[must_use]
+    pub const fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Sends to this connection alone, as JSON. To one that is closing nothing is sent; a value that does not encode is
+    /// logged.
+    pub fn send<T: Serialize + ?Sized>(&self, value: &T) {
+        match Message::json(value) {
+            Ok(message) => self.outbox.reply(message),
+            Err(error) => tracing::error!(kind = self.room.kind(), %error, "a message to a member does not encode"),
+        }
+    }
+
+    /// Closes this connection; what waits for it goes out first.
+    pub fn close(&self, close: Close) {
+        self.outbox.end(close);
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("room", &self.room)
+            .field("identity", &self.identity)
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,51 @@
+//! Authenticated WebSocket rooms: the part that knows no framework and no backplane.
+//!
+//! [`RoomManager`] is the handle; a [`Kind`] says who may join the rooms named by a [`RoomKey`], and what happens in them;
+//! a [`Bus`] joins several processes. `rooms-axum` wires it into a framework, and the crate `ws-rooms` gathers
+//! everything under one roof.
+//!
+//! How a message travels: [`RoomManager::broadcast`] encodes it once and hands it to the bus. The bus hands it to every
+//! node with members of the room, the publisher's own included. There it is framed once, appended to the room's log, and
+//! one flusher for the room gives each member all that it has not had, in one write, tried in place on the socket. What a
+//! slow socket does not take waits in that member's own bounded outbox, and holds up nobody.
+
+mod auth;
+pub mod bus;
+mod close;
+mod connection;
+mod envelope;
+pub mod handshake;
+mod json;
+mod kind;
+mod limits;
+mod lock;
+mod manager;
+mod message;
+mod node;
+mod outbox;
+pub mod protocol;
+mod registry;
+mod room;
+mod room_key;
+mod session;
+mod users;
+pub mod ws;
+
+pub use self::{
+    auth::{
+        AuthError, Authenticator, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET,
+        SystemClock, WallClock,
+    },
+    bus::{Bus, LocalBus},
+    close::{Close, CloseCode, MAX_REASON},
+    connection::{ConnectError, Connection, JoinError},
+    handshake::{BadToken, Endpoint, OriginError},
+    kind::{Kind, Member},
+    limits::Limits,
+    manager::{Broadcast, BroadcastError, BuildError, Reach, Receipt, RoomManager, RoomManagerBuilder, Stats},
+    message::{Message, MessageKind},
+    node::{ConnectionId, ConnectionIdError, NodeId},
+    protocol::ErrorCode,
+    room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
+    session::refuse,
+};

@@ -1,0 +1,120 @@
+//! Every bound, in one place.
+
+use std::time::Duration;
+
+use crate::ws::Inbound;
+
+/// Every bound of a [`RoomManager`](crate::RoomManager), with its default and the reason for it.
+///
+/// ```
+/// use rooms_core::{RoomManager, Limits};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let rooms: RoomManager = RoomManager::builder()
+///     .limits(|limits| limits.message_in = 4 * 1024)
+///     .build()
+///     .unwrap();
+/// assert_eq!(rooms.limits().message_in, 4 * 1024);
+/// assert_eq!(rooms.limits().outbox_messages, Limits::default().outbox_messages);
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The longest message from a client, in bytes, all fragments together. 64 KiB: a page of text; uploads belong on HTTP.
+    pub message_in: usize,
+    /// The most fragments of one message. 1,024: a 64 KiB message in 64-byte pieces; it bounds the work that empty
+    /// fragments can make, which no byte count sees.
+    pub fragments_in: usize,
+    /// Messages a second that one connection may send for long, control frames included. 50: a fast typist with a
+    /// cursor that moves.
+    pub inbound_per_second: u32,
+    /// Messages that one connection may send at once after a pause. 100: two seconds' worth.
+    pub inbound_burst: u32,
+    /// The longest broadcast payload, in bytes. 64 KiB: a room of a thousand turns one of those into 64 MB of traffic.
+    pub broadcast: usize,
+    /// The bytes that may wait for one slow connection. 1 MiB: about ten seconds at 1 Mbit/s.
+    pub outbox_bytes: usize,
+    /// The messages that may wait for one slow connection. 1,024.
+    pub outbox_messages: usize,
+    /// The bytes of a room that not every member has been given yet; a publisher waits for space. 4 MiB: 64 of the
+    /// longest broadcasts.
+    pub log_bytes: usize,
+    /// The messages of a room that not every member has been given yet; a publisher waits for space. 1,024.
+    pub log_messages: usize,
+    /// The rooms that one connection may be in. 128.
+    pub rooms_per_connection: usize,
+    /// The connections of one user on this node. 100: more than anybody's tabs.
+    pub connections_per_user: usize,
+    /// The time for an upgrade, and for an authenticator's answer. 10 s: a slow mobile link.
+    pub handshake: Duration,
+    /// The time for a rule's answer; later is a no. 5 s.
+    pub rule: Duration,
+    /// The time for one call of a hook; longer closes the connection with 1011. 10 s.
+    pub hook: Duration,
+    /// The time for the bus to confirm a subscription. 10 s.
+    pub subscribe: Duration,
+    /// How often a connection is pinged. 25 s: below the 30 s to 60 s after which common proxies cut what is idle.
+    pub ping_every: Duration,
+    /// How long a ping may go unanswered. 10 s.
+    pub pong_within: Duration,
+    /// How long a closing connection may take to receive its close frame. 2 s.
+    pub close_within: Duration,
+    /// How long a room stays subscribed after its last local member. 5 s: a page reload costs no subscription.
+    pub linger: Duration,
+    /// The shortest time between two viewer events of a room. 250 ms: ten thousand joins in a second are a few events.
+    pub viewer_window: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_in: 64 * 1024,
+            fragments_in: 1024,
+            inbound_per_second: 50,
+            inbound_burst: 100,
+            broadcast: 64 * 1024,
+            outbox_bytes: 1024 * 1024,
+            outbox_messages: 1024,
+            log_bytes: 4 * 1024 * 1024,
+            log_messages: 1024,
+            rooms_per_connection: 128,
+            connections_per_user: 100,
+            handshake: Duration::from_secs(10),
+            rule: Duration::from_secs(5),
+            hook: Duration::from_secs(10),
+            subscribe: Duration::from_secs(10),
+            ping_every: Duration::from_secs(25),
+            pong_within: Duration::from_secs(10),
+            close_within: Duration::from_secs(2),
+            linger: Duration::from_secs(5),
+            viewer_window: Duration::from_millis(250),
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) const fn inbound(&self) -> Inbound {
+        Inbound { message: self.message_in, fragments: self.fragments_in }
+    }
+
+    /// The name of the first bound that is zero where zero would let nothing through.
+    pub(crate) fn first_zero(&self) -> Option<&'static str> {
+        [
+            ("message_in", self.message_in),
+            ("fragments_in", self.fragments_in),
+            ("inbound_per_second", self.inbound_per_second as usize),
+            ("inbound_burst", self.inbound_burst as usize),
+            ("broadcast", self.broadcast),
+            ("outbox_bytes", self.outbox_bytes),
+            ("outbox_messages", self.outbox_messages),
+            ("log_bytes", self.log_bytes),
+            ("log_messages", self.log_messages),
+            ("rooms_per_connection", self.rooms_per_connection),
+            ("connections_per_user", self.connections_per_user),
+            ("ping_every", self.ping_every.as_nanos().min(1) as usize),
+        ]
+        .into_iter()
+        .find_map(|(name, value)| (value == 0).then_some(name))
+    }
+}

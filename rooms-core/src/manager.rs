@@ -1,0 +1,220 @@
+//! The handle to everything: [`RoomManager`].
+
+mod broadcast;
+mod builder;
+mod inbox;
+mod shutdown;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use futures::{FutureExt as _, Sink};
+use tokio::{runtime::Handle, time::timeout};
+
+pub use self::{
+    broadcast::{Broadcast, BroadcastError, Reach, Receipt},
+    builder::{BuildError, RoomManagerBuilder},
+};
+use crate::{
+    auth::{AuthError, Authenticator, Identity, WallClock},
+    bus::Bus,
+    connection::{ConnectError, Connection},
+    handshake::Endpoint,
+    kind::Kind,
+    limits::Limits,
+    message::Message,
+    node::{ConnectionId, NodeId},
+    outbox::{Outbox, WriteBatch, write_frames},
+    registry::Registry,
+    room_key::RoomKey,
+    users::Users,
+    ws::FrameSink,
+};
+
+/// Rooms: a cheap handle to clone into a framework's state.
+///
+/// `S` is what members' messages go into; with the adapters it is [`FrameSink`], the default, and need not be named.
+/// [`builder`](RoomManager::builder) makes that one, [`build_for`](RoomManager::build_for) one for any other sink.
+///
+/// ```
+/// use rooms_core::{JwtAuthenticator, Kind, RoomKey, RoomManager};
+/// use serde_json::json;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let rooms: RoomManager = RoomManager::builder()
+///     .authenticator(JwtAuthenticator::hs256("a secret of at least 32 bytes....")?)
+///     .kind("post", Kind::new().join(|who, room| async move { room.id() != "7" || who.user() == "5" }))
+///     .kind("user", Kind::owner_only())
+///     .build()?;
+///
+/// rooms.broadcast(&RoomKey::new("post", 42)?, &json!({"type": "new_comment"})).await?;
+/// assert_eq!(rooms.stats().rooms, 0, "nobody is there");
+/// # Ok(()) }
+/// ```
+pub struct RoomManager<S = FrameSink> {
+    shared: Arc<Shared<S>>,
+}
+
+/// What all handles and connections of one manager share.
+pub(crate) struct Shared<S> {
+    node: NodeId,
+    next_connection: AtomicU64,
+    pub(crate) limits: Limits,
+    pub(crate) kinds: HashMap<Box<str>, Kind>,
+    authenticator: Arc<dyn Authenticator>,
+    endpoint: Endpoint,
+    pub(crate) clock: Arc<dyn WallClock>,
+    bus: Arc<dyn Bus>,
+    pub(crate) registry: Arc<Registry<S>>,
+    users: Arc<Users<S>>,
+    write: WriteBatch<S>,
+    pub(crate) runtime: Handle,
+    draining: AtomicBool,
+    bus_down: AtomicBool,
+    /// Messages from the bus that were no messages.
+    bad_payloads: AtomicU64,
+}
+
+/// Numbers of this node, for a health page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that are open.
+    pub connections: usize,
+    /// Rooms that are subscribed, lingering ones included.
+    pub rooms: usize,
+    /// Messages that were given to members, one for each member.
+    pub delivered: u64,
+    /// Messages from the bus that were dropped because they were not JSON, too long or too deep.
+    pub bad_payloads: u64,
+    /// Whether the bus is known to be down.
+    pub bus_down: bool,
+    /// Whether the process is shutting down.
+    pub draining: bool,
+}
+
+impl RoomManager {
+    /// Begins a manager for the adapters, whose members are reached through [`FrameSink`].
+    pub fn builder() -> RoomManagerBuilder {
+        RoomManagerBuilder::with_write(write_frames)
+    }
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
+    /// Begins a manager for any sink of messages.
+    pub fn build_for() -> RoomManagerBuilder<S> {
+        RoomManagerBuilder::with_write(crate::outbox::write_sink)
+    }
+
+    /// Takes a connection. It is in no room yet; see [`Connection::join`].
+    ///
+    /// # Errors
+    /// [`ConnectError`], when the user has too many connections or the process is shutting down.
+    pub fn connect(&self, identity: Identity, sink: S) -> Result<Connection<S>, ConnectError> {
+        self.try_connect(identity, sink).map_err(|(error, _)| error)
+    }
+
+    /// [`connect`](Self::connect), which gives the sink back so that the client can be told.
+    pub(crate) fn try_connect(&self, identity: Identity, sink: S) -> Result<Connection<S>, (ConnectError, S)> {
+        let shared = &self.shared;
+        if self.is_draining() {
+            return Err((ConnectError::Draining, sink));
+        }
+        let id = ConnectionId::new(shared.node, shared.next_connection.fetch_add(1, Ordering::Relaxed));
+        let outbox = Arc::new(Outbox::new(sink, shared.write, &shared.limits));
+        let limit = shared.limits.connections_per_user;
+        match shared.users.seat(identity.shared_user(), id, &outbox, limit) {
+            Ok(seat) => Ok(Connection::new(Arc::clone(shared), id, identity, outbox, seat)),
+            Err(_) => match Arc::try_unwrap(outbox) {
+                Ok(outbox) => Err((ConnectError::TooManyConnections { limit }, outbox.into_sink())),
+                Err(_) => unreachable!("a refused seat keeps no outbox"),
+            },
+        }
+    }
+
+    /// Asks the authenticator about a token, within `Limits::handshake`.
+    ///
+    /// # Errors
+    /// [`AuthError`]; a panic and a late answer are [`AuthError::Unavailable`]. The reason is logged, the token is not.
+    pub async fn authenticate(&self, token: Option<&str>) -> Result<Identity, AuthError> {
+        let answer = async {
+            let token = token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?;
+            self.shared.authenticator.authenticate(token).await
+        };
+        let answer = timeout(self.shared.limits.handshake, AssertUnwindSafe(answer).catch_unwind()).await;
+        let identity = match answer {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(_)) | Err(_) => Err(AuthError::Unavailable),
+        };
+        if let Err(reason) = &identity {
+            tracing::debug!(%reason, "a token was refused");
+        }
+        identity
+    }
+
+    /// How many connections of this node are in a room.
+    #[must_use]
+    pub fn local_viewers(&self, room: &RoomKey) -> usize {
+        self.shared.registry.find(room).map_or(0, |room| room.viewers())
+    }
+
+    /// Numbers of this node.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let shared = &self.shared;
+        Stats {
+            connections: shared.users.connections(),
+            rooms: shared.registry.count(),
+            delivered: shared.registry.delivered().load(Ordering::Relaxed),
+            bad_payloads: shared.bad_payloads.load(Ordering::Relaxed),
+            bus_down: shared.bus_down.load(Ordering::Relaxed),
+            draining: self.is_draining(),
+        }
+    }
+
+    /// Whether [`shutdown`](Self::shutdown) has begun: refuse upgrades with 503.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// This process, in this incarnation.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.node
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// How upgrades are checked, where the route says nothing else.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.shared.endpoint
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<S>> {
+        &self.shared
+    }
+}
+
+impl<S> Clone for RoomManager<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S> fmt::Debug for RoomManager<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomManager").field("node", &self.shared.node).finish_non_exhaustive()
+    }
+}

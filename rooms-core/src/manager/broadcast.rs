@@ -1,0 +1,149 @@
+//! To a room, on all nodes.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures::Sink;
+use serde::Serialize;
+
+use super::RoomManager;
+use crate::{
+    bus::{BusError, Topic},
+    envelope,
+    message::Message,
+    node::ConnectionId,
+    room_key::RoomKey,
+    ws::FrameSink,
+};
+
+/// What became of a broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// How far it went.
+    pub reach: Reach,
+}
+
+/// How far a broadcast went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reach {
+    /// To every node with members of the room.
+    AllNodes,
+    /// To this node's members alone: the bus is down.
+    LocalOnly,
+}
+
+/// Why a broadcast failed. Nobody got it, except perhaps with [`BusError::Unknown`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BroadcastError {
+    /// The value does not encode as JSON.
+    #[error("{room}: the payload does not encode as JSON")]
+    Encode {
+        /// Where.
+        room: RoomKey,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The payload is too long.
+    #[error("{room}: the payload has {length} bytes, and at most {limit} are allowed")]
+    TooBig {
+        /// Where.
+        room: RoomKey,
+        /// The bytes there are.
+        length: usize,
+        /// `Limits::broadcast`.
+        limit: usize,
+    },
+    /// The bus refused it, or gave no answer.
+    #[error("{room}: the bus did not take the message")]
+    Bus {
+        /// Where.
+        room: RoomKey,
+        /// Why.
+        source: BusError,
+    },
+}
+
+/// A broadcast that is being put together; see [`RoomManager::to`].
+#[derive(Debug)]
+#[must_use = "nothing is sent before `send`"]
+pub struct Broadcast<'a, S = FrameSink> {
+    rooms: &'a RoomManager<S>,
+    room: &'a RoomKey,
+    except: Option<ConnectionId>,
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
+    /// Sends a value, as JSON, to every member of a room, on all nodes.
+    ///
+    /// It is encoded once, and reaches the members in one order with everything else in that room. The call returns when
+    /// the bus has it, which is before the members do; where a room's log is full it waits for space first. Dropping the
+    /// future before it resolves may or may not send.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub fn broadcast<'a, T: Serialize + ?Sized>(
+        &'a self,
+        room: &'a RoomKey,
+        value: &T,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<'a, S, T> {
+        self.to(room).json(value)
+    }
+
+    /// Begins a broadcast with options: `rooms.to(&room).except(connection).json(&value).await`.
+    pub fn to<'a>(&'a self, room: &'a RoomKey) -> Broadcast<'a, S> {
+        Broadcast { rooms: self, room, except: None }
+    }
+}
+
+impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
+    /// Leaves one connection out: the one that caused it, usually.
+    pub fn except(self, connection: ConnectionId) -> Self {
+        Self { except: Some(connection), ..self }
+    }
+
+    /// Encodes the value now, and sends it when awaited.
+    ///
+    /// # Errors
+    /// As [`RoomManager::broadcast`].
+    pub fn json<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<'a, S, T> {
+        let payload = serde_json::to_vec(value);
+        async move {
+            let payload = payload.map_err(|source| BroadcastError::Encode { room: self.room.clone(), source })?;
+            self.send(payload).await
+        }
+    }
+
+    async fn send(self, payload: Vec<u8>) -> Result<Receipt, BroadcastError> {
+        let Self { rooms, room, except } = self;
+        let shared = &rooms.shared;
+        let limit = shared.limits.broadcast;
+        if payload.len() > limit {
+            return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
+        }
+        // Held until the message is through the bus, and so in the log.
+        let _space = match shared.registry.find(room) {
+            Some(local) => Some(local.reserve(payload.len()).await),
+            None => None,
+        };
+        let payload = match except {
+            Some(connection) => envelope::seal(connection, &payload),
+            None => Bytes::from(payload),
+        };
+        match shared.bus.publish(&Topic::Room(room.clone()), payload.clone()).await {
+            Ok(()) => Ok(Receipt { reach: Reach::AllNodes }),
+            // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus.
+            Err(BusError::Down) => {
+                shared.bus_down.store(true, Ordering::Relaxed);
+                shared.deliver(room, &payload);
+                Ok(Receipt { reach: Reach::LocalOnly })
+            }
+            Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Putting a manager together.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+};
+
+use futures::Sink;
+use tokio::runtime::Handle;
+
+use super::{RoomManager, Shared, inbox::Inbox};
+use crate::{
+    auth::{Authenticator, DenyAll, SystemClock, WallClock},
+    bus::{Bus, LocalBus},
+    handshake::Endpoint,
+    kind::Kind,
+    limits::Limits,
+    message::Message,
+    node::NodeId,
+    outbox::WriteBatch,
+    registry::Registry,
+    room_key::{RoomKeyError, check_kind},
+    users::Users,
+    ws::FrameSink,
+};
+
+/// What a [`RoomManager`] is made of. Nothing is checked, and nothing runs, before [`build`](Self::build).
+#[must_use]
+pub struct RoomManagerBuilder<S = FrameSink> {
+    limits: Limits,
+    kinds: Vec<(String, Kind)>,
+    authenticator: Arc<dyn Authenticator>,
+    endpoint: Endpoint,
+    clock: Arc<dyn WallClock>,
+    bus: Arc<dyn Bus>,
+    write: WriteBatch<S>,
+}
+
+/// Why a manager can't be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A kind's name is wrong.
+    #[error("`{kind}` is no kind")]
+    Kind {
+        /// The name.
+        kind: String,
+        /// What is allowed.
+        #[source]
+        source: RoomKeyError,
+    },
+    /// A kind was given twice.
+    #[error("the kind `{kind}` is given twice")]
+    KindTwice {
+        /// The name.
+        kind: String,
+    },
+    /// A bound is zero where zero would let nothing through.
+    #[error("the limit `{limit}` is zero, and would let nothing through")]
+    ZeroLimit {
+        /// The name of the field in [`Limits`].
+        limit: &'static str,
+    },
+    /// There is no tokio runtime here.
+    #[error("rooms are built inside a tokio runtime, and there is none here")]
+    NoRuntime,
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
+    pub(super) fn with_write(write: WriteBatch<S>) -> Self {
+        Self {
+            limits: Limits::default(),
+            kinds: Vec::new(),
+            authenticator: Arc::new(DenyAll),
+            endpoint: Endpoint::new(),
+            clock: Arc::new(SystemClock),
+            bus: Arc::new(LocalBus::new()),
+            write,
+        }
+    }
+
+    /// Sets who turns tokens into identities. Without one every token is bad.
+    pub fn authenticator(self, authenticator: impl Authenticator) -> Self {
+        Self { authenticator: Arc::new(authenticator), ..self }
+    }
+
+    /// Adds a kind of room. A room of any other kind is joined by nobody.
+    pub fn kind(mut self, name: impl Into<String>, kind: Kind) -> Self {
+        self.kinds.push((name.into(), kind));
+        self
+    }
+
+    /// Changes bounds.
+    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// Sets how upgrades are checked: where the token is, which origins may connect.
+    pub fn endpoint(self, endpoint: Endpoint) -> Self {
+        Self { endpoint, ..self }
+    }
+
+    /// Sets what joins this process to others. Without it there is [`LocalBus`]: one process.
+    pub fn bus(self, bus: impl Bus) -> Self {
+        Self { bus: Arc::new(bus), ..self }
+    }
+
+    /// Sets the clock by which tokens expire.
+    pub fn clock(self, clock: Arc<dyn WallClock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Builds the manager. It spawns its tasks, on demand, on the runtime that this is called in.
+    ///
+    /// # Errors
+    /// [`BuildError`] names what is wrong.
+    pub fn build(self) -> Result<RoomManager<S>, BuildError> {
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        if let Some(limit) = self.limits.first_zero() {
+            return Err(BuildError::ZeroLimit { limit });
+        }
+        let mut kinds = HashMap::new();
+        for (name, kind) in self.kinds {
+            check_kind(&name).map_err(|source| BuildError::Kind { kind: name.clone(), source })?;
+            if kinds.insert(Box::from(&*name), kind).is_some() {
+                return Err(BuildError::KindTwice { kind: name });
+            }
+        }
+        let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&self.bus));
+        let shared = Arc::new(Shared {
+            node: NodeId::random(),
+            next_connection: AtomicU64::new(1),
+            limits: self.limits,
+            kinds,
+            authenticator: self.authenticator,
+            endpoint: self.endpoint,
+            clock: self.clock,
+            bus: self.bus,
+            registry,
+            users: Arc::new(Users::new()),
+            write: self.write,
+            runtime,
+            draining: AtomicBool::new(false),
+            bus_down: AtomicBool::new(false),
+            bad_payloads: AtomicU64::new(0),
+        });
+        shared.bus.attach(Arc::new(Inbox::new(&shared)));
+        Ok(RoomManager { shared })
+    }
+}
+
+impl<S> fmt::Debug for RoomManagerBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomManagerBuilder")
+            .field("limits", &self.limits)
+            .field("kinds", &self.kinds)
+            .field("authenticator", &self.authenticator)
+            .field("endpoint", &self.endpoint)
+            .field("bus", &self.bus)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,182 @@
+//! One encoded WebSocket frame, shared by every member that gets it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+
+use crate::{
+    close::Close,
+    ws::frame::{MAX_HEADER, Opcode, put_header},
+};
+
+/// One whole message as the bytes of one unmasked WebSocket frame.
+///
+/// A server's frames carry no mask (RFC 6455 section 5.1), so header and payload are the same bytes for every member:
+/// they are encoded once, and cloning a `Message` is a reference count.
+///
+/// ```
+/// use rooms_core::Message;
+///
+/// let message = Message::json(&serde_json::json!({"type": "pong"}))?;
+/// assert_eq!(message.payload(), br#"{"type":"pong"}"#);
+/// assert_eq!(&message.frame()[..2], [0x81, 15]); // FIN + text, 15 bytes
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    frame: Bytes,
+    header: u8,
+    kind: MessageKind,
+}
+
+/// What a [`Message`] is on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MessageKind {
+    /// A text message; the payload is UTF-8.
+    Text,
+    /// A binary message.
+    Binary,
+    /// A ping; the payload is at most 125 bytes.
+    Ping,
+    /// The answer to a ping.
+    Pong,
+    /// The last frame of a connection: two bytes of code, then the reason.
+    Close,
+}
+
+impl Message {
+    /// Encodes a value as a JSON text message.
+    ///
+    /// # Errors
+    /// Those of the value's `Serialize`: a map whose keys are not strings, or an error of its own.
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        // Room for the longest header is kept free in front, so that the payload is written in its last place at once.
+        let mut buffer = vec![0; MAX_HEADER];
+        serde_json::to_writer(&mut buffer, value)?;
+        let length = buffer.len() - MAX_HEADER;
+        let mut header = [0; MAX_HEADER];
+        let header_length = put_header(&mut header, Opcode::Text, length);
+        let start = MAX_HEADER - header_length;
+        for (slot, byte) in buffer.iter_mut().skip(start).zip(header.iter().take(header_length)) {
+            *slot = *byte;
+        }
+        let frame = Bytes::from(buffer).slice(start..);
+        Ok(Self { frame, header: header_length as u8, kind: MessageKind::Text })
+    }
+
+    /// A text message.
+    #[must_use]
+    pub fn text(text: impl AsRef<str>) -> Self {
+        Self::encode(MessageKind::Text, text.as_ref().as_bytes())
+    }
+
+    /// A binary message.
+    #[must_use]
+    pub fn binary(payload: impl AsRef<[u8]>) -> Self {
+        Self::encode(MessageKind::Binary, payload.as_ref())
+    }
+
+    pub(crate) fn ping() -> Self {
+        Self { frame: Bytes::from_static(&[0x89, 0]), header: 2, kind: MessageKind::Ping }
+    }
+
+    /// The answer to a ping; `payload` came in a control frame and so is at most 125 bytes.
+    pub(crate) fn pong(payload: &[u8]) -> Self {
+        Self::encode(MessageKind::Pong, payload)
+    }
+
+    pub(crate) fn close(close: &Close) -> Self {
+        let mut payload = close.code().get().to_be_bytes().to_vec();
+        payload.extend_from_slice(close.reason().as_bytes());
+        Self::encode(MessageKind::Close, &payload)
+    }
+
+    fn encode(kind: MessageKind, payload: &[u8]) -> Self {
+        let mut header = [0; MAX_HEADER];
+        let header_length = put_header(&mut header, kind.opcode(), payload.len());
+        let mut frame = BytesMut::with_capacity(header_length + payload.len());
+        frame.put_slice(header.get(..header_length).unwrap_or_default());
+        frame.put_slice(payload);
+        Self { frame: frame.freeze(), header: header_length as u8, kind }
+    }
+
+    /// What it is on the wire.
+    #[must_use]
+    pub const fn kind(&self) -> MessageKind {
+        self.kind
+    }
+
+    /// The payload, without the frame's header.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.frame.get(usize::from(self.header)..).unwrap_or_default()
+    }
+
+    /// The payload, sharing the frame's memory.
+    #[must_use]
+    pub fn payload_bytes(&self) -> Bytes {
+        self.frame.slice(usize::from(self.header)..)
+    }
+
+    /// The whole frame: what a raw socket writes.
+    #[must_use]
+    pub const fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// The payload as text; `None` for a binary message.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self.kind {
+            MessageKind::Text => std::str::from_utf8(self.payload()).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl MessageKind {
+    fn opcode(self) -> Opcode {
+        match self {
+            Self::Text => Opcode::Text,
+            Self::Binary => Opcode::Binary,
+            Self::Ping => Opcode::Ping,
+            Self::Pong => Opcode::Pong,
+            Self::Close => Opcode::Close,
+        }
+    }
+}
+
+/// The kind and the length only: a payload is the application's and has no place in a log.
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Message({:?}, {} bytes)", self.kind, self.payload().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_and_text_encode_alike_at_every_length_form() {
+        for length in [0, 1, 123, 124, 125, 126, 65_533, 65_534, 70_000] {
+            let value = "x".repeat(length);
+            let json = Message::json(&value).unwrap();
+            assert_eq!(json, Message::text(format!("\"{value}\"")), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_clone_shares_the_bytes() {
+        let message = Message::text("hello");
+        assert_eq!(message.frame().as_ptr(), message.clone().frame().as_ptr());
+        assert_eq!(message.payload_bytes(), "hello");
+    }
+
+    #[test]
+    fn a_close_carries_code_and_reason() {
+        let message = Message::close(&Close::INVALID_TOKEN);
+        assert_eq!(message.payload(), b"\x03\xf0Invalid token");
+        assert_eq!(message.frame().first(), Some(&0x88));
+    }
+}

@@ -1,0 +1,458 @@
+//! One member's bounded queue in front of any sink.
+//!
+//! An outbox owns the sink. Whoever has a message for the member tries the sink in place, in its own time slice; only
+//! what the sink does not take is queued, and the connection's own task is woken when the sink has room again. The lock
+//! is the member's own, and nothing awaits under it.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Mutex,
+    task::{Context, Poll, Waker},
+};
+
+use futures::Sink;
+
+use crate::{close::Close, limits::Limits, lock::lock, message::Message, ws::FrameSink};
+
+/// How a batch of messages is handed to a sink in place: how many it took, and whether it is full now.
+///
+/// A function and not a trait, because it differs for one sink only: [`FrameSink`] writes a batch in one system call.
+pub(crate) type WriteBatch<S> = fn(&mut S, &mut Context<'_>, &[Message]) -> Result<(usize, Full), Broken>;
+
+/// Whether the sink takes more now. When it is full, the context's waker is told once it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    Yes,
+    No,
+}
+
+/// The sink failed, or panicked; nothing more can be sent.
+#[derive(Debug)]
+pub(crate) struct Broken;
+
+/// [`WriteBatch`] for the sink of this crate.
+pub(crate) fn write_frames(
+    sink: &mut FrameSink,
+    cx: &mut Context<'_>,
+    batch: &[Message],
+) -> Result<(usize, Full), Broken> {
+    match sink.write_batch(cx, batch) {
+        Ok((taken, full)) => Ok((taken, if full { Full::Yes } else { Full::No })),
+        Err(_) => Err(Broken),
+    }
+}
+
+/// [`WriteBatch`] for any sink: `start_send` for each message, then one flush.
+pub(crate) fn write_sink<S: Sink<Message> + Unpin>(
+    sink: &mut S,
+    cx: &mut Context<'_>,
+    batch: &[Message],
+) -> Result<(usize, Full), Broken> {
+    // The sink is the application's code, and the caller may be the flusher of a whole room.
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut sink = Pin::new(sink);
+        let mut taken = 0;
+        let mut full = Full::No;
+        for message in batch {
+            match sink.as_mut().poll_ready(cx) {
+                Poll::Ready(ready) => ready.map_err(|_| Broken)?,
+                Poll::Pending => {
+                    full = Full::Yes;
+                    break;
+                }
+            }
+            sink.as_mut().start_send(message.clone()).map_err(|_| Broken)?;
+            taken += 1;
+        }
+        match sink.poll_flush(cx) {
+            Poll::Ready(flushed) => flushed.map_err(|_| Broken)?,
+            Poll::Pending => full = Full::Yes,
+        }
+        Ok((taken, full))
+    }))
+    .unwrap_or(Err(Broken))
+}
+
+pub(crate) struct Outbox<S> {
+    state: Mutex<State<S>>,
+    write: WriteBatch<S>,
+    most_bytes: usize,
+    most_messages: usize,
+}
+
+struct State<S> {
+    sink: S,
+    queue: VecDeque<Message>,
+    queued_bytes: usize,
+    /// The sink said that it is full; it is tried again by the connection's task only.
+    full: Full,
+    phase: Phase,
+    /// The connection's task.
+    task: Option<Waker>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The close frame is the last of the queue.
+    Closing(Close),
+    Broken,
+}
+
+/// What happens to the messages that wait when an outbox is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// They go out before the close frame.
+    Flush,
+    /// They are dropped.
+    Drop,
+}
+
+/// How far an outbox is, seen from the connection's task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Open; the task will be woken when there is something to do.
+    Open,
+    /// Closing, and the close frame is not out yet.
+    Closing(Close),
+    /// The close frame is out.
+    Closed(Close),
+    /// The sink failed.
+    Broken,
+}
+
+impl<S: Sink<Message> + Unpin> Outbox<S> {
+    pub(crate) fn new(sink: S, write: WriteBatch<S>, limits: &Limits) -> Self {
+        Self {
+            state: Mutex::new(State {
+                sink,
+                queue: VecDeque::new(),
+                queued_bytes: 0,
+                full: Full::No,
+                phase: Phase::Open,
+                task: None,
+            }),
+            write,
+            most_bytes: limits.outbox_bytes,
+            most_messages: limits.outbox_messages,
+        }
+    }
+
+    /// Gives the member a batch of messages: what the sink takes at once is gone, the rest is queued.
+    pub(crate) fn deliver(&self, batch: &[Message]) {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return;
+        }
+        let taken = match state.full {
+            Full::No => self.write_now(&mut state, batch),
+            Full::Yes => 0,
+        };
+        if let Some(rest) = batch.get(taken..) {
+            self.enqueue(&mut state, rest);
+        }
+    }
+
+    /// Queues a batch without touching the sink, and wakes the connection's task to write it.
+    ///
+    /// For callers that hold a lock of their own, under which nothing may be written.
+    pub(crate) fn queue(&self, batch: &[Message]) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            // From here on the order is the queue's, until the task has written it.
+            state.full = Full::Yes;
+            self.enqueue(&mut state, batch);
+            state.wake();
+        }
+    }
+
+    fn write_now(&self, state: &mut State<S>, batch: &[Message]) -> usize {
+        debug_assert!(state.queue.is_empty(), "messages wait only behind a full sink");
+        let State { sink, task, .. } = state;
+        let mut cx = Context::from_waker(task.as_ref().unwrap_or(Waker::noop()));
+        match (self.write)(sink, &mut cx, batch) {
+            Ok((taken, full)) => {
+                // Where nobody drives the connection yet, its task tries again with its first turn.
+                state.full = full;
+                taken
+            }
+            Err(Broken) => {
+                state.fail();
+                batch.len()
+            }
+        }
+    }
+
+    fn enqueue(&self, state: &mut State<S>, batch: &[Message]) {
+        for message in batch {
+            let bytes = state.queued_bytes + message.frame().len();
+            if state.queue.len() >= self.most_messages || bytes > self.most_bytes {
+                state.close(Close::SLOW_CONSUMER, Waiting::Drop);
+                return;
+            }
+            state.queued_bytes = bytes;
+            state.queue.push_back(message.clone());
+        }
+    }
+
+    /// Closes the outbox: nothing is taken any more, and the close frame goes out as its last. The first close counts.
+    pub(crate) fn close(&self, close: Close, waiting: Waiting) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.close(close, waiting);
+        }
+    }
+
+    /// Writes what waits, for the connection's task, whose waker is kept for later.
+    pub(crate) fn drive(&self, cx: &mut Context<'_>) -> Progress {
+        let mut state = lock(&self.state);
+        if !state.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            state.task = Some(cx.waker().clone());
+        }
+        while state.phase != Phase::Broken && (state.full == Full::Yes || !state.queue.is_empty()) {
+            let State { sink, queue, .. } = &mut *state;
+            match (self.write)(sink, cx, queue.make_contiguous()) {
+                Ok((taken, full)) => {
+                    let bytes: usize = state.queue.drain(..taken).map(|message| message.frame().len()).sum();
+                    state.queued_bytes -= bytes;
+                    state.full = full;
+                    if full == Full::Yes {
+                        break;
+                    }
+                }
+                Err(Broken) => state.fail(),
+            }
+        }
+        if state.queue.is_empty() && state.queue.capacity() > 0 {
+            // A connection that was slow once does not keep the memory of it.
+            state.queue = VecDeque::new();
+        }
+        match &state.phase {
+            Phase::Open => Progress::Open,
+            Phase::Broken => Progress::Broken,
+            Phase::Closing(close) if state.queue.is_empty() && state.full == Full::No => {
+                Progress::Closed(close.clone())
+            }
+            Phase::Closing(close) => Progress::Closing(close.clone()),
+        }
+    }
+
+    /// Shuts the sink, after the close frame.
+    pub(crate) fn poll_shut(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        let sink = &mut state.sink;
+        // The sink may be the application's code; a panic in its last call must not take the connection's task along.
+        catch_unwind(AssertUnwindSafe(|| Pin::new(sink).poll_close(cx).map(|_| ()))).unwrap_or(Poll::Ready(()))
+    }
+
+    /// Gives the sink back, of an outbox that nobody else has.
+    pub(crate) fn into_sink(self) -> S {
+        self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).sink
+    }
+
+    /// The close that is under way, or was; `None` while the outbox is open.
+    pub(crate) fn closing(&self) -> Option<Close> {
+        match &lock(&self.state).phase {
+            Phase::Open => None,
+            Phase::Closing(close) => Some(close.clone()),
+            Phase::Broken => Some(Close::known(crate::close::CloseCode::GOING_AWAY, "")),
+        }
+    }
+}
+
+impl<S> State<S> {
+    fn close(&mut self, close: Close, waiting: Waiting) {
+        if waiting == Waiting::Drop {
+            self.queue = VecDeque::new();
+            self.queued_bytes = 0;
+        }
+        let frame = Message::close(&close);
+        self.queued_bytes += frame.frame().len();
+        self.queue.push_back(frame);
+        self.phase = Phase::Closing(close);
+        self.wake();
+    }
+
+    fn fail(&mut self) {
+        self.phase = Phase::Broken;
+        self.queue = VecDeque::new();
+        self.queued_bytes = 0;
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
+    }
+}
+
+impl<S> fmt::Debug for Outbox<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
+        f.debug_struct("Outbox")
+            .field("waiting", &state.queue.len())
+            .field("bytes", &state.queued_bytes)
+            .field("phase", &state.phase)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures::task::{ArcWake, waker};
+
+    use super::*;
+
+    /// A sink with a door: it takes messages while `open`.
+    #[derive(Default)]
+    struct Door {
+        open: bool,
+        waker: Option<Waker>,
+        taken: Vec<Message>,
+        panics: bool,
+    }
+
+    #[derive(Clone, Default)]
+    struct DoorSink(Arc<Mutex<Door>>);
+
+    impl DoorSink {
+        fn open(&self) {
+            let mut door = lock(&self.0);
+            door.open = true;
+            if let Some(waker) = door.waker.take() {
+                waker.wake();
+            }
+        }
+
+        fn texts(&self) -> Vec<String> {
+            lock(&self.0).taken.iter().map(|m| String::from_utf8_lossy(m.payload()).into_owned()).collect()
+        }
+    }
+
+    impl Sink<Message> for DoorSink {
+        type Error = ();
+
+        fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+            let mut door = lock(&self.0);
+            assert!(!door.panics, "a sink that panics");
+            if door.open {
+                return Poll::Ready(Ok(()));
+            }
+            door.waker = Some(cx.waker().clone());
+            Poll::Pending
+        }
+
+        fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), ()> {
+            lock(&self.0).taken.push(message);
+            Ok(())
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl ArcWake for Wakes {
+        fn wake_by_ref(wakes: &Arc<Self>) {
+            wakes.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn outbox(sink: &DoorSink, change: impl FnOnce(&mut Limits)) -> Outbox<DoorSink> {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Outbox::new(sink.clone(), write_sink, &limits)
+    }
+
+    fn drive(outbox: &Outbox<DoorSink>) -> Progress {
+        outbox.drive(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn what_the_sink_takes_is_gone_at_once() {
+        let sink = DoorSink::default();
+        sink.open();
+        let outbox = outbox(&sink, |_| {});
+        outbox.deliver(&[Message::text("a"), Message::text("b")]);
+        assert_eq!(sink.texts(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_it_does_not_take_waits_in_order_and_wakes_the_task() {
+        let sink = DoorSink::default();
+        let outbox = outbox(&sink, |_| {});
+        let wakes = Arc::new(Wakes::default());
+        let waker = waker(Arc::clone(&wakes));
+        assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open);
+        outbox.deliver(&[Message::text("a")]);
+        outbox.deliver(&[Message::text("b")]);
+        outbox.queue(&[Message::text("c")]);
+        assert!(sink.texts().is_empty());
+        let before = wakes.0.load(Ordering::Relaxed);
+        sink.open();
+        assert_eq!(wakes.0.load(Ordering::Relaxed), before + 1);
+        assert_eq!(drive(&outbox), Progress::Open);
+        assert_eq!(sink.texts(), ["a", "b", "c"]);
+        outbox.deliver(&[Message::text("d")]);
+        assert_eq!(sink.texts(), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn a_full_outbox_closes_its_connection_with_1013() {
+        for (messages, bytes) in [(3, usize::MAX), (usize::MAX, 12)] {
+            let sink = DoorSink::default();
+            let outbox = outbox(&sink, |limits| (limits.outbox_messages, limits.outbox_bytes) = (messages, bytes));
+            for _ in 0..3 {
+                outbox.deliver(&[Message::text("ab")]);
+            }
+            assert_eq!(drive(&outbox), Progress::Open, "at the limit");
+            outbox.deliver(&[Message::text("ab")]);
+            assert_eq!(drive(&outbox), Progress::Closing(Close::SLOW_CONSUMER), "over the limit");
+            sink.open();
+            assert_eq!(drive(&outbox), Progress::Closed(Close::SLOW_CONSUMER));
+            assert_eq!(lock(&sink.0).taken, [Message::close(&Close::SLOW_CONSUMER)]);
+        }
+    }
+
+    #[test]
+    fn a_close_flushes_or_drops_what_waits() {
+        for (waiting, expected) in [(Waiting::Flush, 2), (Waiting::Drop, 1)] {
+            let sink = DoorSink::default();
+            let outbox = outbox(&sink, |_| {});
+            outbox.deliver(&[Message::text("a")]);
+            outbox.close(Close::RESTART, waiting);
+            outbox.close(Close::INTERNAL, Waiting::Drop);
+            outbox.deliver(&[Message::text("late")]);
+            sink.open();
+            assert_eq!(drive(&outbox), Progress::Closed(Close::RESTART), "the first close counts");
+            let taken = sink.texts();
+            assert_eq!(taken.len(), expected);
+            assert!(!taken.contains(&"late".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_sink_that_panics_is_a_broken_sink() {
+        let sink = DoorSink::default();
+        lock(&sink.0).panics = true;
+        let outbox = outbox(&sink, |_| {});
+        outbox.deliver(&[Message::text("a")]);
+        assert_eq!(drive(&outbox), Progress::Broken);
+    }
+}

@@ -1,0 +1,379 @@
+//! The members of one room on this node, and the messages that not all of them have been given yet.
+//!
+//! A room keeps a [`Log`] and, for each member, a cursor in it. Publishing appends and returns; one flusher for the room
+//! goes round the members and gives each all that it has not had. Methods here compute under the room's lock and say in
+//! [`Effects`] what is to be done outside it.
+
+mod flush;
+mod log;
+mod viewers;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use futures::Sink;
+use tokio::{sync::Notify, time::Instant};
+
+pub(crate) use self::flush::flush;
+use self::{
+    log::{About, Entry, Log, Span},
+    viewers::{Announcement, Viewers},
+};
+use crate::{
+    close::Close,
+    limits::Limits,
+    lock::lock,
+    message::Message,
+    node::ConnectionId,
+    outbox::{Outbox, Waiting},
+    protocol::{self, Reason},
+    room_key::RoomKey,
+};
+
+pub(crate) struct Room<S> {
+    pub(crate) key: RoomKey,
+    state: Mutex<State<S>>,
+    /// Told when the log has space again, and when the subscription changed.
+    changed: Notify,
+    bounds: Bounds,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    log_bytes: usize,
+    log_messages: usize,
+    held_bytes: usize,
+    held_messages: usize,
+}
+
+struct State<S> {
+    log: Log,
+    /// Slots, so that a flusher's place holds while members come and go.
+    members: Vec<Option<Member<S>>>,
+    free: Vec<usize>,
+    flushing: bool,
+    /// A message was dropped for want of space, and none was kept since.
+    lossy: bool,
+    viewers: Viewers,
+    subscription: Subscription,
+    /// Since when nobody is in it.
+    empty_since: Option<Instant>,
+    /// It waits in the queue of empty rooms.
+    pub(super) lingering: bool,
+}
+
+struct Member<S> {
+    connection: ConnectionId,
+    outbox: Arc<Outbox<S>>,
+    /// The position of the next message that it is given.
+    cursor: u64,
+    /// What was published while it was still joining; `None` once it is told that it joined.
+    held: Option<Box<Held>>,
+}
+
+#[derive(Default)]
+struct Held {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+/// How a room stands with the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subscription {
+    Wanted,
+    Live,
+    Failed,
+}
+
+/// The bus did not confirm the subscription of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bus did not confirm the room's subscription")]
+pub(crate) struct NotSubscribed;
+
+/// What is to be done once the room's lock is free.
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use]
+pub(crate) struct Effects {
+    /// Start a flusher.
+    pub(crate) flush: bool,
+    /// A viewer window opened; look again when it ends.
+    pub(crate) window: bool,
+    /// The last member left.
+    pub(crate) emptied: bool,
+    /// The room begins to linger.
+    pub(crate) linger: bool,
+    /// The subscription is wanted.
+    pub(crate) subscribe: bool,
+}
+
+impl<S: Sink<Message> + Unpin> Room<S> {
+    pub(crate) fn new(key: RoomKey, limits: &Limits) -> Self {
+        let bounds = Bounds {
+            log_bytes: limits.log_bytes,
+            log_messages: limits.log_messages,
+            held_bytes: limits.outbox_bytes,
+            held_messages: limits.outbox_messages,
+        };
+        let state = State {
+            log: Log::default(),
+            members: Vec::new(),
+            free: Vec::new(),
+            flushing: false,
+            lossy: false,
+            viewers: Viewers::default(),
+            subscription: Subscription::Failed,
+            empty_since: None,
+            lingering: false,
+        };
+        Self { key, state: Mutex::new(state), changed: Notify::new(), bounds }
+    }
+
+    /// Adds a connection that is joining: from here on nothing is lost to it, and nothing is sent to it yet.
+    pub(crate) fn enter(&self, connection: ConnectionId, outbox: Arc<Outbox<S>>) -> (usize, Effects) {
+        let mut state = lock(&self.state);
+        state.empty_since = None;
+        let member = Member { connection, outbox, cursor: state.log.head(), held: Some(Box::default()) };
+        let slot = match state.free.pop() {
+            Some(slot) => slot,
+            None => {
+                state.members.push(None);
+                state.members.len() - 1
+            }
+        };
+        if let Some(place) = state.members.get_mut(slot) {
+            *place = Some(member);
+        }
+        let subscribe = state.subscription == Subscription::Failed;
+        if subscribe {
+            state.subscription = Subscription::Wanted;
+        }
+        (slot, Effects { subscribe, ..Effects::default() })
+    }
+
+    /// Makes a joining connection a member: it gets `welcome`, which is told how many viewers there are, then what was
+    /// published since it entered, then everything else. Returns that number of viewers.
+    pub(crate) fn go_live(&self, slot: usize, welcome: impl FnOnce(usize) -> Message) -> (usize, Effects) {
+        let mut state = lock(&self.state);
+        let State { members, log, viewers, .. } = &mut *state;
+        let viewers = viewers.count() + 1;
+        let Some(Some(member)) = members.get_mut(slot) else { return (viewers, Effects::default()) };
+        // What the flusher has not come by with yet goes the same way, so that no old count follows the new one.
+        member.hold(log, self.bounds);
+        member.cursor = log.head();
+        let Some(held) = member.held.take() else { return (viewers, Effects::default()) };
+        let mut first = held.messages;
+        first.insert(0, welcome(viewers));
+        // Queued under the room's lock, so that no flusher comes between; written by the connection's own task.
+        member.outbox.queue(&first);
+        let connection = member.connection;
+        let event = state.viewers.joined(connection);
+        (viewers, state.announce(event))
+    }
+
+    /// Takes a member out, joined or joining.
+    pub(crate) fn leave(&self, slot: usize) -> Effects {
+        let mut state = lock(&self.state);
+        let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
+        state.free.push(slot);
+        let mut effects = Effects::default();
+        if member.held.is_none() {
+            let event = state.viewers.left();
+            effects = state.announce(event);
+        }
+        if state.free.len() == state.members.len() {
+            state.members = Vec::new();
+            state.free = Vec::new();
+            state.log.clear();
+            state.empty_since = Some(Instant::now());
+            effects.emptied = true;
+            effects.linger = !std::mem::replace(&mut state.lingering, true);
+            // Nobody is left to be told of it, but publishers may wait for space.
+            self.changed.notify_waiters();
+        }
+        effects
+    }
+
+    /// Appends a message for every member but `except`; `false` where the log is so full that it was dropped.
+    ///
+    /// A publisher on this node holds a [`Reservation`]; one on another node can't be made to wait. Past twice the bound
+    /// its message is dropped, and the members are told.
+    pub(crate) fn append(&self, message: Message, except: Option<ConnectionId>) -> (bool, Effects) {
+        let mut state = lock(&self.state);
+        if state.members.is_empty() {
+            return (true, Effects::default());
+        }
+        let twice = Span { messages: self.bounds.log_messages * 2, bytes: self.bounds.log_bytes.saturating_mul(2) };
+        if !state.log.fits(message.frame().len(), twice) {
+            // One word of it stands for all that is lost until the next message that is kept.
+            let told = std::mem::replace(&mut state.lossy, true);
+            return (false, if told { Effects::default() } else { state.push(self.resync(Reason::BusGap)) });
+        }
+        state.lossy = false;
+        (true, state.push(Entry { message, except, about: About::Content }))
+    }
+
+    /// Tells every member that it may have missed something.
+    pub(crate) fn gap(&self) -> Effects {
+        let mut state = lock(&self.state);
+        if state.members.is_empty() { Effects::default() } else { state.push(self.resync(Reason::BusGap)) }
+    }
+
+    fn resync(&self, reason: Reason) -> Entry {
+        Entry { message: protocol::resync(&self.key, reason), except: None, about: About::Content }
+    }
+
+    /// Looks at the viewers when a window ends: tells the members if need be, and keeps the window open if so.
+    pub(crate) fn window_ended(&self) -> Effects {
+        let mut state = lock(&self.state);
+        let event = state.viewers.window_ended();
+        state.announce(event)
+    }
+
+    /// Waits until the log has space for a message, and keeps it for the caller.
+    ///
+    /// May be dropped at any time.
+    pub(crate) async fn reserve(self: Arc<Self>, bytes: usize) -> Reservation<S> {
+        let bounds = Span { messages: self.bounds.log_messages, bytes: self.bounds.log_bytes };
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let reserved = {
+                let mut state = lock(&self.state);
+                let free = state.members.is_empty() || state.log.fits(bytes, bounds);
+                if free {
+                    state.log.reserve(bytes);
+                }
+                free
+            };
+            if reserved {
+                break;
+            }
+            changed.await;
+        }
+        Reservation { room: self, bytes }
+    }
+
+    /// Waits until the bus has confirmed the subscription, or failed to.
+    ///
+    /// May be dropped at any time.
+    pub(crate) async fn subscribed(&self) -> Result<(), NotSubscribed> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.subscription() {
+                Subscription::Live => return Ok(()),
+                Subscription::Failed => return Err(NotSubscribed),
+                Subscription::Wanted => changed.await,
+            }
+        }
+    }
+
+    fn subscription(&self) -> Subscription {
+        lock(&self.state).subscription
+    }
+
+    pub(crate) fn set_subscription(&self, subscription: Subscription) {
+        lock(&self.state).subscription = subscription;
+        self.changed.notify_waiters();
+    }
+
+    /// How many connections have joined.
+    pub(crate) fn viewers(&self) -> usize {
+        lock(&self.state).viewers.count()
+    }
+
+    /// Whether the room has lingered long enough to be forgotten, asked when its time in the queue is over.
+    pub(crate) fn linger_over(&self, since: Instant) -> Linger {
+        let mut state = lock(&self.state);
+        match state.empty_since {
+            Some(empty) if empty <= since => Linger::Over,
+            Some(empty) => Linger::Since(empty),
+            None => {
+                state.lingering = false;
+                Linger::Occupied
+            }
+        }
+    }
+}
+
+/// The answer to [`Room::linger_over`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linger {
+    /// Empty for long enough.
+    Over,
+    /// Empty, but only since then.
+    Since(Instant),
+    /// Not empty.
+    Occupied,
+}
+
+impl<S> State<S> {
+    fn push(&mut self, entry: Entry) -> Effects {
+        self.log.push(entry);
+        Effects { flush: !std::mem::replace(&mut self.flushing, true), ..Effects::default() }
+    }
+
+    fn announce(&mut self, announcement: Announcement) -> Effects {
+        let mut effects = match announcement.event {
+            Some(event) if self.free.len() < self.members.len() => {
+                let message = protocol::viewers_changed(event.change, event.count);
+                self.push(Entry { message, except: event.except, about: About::Viewers })
+            }
+            _ => Effects::default(),
+        };
+        effects.window = announcement.opened;
+        effects
+    }
+}
+
+impl Held {
+    /// Keeps a message until the member has joined; one that can't be kept costs the member its connection.
+    fn keep(&mut self, message: &Message, bounds: Bounds) -> Result<(), Close> {
+        self.bytes += message.frame().len();
+        if self.bytes > bounds.held_bytes || self.messages.len() >= bounds.held_messages {
+            return Err(Close::SLOW_CONSUMER);
+        }
+        self.messages.push(message.clone());
+        Ok(())
+    }
+}
+
+impl<S: Sink<Message> + Unpin> Member<S> {
+    /// Keeps the log's news for a member that is still joining.
+    fn hold(&mut self, log: &Log, bounds: Bounds) {
+        let Some(held) = &mut self.held else { return };
+        for entry in log.since(self.cursor) {
+            if entry.about == About::Viewers || entry.except == Some(self.connection) {
+                continue;
+            }
+            if let Err(close) = held.keep(&entry.message, bounds) {
+                **held = Held { messages: Vec::new(), bytes: usize::MAX / 2 };
+                self.outbox.close(close, Waiting::Drop);
+                break;
+            }
+        }
+    }
+}
+
+/// Space in a room's log, kept for one publisher until its message is through the bus.
+pub(crate) struct Reservation<S: Sink<Message> + Unpin> {
+    room: Arc<Room<S>>,
+    bytes: usize,
+}
+
+impl<S: Sink<Message> + Unpin> Drop for Reservation<S> {
+    fn drop(&mut self) {
+        lock(&self.room.state).log.release(self.bytes);
+        self.room.changed.notify_waiters();
+    }
+}
+
+impl<S> fmt::Debug for Room<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").field("key", &self.key).finish_non_exhaustive()
+    }
+}

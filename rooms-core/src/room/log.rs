@@ -1,0 +1,95 @@
+//! The messages of a room between the first member that gets them and the last.
+
+use std::collections::VecDeque;
+
+use crate::{message::Message, node::ConnectionId};
+
+/// Messages in their order, each with its position. What every member has been given is trimmed off the front.
+#[derive(Default)]
+pub(super) struct Log {
+    entries: VecDeque<Entry>,
+    /// The position of the first entry.
+    first: u64,
+    bytes: usize,
+    /// Space that publishers were promised.
+    reserved: Span,
+}
+
+pub(super) struct Entry {
+    pub(super) message: Message,
+    /// The one member that does not get it.
+    pub(super) except: Option<ConnectionId>,
+    pub(super) about: About,
+}
+
+/// What an entry tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// Something of the application's, or a loss.
+    Content,
+    /// How many viewers there are: out of date for a member that is told in its own `room_joined`.
+    Viewers,
+}
+
+/// A number of messages and their bytes together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+impl Log {
+    /// The position of the next message.
+    pub(super) fn head(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.bytes += entry.message.frame().len();
+        self.entries.push_back(entry);
+    }
+
+    /// The entries from a position on.
+    pub(super) fn since(&self, position: u64) -> impl Iterator<Item = &Entry> {
+        let skip = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.entries.range(skip.min(self.entries.len())..)
+    }
+
+    /// Forgets what lies before a position.
+    pub(super) fn trim(&mut self, position: u64) {
+        while self.first < position {
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.bytes -= entry.message.frame().len();
+            self.first += 1;
+        }
+        if self.entries.is_empty() && self.entries.capacity() > KEPT {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    /// Forgets everything; positions go on.
+    pub(super) fn clear(&mut self) {
+        self.trim(self.head());
+        self.entries = VecDeque::new();
+    }
+
+    /// Whether a message fits into `bounds` with what is there and what was promised. An empty log takes any.
+    pub(super) fn fits(&self, bytes: usize, bounds: Span) -> bool {
+        let messages = self.entries.len() + self.reserved.messages;
+        let held = self.bytes + self.reserved.bytes;
+        messages == 0 || (messages < bounds.messages && held + bytes <= bounds.bytes)
+    }
+
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.reserved.messages += 1;
+        self.reserved.bytes += bytes;
+    }
+
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.reserved.messages -= 1;
+        self.reserved.bytes -= bytes;
+    }
+}
+
+/// The entries whose memory an idle room keeps: a steady trickle allocates nothing.
+const KEPT: usize = 16;

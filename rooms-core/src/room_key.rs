@@ -1,0 +1,218 @@
+//! The name of a room, parsed once.
+
+use std::{fmt, hash, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The longest kind, in bytes.
+pub const MAX_KIND: usize = 32;
+/// The longest id, in bytes.
+pub const MAX_ID: usize = 200;
+
+/// The name of a room: `kind:id`, split at the first `:`.
+///
+/// A kind matches `[a-z][a-z0-9_-]{0,31}`; an id is 1 to 200 of `A-Z a-z 0-9 - _ . ~ @ | + = / :`. A `RoomKey` that
+/// exists is right: no control character, glob, brace, quote or space gets through it to a log line, a metric label or a
+/// backplane. Cloning is a reference count.
+///
+/// ```
+/// use rooms_core::RoomKey;
+///
+/// let key = RoomKey::new("post", 42)?;
+/// assert_eq!((key.kind(), key.id(), key.as_str()), ("post", "42", "post:42"));
+/// assert_eq!("user:auth0|5f7c".parse::<RoomKey>()?.id(), "auth0|5f7c");
+/// assert!("post:*".parse::<RoomKey>().is_err());
+/// # Ok::<(), rooms_core::RoomKeyError>(())
+/// ```
+#[derive(Clone)]
+pub struct RoomKey {
+    text: Arc<str>,
+    colon: u8,
+}
+
+/// Why a text is not a [`RoomKey`].
+///
+/// The text itself is not repeated: it came from outside and may hold anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoomKeyError {
+    /// There is no `:`.
+    #[error("a room key is `kind:id`, and there is no `:` in it")]
+    NoColon,
+    /// The part before the first `:` is not a kind.
+    #[error("the kind of a room is 1 to 32 of `a-z 0-9 _ -` and begins with a letter; byte {at} is wrong")]
+    Kind {
+        /// The place of the first wrong byte; the length where the kind is empty or too long.
+        at: usize,
+    },
+    /// The part after the first `:` is not an id.
+    #[error("the id of a room is 1 to 200 of `A-Z a-z 0-9 - _ . ~ @ | + = / :`; byte {at} is wrong")]
+    Id {
+        /// The place of the first wrong byte in the id; the length where the id is empty or too long.
+        at: usize,
+    },
+}
+
+impl RoomKey {
+    /// Builds a key from a kind and anything that prints as an id.
+    ///
+    /// # Errors
+    /// [`RoomKeyError`] names the part that is wrong and what is allowed there.
+    pub fn new(kind: &str, id: impl fmt::Display) -> Result<Self, RoomKeyError> {
+        check_kind(kind)?;
+        Self::checked(format!("{kind}:{id}").into(), kind.len())
+    }
+
+    /// The part before the first `:`; rules and options hang on it.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.text.get(..usize::from(self.colon)).unwrap_or_default()
+    }
+
+    /// The part after the first `:`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.text.get(usize::from(self.colon) + 1..).unwrap_or_default()
+    }
+
+    /// The whole key.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn checked(text: Arc<str>, colon: usize) -> Result<Self, RoomKeyError> {
+        check_id(text.get(colon + 1..).unwrap_or_default())?;
+        let colon = u8::try_from(colon).map_err(|_| RoomKeyError::Kind { at: colon })?;
+        Ok(Self { text, colon })
+    }
+}
+
+/// Checks a text against the rule for ids, which is also the rule for the `sub` of a user.
+pub(crate) fn check_id(id: &str) -> Result<(), RoomKeyError> {
+    let wrong = id.bytes().position(|b| !(b.is_ascii_alphanumeric() || b"-_.~@|+=/:".contains(&b)));
+    match wrong {
+        Some(at) => Err(RoomKeyError::Id { at }),
+        None if id.is_empty() || id.len() > MAX_ID => Err(RoomKeyError::Id { at: id.len() }),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_kind(kind: &str) -> Result<(), RoomKeyError> {
+    let allowed =
+        |at: usize, b: u8| b.is_ascii_lowercase() || (at > 0 && (b.is_ascii_digit() || b == b'_' || b == b'-'));
+    match kind.bytes().enumerate().find(|(at, b)| !allowed(*at, *b)) {
+        Some((at, _)) => Err(RoomKeyError::Kind { at }),
+        None if kind.is_empty() || kind.len() > MAX_KIND => Err(RoomKeyError::Kind { at: kind.len() }),
+        None => Ok(()),
+    }
+}
+
+impl FromStr for RoomKey {
+    type Err = RoomKeyError;
+
+    fn from_str(text: &str) -> Result<Self, RoomKeyError> {
+        let (kind, _) = text.split_once(':').ok_or(RoomKeyError::NoColon)?;
+        check_kind(kind)?;
+        Self::checked(text.into(), kind.len())
+    }
+}
+
+impl fmt::Display for RoomKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for RoomKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RoomKey({})", self.text)
+    }
+}
+
+impl PartialEq for RoomKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for RoomKey {}
+
+impl hash::Hash for RoomKey {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl Serialize for RoomKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for RoomKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_first_colon_splits() {
+        let key: RoomKey = "file:a:b:c".parse().unwrap();
+        assert_eq!((key.kind(), key.id()), ("file", "a:b:c"));
+    }
+
+    #[test]
+    fn errors_name_the_part_and_the_place() {
+        let parse = |text: &str| text.parse::<RoomKey>().unwrap_err();
+        assert_eq!(parse("post"), RoomKeyError::NoColon);
+        assert_eq!(parse(":42"), RoomKeyError::Kind { at: 0 });
+        assert_eq!(parse("9post:42"), RoomKeyError::Kind { at: 0 });
+        assert_eq!(parse("poSt:42"), RoomKeyError::Kind { at: 2 });
+        assert_eq!(parse("post:"), RoomKeyError::Id { at: 0 });
+        assert_eq!(parse("post:4*2"), RoomKeyError::Id { at: 1 });
+        assert_eq!(parse(&format!("{}:1", "k".repeat(33))), RoomKeyError::Kind { at: 33 });
+        assert_eq!(parse(&format!("post:{}", "i".repeat(201))), RoomKeyError::Id { at: 201 });
+        assert_eq!(RoomKey::new("post:x", 1), Err(RoomKeyError::Kind { at: 4 }));
+    }
+
+    #[test]
+    fn the_longest_key_is_allowed() {
+        let key = RoomKey::new(&"k".repeat(MAX_KIND), "i".repeat(MAX_ID)).unwrap();
+        assert_eq!((key.kind().len(), key.id().len()), (MAX_KIND, MAX_ID));
+    }
+
+    #[test]
+    fn nothing_hostile_is_an_id() {
+        for hostile in
+            ["*", "?", "[a]", "{x}", "a b", "a\n", "a\0", "\u{1b}[31m", "\"", "'", "\\", "é", "\u{202e}", "a%2f", "<b>"]
+        {
+            assert!(RoomKey::new("post", hostile).is_err(), "{hostile:?}");
+        }
+    }
+
+    #[test]
+    fn serde_is_the_string() {
+        let key = RoomKey::new("post", 42).unwrap();
+        assert_eq!(serde_json::to_string(&key).unwrap(), "\"post:42\"");
+        assert_eq!(serde_json::from_str::<RoomKey>("\"post:42\"").unwrap(), key);
+        assert!(serde_json::from_str::<RoomKey>("\"post:\\u0000\"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_prints_the_same(text in "\\PC{0,40}|[a-z]{1,5}:[a-zA-Z0-9:|@.]{1,20}") {
+            if let Ok(key) = text.parse::<RoomKey>() {
+                prop_assert_eq!(key.to_string(), text);
+                prop_assert_eq!(RoomKey::new(key.kind(), key.id()).unwrap(), key);
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! From bytes to messages: the state that a connection keeps between two reads.
+
+use bytes::Bytes;
+
+use super::{
+    Inbound, WsError,
+    frame::{FrameHeader, MAX_CLIENT_HEADER, MAX_CONTROL, Opcode, unmask},
+};
+use crate::close::{Close, CloseCode};
+
+/// One message from a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Incoming {
+    /// A whole text message.
+    Text(String),
+    /// A whole binary message.
+    Binary(Vec<u8>),
+    /// A ping; it wants a pong with the same payload.
+    Ping(Bytes),
+    /// A pong.
+    Pong,
+    /// The client closes; `None` where it gave no code. Nothing comes after it.
+    Close(Option<Close>),
+}
+
+/// Reads frames from bytes as they come. Idle it holds no memory of its own: what is unfinished is boxed.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    limits: Inbound,
+    /// The bytes of a header that has not come whole.
+    header: [u8; MAX_CLIENT_HEADER],
+    header_length: u8,
+    /// The frame whose payload is being read.
+    frame: Option<Box<Frame>>,
+    /// The data message that is being put together: its kind, its payload so far, its frames so far.
+    message: Option<Box<Unfinished>>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    header: FrameHeader,
+    read: u64,
+    /// The payload of a control frame; data goes to the message.
+    control: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Unfinished {
+    text: bool,
+    payload: Vec<u8>,
+    frames: usize,
+}
+
+impl Decoder {
+    pub(super) fn new(limits: Inbound) -> Self {
+        Self { limits, header: [0; MAX_CLIENT_HEADER], header_length: 0, frame: None, message: None }
+    }
+
+    /// Takes bytes off the front of `input`, up to the end of the first message.
+    ///
+    /// `None` means that all of `input` was taken and no message ended in it. After an error the decoder is done with.
+    pub(super) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, WsError> {
+        loop {
+            if self.frame.is_none() && !self.read_header(input)? {
+                return Ok(None);
+            }
+            if let Some(message) = self.read_payload(input)? {
+                return Ok(Some(message));
+            }
+            if input.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes a header's bytes; `false` where it needs more than there are.
+    fn read_header(&mut self, input: &mut &[u8]) -> Result<bool, WsError> {
+        let had = usize::from(self.header_length);
+        let take = (MAX_CLIENT_HEADER - had).min(input.len());
+        for (slot, byte) in self.header.iter_mut().skip(had).zip(input.iter().take(take)) {
+            *slot = *byte;
+        }
+        let known = self.header.get(..had + take).unwrap_or_default();
+        let Some((header, length)) = FrameHeader::parse(known)? else {
+            self.header_length = (had + take) as u8;
+            *input = input.get(take..).unwrap_or_default();
+            return Ok(false);
+        };
+        // Only what is new came from this input; the rest of the header was taken earlier.
+        *input = input.get(length - had..).unwrap_or_default();
+        self.header_length = 0;
+        self.begin(header)?;
+        Ok(true)
+    }
+
+    /// Checks a frame's place in its message, and its length before a byte of it is kept.
+    fn begin(&mut self, header: FrameHeader) -> Result<(), WsError> {
+        if !header.opcode.is_control() {
+            let message = match (header.opcode, self.message.is_some()) {
+                (Opcode::Continuation, false) => return Err(WsError::Protocol("continuation of nothing")),
+                (Opcode::Text | Opcode::Binary, true) => return Err(WsError::Protocol("message inside a message")),
+                (opcode, _) => self.message.get_or_insert_with(|| {
+                    Box::new(Unfinished { text: opcode == Opcode::Text, payload: Vec::new(), frames: 0 })
+                }),
+            };
+            message.frames += 1;
+            let room = self.limits.message - message.payload.len();
+            if header.length > room as u64 {
+                return Err(WsError::TooBig { limit: self.limits.message });
+            }
+            if message.frames > self.limits.fragments {
+                return Err(WsError::TooManyFragments { limit: self.limits.fragments });
+            }
+        }
+        self.frame = Some(Box::new(Frame { header, read: 0, control: Vec::new() }));
+        Ok(())
+    }
+
+    fn read_payload(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, WsError> {
+        let Some(frame) = &mut self.frame else { return Ok(None) };
+        let target = match &mut self.message {
+            Some(message) if !frame.header.opcode.is_control() => &mut message.payload,
+            _ => &mut frame.control,
+        };
+        let left = usize::try_from(frame.header.length - frame.read).unwrap_or(usize::MAX);
+        let (now, later) = input.split_at(left.min(input.len()));
+        let start = target.len();
+        // Memory grows with what has come, never with what a header announces.
+        target.extend_from_slice(now);
+        unmask(target.get_mut(start..).unwrap_or_default(), frame.header.mask, frame.read as usize);
+        frame.read += now.len() as u64;
+        *input = later;
+        if frame.read < frame.header.length {
+            return Ok(None);
+        }
+        match self.frame.take() {
+            Some(frame) => self.end(*frame),
+            None => Ok(None),
+        }
+    }
+
+    fn end(&mut self, frame: Frame) -> Result<Option<Incoming>, WsError> {
+        debug_assert!(frame.control.len() <= MAX_CONTROL, "checked when the header was parsed");
+        match frame.header.opcode {
+            Opcode::Ping => Ok(Some(Incoming::Ping(frame.control.into()))),
+            Opcode::Pong => Ok(Some(Incoming::Pong)),
+            Opcode::Close => parse_close(&frame.control).map(|close| Some(Incoming::Close(close))),
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => match self.message.take_if(|_| frame.header.fin) {
+                None => Ok(None),
+                Some(message) if message.text => match String::from_utf8(message.payload) {
+                    Ok(text) => Ok(Some(Incoming::Text(text))),
+                    Err(_) => Err(WsError::InvalidText),
+                },
+                Some(message) => Ok(Some(Incoming::Binary(message.payload))),
+            },
+        }
+    }
+}
+
+/// RFC 6455 section 5.5.1: nothing, or a code that may travel and a reason in UTF-8.
+fn parse_close(payload: &[u8]) -> Result<Option<Close>, WsError> {
+    let (code, reason) = match payload {
+        [] => return Ok(None),
+        [_] => return Err(WsError::Protocol("close of one byte")),
+        [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
+    };
+    let code = CloseCode::new(code).ok_or(WsError::Protocol("close code that must not be sent"))?;
+    let reason = std::str::from_utf8(reason).map_err(|_| WsError::InvalidText)?;
+    Ok(Some(Close::new(code, reason.to_owned())))
+}

@@ -1,0 +1,182 @@
+//! The header of a frame (RFC 6455 section 5.2), both ways.
+
+use super::WsError;
+
+/// The longest header that a server writes: two bytes and eight of length.
+pub(crate) const MAX_HEADER: usize = 10;
+/// The longest header that a client writes: the same and four bytes of mask.
+pub(crate) const MAX_CLIENT_HEADER: usize = 14;
+/// The longest payload of a control frame (section 5.5).
+pub(crate) const MAX_CONTROL: usize = 125;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opcode {
+    Continuation = 0x0,
+    Text = 0x1,
+    Binary = 0x2,
+    Close = 0x8,
+    Ping = 0x9,
+    Pong = 0xA,
+}
+
+impl Opcode {
+    pub(crate) fn is_control(self) -> bool {
+        self as u8 & 0x8 != 0
+    }
+
+    fn parse(nibble: u8) -> Result<Self, WsError> {
+        Ok(match nibble {
+            0x0 => Self::Continuation,
+            0x1 => Self::Text,
+            0x2 => Self::Binary,
+            0x8 => Self::Close,
+            0x9 => Self::Ping,
+            0xA => Self::Pong,
+            _ => return Err(WsError::Protocol("reserved opcode")),
+        })
+    }
+}
+
+/// Writes the header of an unmasked, final frame and returns its length.
+pub(crate) fn put_header(out: &mut [u8; MAX_HEADER], opcode: Opcode, payload: usize) -> usize {
+    out[0] = 0x80 | opcode as u8;
+    match payload {
+        0..=125 => {
+            out[1] = payload as u8;
+            2
+        }
+        126..=0xFFFF => {
+            out[1] = 126;
+            out[2..4].copy_from_slice(&(payload as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            out[1] = 127;
+            out[2..10].copy_from_slice(&(payload as u64).to_be_bytes());
+            10
+        }
+    }
+}
+
+/// The header of a frame from a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub(crate) fin: bool,
+    pub(crate) opcode: Opcode,
+    pub(crate) mask: [u8; 4],
+    pub(crate) length: u64,
+}
+
+impl FrameHeader {
+    /// Parses the header at the start of `bytes`, with its length; `None` where more bytes are needed.
+    ///
+    /// A fault is reported as soon as the byte that holds it is there.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, WsError> {
+        let Some(first) = bytes.first() else { return Ok(None) };
+        if first & 0x70 != 0 {
+            return Err(WsError::Protocol("reserved bit set"));
+        }
+        let opcode = Opcode::parse(first & 0x0F)?;
+        let fin = first & 0x80 != 0;
+        if opcode.is_control() && !fin {
+            return Err(WsError::Protocol("fragmented control frame"));
+        }
+        let Some(second) = bytes.get(1) else { return Ok(None) };
+        if second & 0x80 == 0 {
+            return Err(WsError::Protocol("unmasked frame from a client"));
+        }
+        let short = second & 0x7F;
+        if opcode.is_control() && usize::from(short) > MAX_CONTROL {
+            return Err(WsError::Protocol("control frame over 125 bytes"));
+        }
+        let (length, at) = match short {
+            126 => match bytes.get(2..4).and_then(|b| b.try_into().ok()) {
+                Some(b) => (u64::from(u16::from_be_bytes(b)), 4),
+                None => return Ok(None),
+            },
+            127 => match bytes.get(2..10).and_then(|b| b.try_into().ok()) {
+                Some(b) => (u64::from_be_bytes(b), 10),
+                None => return Ok(None),
+            },
+            _ => (u64::from(short), 2),
+        };
+        if (short == 126 && length < 126) || (short == 127 && length <= 0xFFFF) {
+            return Err(WsError::Protocol("length not in its shortest form"));
+        }
+        if length > i64::MAX as u64 {
+            return Err(WsError::Protocol("length over 63 bits"));
+        }
+        let Some(mask) = bytes.get(at..at + 4).and_then(|b| b.try_into().ok()) else { return Ok(None) };
+        Ok(Some((Self { fin, opcode, mask, length }, at + 4)))
+    }
+}
+
+/// Takes the mask off `bytes` (section 5.3), which begin at place `at` of the payload.
+pub(crate) fn unmask(bytes: &mut [u8], mask: [u8; 4], at: usize) {
+    let mut turned = mask;
+    turned.rotate_left(at % 4);
+    let wide =
+        u64::from_ne_bytes([turned[0], turned[1], turned[2], turned[3], turned[0], turned[1], turned[2], turned[3]]);
+    let mut words = bytes.chunks_exact_mut(8);
+    for word in &mut words {
+        if let Ok(eight) = <[u8; 8]>::try_from(&*word) {
+            word.copy_from_slice(&(u64::from_ne_bytes(eight) ^ wide).to_ne_bytes());
+        }
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(turned.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn headers_take_the_shortest_form() {
+        let header = |payload| {
+            let mut out = [0; MAX_HEADER];
+            let n = put_header(&mut out, Opcode::Text, payload);
+            out[..n].to_vec()
+        };
+        assert_eq!(header(0), [0x81, 0]);
+        assert_eq!(header(125), [0x81, 125]);
+        assert_eq!(header(126), [0x81, 126, 0, 126]);
+        assert_eq!(header(65_535), [0x81, 126, 0xFF, 0xFF]);
+        assert_eq!(header(65_536), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn faults_are_seen_at_their_byte() {
+        for (bytes, rule) in [
+            (&[0xC1][..], "reserved bit set"),
+            (&[0xA1], "reserved bit set"),
+            (&[0x91], "reserved bit set"),
+            (&[0x83], "reserved opcode"),
+            (&[0x8B], "reserved opcode"),
+            (&[0x09], "fragmented control frame"),
+            (&[0x81, 0x05], "unmasked frame from a client"),
+            (&[0x89, 0xFE], "control frame over 125 bytes"),
+            (&[0x81, 0xFE, 0, 125], "length not in its shortest form"),
+            (&[0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], "length not in its shortest form"),
+            (&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0], "length over 63 bits"),
+        ] {
+            assert!(matches!(FrameHeader::parse(bytes), Err(WsError::Protocol(r)) if r == rule), "{bytes:x?}: {rule}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn unmasking_in_pieces_is_unmasking(payload: Vec<u8>, mask: [u8; 4], cut: prop::sample::Index) {
+            let plain: Vec<u8> = payload.iter().zip(mask.iter().cycle()).map(|(b, k)| b ^ k).collect();
+            let mut pieces = payload.clone();
+            let cut = if payload.is_empty() { 0 } else { cut.index(payload.len()) };
+            let (a, b) = pieces.split_at_mut(cut);
+            unmask(a, mask, 0);
+            unmask(b, mask, cut);
+            prop_assert_eq!(pieces, plain);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a client sends, as a stream.
+
+use std::{
+    fmt, io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use futures::Stream;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::tcp::OwnedReadHalf,
+};
+
+use super::{
+    Inbound, WsError,
+    decoder::{Decoder, Incoming},
+};
+
+/// The buffer of one read, on the stack: a chat message fits, and an idle connection owns none.
+const READ: usize = 4096;
+
+/// The messages of one client.
+///
+/// After an error, and after [`Incoming::Close`], it yields nothing more, reads on and drops what comes, and ends when
+/// the client has closed its side: so a close frame that was sent in answer is not overtaken by a TCP reset.
+pub struct FrameStream {
+    io: ReadHalf,
+    decoder: Decoder,
+    /// Bytes that were read behind the last message.
+    rest: Bytes,
+    over: bool,
+}
+
+enum ReadHalf {
+    Tcp(OwnedReadHalf),
+    Boxed(Pin<Box<dyn AsyncRead + Send>>),
+}
+
+impl FrameStream {
+    pub(super) fn tcp(io: OwnedReadHalf, early: &[u8], limits: Inbound) -> Self {
+        Self::new(ReadHalf::Tcp(io), early, limits)
+    }
+
+    pub(super) fn boxed(io: Pin<Box<dyn AsyncRead + Send>>, early: &[u8], limits: Inbound) -> Self {
+        Self::new(ReadHalf::Boxed(io), early, limits)
+    }
+
+    fn new(io: ReadHalf, early: &[u8], limits: Inbound) -> Self {
+        // Copied: even empty, `early` keeps the 8 KiB read buffer of an HTTP server alive.
+        Self { io, decoder: Decoder::new(limits), rest: Bytes::copy_from_slice(early), over: false }
+    }
+
+    fn decode_rest(&mut self) -> Result<Option<Incoming>, WsError> {
+        let mut input = &*self.rest;
+        let found = self.decoder.decode(&mut input);
+        let taken = self.rest.len() - input.len();
+        self.rest.advance(taken);
+        if self.rest.is_empty() {
+            self.rest = Bytes::new();
+        }
+        found
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            ReadHalf::Tcp(io) => Pin::new(io).poll_read(cx, buffer),
+            ReadHalf::Boxed(io) => io.as_mut().poll_read(cx, buffer),
+        }
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, WsError>>> {
+        if !self.rest.is_empty()
+            && let Some(found) = self.decode_rest().transpose()
+        {
+            return Poll::Ready(Some(found));
+        }
+        loop {
+            let mut space = [MaybeUninit::uninit(); READ];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            if let Err(error) = ready!(self.poll_read(cx, &mut buffer)) {
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            let mut input = buffer.filled();
+            if input.is_empty() {
+                return Poll::Ready(None);
+            }
+            if self.over {
+                continue;
+            }
+            if let Some(found) = self.decoder.decode(&mut input).transpose() {
+                if !input.is_empty() {
+                    self.rest = Bytes::copy_from_slice(input);
+                }
+                return Poll::Ready(Some(found));
+            }
+        }
+    }
+}
+
+impl Stream for FrameStream {
+    type Item = Result<Incoming, WsError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let found = ready!(self.poll_message(cx));
+        if matches!(found, Some(Err(_) | Ok(Incoming::Close(_)))) {
+            self.over = true;
+            self.rest = Bytes::new();
+        }
+        Poll::Ready(found)
+    }
+}
+
+impl fmt::Debug for FrameStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let over = match &self.io {
+            ReadHalf::Tcp(_) => "tcp",
+            ReadHalf::Boxed(_) => "boxed",
+        };
+        f.debug_struct("FrameStream").field("io", &over).field("over", &self.over).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! Authenticated WebSocket rooms for Axum services, in one process.
+//!
+//! A service adds live updates per resource: the comments under `post:42`, the notices for `user:5`. Rooms are
+//! authenticated by a JWT at connect, which is watched until it expires; authorised by a rule for each kind of room;
+//! counted; fanned out with one write for each member; never held up by a slow member; and bounded everywhere.
+//!
+//! The first room, with the feature `axum`:
+//!
+//! ```
+//! # #[cfg(feature = "axum")] mod program {
+//! use axum::{Router, extract::{Path, State}, http::StatusCode, response::Response, routing::{get, post}};
+//! use rooms::{Endpoint, JwtAuthenticator, Kind, RoomKey, RoomManager, axum::RoomUpgrade};
+//! use serde_json::json;
+//!
+//! async fn live(upgrade: RoomUpgrade, Path(id): Path<u64>) -> Response {
+//!     upgrade.room("post", id)
+//! }
+//!
+//! async fn like(State(rooms): State<RoomManager>, Path(id): Path<u64>) -> Result<(), StatusCode> {
+//!     let room = RoomKey::new("post", id).map_err(|_| StatusCode::NOT_FOUND)?;
+//!     rooms.broadcast(&room, &json!({"type": "liked"})).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+//!     Ok(())
+//! }
+//!
+//! pub fn app(secret: &str) -> Result<Router, Box<dyn std::error::Error>> {
+//!     let rooms = RoomManager::builder()
+//!         .authenticator(JwtAuthenticator::hs256(secret)?)
+//!         .endpoint(Endpoint::new().query_token("token"))
+//!         .kind("post", Kind::authenticated())
+//!         .build()?;
+//!     Ok(Router::new().route("/posts/{id}/live", get(live)).route("/posts/{id}/likes", post(like)).with_state(rooms))
+//! }
+//! # }
+//! # #[cfg(feature = "axum")]
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! #     assert!(program::app("a secret of at least 32 bytes....").is_ok());
+//! #     assert!(program::app("short").is_err());
+//! # }
+//! # #[cfg(not(feature = "axum"))] fn main() {}
+//! ```
+//!
+//! A page connects to `/posts/42/live?token=<jwt>` and is sent `room_joined`, then `viewer_joined` and `viewer_left` with
+//! the number of viewers, and every payload that the service broadcasts to `post:42`; see [`protocol`]. How a connection
+//! ends, and whether to come back, is in the table at [`CloseCode`].
+//!
+//! - **Rules and hooks** hang on a [`Kind`]; without a rule nobody joins.
+//! - **Bounds** are all in [`Limits`], each with its reason.
+//! - **Other sinks**: [`RoomManager::build_for`] fans out to any `futures::Sink` of [`Message`]s.
+//! - **Other processes**: a [`Bus`] joins nodes. This version has [`LocalBus`], for one process; the crates for Redis and
+//!   for Warp are still empty. The number of viewers is this node's.
+
+pub use rooms_core::{
+    AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
+    Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, Identity, IdentityError, JoinError,
+    JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET,
+    Member, Message, MessageKind, NodeId, OriginError, Reach, Receipt, RoomKey, RoomKeyError, RoomManager,
+    RoomManagerBuilder, Stats, SystemClock, WallClock, bus, handshake, protocol, refuse, ws,
+};
+
+/// The Axum integration.
+#[cfg(feature = "axum")]
+pub mod axum {
+    #[doc(inline)]
+    pub use rooms_axum::RoomUpgrade;
+}
