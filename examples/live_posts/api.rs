@@ -1,0 +1,114 @@
+//! The endpoints.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, Path, State},
+    http::{StatusCode, header::AUTHORIZATION, request::Parts},
+    response::{IntoResponse, Response},
+};
+use rooms::{Identity, RoomKey, RoomManager, axum::RoomUpgrade};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    App,
+    posts::{Comment, Summary},
+};
+
+/// The longest comment, in characters.
+const MAX_COMMENT: usize = 2_000;
+
+/// An answer that says what was wrong: `{"error":..}`.
+#[derive(Debug)]
+pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({"error": self.1}))).into_response()
+    }
+}
+
+fn no_post(id: u64) -> Problem {
+    Problem(StatusCode::NOT_FOUND, format!("there is no post {id}"))
+}
+
+/// The user of a request, by its bearer token.
+pub(crate) struct Caller(Identity);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let token = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let refused =
+            |_| Problem(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer <token>` from POST /login".into());
+        app.rooms.authenticate(token).await.map(Self).map_err(refused)
+    }
+}
+
+/// `GET /ws/posts/{post_id}/live?token=..`
+pub(crate) async fn live(upgrade: RoomUpgrade, Path(post_id): Path<u64>) -> Response {
+    upgrade.room("post", post_id)
+}
+
+/// `GET /posts`
+pub(crate) async fn posts(State(app): State<App>) -> Json<Vec<Summary>> {
+    Json(app.posts.summaries())
+}
+
+/// `GET /posts/{post_id}/comments`
+pub(crate) async fn comments(State(app): State<App>, Path(post_id): Path<u64>) -> Result<Json<Vec<Comment>>, Problem> {
+    app.posts.comments(post_id).map(Json).ok_or_else(|| no_post(post_id))
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct NewComment {
+    text: String,
+}
+
+/// `POST /posts/{post_id}/comments {"text":..}`
+pub(crate) async fn comment(
+    State(app): State<App>,
+    Path(post_id): Path<u64>,
+    Caller(who): Caller,
+    Json(new): Json<NewComment>,
+) -> Result<(StatusCode, Json<Comment>), Problem> {
+    let text = new.text.trim().to_owned();
+    let length = text.chars().count();
+    if !(1..=MAX_COMMENT).contains(&length) {
+        let message = format!("text: 1 to {MAX_COMMENT} characters, and there are {length}");
+        return Err(Problem(StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
+    let comment = app.posts.comment(post_id, who.user(), text).ok_or_else(|| no_post(post_id))?;
+    tell(&app.rooms, post_id, &json!({"type": "new_comment", "comment": comment})).await;
+    Ok((StatusCode::CREATED, Json(comment)))
+}
+
+/// `POST /posts/{post_id}/likes`
+pub(crate) async fn like(
+    State(app): State<App>,
+    Path(post_id): Path<u64>,
+    Caller(_): Caller,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let likes = app.posts.like(post_id).ok_or_else(|| no_post(post_id))?;
+    tell(&app.rooms, post_id, &json!({"type": "like_count", "post_id": post_id, "likes": likes})).await;
+    Ok((StatusCode::CREATED, Json(json!({"post_id": post_id, "likes": likes}))))
+}
+
+/// `GET /healthz`
+pub(crate) async fn health(State(app): State<App>) -> (StatusCode, Json<Value>) {
+    let stats = app.rooms.stats();
+    let (status, word) = match stats.draining {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        false => (StatusCode::OK, "ok"),
+    };
+    (status, Json(json!({"status": word, "connections": stats.connections, "rooms": stats.rooms})))
+}
+
+/// What is stored is stored, whether or not those who watch could be told.
+async fn tell(rooms: &RoomManager, post_id: u64, event: &Value) {
+    let Ok(room) = RoomKey::new("post", post_id) else { return };
+    if let Err(error) = rooms.broadcast(&room, event).await {
+        tracing::error!(%error, "the viewers were not told");
+    }
+}

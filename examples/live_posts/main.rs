@@ -1,0 +1,126 @@
+//! Posts with comments, likes and "N watching now", live in every browser that has one open.
+//!
+//! `cargo run --example live_posts --features axum`, then open <http://localhost:3000> in two tabs.
+//! `PORT` (3000 unless set) and `JWT_SECRET` (a random one unless set) come from the environment.
+
+mod api;
+mod login;
+mod posts;
+
+use std::{env, error::Error, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::FromRef,
+    response::Html,
+    routing::{get, post},
+};
+use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{login::Tokens, posts::Posts};
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+struct App {
+    rooms: RoomManager,
+    posts: Arc<Posts>,
+    tokens: Arc<Tokens>,
+}
+
+impl FromRef<App> for RoomManager {
+    fn from_ref(app: &App) -> Self {
+        app.rooms.clone()
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).init();
+    let port: u16 = match env::var("PORT") {
+        Ok(port) => port.parse().map_err(|_| "PORT is a number from 0 to 65535")?,
+        Err(_) => 3000,
+    };
+    let app = app(&secret()?)?;
+    let rooms = app.rooms.clone();
+    let listener = TcpListener::bind(("0.0.0.0", port)).await?;
+    tracing::info!("listening on http://localhost:{}", listener.local_addr()?.port());
+
+    let (drained, on_drained) = tokio::sync::oneshot::channel();
+    let drain = async move {
+        stop_signal().await;
+        tracing::info!("shutting down");
+        rooms.shutdown(Duration::from_secs(10)).await;
+        _ = drained.send(());
+    };
+    // HTTP goes on being answered while the members leave; then idle connections have a moment to close.
+    let served = axum::serve(listener, router(app)).with_graceful_shutdown(drain);
+    let impatience = async {
+        if on_drained.await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    };
+    tokio::select! {
+        result = async { served.await } => result?,
+        () = impatience => {}
+    }
+    tracing::info!("gone");
+    Ok(())
+}
+
+fn app(secret: &[u8]) -> Result<App, Box<dyn Error>> {
+    let posts = Arc::new(Posts::demonstration());
+    let known = Arc::clone(&posts);
+    let post = Kind::new()
+        .join(move |_who, room| {
+            let known = Arc::clone(&known);
+            async move { room.id().parse().is_ok_and(|id| known.exists(id)) }
+        })
+        .on_join(|member| async move { Ok(json!({"post_id": member.room().id().parse::<u64>().ok()})) });
+    let rooms = RoomManager::builder()
+        .authenticator(JwtAuthenticator::hs256(secret)?)
+        .endpoint(Endpoint::new().query_token("token"))
+        .kind("post", post)
+        .build()?;
+    Ok(App { rooms, posts, tokens: Arc::new(Tokens::new(secret)) })
+}
+
+fn router(app: App) -> Router {
+    Router::new()
+        .route("/", get(|| async { Html(include_str!("page.html")) }))
+        .route("/healthz", get(api::health))
+        .route("/login", post(login::login))
+        .route("/posts", get(api::posts))
+        .route("/posts/{post_id}/comments", get(api::comments).post(api::comment))
+        .route("/posts/{post_id}/likes", post(api::like))
+        .route("/ws/posts/{post_id}/live", get(api::live))
+        .layer(axum::extract::DefaultBodyLimit::max(64 * 1024))
+        .with_state(app)
+}
+
+/// `JWT_SECRET`, or a random one: then the tokens of an earlier run are not taken, and several processes do not agree.
+fn secret() -> Result<Vec<u8>, Box<dyn Error>> {
+    if let Ok(secret) = env::var("JWT_SECRET") {
+        return Ok(secret.into_bytes());
+    }
+    let mut secret = vec![0; 32];
+    getrandom::fill(&mut secret)?;
+    tracing::warn!("JWT_SECRET is not set: using a random secret, so tokens are good for this run only");
+    Ok(secret)
+}
+
+/// Ctrl-C or SIGTERM.
+async fn stop_signal() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM can't be listened for");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
