@@ -46,6 +46,8 @@ pub(super) struct Announcement {
     pub(super) opened: bool,
 }
 
+const NOTHING: Announcement = Announcement { event: None, opened: false };
+
 impl Viewers {
     pub(super) fn count(&self) -> usize {
         self.count
@@ -63,21 +65,21 @@ impl Viewers {
             Joined::Nobody => Joined::One(connection, count),
             _ => Joined::Several,
         };
-        Announcement { event: None, opened: false }
+        NOTHING
     }
 
     pub(super) fn left(&mut self) -> Announcement {
         self.count = self.count.saturating_sub(1);
         match self.window {
             None => self.tell(Change::Left, None),
-            Some(_) => Announcement { event: None, opened: false },
+            Some(_) => NOTHING,
         }
     }
 
     pub(super) fn window_ended(&mut self) -> Announcement {
-        let Some(window) = self.window.take() else { return Announcement { event: None, opened: false } };
+        let Some(window) = self.window.take() else { return NOTHING };
         if window.least == self.count && window.most == self.count {
-            return Announcement { event: None, opened: false };
+            return NOTHING;
         }
         let change = if self.count > self.told { Change::Joined } else { Change::Left };
         let except = match window.joined {
@@ -90,6 +92,10 @@ impl Viewers {
     fn tell(&mut self, change: Change, except: Option<ConnectionId>) -> Announcement {
         let count = self.count;
         self.told = count;
+        if count == 0 || (count == 1 && except.is_some()) {
+            // There is nobody to tell, so nothing is to be spared either.
+            return NOTHING;
+        }
         self.window = Some(Window { least: count, most: count, joined: Joined::Nobody });
         Announcement { event: Some(Event { change, count, except }), opened: true }
     }
@@ -108,24 +114,26 @@ mod tests {
     #[test]
     fn the_first_change_is_told_at_once_and_the_rest_together() {
         let mut viewers = Viewers::default();
-        let first = viewers.joined(id(1));
-        assert_eq!(first.event, Some(Event { change: Change::Joined, count: 1, except: Some(id(1)) }));
-        assert!(first.opened);
-        for n in 2..=10 {
-            assert_eq!(viewers.joined(id(n)), Announcement { event: None, opened: false });
+        assert_eq!(viewers.joined(id(1)), NOTHING, "there is nobody to tell");
+        let second = viewers.joined(id(2));
+        assert_eq!(second.event, Some(Event { change: Change::Joined, count: 2, except: Some(id(2)) }));
+        assert!(second.opened);
+        for n in 3..=10 {
+            assert_eq!(viewers.joined(id(n)), NOTHING);
         }
         let rest = viewers.window_ended();
         assert_eq!(rest.event, Some(Event { change: Change::Joined, count: 10, except: None }));
-        assert_eq!(viewers.window_ended(), Announcement { event: None, opened: false });
+        assert_eq!(viewers.window_ended(), NOTHING);
     }
 
     #[test]
     fn one_that_joined_and_left_again_within_a_window_still_corrects_who_was_told() {
         let mut viewers = Viewers::default();
         let _ = viewers.joined(id(1));
-        let _ = viewers.joined(id(2)); // was told 2
+        let _ = viewers.joined(id(2)); // opens the window
+        let _ = viewers.joined(id(3)); // is told 3
         let _ = viewers.left();
-        assert_eq!(viewers.window_ended().event, Some(Event { change: Change::Left, count: 1, except: None }));
+        assert_eq!(viewers.window_ended().event, Some(Event { change: Change::Left, count: 2, except: None }));
     }
 
     proptest! {

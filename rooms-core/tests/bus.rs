@@ -1,0 +1,250 @@
+//! What a manager makes of its bus: LocalBus with peers, and buses that fail.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/rig.rs"]
+mod rig;
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rooms_core::{
+    BroadcastError, Bus, JoinError, Kind, LocalBus, Reach, RoomManager,
+    bus::{BusError, BusEvent, BusReceiver, Lost, Topic},
+};
+use serde_json::json;
+
+use rig::{Client, Rooms, idle, key};
+
+fn rooms(bus: impl Bus) -> Rooms {
+    RoomManager::build_for().kind("post", Kind::authenticated()).bus(bus).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_of_a_local_bus_hear_each_other_in_one_order() {
+    let bus = LocalBus::new();
+    let nodes = [rooms(bus.peer()), rooms(bus.peer()), rooms(bus)];
+    let mut members = Vec::new();
+    for node in &nodes[..2] {
+        members.push(Client::join(node, "a", "post:42").await);
+    }
+    let room = key("post:42");
+    for n in 0..30 {
+        nodes[n % 3].broadcast(&room, &n).await.unwrap();
+    }
+    let first = members[0].inbox.all().await;
+    assert_eq!(first, (0..30).map(|n| json!(n)).collect::<Vec<_>>());
+    assert_eq!(members[1].inbox.all().await, first);
+    let except = members[0].connection.id();
+    nodes[1].to(&room).except(except).json(&json!("x")).await.unwrap();
+    assert!(members[0].inbox.is_silent().await, "left out on another node than the publisher's");
+    assert_eq!(members[1].inbox.all().await, ["x"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_goes_away_is_not_published_to() {
+    let bus = LocalBus::new();
+    let gone = rooms(bus.peer());
+    let stays = rooms(bus);
+    drop(Client::join(&gone, "a", "post:42").await);
+    drop(gone);
+    let mut member = Client::join(&stays, "b", "post:42").await;
+    stays.broadcast(&key("post:42"), &1).await.unwrap();
+    assert_eq!(member.inbox.all().await, [1]);
+}
+
+/// A bus whose behaviour the test sets, in front of a real one.
+#[derive(Debug, Default)]
+struct Faulty {
+    inner: LocalBus,
+    receiver: OnceLock<Handed>,
+    publish: Mutex<Option<fn() -> BusError>>,
+    refuse_subscriptions: AtomicBool,
+    hang_subscriptions: AtomicBool,
+}
+
+struct Handed(Arc<dyn BusReceiver>);
+
+impl std::fmt::Debug for Handed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handed")
+    }
+}
+
+impl Faulty {
+    fn say(&self, event: BusEvent) {
+        self.receiver.get().unwrap().0.event(event);
+    }
+
+    fn say_message(&self, payload: impl Into<Bytes>) {
+        self.say(BusEvent::Message { topic: Topic::Room(key("post:42")), payload: payload.into() });
+    }
+}
+
+#[async_trait]
+impl Bus for Faulty {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        self.inner.attach(Arc::clone(&receiver));
+        _ = self.receiver.set(Handed(receiver));
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        let fault = *self.publish.lock().unwrap();
+        match fault {
+            Some(fault) => Err(fault()),
+            None => self.inner.publish(topic, payload).await,
+        }
+    }
+
+    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        if self.hang_subscriptions.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+        match self.refuse_subscriptions.load(Ordering::Relaxed) {
+            true => Err(BusError::Refused("no".into())),
+            false => self.inner.subscribe(topics).await,
+        }
+    }
+
+    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        self.inner.unsubscribe(topics).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_bus_is_down_local_members_are_served_and_the_receipt_says_so() {
+    let bus = Arc::new(Faulty::default());
+    let rooms = rooms(Arc::clone(&bus));
+    let mut member = Client::join(&rooms, "a", "post:42").await;
+    let mut other = Client::join(&rooms, "b", "post:42").await;
+    member.inbox.all().await;
+    *bus.publish.lock().unwrap() = Some(|| BusError::Down);
+    let room = key("post:42");
+    assert_eq!(rooms.broadcast(&room, &1).await.unwrap().reach, Reach::LocalOnly);
+    let receipt = rooms.to(&room).except(member.connection.id()).json(&2).await.unwrap();
+    assert_eq!(receipt.reach, Reach::LocalOnly);
+    assert!(rooms.stats().bus_down);
+    assert_eq!(member.inbox.all().await, [1]);
+    assert_eq!(other.inbox.all().await, [1, 2]);
+    *bus.publish.lock().unwrap() = None;
+    bus.say(BusEvent::Up { lost: Lost::Perhaps });
+    assert!(!rooms.stats().bus_down);
+    let resync = json!({"type": "resync", "room": "post:42", "reason": "bus_gap"});
+    assert_eq!(member.inbox.all().await, std::slice::from_ref(&resync), "one, and only one");
+    assert_eq!(other.inbox.all().await, [resync]);
+    assert_eq!(rooms.broadcast(&room, &3).await.unwrap().reach, Reach::AllNodes);
+    assert_eq!(member.inbox.all().await, [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_was_lost_nobody_is_told_anything() {
+    let bus = Arc::new(Faulty::default());
+    let rooms = rooms(Arc::clone(&bus));
+    let mut member = Client::join(&rooms, "a", "post:42").await;
+    bus.say(BusEvent::Down);
+    assert!(rooms.stats().bus_down);
+    bus.say(BusEvent::Up { lost: Lost::Nothing });
+    assert!(member.inbox.is_silent().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_outcome_is_an_error_and_is_not_delivered_twice() {
+    let bus = Arc::new(Faulty::default());
+    let rooms = rooms(Arc::clone(&bus));
+    let mut member = Client::join(&rooms, "a", "post:42").await;
+    for fault in [|| BusError::Unknown("timed out".into()), || BusError::Overloaded, || BusError::Refused("no".into())]
+    {
+        *bus.publish.lock().unwrap() = Some(fault);
+        let error = rooms.broadcast(&key("post:42"), &1).await.unwrap_err();
+        assert!(matches!(error, BroadcastError::Bus { .. }));
+    }
+    assert!(member.inbox.is_silent().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_of_one_room_is_told_in_that_room_alone() {
+    let bus = Arc::new(Faulty::default());
+    let rooms = rooms(Arc::clone(&bus));
+    let mut member = Client::join(&rooms, "a", "post:42").await;
+    let mut elsewhere = Client::join(&rooms, "a", "post:7").await;
+    bus.say(BusEvent::Gap { topic: Topic::Room(key("post:42")) });
+    bus.say(BusEvent::Gap { topic: Topic::Room(key("post:nobody")) });
+    assert_eq!(member.inbox.all().await, [json!({"type": "resync", "room": "post:42", "reason": "bus_gap"})]);
+    assert!(elsewhere.inbox.is_silent().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_message_is_counted_and_the_next_one_arrives() {
+    let bus = Arc::new(Faulty::default());
+    let rooms = rooms(Arc::clone(&bus));
+    let mut member = Client::join(&rooms, "a", "post:42").await;
+    let bad: [Vec<u8>; 9] = [
+        vec![],
+        b"not JSON".to_vec(),
+        b"\xff\xfe".to_vec(),
+        b"{}{}".to_vec(),
+        vec![b'['; 1_000_000],
+        [vec![b'['; 65], vec![b']'; 65]].concat(),
+        [b"\"".to_vec(), vec![b'x'; 64 * 1024], b"\"".to_vec()].concat(),
+        b"\x01v1;x=;{}".to_vec(),
+        b"\x01nonsense".to_vec(),
+    ];
+    let count = bad.len() as u64;
+    for payload in bad {
+        bus.say_message(payload);
+    }
+    bus.say_message(&b"{\"from\":\"another language\"}"[..]);
+    assert_eq!(member.inbox.all().await, [json!({"from": "another language"})]);
+    assert_eq!(rooms.stats().bad_payloads, count);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_outruns_the_room_costs_messages_and_that_is_said_once() {
+    let bus = Arc::new(Faulty::default());
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", Kind::authenticated())
+        .limits(|limits| limits.log_messages = 4)
+        .bus(Arc::clone(&bus))
+        .build()
+        .unwrap();
+    let mut member = Client::join(&rooms, "a", "post:42").await;
+    idle().await;
+    for n in 0..20 {
+        bus.say_message(n.to_string());
+    }
+    let resync = json!({"type": "resync", "room": "post:42", "reason": "bus_gap"});
+    let expected: Vec<_> = (0..8).map(|n| json!(n)).chain([resync]).collect();
+    assert_eq!(member.inbox.all().await, expected);
+    bus.say_message("20");
+    assert_eq!(member.inbox.all().await, [20]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_fails_is_the_joiners_error_and_the_next_try_works() {
+    let bus = Arc::new(Faulty::default());
+    let rooms = rooms(Arc::clone(&bus));
+    let room = key("post:42");
+    let mut client = Client::connect(&rooms, "a");
+    for fault in [&bus.refuse_subscriptions, &bus.hang_subscriptions] {
+        fault.store(true, Ordering::Relaxed);
+        assert_eq!(client.connection.join(&room).await, Err(JoinError::Unavailable { room: room.clone() }));
+        fault.store(false, Ordering::Relaxed);
+        assert_eq!(client.connection.join(&room).await, Ok(1));
+        rooms.broadcast(&room, &1).await.unwrap();
+        client.connection.leave(&room);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(rooms.stats().rooms, 0);
+    }
+}

@@ -1,0 +1,317 @@
+//! The life of one connection in one room: messages, heartbeat, expiry, hooks, closes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/rig.rs"]
+mod rig;
+
+use std::{
+    future::pending,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures::channel::mpsc;
+use rooms_core::{
+    Close, CloseCode, Identity, Kind, MessageKind, RoomManager, WallClock,
+    ws::{Incoming, WsError},
+};
+use serde_json::{Value, json};
+use tokio::{task::JoinHandle, time::Instant};
+
+use rig::{Inbox, Rooms, idle, key, who};
+
+/// One client: what it sends goes in at the top.
+struct Talk {
+    send: mpsc::UnboundedSender<Result<Incoming, WsError>>,
+    inbox: Inbox,
+    ended: JoinHandle<Close>,
+}
+
+impl Talk {
+    fn open(rooms: &Rooms, identity: Identity) -> Self {
+        let (send, stream) = mpsc::unbounded();
+        let (sink, receiver) = mpsc::unbounded();
+        let ended = tokio::spawn(rooms.serve_room(stream, sink, identity, key("post:42")));
+        Self { send, inbox: Inbox(receiver), ended }
+    }
+
+    async fn joined(rooms: &Rooms, user: &str) -> Self {
+        let mut talk = Self::open(rooms, who(user));
+        assert_eq!(talk.inbox.next().await["type"], "room_joined");
+        talk
+    }
+
+    fn say(&self, text: impl Into<String>) {
+        self.send.unbounded_send(Ok(Incoming::Text(text.into()))).unwrap();
+    }
+
+    async fn ask(&mut self, text: impl Into<String>) -> Value {
+        self.say(text);
+        self.inbox.next().await
+    }
+}
+
+fn rooms(kind: Kind) -> Rooms {
+    RoomManager::build_for().kind("post", kind).clock(Arc::new(Paused::new())).build().unwrap()
+}
+
+/// A wall clock that goes with tokio's, and so stands still with it.
+#[derive(Debug)]
+struct Paused(Instant);
+
+const START: u64 = 1_800_000_000;
+
+impl Paused {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl WallClock for Paused {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(START) + self.0.elapsed()
+    }
+}
+
+fn expiring_in(seconds: u64) -> Identity {
+    who("a").expiring_at(UNIX_EPOCH + Duration::from_secs(START + seconds))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_answered_by_a_pong() {
+    let rooms = rooms(Kind::authenticated());
+    let mut talk = Talk::joined(&rooms, "a").await;
+    assert_eq!(talk.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
+    talk.send.unbounded_send(Ok(Incoming::Ping("payload".into()))).unwrap();
+    let pong = futures::StreamExt::next(&mut talk.inbox.0).await.unwrap();
+    assert_eq!((pong.kind(), pong.payload()), (MessageKind::Pong, &b"payload"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_message_is_one_error_and_the_connection_lives() {
+    let rooms = rooms(Kind::authenticated());
+    let mut talk = Talk::joined(&rooms, "a").await;
+    let deep = format!("{{\"type\":\"x\",\"a\":{}1{}}}", "[".repeat(50_000), "]".repeat(50_000));
+    for (text, code) in [
+        ("not JSON", "bad_message"),
+        ("", "bad_message"),
+        ("[]", "bad_message"),
+        ("5", "bad_message"),
+        ("{}", "bad_message"),
+        (r#"{"type":5}"#, "bad_message"),
+        (&deep, "bad_message"),
+        (r#"{"type":"vote"}"#, "unknown_type"),
+    ] {
+        let answer = talk.ask(text).await;
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!(code)), "{text:.30}");
+        assert!(answer["message"].is_string());
+    }
+    talk.send.unbounded_send(Ok(Incoming::Binary(vec![1, 2, 3]))).unwrap();
+    assert_eq!(talk.inbox.next().await["code"], "unsupported");
+    assert_eq!(talk.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_of_the_stream_has_its_close() {
+    for (fault, code) in [
+        (WsError::Protocol("reserved bit set"), CloseCode::PROTOCOL),
+        (WsError::TooBig { limit: 1 }, CloseCode::TOO_BIG),
+        (WsError::InvalidText, CloseCode::INVALID_TEXT),
+    ] {
+        let rooms = rooms(Kind::authenticated());
+        let mut talk = Talk::joined(&rooms, "a").await;
+        talk.send.unbounded_send(Err(fault)).unwrap();
+        assert_eq!(talk.inbox.close().await.code(), code);
+        assert_eq!(rooms.local_viewers(&key("post:42")), 0, "it has left before its close is answered");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_closes_is_answered_and_counted_out() {
+    let rooms = rooms(Kind::authenticated());
+    let mut stays = Talk::joined(&rooms, "a").await;
+    let mut goes = Talk::joined(&rooms, "b").await;
+    let bye = Close::new(CloseCode::GOING_AWAY, "bye");
+    goes.send.unbounded_send(Ok(Incoming::Close(Some(bye)))).unwrap();
+    assert_eq!(goes.inbox.close().await.code(), CloseCode::GOING_AWAY);
+    let vanishes = Talk::joined(&rooms, "c").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rooms.local_viewers(&key("post:42")), 2);
+    drop(vanishes);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rooms.local_viewers(&key("post:42")), 1);
+    assert_eq!(stays.inbox.all().await.last().unwrap(), &json!({"type": "viewer_left", "viewers": 1}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_no_ping_is_closed() {
+    let rooms = rooms(Kind::authenticated());
+    let mut talk = Talk::joined(&rooms, "a").await;
+    let start = Instant::now();
+    let ping = futures::StreamExt::next(&mut talk.inbox.0).await.unwrap();
+    assert_eq!((ping.kind(), start.elapsed().as_secs()), (MessageKind::Ping, 25));
+    talk.send.unbounded_send(Ok(Incoming::Pong)).unwrap();
+    assert_eq!(talk.inbox.close().await, Close::NO_PONG);
+    assert_eq!(start.elapsed().as_secs(), 60, "25 s to the second ping and 10 s for its pong");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_with_its_token() {
+    // One that is over already, one that is not, and one far beyond the longest single wait.
+    for seconds in [0, 5, 90_000] {
+        let rooms = rooms(Kind::authenticated());
+        let start = Instant::now();
+        let mut talk = Talk::open(&rooms, expiring_in(seconds));
+        let answers = talk.send.clone();
+        tokio::spawn(async move {
+            while answers.unbounded_send(Ok(Incoming::Pong)).is_ok() {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        });
+        assert_eq!(talk.inbox.close().await, Close::TOKEN_EXPIRED);
+        assert_eq!(start.elapsed().as_secs(), seconds);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_messages_close_with_4429() {
+    let rooms = rooms(Kind::authenticated());
+    let mut talk = Talk::joined(&rooms, "a").await;
+    for _ in 0..100 {
+        talk.say(r#"{"type":"ping"}"#);
+    }
+    assert_eq!(talk.inbox.all().await.len(), 100);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for _ in 0..101 {
+        talk.say(r#"{"type":"ping"}"#);
+    }
+    assert_eq!(talk.inbox.close().await, Close::TOO_MANY_MESSAGES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_reach_the_hook_in_order_and_its_answers_the_sender_alone() {
+    let kind = Kind::authenticated().on_message(|member, message| async move {
+        // The later ones would be faster.
+        tokio::time::sleep(Duration::from_millis(10 - message["n"].as_u64().unwrap())).await;
+        member.send(&json!({"type": "heard", "n": message["n"]}));
+        Ok(())
+    });
+    let rooms = rooms(kind);
+    let mut talk = Talk::joined(&rooms, "a").await;
+    let mut other = Talk::joined(&rooms, "b").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    talk.inbox.all().await;
+    for n in 0..10 {
+        talk.say(json!({"type": "say", "n": n}).to_string());
+    }
+    for n in 0..10 {
+        assert_eq!(talk.inbox.next().await, json!({"type": "heard", "n": n}));
+    }
+    assert!(other.inbox.is_silent().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_hangs_or_refuses_closes_its_connection_and_no_other() {
+    let kind = Kind::authenticated().on_message(|_, message| async move {
+        match message["do"].as_str() {
+            Some("panic") => panic!("a hook that panics"),
+            Some("hang") => pending().await,
+            _ => Err(Close::new(CloseCode::POLICY, "not here")),
+        }
+    });
+    let rooms = rooms(kind);
+    let mut other = Talk::joined(&rooms, "b").await;
+    for (what, close) in
+        [("panic", Close::INTERNAL), ("hang", Close::INTERNAL), ("refuse", Close::new(CloseCode::POLICY, "not here"))]
+    {
+        let mut talk = Talk::joined(&rooms, "a").await;
+        talk.say(json!({"type": "x", "do": what}).to_string());
+        assert_eq!(talk.inbox.close().await, close, "{what}");
+    }
+    other.inbox.all().await;
+    assert_eq!(other.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
+    assert_eq!(rooms.local_viewers(&key("post:42")), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_hook_holds_up_neither_broadcasts_nor_pings() {
+    let kind = Kind::authenticated().on_message(|_, _| pending());
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", kind)
+        .limits(|limits| limits.hook = Duration::from_secs(300))
+        .build()
+        .unwrap();
+    let mut talk = Talk::joined(&rooms, "a").await;
+    talk.say(r#"{"type":"x"}"#);
+    idle().await;
+    rooms.broadcast(&key("post:42"), &1).await.unwrap();
+    assert_eq!(talk.inbox.next().await, 1);
+    let start = Instant::now();
+    let ping = futures::StreamExt::next(&mut talk.inbox.0).await.unwrap();
+    assert_eq!(ping.kind(), MessageKind::Ping);
+    // While nothing is read a pong can't be seen, so its absence proves nothing.
+    assert_eq!(talk.inbox.close().await, Close::INTERNAL);
+    assert!(start.elapsed().as_secs() >= 290);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_may_not_join_is_told_so() {
+    let rooms = rooms(Kind::new().join(|who, _| async move { who.user() == "a" }));
+    let mut refused = Talk::open(&rooms, who("b"));
+    assert_eq!(refused.inbox.close().await, Close::NOT_ALLOWED);
+    assert_eq!(refused.ended.await.unwrap(), Close::NOT_ALLOWED);
+    assert_eq!(rooms.stats().connections, 0);
+    assert_eq!(rooms.stats().rooms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_reaches_a_connection_that_is_still_joining() {
+    let rooms = rooms(Kind::authenticated().on_join(|_| pending()));
+    let mut talk = Talk::open(&rooms, who("a"));
+    idle().await;
+    let start = Instant::now();
+    rooms.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(talk.inbox.close().await, Close::RESTART);
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_the_session_leaves_the_room() {
+    let rooms = rooms(Kind::authenticated());
+    let talk = Talk::joined(&rooms, "a").await;
+    talk.ended.abort();
+    idle().await;
+    assert_eq!((rooms.local_viewers(&key("post:42")), rooms.stats().connections), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_see_who_and_where() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let note = move |what: &str, member: &rooms_core::Member| {
+        let line = format!("{what} {} {}", member.identity().user(), member.room());
+        log.lock().unwrap().push(line);
+    };
+    let (join, message, leave) = (note.clone(), note.clone(), note);
+    let kind = Kind::authenticated()
+        .on_join(move |member| {
+            join("join", &member);
+            async { Ok(Value::Null) }
+        })
+        .on_message(move |member, _| {
+            message("message", &member);
+            async { Ok(()) }
+        })
+        .on_leave(move |member| {
+            leave("leave", &member);
+            async {}
+        });
+    let rooms = rooms(kind);
+    let talk = Talk::joined(&rooms, "a").await;
+    talk.say(r#"{"type":"x"}"#);
+    idle().await;
+    drop(talk);
+    idle().await;
+    assert_eq!(*seen.lock().unwrap(), ["join a post:42", "message a post:42", "leave a post:42"]);
+}
