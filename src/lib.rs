@@ -63,3 +63,8 @@ pub mod axum {
     #[doc(inline)]
     pub use rooms_axum::RoomUpgrade;
 }
+
+/// The README's program, compiled.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,64 @@
+//! Nothing of a token reaches the log, good or bad, at any level.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "the support module serves other tests, too")]
+
+#[path = "support/service.rs"]
+mod service;
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use axum::{Router, routing::get};
+use rooms_core::RoomManager;
+use serde_json::json;
+use tracing::level_filters::LevelFilter;
+
+use service::{Claims, Service, close_of, next_json, token};
+
+fn routes() -> Router<RoomManager> {
+    Router::new().route("/posts/{id}/live", get(service::live)).route("/any/{id}/live", get(service::any))
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_token_is_logged() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone()).init();
+    let service = Service::start().await;
+    let good = token("5");
+    let expired = service::token_with(Claims::of("5").set("exp", json!(1)));
+    let hostile = service::token_with(Claims::of("evil\nuser"));
+    let mut socket = service.connect("/posts/42/live", &good).await;
+    next_json(&mut socket).await;
+    for bad in [&expired, &hostile, &"garbage-of-a-token".to_owned()] {
+        let mut socket = service.connect("/posts/42/live", bad).await;
+        close_of(&mut socket).await;
+    }
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    // The log of the client side, which is this same process, says what it connects to; ours must not.
+    let ours: Vec<&str> = log.lines().filter(|line| line.contains("rooms_")).collect();
+    assert!(ours.iter().any(|line| line.contains("a token was refused")), "{log}");
+    for secret in [&good, &expired, &hostile, "garbage-of-a-token", "evil"] {
+        let parts = secret.split('.').filter(|part| part.len() > 3);
+        for part in parts.filter(|part| !part.starts_with("eyJ0eXAi")) {
+            assert!(!ours.iter().any(|line| line.contains(part)), "{part}: {ours:#?}");
+        }
+    }
+}
