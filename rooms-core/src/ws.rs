@@ -6,7 +6,7 @@
 //! - **Idle costs nothing.** Reads use a buffer on the stack; bytes are kept only while a client's frame is unfinished.
 //! - **Frames are written as they are.** A frame is the same bytes for every member, so several go out in one `writev`,
 //!   without a copy, and [`FrameSink`] can do that in the caller's own time slice.
-//! - **A close frame follows every fault.** A [`WsError`] knows the [`Close`](crate::Close) that it deserves.
+//! - **A close frame follows every fault.** A [`WsError`] knows the [`Close`] that it deserves.
 
 mod decoder;
 pub(crate) mod frame;
