@@ -326,6 +326,7 @@ mod tests {
     }
 
     fn signed(header: &str, claims: &str, algorithm: Algorithm, secret: &[u8]) -> String {
+        install_cryptography();
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(secret), algorithm).unwrap();
         format!("{message}.{signature}")
