@@ -25,13 +25,14 @@ pub use self::{
 use crate::{
     auth::{AuthError, Authenticator, Identity, WallClock},
     bus::Bus,
+    close::Close,
     connection::{ConnectError, Connection},
     handshake::Endpoint,
     kind::Kind,
     limits::Limits,
     message::Message,
     node::{ConnectionId, NodeId},
-    outbox::{Outbox, WriteBatch, write_frames},
+    outbox::{Outbox, Waiting, WriteBatch, write_frames},
     registry::Registry,
     room_key::RoomKey,
     users::Users,
@@ -131,7 +132,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         let outbox = Arc::new(Outbox::new(sink, shared.write, &shared.limits));
         let limit = shared.limits.connections_per_user;
         match shared.users.seat(identity.shared_user(), id, &outbox, limit) {
-            Ok(seat) => Ok(Connection::new(Arc::clone(shared), id, identity, outbox, seat)),
+            Ok(seat) => {
+                // A shutdown that began since the first look has either seen this seat or set the flag before it was
+                // taken: one of the two closes the connection.
+                if self.is_draining() {
+                    outbox.close(Close::RESTART, Waiting::Drop);
+                }
+                Ok(Connection::new(Arc::clone(shared), id, identity, outbox, seat))
+            }
             Err(_) => match Arc::try_unwrap(outbox) {
                 Ok(outbox) => Err((ConnectError::TooManyConnections { limit }, outbox.into_sink())),
                 Err(_) => unreachable!("a refused seat keeps no outbox"),

@@ -11,9 +11,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use futures::channel::mpsc;
+use futures::{FutureExt as _, channel::mpsc};
 use rooms_core::{
-    Close, CloseCode, Identity, Kind, MessageKind, RoomManager, WallClock,
+    Close, CloseCode, Identity, Kind, Limits, MessageKind, RoomManager, WallClock,
     ws::{Incoming, WsError},
 };
 use serde_json::{Value, json};
@@ -314,4 +314,28 @@ async fn hooks_see_who_and_where() {
     drop(talk);
     idle().await;
     assert_eq!(*seen.lock().unwrap(), ["join a post:42", "message a post:42", "leave a post:42"]);
+}
+
+#[tokio::test]
+async fn a_shutdown_misses_no_connection_that_is_made_meanwhile() {
+    for round in 0..2_000 {
+        let limit = |limits: &mut Limits| limits.close_within = Duration::ZERO;
+        let rooms: Rooms = RoomManager::build_for().limits(limit).build().unwrap();
+        let connecting = rooms.clone();
+        let connections = std::thread::spawn(move || {
+            let connect = || {
+                let (sink, inbox) = mpsc::unbounded();
+                connecting.connect(who("a"), sink).ok().map(|connection| (connection, inbox))
+            };
+            std::iter::from_fn(connect).take(100).collect::<Vec<_>>()
+        });
+        while rooms.stats().connections < round % 90 {
+            std::hint::spin_loop();
+        }
+        rooms.shutdown(Duration::ZERO).await;
+        for (connection, _inbox) in connections.join().unwrap() {
+            let closed = connection.drive().now_or_never();
+            assert_eq!(closed, Some(Some(Close::RESTART)), "round {round}");
+        }
+    }
 }
