@@ -1,0 +1,169 @@
+//! The page of `live_posts` in a real browser.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "browser/browser.rs"]
+mod browser;
+#[path = "support/program.rs"]
+mod program;
+
+use std::time::Duration;
+
+use fantoccini::key::Key;
+use serde_json::json;
+
+use browser::{Browser, Device, Page};
+use program::Program;
+
+const POST: &str = "/#42";
+
+async fn sign_in(page: &Page, user: &str) {
+    page.fill("#user", user).await;
+    page.click("#enter").await;
+    page.says("#state", "Live").await;
+}
+
+#[tokio::test]
+async fn two_windows_see_each_other_their_comments_and_likes() {
+    let program = Program::start().await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&program.url(POST)).await;
+        sign_in(&ann, "ann").await;
+        ann.says("#viewers", "1").await;
+        let bob = browser.another(&program.url(POST)).await;
+        sign_in(&bob, "bob").await;
+        for page in [&ann, &bob] {
+            page.says("#viewers", "2").await;
+        }
+
+        ann.fill("#text", "Is anybody here? <b>not bold</b>").await;
+        ann.click("#send").await;
+        bob.says("#comments li p", "Is anybody here? <b>not bold</b>").await;
+        bob.says("#comments li .who", "ann").await;
+        bob.fill("#text", "I am.").await;
+        bob.click("#send").await;
+        ann.says("#comments li:nth-child(2) p", "I am.").await;
+        bob.click("#like").await;
+        ann.says("#likes", "1").await;
+        ann.picture("live_posts").await;
+
+        // Another post is another room.
+        let carol = browser.another(&program.url("/#1")).await;
+        sign_in(&carol, "carol").await;
+        carol.says("#viewers", "1").await;
+        assert!(!carol.find("#comments").await.text().await.unwrap().contains("I am."));
+        carol.click("[data-post='42']").await;
+        bob.says("#viewers", "3").await;
+        carol.close().await;
+
+        bob.close().await;
+        ann.says("#viewers", "1").await;
+        assert_eq!(ann.script("return document.querySelectorAll('#comments li').length").await, json!(2), "none twice");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_joined_again() {
+    let program = Program::start().await;
+    let port = program.port;
+    Browser::run(Device::Desktop, async move |browser: Browser| {
+        let page = browser.first(&program.url(POST)).await;
+        sign_in(&page, "ann").await;
+
+        program.signal("TERM");
+        let (status, log) = program.ended().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        page.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+        page.says("#viewers", "–").await;
+        page.picture("offline").await;
+
+        let program = Program::start_at(port).await;
+        page.says("#state", "Live").await;
+        page.says("#viewers", "1").await;
+        page.fill("#text", "Back again").await;
+        page.click("#send").await;
+        page.says("#comments li p", "Back again").await;
+        drop(program);
+        page.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_token_is_said_and_not_tried_again() {
+    let program = Program::start().await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&program.url(POST)).await;
+        page.script(
+            "sessionStorage.setItem('token', 'forged'); sessionStorage.setItem('user', 'ann'); location.reload()",
+        )
+        .await;
+        page.says("#login-notice", "Your token was refused. Please sign in again.").await;
+        page.says("#state", "Signed out").await;
+        page.picture("refused").await;
+
+        page.script("window.tried = 0; window.WebSocket = class { constructor() { window.tried += 1; } }").await;
+        // Several times the first delay of a reconnect.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(page.script("return window.tried").await, json!(0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_keyboard_is_enough() {
+    let program = Program::start().await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&program.url(POST)).await;
+        tab_to(&page, Key::Tab, "user").await;
+        page.keys("ann").await;
+        page.keys(&Key::Enter).await;
+        page.says("#state", "Live").await;
+
+        // Signing in leads to the comment; the field is not left for the button.
+        page.keys("By hand").await;
+        page.keys(&(Key::Control + &Key::Enter + &Key::Null)).await;
+        page.says("#comments li p", "By hand").await;
+        tab_to(&page, Key::Tab, "send").await;
+        tab_to(&page, Key::Tab, "logout").await;
+        page.script("document.activeElement.blur()").await;
+        tab_to(&page, Key::Tab, "like").await;
+        page.keys(&Key::Space).await;
+        page.says("#likes", "1").await;
+        assert_eq!(page.script("return getComputedStyle(document.activeElement).outlineStyle").await, json!("solid"));
+        page.picture("keyboard").await;
+    })
+    .await;
+}
+
+/// Tabs until an element has the focus, at most once round the page.
+async fn tab_to(page: &Page, key: Key, id: &str) {
+    for _ in 0..15 {
+        if page.script("return document.activeElement.id").await == json!(id) {
+            return;
+        }
+        page.keys(&key).await;
+    }
+    panic!("{id} can't be reached with the Tab key");
+}
+
+#[tokio::test]
+async fn a_phone_shows_it_without_scrolling_sideways() {
+    let program = Program::start().await;
+    Browser::run(Device::Phone, async |browser: Browser| {
+        let page = browser.first(&program.url(POST)).await;
+        page.picture("phone_signed_out").await;
+        sign_in(&page, "ann").await;
+        let long = "w".repeat(300);
+        page.fill("#text", &long).await;
+        page.click("#send").await;
+
+        page.says("#comments li p", &long).await;
+        let wider = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+        assert_eq!(page.script(wider).await, json!(false));
+        assert_eq!(page.script("return window.innerWidth").await, json!(360));
+        page.picture("phone").await;
+    })
+    .await;
+}

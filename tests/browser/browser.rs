@@ -1,0 +1,172 @@
+//! Real headless Chromium, driven over WebDriver.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use fantoccini::{Client, ClientBuilder, Locator, elements::Element, wd::WindowHandle};
+use futures::FutureExt as _;
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::program::{Lines, PATIENCE};
+
+const INSTALL: &str = "apt-get install chromium chromium-driver";
+
+/// A browser of its own profile.
+pub(crate) struct Browser {
+    client: Client,
+}
+
+/// What the browser shows itself as.
+#[derive(Clone, Copy)]
+pub(crate) enum Device {
+    Desktop,
+    Phone,
+}
+
+/// chromedriver, ended when dropped.
+struct Driver {
+    process: Child,
+    url: String,
+}
+
+impl Driver {
+    async fn start() -> Self {
+        let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
+        let mut process = started.unwrap_or_else(|error| panic!("chromedriver: {error}; `{INSTALL}` installs it"));
+        let mut output = Lines::of(process.stdout.take().unwrap());
+        let port = output.after("started successfully on port ").await;
+        Self { process, url: format!("http://127.0.0.1:{}", port.trim_end_matches('.')) }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+impl Browser {
+    /// Runs a test in a fresh browser, which is closed also when the test fails.
+    pub(crate) async fn run<F: Future<Output = ()>>(device: Device, test: impl FnOnce(Self) -> F) {
+        let driver = Driver::start().await;
+        let profile = tempfile::tempdir().unwrap();
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities(device, profile.path()))
+            .connect(&driver.url)
+            .await
+            .unwrap_or_else(|error| panic!("Chromium does not start: {error}; `{INSTALL}` installs it"));
+        let result = AssertUnwindSafe(test(Self { client: client.clone() })).catch_unwind().await;
+        _ = client.close().await;
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    /// The window that is there from the start.
+    pub(crate) async fn first(&self, url: &str) -> Page {
+        let page = Page { client: self.client.clone(), window: self.client.window().await.unwrap() };
+        page.open(url).await;
+        page
+    }
+
+    /// One window more.
+    pub(crate) async fn another(&self, url: &str) -> Page {
+        let window = self.client.new_window(false).await.unwrap().handle;
+        let page = Page { client: self.client.clone(), window };
+        page.open(url).await;
+        page
+    }
+}
+
+fn capabilities(device: Device, profile: &Path) -> serde_json::Map<String, Value> {
+    let mut options = json!({"args": [
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1100,900",
+        format!("--user-data-dir={}", profile.display()),
+    ]});
+    if let Device::Phone = device {
+        options["mobileEmulation"] = json!({"deviceMetrics": {"width": 360, "height": 740, "pixelRatio": 2.0}});
+    }
+    [("goog:chromeOptions".to_owned(), options)].into_iter().collect()
+}
+
+/// One window.
+pub(crate) struct Page {
+    client: Client,
+    window: WindowHandle,
+}
+
+impl Page {
+    /// The client, with this window before it.
+    async fn here(&self) -> &Client {
+        self.client.switch_to_window(self.window.clone()).await.unwrap();
+        &self.client
+    }
+
+    pub(crate) async fn open(&self, url: &str) {
+        self.here().await.goto(url).await.unwrap();
+    }
+
+    pub(crate) async fn close(self) {
+        self.here().await.close_window().await.unwrap();
+    }
+
+    pub(crate) async fn find(&self, css: &str) -> Element {
+        self.here().await.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await.unwrap()
+    }
+
+    pub(crate) async fn click(&self, css: &str) {
+        self.find(css).await.click().await.unwrap();
+    }
+
+    pub(crate) async fn fill(&self, css: &str, text: &str) {
+        self.find(css).await.send_keys(text).await.unwrap();
+    }
+
+    /// Presses keys where the focus is.
+    pub(crate) async fn keys(&self, keys: &str) {
+        self.here().await.active_element().await.unwrap().send_keys(keys).await.unwrap();
+    }
+
+    pub(crate) async fn script(&self, script: &str) -> Value {
+        self.here().await.execute(script, Vec::new()).await.unwrap()
+    }
+
+    /// What an element says.
+    pub(crate) async fn text(&self, css: &str) -> String {
+        self.find(css).await.text().await.unwrap()
+    }
+
+    /// Waits until an element says what it should.
+    pub(crate) async fn shows(&self, css: &str, expected: impl Fn(&str) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let text = self.text(css).await;
+            if expected(&text) {
+                return;
+            }
+            assert!(Instant::now() < until, "{css} still says {text:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn says(&self, css: &str, expected: &str) {
+        self.shows(css, |text| text == expected).await;
+    }
+
+    /// A picture of the window, for whoever wants to look: `target/tmp/<name>.png`.
+    pub(crate) async fn picture(&self, name: &str) {
+        let picture = self.here().await.screenshot().await.unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+    }
+}
