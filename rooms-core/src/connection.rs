@@ -16,6 +16,7 @@ use crate::{
     room::Room,
     room_key::RoomKey,
     users::Seat,
+    ws::FrameSink,
 };
 
 /// One connection: an identity, a sink, and memberships.
@@ -44,7 +45,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[must_use = "dropping a connection leaves its rooms"]
-pub struct Connection<S: Sink<Message> + Unpin + Send + 'static> {
+pub struct Connection<S: Sink<Message> + Unpin + Send + 'static = FrameSink> {
     shared: Arc<Shared<S>>,
     id: ConnectionId,
     identity: Arc<Identity>,

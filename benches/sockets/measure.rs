@@ -1,0 +1,115 @@
+//! One contender at its work.
+
+use std::{thread::sleep, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    Result,
+    cores::Cores,
+    load::{Load, Shape, open},
+    process::Server,
+    scenarios::{Contender, Figure, Work},
+};
+
+/// Connections that share a room where nothing is published.
+const ROOM: usize = 10;
+
+/// What one run of one contender gave.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Measurement {
+    /// Processor seconds of the server for a million deliveries, or connects.
+    pub(crate) cpu: Option<f64>,
+    pub(crate) deliveries_per_second: Option<f64>,
+    /// From publish to receipt, in microseconds.
+    pub(crate) latency: Option<Latency>,
+    /// Resident bytes of the server: before the first connection, with all of them and nothing to do, at most.
+    pub(crate) start: usize,
+    pub(crate) idle: usize,
+    pub(crate) peak: usize,
+    pub(crate) connections: usize,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    pub(crate) max: u64,
+}
+
+impl Measurement {
+    pub(crate) fn bytes_per_connection(&self) -> f64 {
+        self.idle.saturating_sub(self.start) as f64 / self.connections.max(1) as f64
+    }
+
+    pub(crate) fn figure(&self, figure: Figure) -> Option<f64> {
+        match figure {
+            Figure::Cpu => self.cpu,
+            Figure::Memory => Some(self.bytes_per_connection()),
+            Figure::P99 => self.latency.map(|latency| latency.p99 as f64),
+        }
+    }
+}
+
+pub(crate) fn measure(contender: &Contender, cores: &Cores) -> Result<Measurement> {
+    let server = Server::start(contender.setup, cores)?;
+    // The first connections pay for what every process needs once.
+    for number in 0..100 {
+        open(server.port, number / ROOM, number)?;
+    }
+    sleep(contender.settle);
+    let start = server.resident()?;
+    let mut measurement = match contender.work {
+        Work::FanOut { shape, deliveries } => fan_out(&server, contender.settle, shape, deliveries)?,
+        Work::Idle { connections } => idle(&server, contender.settle, connections)?,
+        Work::Churn { connects } => churn(&server, contender.settle, connects)?,
+    };
+    measurement.start = start;
+    measurement.peak = server.peak()?;
+    Ok(measurement)
+}
+
+fn fan_out(server: &Server, settle: Duration, shape: Shape, deliveries: usize) -> Result<Measurement> {
+    let mut load = Load::open(server, shape)?;
+    sleep(settle);
+    let idle = server.resident()?;
+    let messages = deliveries.div_ceil(shape.members);
+    load.publish(messages.div_ceil(20))?;
+    let before = server.cpu()?;
+    let arrivals = load.publish(messages)?;
+    let cpu = server.cpu()? - before;
+    Ok(Measurement {
+        cpu: Some(cpu.as_secs_f64() / arrivals.deliveries as f64 * 1e6),
+        deliveries_per_second: Some(arrivals.deliveries as f64 / arrivals.elapsed.as_secs_f64()),
+        latency: Some(Latency {
+            p50: arrivals.latency.value_at_quantile(0.5),
+            p99: arrivals.latency.value_at_quantile(0.99),
+            max: arrivals.latency.max(),
+        }),
+        idle,
+        connections: shape.connections(),
+        ..Measurement::default()
+    })
+}
+
+fn idle(server: &Server, settle: Duration, connections: usize) -> Result<Measurement> {
+    let _open: Vec<_> =
+        (0..connections).map(|number| open(server.port, number / ROOM, number)).collect::<Result<_>>()?;
+    sleep(settle);
+    Ok(Measurement { idle: server.resident()?, connections, ..Measurement::default() })
+}
+
+fn churn(server: &Server, settle: Duration, connects: usize) -> Result<Measurement> {
+    let before = server.cpu()?;
+    for number in 0..connects {
+        open(server.port, number / ROOM, number)?;
+    }
+    sleep(settle);
+    let cpu = server.cpu()? - before;
+    Ok(Measurement {
+        cpu: Some(cpu.as_secs_f64() / connects as f64 * 1e6),
+        idle: server.resident()?,
+        connections: connects,
+        ..Measurement::default()
+    })
+}

@@ -1,0 +1,131 @@
+//! What was measured, as a table and as JSON lines.
+
+use std::{
+    fs::{File, create_dir_all},
+    io::Write as _,
+    path::Path,
+};
+
+use serde_json::json;
+
+use crate::{
+    Result,
+    measure::{Latency, Measurement},
+    scenarios::{Figure, Scenario},
+};
+
+/// The runs of one scenario.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    pub(crate) scenario: Scenario,
+    /// For each run, the measurement of each contender.
+    runs: Vec<Vec<Measurement>>,
+}
+
+/// The middle of the runs, and how far they lie apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) least: f64,
+    pub(crate) median: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<_> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let median = *values.get(values.len() / 2)?;
+        Some(Self { least: *values.first()?, median, most: *values.last()? })
+    }
+}
+
+impl Runs {
+    pub(crate) const fn new(scenario: Scenario) -> Self {
+        Self { scenario, runs: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, run: Vec<Measurement>) {
+        self.runs.push(run);
+    }
+
+    fn of(&self, contender: usize) -> impl Iterator<Item = &Measurement> + Clone {
+        self.runs.iter().filter_map(move |run| run.get(contender))
+    }
+
+    /// What the scenario is about, for one contender.
+    fn figure(&self, contender: usize) -> Option<Spread> {
+        Spread::of(self.of(contender).filter_map(|run| run.figure(self.scenario.figure)))
+    }
+
+    /// The same as a ratio to the first contender of the same run.
+    pub(crate) fn ratio(&self, contender: usize) -> Option<Spread> {
+        let figure = self.scenario.figure;
+        let pairs = self.of(contender).zip(self.of(0));
+        Spread::of(pairs.filter_map(|(own, first)| Some(own.figure(figure)? / first.figure(figure)?)))
+    }
+
+    fn median(&self, contender: usize, of: impl Fn(&Measurement) -> Option<f64>) -> String {
+        Spread::of(self.of(contender).filter_map(of)).map_or_else(String::new, |spread| number(spread.median))
+    }
+
+    fn latency(&self, contender: usize, of: impl Fn(Latency) -> u64) -> String {
+        self.median(contender, |run| Some(of(run.latency?) as f64))
+    }
+
+    /// A Markdown table.
+    pub(crate) fn table(&self) -> String {
+        let Scenario { name, figure, contenders } = &self.scenario;
+        let mut table = format!(
+            "\n### {name}\n\n| | {} | ratio (least to most) | deliveries/s | p50 µs | p99 µs | max µs | bytes/connection | peak MiB |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            figure.unit()
+        );
+        for (place, contender) in contenders.iter().enumerate() {
+            let ratio = self.ratio(place).map_or_else(String::new, |ratio| {
+                format!("**{:.2}** ({:.2} to {:.2})", ratio.median, ratio.least, ratio.most)
+            });
+            let memory = |run: &Measurement| (*figure != Figure::P99).then(|| run.bytes_per_connection());
+            let cells = [
+                contender.name.clone(),
+                self.figure(place).map_or_else(String::new, |spread| number(spread.median)),
+                ratio,
+                self.median(place, |run| run.deliveries_per_second),
+                self.latency(place, |latency| latency.p50),
+                self.latency(place, |latency| latency.p99),
+                self.latency(place, |latency| latency.max),
+                self.median(place, memory),
+                self.median(place, |run| Some(run.peak as f64 / f64::from(1 << 20))),
+            ];
+            table += &format!("| {} |\n", cells.join(" | "));
+        }
+        table
+    }
+
+    fn json_lines(&self) -> impl Iterator<Item = String> {
+        self.runs.iter().enumerate().flat_map(move |(number, run)| {
+            self.scenario.contenders.iter().zip(run).map(move |(contender, measurement)| {
+                json!({"scenario": self.scenario.name, "contender": contender.name, "run": number, "measured": measurement})
+                    .to_string()
+            })
+        })
+    }
+}
+
+/// With as many digits as mean something.
+fn number(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+/// Writes every run to a file.
+pub(crate) fn write_json_lines(path: &Path, all: &[Runs]) -> Result<()> {
+    create_dir_all(path.parent().ok_or("no folder")?)?;
+    let mut file = File::create(path)?;
+    for line in all.iter().flat_map(Runs::json_lines) {
+        writeln!(file, "{line}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! The servers under measurement. Each runs in a process of its own, on cores of its own.
+//!
+//! A server serves `/posts/{room}/live`, tells whoever connects that it joined, and publishes when it is told so over a
+//! control connection on a second port.
+
+mod floor;
+mod handwritten;
+mod library;
+
+use std::{fmt, io, net::SocketAddr, str::FromStr};
+
+use serde::Serialize;
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+use crate::{Result, clock::now, cores::Cores};
+
+pub(crate) const SECRET: &str = "a secret for benchmarks, nothing else";
+/// What numbers on the wire begin at, so that they all have the same number of digits and stand at fixed places.
+pub(crate) const BASE: u64 = 1_000_000_000;
+
+/// Who fans out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// One `write(2)` of a ready frame for each member, in a loop, and nothing else.
+    Floor,
+    /// Shakes hands, waits until the client has gone, and closes.
+    Handshake,
+    /// This library behind Axum, through its public API alone.
+    Rooms,
+    /// What is often written: `axum::extract::ws`, a map of rooms, an `mpsc` and two tasks for each connection.
+    Handwritten,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Floor, Self::Handshake, Self::Rooms, Self::Handwritten];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Floor => "floor",
+            Self::Handshake => "handshake",
+            Self::Rooms => "rooms",
+            Self::Handwritten => "handwritten",
+        })
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        Self::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| format!("{text}: no such server"))
+    }
+}
+
+/// How a server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Setup {
+    pub(crate) kind: Kind,
+    /// Bytes of filling in each payload.
+    pub(crate) payload: usize,
+    /// Rooms with a member inside the process, besides those that are measured.
+    pub(crate) other_rooms: usize,
+    /// Cores, and worker threads.
+    pub(crate) cores: usize,
+}
+
+impl Setup {
+    /// The command line of a server, on cores of these.
+    pub(crate) fn arguments(self, cores: &Cores) -> [String; 5] {
+        let cores = cores.of_server(self.cores).argument();
+        ["server".into(), self.kind.to_string(), self.payload.to_string(), self.other_rooms.to_string(), cores]
+    }
+}
+
+/// Serves until it is killed.
+pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+    let mut next = || arguments.next().ok_or("server KIND PAYLOAD OTHER_ROOMS CORES");
+    let kind = next()?.parse()?;
+    let filling = Filling("x".repeat(next()?.parse()?));
+    let other_rooms = next()?.parse()?;
+    let cores = Cores::parse(&next()?)?;
+    cores.stay()?;
+    crate::raise_file_limit()?;
+    let mut builder = match cores.count() {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(cores.count()).enable_all().build()?;
+    match kind {
+        Kind::Floor => floor::serve(&filling),
+        Kind::Handshake => floor::shake_hands_only(),
+        Kind::Rooms => runtime.block_on(library::serve(filling, other_rooms)),
+        Kind::Handwritten => runtime.block_on(handwritten::serve(filling)),
+    }
+}
+
+/// The first line of a server's output: where it serves, and where it is told to publish.
+fn announce(serving: SocketAddr, control: SocketAddr) {
+    println!("{} {}", serving.port(), control.port());
+}
+
+/// What the payloads of a run have in common.
+#[derive(Debug, Clone)]
+struct Filling(String);
+
+/// What is published. The load generator reads it at fixed places, so the fields' order counts.
+#[derive(Debug, Serialize)]
+struct Payload<'a> {
+    /// Nanoseconds since 1970: 19 digits until 2286.
+    at: u64,
+    seq: u64,
+    room: u64,
+    filling: &'a str,
+}
+
+impl Filling {
+    fn payload(&self, command: Command) -> Payload<'_> {
+        Payload {
+            at: now(),
+            seq: BASE + u64::from(command.seq),
+            room: BASE + u64::from(command.room),
+            filling: &self.0,
+        }
+    }
+}
+
+/// "Publish the message `seq` to `room`": eight bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Command {
+    pub(crate) room: u32,
+    pub(crate) seq: u32,
+}
+
+impl Command {
+    pub(crate) fn encode(self) -> [u8; 8] {
+        (u64::from(self.room) << 32 | u64::from(self.seq)).to_be_bytes()
+    }
+
+    fn decode(bytes: [u8; 8]) -> Self {
+        let both = u64::from_be_bytes(bytes);
+        Self { room: (both >> 32) as u32, seq: both as u32 }
+    }
+}
+
+/// Takes commands, one after the other, from whoever connects.
+async fn control<F: Future<Output = ()>>(listener: TcpListener, publish: impl Fn(Command) -> F) -> io::Result<()> {
+    loop {
+        let (mut connection, _) = listener.accept().await?;
+        let mut command = [0; 8];
+        while connection.read_exact(&mut command).await.is_ok() {
+            publish(Command::decode(command)).await;
+        }
+    }
+}
