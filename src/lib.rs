@@ -53,7 +53,7 @@ pub use rooms_core::{
     AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
     Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, Identity, IdentityError, JoinError,
     JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET,
-    Member, Message, MessageKind, NodeId, OriginError, Reach, Receipt, RoomKey, RoomKeyError, RoomManager,
+    Member, Message, MessageKind, NodeId, OriginError, Overflow, Reach, Receipt, RoomKey, RoomKeyError, RoomManager,
     RoomManagerBuilder, Stats, SystemClock, WallClock, bus, handshake, protocol, refuse, ws,
 };
 

@@ -15,7 +15,6 @@ use crate::{
     protocol,
     room::Room,
     room_key::RoomKey,
-    users::Seat,
     ws::FrameSink,
 };
 
@@ -52,7 +51,6 @@ pub struct Connection<S: Sink<Message> + Unpin + Send + 'static = FrameSink> {
     outbox: Arc<Outbox<S>>,
     /// Left one by one by `Drop`.
     rooms: Vec<Entered<S>>,
-    _seat: Seat<S>,
 }
 
 /// Why a connection was not taken.
@@ -129,14 +127,8 @@ impl JoinError {
 }
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
-    pub(crate) fn new(
-        shared: Arc<Shared<S>>,
-        id: ConnectionId,
-        identity: Identity,
-        outbox: Arc<Outbox<S>>,
-        seat: Seat<S>,
-    ) -> Self {
-        Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new(), _seat: seat }
+    pub(crate) fn new(shared: Arc<Shared<S>>, id: ConnectionId, identity: Identity, outbox: Arc<Outbox<S>>) -> Self {
+        Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new() }
     }
 
     /// Its id, unique over all nodes.
@@ -178,7 +170,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         if !kind.rule.allows(&self.identity, key, limits.rule).await {
             return Err(not_allowed());
         }
-        let (room, slot) = shared.registry.enter(key, self.id, Arc::clone(&self.outbox));
+        let (room, slot) = shared.registry.enter(key, kind.overflow, self.id, Arc::clone(&self.outbox));
         let entered = Entered { shared: Arc::clone(&self.shared), room, slot };
         entered.room.subscribed().await.map_err(|_| JoinError::Unavailable { room: key.clone() })?;
         let snapshot = kind
@@ -252,6 +244,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Connection<S> {
         for entered in std::mem::take(&mut self.rooms) {
             self.left(entered);
         }
+        self.shared.users.leave(self.identity.user(), &self.outbox);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     close::Close,
     message::Message,
     node::ConnectionId,
+    outbox::Overflow,
     room_key::RoomKey,
 };
 
@@ -37,6 +38,7 @@ use crate::{
 #[must_use]
 pub struct Kind {
     pub(crate) rule: Rule,
+    pub(crate) overflow: Overflow,
     on_join: Option<Arc<OnJoin>>,
     on_message: Option<Arc<OnMessage>>,
     on_leave: Option<Arc<OnLeave>>,
@@ -51,7 +53,14 @@ type OnRoomEmpty = dyn Fn(RoomKey) -> BoxFuture<'static, ()> + Send + Sync;
 impl Kind {
     /// A kind that nobody may join, until [`join`](Self::join) says who may.
     pub fn new() -> Self {
-        Self { rule: Rule::Nobody, on_join: None, on_message: None, on_leave: None, on_room_empty: None }
+        Self {
+            rule: Rule::Nobody,
+            overflow: Overflow::Close,
+            on_join: None,
+            on_message: None,
+            on_leave: None,
+            on_room_empty: None,
+        }
     }
 
     /// A kind that everybody who authenticated may join.
@@ -74,6 +83,11 @@ impl Kind {
         Fut: Future<Output = bool> + Send + 'static,
     {
         Self { rule: Rule::ask(rule), ..self }
+    }
+
+    /// Sets what happens to a member that does not keep up; [`Overflow::Close`] unless set.
+    pub fn overflow(self, overflow: Overflow) -> Self {
+        Self { overflow, ..self }
     }
 
     /// Runs when a connection joins, before it is told so. The object that it returns is sent inside `room_joined`; what
@@ -182,6 +196,7 @@ impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kind")
             .field("rule", &self.rule)
+            .field("overflow", &self.overflow)
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())
             .field("on_leave", &self.on_leave.is_some())

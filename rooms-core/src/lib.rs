@@ -45,6 +45,7 @@ pub use self::{
     manager::{Broadcast, BroadcastError, BuildError, Reach, Receipt, RoomManager, RoomManagerBuilder, Stats},
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId},
+    outbox::Overflow,
     protocol::ErrorCode,
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
     session::refuse,

@@ -74,7 +74,7 @@ pub(crate) struct Shared<S> {
     pub(crate) clock: Arc<dyn WallClock>,
     bus: Arc<dyn Bus>,
     pub(crate) registry: Arc<Registry<S>>,
-    users: Arc<Users<S>>,
+    pub(crate) users: Users<S>,
     write: WriteBatch<S>,
     pub(crate) runtime: Handle,
     draining: AtomicBool,
@@ -131,14 +131,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         let id = ConnectionId::new(shared.node, shared.next_connection.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::new(sink, shared.write, &shared.limits));
         let limit = shared.limits.connections_per_user;
-        match shared.users.seat(identity.shared_user(), id, &outbox, limit) {
-            Ok(seat) => {
+        match shared.users.enter(&identity.shared_user(), &outbox, limit) {
+            Ok(()) => {
                 // A shutdown that began since the first look has either seen this seat or set the flag before it was
                 // taken: one of the two closes the connection.
                 if self.is_draining() {
                     outbox.close(Close::RESTART, Waiting::Drop);
                 }
-                Ok(Connection::new(Arc::clone(shared), id, identity, outbox, seat))
+                Ok(Connection::new(Arc::clone(shared), id, identity, outbox))
             }
             Err(_) => match Arc::try_unwrap(outbox) {
                 Ok(outbox) => Err((ConnectError::TooManyConnections { limit }, outbox.into_sink())),

@@ -4,8 +4,10 @@
 //! what the sink does not take is queued, and the connection's own task is woken when the sink has room again. The lock
 //! is the member's own, and nothing awaits under it.
 
+mod queue;
+mod write;
+
 use std::{
-    collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -15,90 +17,40 @@ use std::{
 
 use futures::Sink;
 
-use crate::{close::Close, limits::Limits, lock::lock, message::Message, ws::FrameSink};
+pub use self::queue::Overflow;
+pub(crate) use self::{
+    queue::{About, Source},
+    write::{WriteBatch, write_frames, write_sink},
+};
+use self::{
+    queue::{Bounds, Overrun, Queue},
+    write::{Broken, Full},
+};
+use crate::{close::Close, limits::Limits, lock::lock, message::Message};
 
-/// How a batch of messages is handed to a sink in place: how many it took, and whether it is full now.
-///
-/// A function and not a trait, because it differs for one sink only: [`FrameSink`] writes a batch in one system call.
-pub(crate) type WriteBatch<S> = fn(&mut S, &mut Context<'_>, &[Message]) -> Result<(usize, Full), Broken>;
-
-/// Whether the sink takes more now. When it is full, the context's waker is told once it is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Full {
-    Yes,
-    No,
-}
-
-/// The sink failed, or panicked; nothing more can be sent.
-#[derive(Debug)]
-pub(crate) struct Broken;
-
-/// [`WriteBatch`] for the sink of this crate.
-pub(crate) fn write_frames(
-    sink: &mut FrameSink,
-    cx: &mut Context<'_>,
-    batch: &[Message],
-) -> Result<(usize, Full), Broken> {
-    match sink.write_batch(cx, batch) {
-        Ok((taken, full)) => Ok((taken, if full { Full::Yes } else { Full::No })),
-        Err(_) => Err(Broken),
-    }
-}
-
-/// [`WriteBatch`] for any sink: `start_send` for each message, then one flush.
-pub(crate) fn write_sink<S: Sink<Message> + Unpin>(
-    sink: &mut S,
-    cx: &mut Context<'_>,
-    batch: &[Message],
-) -> Result<(usize, Full), Broken> {
-    // The sink is the application's code, and the caller may be the flusher of a whole room.
-    catch_unwind(AssertUnwindSafe(|| {
-        let mut sink = Pin::new(sink);
-        let mut taken = 0;
-        let mut full = Full::No;
-        for message in batch {
-            match sink.as_mut().poll_ready(cx) {
-                Poll::Ready(ready) => ready.map_err(|_| Broken)?,
-                Poll::Pending => {
-                    full = Full::Yes;
-                    break;
-                }
-            }
-            sink.as_mut().start_send(message.clone()).map_err(|_| Broken)?;
-            taken += 1;
-        }
-        match sink.poll_flush(cx) {
-            Poll::Ready(flushed) => flushed.map_err(|_| Broken)?,
-            Poll::Pending => full = Full::Yes,
-        }
-        Ok((taken, full))
-    }))
-    .unwrap_or(Err(Broken))
-}
-
+/// Kept small: there is one for each connection, and nearly all are idle.
 pub(crate) struct Outbox<S> {
     state: Mutex<State<S>>,
     write: WriteBatch<S>,
-    most_bytes: usize,
-    most_messages: usize,
+    bounds: Bounds,
 }
 
 struct State<S> {
     sink: S,
-    queue: VecDeque<Message>,
-    queued_bytes: usize,
-    /// The sink said that it is full; it is tried again by the connection's task only.
-    full: Full,
-    phase: Phase,
+    /// What the sink did not take; none most of the time.
+    waiting: Option<Box<Queue>>,
     /// The connection's task.
     task: Option<Waker>,
+    phase: Phase,
+    /// The sink said that it is full; it is tried again by the connection's task only.
+    full: Full,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// The close frame is the last of the queue.
-    Closing(Close),
+    /// The close frame is the last that waits, or is out.
+    Closing(Box<Close>),
     Broken,
 }
 
@@ -126,23 +78,25 @@ pub(crate) enum Progress {
 
 impl<S: Sink<Message> + Unpin> Outbox<S> {
     pub(crate) fn new(sink: S, write: WriteBatch<S>, limits: &Limits) -> Self {
-        Self {
-            state: Mutex::new(State {
-                sink,
-                queue: VecDeque::new(),
-                queued_bytes: 0,
-                full: Full::No,
-                phase: Phase::Open,
-                task: None,
-            }),
-            write,
-            most_bytes: limits.outbox_bytes,
-            most_messages: limits.outbox_messages,
-        }
+        let state = State { sink, waiting: None, task: None, phase: Phase::Open, full: Full::No };
+        Self { state: Mutex::new(state), write, bounds: Bounds::new(limits) }
     }
 
-    /// Gives the member a batch of messages: what the sink takes at once is gone, the rest is queued.
+    /// Gives the member messages that are for it alone: what the sink takes at once is gone, the rest is queued.
     pub(crate) fn deliver(&self, batch: &[Message]) {
+        self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.bounds)));
+    }
+
+    /// Gives the member messages of a room, each with what it is about; where too many wait, the room's rule decides.
+    pub(crate) fn deliver_from(&self, source: &Source, batch: &[Message], about: &[About]) {
+        self.give(batch, |queue, at| {
+            let (message, about) = batch.get(at).zip(about.get(at))?;
+            Some(queue.offer_from(message, *about, source, self.bounds))
+        });
+    }
+
+    /// Tries the sink with the batch, and has `offer` queue what it did not take, by its place in the batch.
+    fn give(&self, batch: &[Message], offer: impl Fn(&mut Queue, usize) -> Option<Result<(), Overrun>>) {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return;
@@ -151,8 +105,11 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
             Full::No => self.write_now(&mut state, batch),
             Full::Yes => 0,
         };
-        if let Some(rest) = batch.get(taken..) {
-            self.enqueue(&mut state, rest);
+        for at in taken..batch.len() {
+            if let Some(Err(Overrun)) = offer(state.waiting.get_or_insert_default(), at) {
+                state.close(Close::SLOW_CONSUMER, Waiting::Drop);
+                return;
+            }
         }
     }
 
@@ -161,16 +118,20 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
     /// For callers that hold a lock of their own, under which nothing may be written.
     pub(crate) fn queue(&self, batch: &[Message]) {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Open {
-            // From here on the order is the queue's, until the task has written it.
-            state.full = Full::Yes;
-            self.enqueue(&mut state, batch);
-            state.wake();
+        if state.phase != Phase::Open {
+            return;
         }
+        // From here on the order is the queue's, until the task has written it.
+        state.full = Full::Yes;
+        let queue = state.waiting.get_or_insert_default();
+        if batch.iter().try_for_each(|message| queue.offer(message, self.bounds)).is_err() {
+            state.close(Close::SLOW_CONSUMER, Waiting::Drop);
+        }
+        state.wake();
     }
 
     fn write_now(&self, state: &mut State<S>, batch: &[Message]) -> usize {
-        debug_assert!(state.queue.is_empty(), "messages wait only behind a full sink");
+        debug_assert!(state.waiting.is_none(), "messages wait only behind a full sink");
         let State { sink, task, .. } = state;
         let mut cx = Context::from_waker(task.as_ref().unwrap_or(Waker::noop()));
         match (self.write)(sink, &mut cx, batch) {
@@ -183,18 +144,6 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
                 state.fail();
                 batch.len()
             }
-        }
-    }
-
-    fn enqueue(&self, state: &mut State<S>, batch: &[Message]) {
-        for message in batch {
-            let bytes = state.queued_bytes + message.frame().len();
-            if state.queue.len() >= self.most_messages || bytes > self.most_bytes {
-                state.close(Close::SLOW_CONSUMER, Waiting::Drop);
-                return;
-            }
-            state.queued_bytes = bytes;
-            state.queue.push_back(message.clone());
         }
     }
 
@@ -212,12 +161,12 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         if !state.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             state.task = Some(cx.waker().clone());
         }
-        while state.phase != Phase::Broken && (state.full == Full::Yes || !state.queue.is_empty()) {
-            let State { sink, queue, .. } = &mut *state;
-            match (self.write)(sink, cx, queue.make_contiguous()) {
+        while state.phase != Phase::Broken && (state.full == Full::Yes || state.waiting.is_some()) {
+            let State { sink, waiting, .. } = &mut *state;
+            let batch = waiting.as_mut().map_or(&[][..], |queue| queue.messages());
+            match (self.write)(sink, cx, batch) {
                 Ok((taken, full)) => {
-                    let bytes: usize = state.queue.drain(..taken).map(|message| message.frame().len()).sum();
-                    state.queued_bytes -= bytes;
+                    state.written(taken);
                     state.full = full;
                     if full == Full::Yes {
                         break;
@@ -226,17 +175,13 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
                 Err(Broken) => state.fail(),
             }
         }
-        if state.queue.is_empty() && state.queue.capacity() > 0 {
-            // A connection that was slow once does not keep the memory of it.
-            state.queue = VecDeque::new();
-        }
         match &state.phase {
             Phase::Open => Progress::Open,
             Phase::Broken => Progress::Broken,
-            Phase::Closing(close) if state.queue.is_empty() && state.full == Full::No => {
-                Progress::Closed(close.clone())
+            Phase::Closing(close) if state.waiting.is_none() && state.full == Full::No => {
+                Progress::Closed(Close::clone(close))
             }
-            Phase::Closing(close) => Progress::Closing(close.clone()),
+            Phase::Closing(close) => Progress::Closing(Close::clone(close)),
         }
     }
 
@@ -257,7 +202,7 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
     pub(crate) fn closing(&self) -> Option<Close> {
         match &lock(&self.state).phase {
             Phase::Open => None,
-            Phase::Closing(close) => Some(close.clone()),
+            Phase::Closing(close) => Some(Close::clone(close)),
             Phase::Broken => Some(Close::known(crate::close::CloseCode::GOING_AWAY, "")),
         }
     }
@@ -266,20 +211,24 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
 impl<S> State<S> {
     fn close(&mut self, close: Close, waiting: Waiting) {
         if waiting == Waiting::Drop {
-            self.queue = VecDeque::new();
-            self.queued_bytes = 0;
+            self.waiting = None;
         }
-        let frame = Message::close(&close);
-        self.queued_bytes += frame.frame().len();
-        self.queue.push_back(frame);
-        self.phase = Phase::Closing(close);
+        self.waiting.get_or_insert_default().append(Message::close(&close));
+        self.phase = Phase::Closing(Box::new(close));
         self.wake();
+    }
+
+    /// Forgets what was written. A connection that was slow once does not keep the memory of it.
+    fn written(&mut self, count: usize) {
+        self.waiting.take_if(|queue| {
+            queue.written(count);
+            queue.is_empty()
+        });
     }
 
     fn fail(&mut self) {
         self.phase = Phase::Broken;
-        self.queue = VecDeque::new();
-        self.queued_bytes = 0;
+        self.waiting = None;
         self.wake();
     }
 
@@ -294,8 +243,8 @@ impl<S> fmt::Debug for Outbox<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = lock(&self.state);
         f.debug_struct("Outbox")
-            .field("waiting", &state.queue.len())
-            .field("bytes", &state.queued_bytes)
+            .field("waiting", &state.waiting.as_ref().map_or(0, |queue| queue.len()))
+            .field("bytes", &state.waiting.as_ref().map_or(0, |queue| queue.bytes()))
             .field("phase", &state.phase)
             .finish_non_exhaustive()
     }

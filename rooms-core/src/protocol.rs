@@ -42,6 +42,7 @@ pub(crate) enum Change {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reason {
     BusGap,
+    SlowConsumer,
 }
 
 #[derive(Serialize)]

@@ -20,7 +20,7 @@ use crate::{
     lock::lock,
     message::Message,
     node::ConnectionId,
-    outbox::Outbox,
+    outbox::{Outbox, Overflow},
     room::{Effects, Linger, Room, flush},
     room_key::RoomKey,
 };
@@ -57,6 +57,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     pub(crate) fn enter(
         self: &Arc<Self>,
         key: &RoomKey,
+        overflow: Overflow,
         connection: ConnectionId,
         outbox: Arc<Outbox<S>>,
     ) -> (Arc<Room<S>>, usize) {
@@ -65,7 +66,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
             let room = match shard.get(key) {
                 Some(room) => Arc::clone(room),
                 None => {
-                    let room = Arc::new(Room::new(key.clone(), &self.limits));
+                    let room = Arc::new(Room::new(key.clone(), overflow, &self.limits));
                     shard.insert(key.clone(), Arc::clone(&room));
                     room
                 }

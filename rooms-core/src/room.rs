@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::flush::flush;
 use self::{
-    log::{About, Entry, Log, Span},
+    log::{Entry, Log, Span},
     viewers::{Announcement, Viewers},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     lock::lock,
     message::Message,
     node::ConnectionId,
-    outbox::{Outbox, Waiting},
+    outbox::{About, Outbox, Overflow, Source, Waiting},
     protocol::{self, Reason},
     room_key::RoomKey,
 };
@@ -38,6 +38,7 @@ pub(crate) struct Room<S> {
     /// Told when the log has space again, and when the subscription changed.
     changed: Notify,
     bounds: Bounds,
+    overflow: Overflow,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +110,7 @@ pub(crate) struct Effects {
 }
 
 impl<S: Sink<Message> + Unpin> Room<S> {
-    pub(crate) fn new(key: RoomKey, limits: &Limits) -> Self {
+    pub(crate) fn new(key: RoomKey, overflow: Overflow, limits: &Limits) -> Self {
         let bounds = Bounds {
             log_bytes: limits.log_bytes,
             log_messages: limits.log_messages,
@@ -127,7 +128,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
             empty_since: None,
             lingering: false,
         };
-        Self { key, state: Mutex::new(state), changed: Notify::new(), bounds }
+        Self { key, state: Mutex::new(state), changed: Notify::new(), bounds, overflow }
     }
 
     /// Adds a connection that is joining: from here on nothing is lost to it, and nothing is sent to it yet.
@@ -138,6 +139,11 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         let slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
+                if state.members.len() == state.members.capacity() {
+                    // Half as much again: most rooms are small, and there are many.
+                    let more = (state.members.len() / 2).max(4);
+                    state.members.reserve_exact(more);
+                }
                 state.members.push(None);
                 state.members.len() - 1
             }
@@ -221,7 +227,13 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     }
 
     fn resync(&self, reason: Reason) -> Entry {
-        Entry { message: protocol::resync(&self.key, reason), except: None, about: About::Content }
+        Entry { message: protocol::resync(&self.key, reason), except: None, about: About::Loss }
+    }
+
+    /// What its messages say of themselves at an outbox.
+    fn source(&self) -> Source {
+        let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
+        Source { room: self.key.clone(), overflow: self.overflow, resync }
     }
 
     /// Looks at the viewers when a window ends: tells the members if need be, and keeps the window open if so.

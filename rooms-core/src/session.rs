@@ -4,7 +4,6 @@ mod heartbeat;
 mod rate;
 
 use std::{
-    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -16,7 +15,7 @@ use futures::{
 use tokio::time::timeout;
 
 use self::{
-    heartbeat::{Beat, Heartbeat},
+    heartbeat::{Beat, Heartbeat, Terms},
     rate::Rate,
 };
 use crate::{
@@ -54,8 +53,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 let shared = Arc::clone(self.shared());
                 let mut session = Session { shared, connection, stream, room, work: None };
                 Either::Left(async move {
-                    let close = session.run().await;
-                    let close = session.end(close).await;
+                    let end = session.run().await;
+                    let close = session.end(end).await;
                     tracing::debug!(connection = %session.connection.id(), %close, "a connection ended");
                     close
                 })
@@ -122,6 +121,14 @@ struct Session<R, S: Sink<Message> + Unpin + Send + 'static> {
     work: Option<BoxFuture<'static, Result<(), Close>>>,
 }
 
+/// How a connection ends.
+enum End {
+    /// With a close frame.
+    Closing(Close),
+    /// The client has gone without a word; there is nobody to tell.
+    Gone,
+}
+
 enum Event {
     Incoming(Option<Result<Incoming, WsError>>),
     Beat(Beat),
@@ -135,24 +142,25 @@ where
     R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
     S: Sink<Message> + Unpin + Send + 'static,
 {
-    /// Runs until the connection has to end; returns why.
-    async fn run(&mut self) -> Close {
+    /// Runs until the connection has to end.
+    async fn run(&mut self) -> End {
         if let Err(close) = self.join().await {
-            return close;
+            return End::Closing(close);
         }
-        let limits = &self.shared.limits;
-        let mut rate = Rate::new(limits);
-        let heartbeat = Heartbeat::new(limits, self.connection.identity().expires_at(), Arc::clone(&self.shared.clock));
-        let mut heartbeat = pin!(heartbeat);
+        let mut rate = Rate::new();
+        let mut heartbeat = Heartbeat::new(self.terms());
         loop {
-            let event = std::future::poll_fn(|cx| self.poll_event(cx, heartbeat.as_mut())).await;
+            let event = std::future::poll_fn(|cx| self.poll_event(cx, &mut heartbeat)).await;
             let step = match event {
                 Event::Incoming(Some(Ok(incoming))) => {
-                    heartbeat.as_mut().heard();
-                    if rate.allows() { self.take(incoming) } else { Err(Close::TOO_MANY_MESSAGES) }
+                    heartbeat.heard();
+                    if rate.allows(&self.shared.limits) { self.take(incoming) } else { Err(Close::TOO_MANY_MESSAGES) }
                 }
-                Event::Incoming(Some(Err(error))) => Err(error.close().unwrap_or(GONE)),
-                Event::Incoming(None) => Err(GONE),
+                Event::Incoming(Some(Err(error))) => match error.close() {
+                    Some(close) => Err(close),
+                    None => return End::Gone,
+                },
+                Event::Incoming(None) => return End::Gone,
                 Event::Beat(Beat::Ping) => {
                     self.connection.send(&Message::ping());
                     Ok(())
@@ -161,7 +169,7 @@ where
                 Event::Worked(result) => result,
             };
             if let Err(close) = step {
-                return close;
+                return End::Closing(close);
             }
         }
     }
@@ -171,7 +179,7 @@ where
         let outbox = Arc::clone(self.connection.outbox());
         // Boxed: joining needs more memory than all that follows, and the task would keep it for the connection's life.
         let mut join = self.connection.join(&self.room).boxed();
-        std::future::poll_fn(|cx| {
+        let joined = std::future::poll_fn(|cx| {
             if let Progress::Broken | Progress::Closing(_) | Progress::Closed(_) = outbox.drive(cx) {
                 return Poll::Ready(Err(outbox.closing().unwrap_or(GONE)));
             }
@@ -183,10 +191,21 @@ where
                 }
             })
         })
-        .await
+        .await;
+        drop(join);
+        if let Some(room) = self.connection.rooms().next() {
+            // The room's own key, so that its members share one.
+            self.room = room.clone();
+        }
+        joined
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>, heartbeat: Pin<&mut Heartbeat>) -> Poll<Event> {
+    fn terms(&self) -> Terms<'_> {
+        let Shared { limits, clock, .. } = &*self.shared;
+        Terms { limits, expires_at: self.connection.identity().expires_at(), clock: &**clock }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>, heartbeat: &mut Heartbeat) -> Poll<Event> {
         match self.connection.outbox().drive(cx) {
             Progress::Open => {}
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
@@ -201,7 +220,7 @@ where
             return Poll::Ready(Event::Incoming(incoming));
         }
         let reading = self.work.is_none();
-        heartbeat.poll_beat(cx, reading).map(Event::Beat)
+        heartbeat.poll_beat(cx, self.terms(), reading).map(Event::Beat)
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), Close> {
@@ -234,9 +253,16 @@ where
         }
     }
 
-    /// Leaves the room at once, and then says good-bye.
-    async fn end(&mut self, close: Close) -> Close {
+    /// Leaves the room at once, and then says good-bye if anybody is there; returns why it ended.
+    async fn end(&mut self, end: End) -> Close {
         let outbox = Arc::clone(self.connection.outbox());
+        let close = match end {
+            End::Closing(close) => close,
+            End::Gone => {
+                self.connection.leave(&self.room);
+                return outbox.closing().unwrap_or(GONE);
+            }
+        };
         outbox.close(close.clone(), Waiting::Drop);
         self.connection.leave(&self.room);
         // Boxed, so that a connection that lives holds no memory for its end.
@@ -246,5 +272,5 @@ where
     }
 }
 
-/// The client is gone without a word; there is nobody to tell.
+/// What the end of a client that says nothing is called.
 const GONE: Close = Close::known(CloseCode::GOING_AWAY, "");

@@ -1,7 +1,7 @@
 //! The connections of this node, by user.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher as _, RandomState},
     sync::{
         Arc, Mutex, MutexGuard,
@@ -11,11 +11,17 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{lock::lock, node::ConnectionId, outbox::Outbox};
+use crate::{lock::lock, outbox::Outbox};
 
 const SHARDS: usize = 64;
 
-type Shard<S> = HashMap<Arc<str>, Vec<(ConnectionId, Arc<Outbox<S>>)>>;
+type Shard<S> = HashMap<Arc<str>, Connections<S>>;
+
+/// A user's connections. Most users have one, which then needs no memory of its own.
+enum Connections<S> {
+    One(Arc<Outbox<S>>),
+    Many(Vec<Arc<Outbox<S>>>),
+}
 
 pub(crate) struct Users<S> {
     shards: [Mutex<Shard<S>>; SHARDS],
@@ -29,13 +35,6 @@ pub(crate) struct Users<S> {
 #[derive(Debug)]
 pub(crate) struct TooMany;
 
-/// A connection's place among its user's. Dropping it gives the place back.
-pub(crate) struct Seat<S> {
-    users: Arc<Users<S>>,
-    user: Arc<str>,
-    connection: ConnectionId,
-}
-
 impl<S> Users<S> {
     pub(crate) fn new() -> Self {
         Self {
@@ -46,23 +45,32 @@ impl<S> Users<S> {
         }
     }
 
-    pub(crate) fn seat(
-        self: &Arc<Self>,
-        user: Arc<str>,
-        connection: ConnectionId,
-        outbox: &Arc<Outbox<S>>,
-        most: usize,
-    ) -> Result<Seat<S>, TooMany> {
-        {
-            let mut shard = self.shard(&user);
-            let places = shard.entry(Arc::clone(&user)).or_insert_with(|| Vec::with_capacity(1));
-            if places.len() >= most {
-                return Err(TooMany);
+    /// Counts a connection in. Whoever called counts it out again with [`leave`](Self::leave).
+    pub(crate) fn enter(&self, user: &Arc<str>, outbox: &Arc<Outbox<S>>, most: usize) -> Result<(), TooMany> {
+        match self.shard(user).entry(Arc::clone(user)) {
+            Entry::Vacant(_) if most == 0 => return Err(TooMany),
+            Entry::Vacant(place) => {
+                place.insert(Connections::One(Arc::clone(outbox)));
             }
-            places.push((connection, Arc::clone(outbox)));
+            Entry::Occupied(place) if place.get().all().len() >= most => return Err(TooMany),
+            Entry::Occupied(mut place) => place.get_mut().add(Arc::clone(outbox)),
         }
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Seat { users: Arc::clone(self), user, connection })
+        Ok(())
+    }
+
+    pub(crate) fn leave(&self, user: &str, outbox: &Arc<Outbox<S>>) {
+        {
+            let mut shard = self.shard(user);
+            if let Some(connections) = shard.get_mut(user)
+                && connections.remove(outbox) == Left::Nobody
+            {
+                shard.remove(user);
+            }
+        }
+        if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.emptied.notify_waiters();
+        }
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -72,7 +80,7 @@ impl<S> Users<S> {
     /// The outboxes of all connections that there are now.
     pub(crate) fn outboxes(&self) -> Vec<Arc<Outbox<S>>> {
         let of = |shard: &Mutex<Shard<S>>| -> Vec<_> {
-            lock(shard).values().flatten().map(|(_, outbox)| Arc::clone(outbox)).collect()
+            lock(shard).values().flat_map(|connections| connections.all().iter().cloned()).collect()
         };
         self.shards.iter().flat_map(of).collect()
     }
@@ -90,25 +98,40 @@ impl<S> Users<S> {
         }
     }
 
-    fn shard(&self, user: &Arc<str>) -> MutexGuard<'_, Shard<S>> {
+    fn shard(&self, user: &str) -> MutexGuard<'_, Shard<S>> {
         let [first, ..] = &self.shards;
         lock(self.shards.get(self.hasher.hash_one(user) as usize % SHARDS).unwrap_or(first))
     }
 }
 
-impl<S> Drop for Seat<S> {
-    fn drop(&mut self) {
-        {
-            let mut shard = self.users.shard(&self.user);
-            if let Some(places) = shard.get_mut(&self.user) {
-                places.retain(|(connection, _)| *connection != self.connection);
-                if places.is_empty() {
-                    shard.remove(&self.user);
-                }
-            }
+/// Whether a user has connections left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Somebody,
+    Nobody,
+}
+
+impl<S> Connections<S> {
+    fn all(&self) -> &[Arc<Outbox<S>>] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
         }
-        if self.users.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.users.emptied.notify_waiters();
+    }
+
+    fn add(&mut self, outbox: Arc<Outbox<S>>) {
+        match self {
+            Self::One(one) => *self = Self::Many(vec![Arc::clone(one), outbox]),
+            Self::Many(many) => many.push(outbox),
         }
+    }
+
+    fn remove(&mut self, outbox: &Arc<Outbox<S>>) -> Left {
+        let is_it = |other: &Arc<Outbox<S>>| Arc::ptr_eq(other, outbox);
+        match self {
+            Self::One(one) => return if is_it(one) { Left::Nobody } else { Left::Somebody },
+            Self::Many(many) => many.retain(|other| !is_it(other)),
+        }
+        if self.all().is_empty() { Left::Nobody } else { Left::Somebody }
     }
 }

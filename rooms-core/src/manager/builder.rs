@@ -142,7 +142,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
             clock: self.clock,
             bus: self.bus,
             registry,
-            users: Arc::new(Users::new()),
+            users: Users::new(),
             write: self.write,
             runtime,
             draining: AtomicBool::new(false),

@@ -8,7 +8,12 @@ use std::sync::{
 use futures::Sink;
 
 use super::{Room, State};
-use crate::{lock::lock, message::Message, node::ConnectionId, outbox::Outbox};
+use crate::{
+    lock::lock,
+    message::Message,
+    node::ConnectionId,
+    outbox::{About, Outbox, Source},
+};
 
 /// Members served between two looks at the room and two turns of the runtime: at some 9 µs a write about half a
 /// millisecond, so that neither a join nor another task waits longer.
@@ -19,7 +24,7 @@ const CHUNK: usize = 64;
 /// What is published meanwhile is in what the next member gets, so batches grow by themselves under load.
 pub(crate) async fn flush<S: Sink<Message> + Unpin>(room: Arc<Room<S>>, delivered: Arc<AtomicU64>) {
     let mut round = Round { room: &room, slot: 0, goal: 0, finished: false };
-    let mut chunk = Chunk::default();
+    let mut chunk = Chunk::new(room.source());
     while round.next(&mut chunk) {
         let count = chunk.deliver();
         delivered.fetch_add(count, Ordering::Relaxed);
@@ -38,8 +43,10 @@ struct Round<'a, S> {
 
 /// Some members, and what each has not had.
 struct Chunk<S> {
+    source: Source,
     members: Vec<Due<S>>,
     messages: Vec<Message>,
+    about: Vec<About>,
     /// The position of the first message.
     first: u64,
     /// The messages that one member does not get: rarely any.
@@ -106,6 +113,7 @@ impl<S: Sink<Message> + Unpin> State<S> {
         }
         for (index, entry) in self.log.since(chunk.first).enumerate() {
             chunk.messages.push(entry.message.clone());
+            chunk.about.push(entry.about);
             if let Some(connection) = entry.except {
                 chunk.excepts.push((index, connection));
             }
@@ -123,6 +131,10 @@ impl<S> Drop for Round<'_, S> {
 }
 
 impl<S: Sink<Message> + Unpin> Chunk<S> {
+    const fn new(source: Source) -> Self {
+        Self { source, members: Vec::new(), messages: Vec::new(), about: Vec::new(), first: 0, excepts: Vec::new() }
+    }
+
     /// Gives each member its messages, outside every lock but its own; returns how many.
     fn deliver(&self) -> u64 {
         let mut count = 0;
@@ -132,8 +144,10 @@ impl<S: Sink<Message> + Unpin> Chunk<S> {
             let ends = skipped.map(|(index, _)| *index).chain([self.messages.len()]);
             for end in ends {
                 // A skipped message may lie before the member's cursor.
-                if let Some(batch @ [_, ..]) = self.messages.get(from..end.max(from)) {
-                    due.outbox.deliver(batch);
+                let place = from..end.max(from);
+                if let (Some(batch @ [_, ..]), Some(about)) = (self.messages.get(place.clone()), self.about.get(place))
+                {
+                    due.outbox.deliver_from(&self.source, batch, about);
                     count += batch.len() as u64;
                 }
                 from = from.max(end + 1);
@@ -145,12 +159,7 @@ impl<S: Sink<Message> + Unpin> Chunk<S> {
     fn clear(&mut self) {
         self.members.clear();
         self.messages.clear();
+        self.about.clear();
         self.excepts.clear();
-    }
-}
-
-impl<S> Default for Chunk<S> {
-    fn default() -> Self {
-        Self { members: Vec::new(), messages: Vec::new(), first: 0, excepts: Vec::new() }
     }
 }

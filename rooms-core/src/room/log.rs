@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{message::Message, node::ConnectionId};
+use crate::{message::Message, node::ConnectionId, outbox::About};
 
 /// Messages in their order, each with its position. What every member has been given is trimmed off the front.
 #[derive(Default)]
@@ -20,15 +20,6 @@ pub(super) struct Entry {
     /// The one member that does not get it.
     pub(super) except: Option<ConnectionId>,
     pub(super) about: About,
-}
-
-/// What an entry tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum About {
-    /// Something of the application's, or a loss.
-    Content,
-    /// How many viewers there are: out of date for a member that is told in its own `room_joined`.
-    Viewers,
 }
 
 /// A number of messages and their bytes together.
@@ -62,7 +53,8 @@ impl Log {
             self.bytes -= entry.message.frame().len();
             self.first += 1;
         }
-        if self.entries.is_empty() && self.entries.capacity() > KEPT {
+        if self.entries.is_empty() {
+            // One allocation for a burst of messages, whatever the members; none for a room that is quiet.
             self.entries = VecDeque::new();
         }
     }
@@ -70,7 +62,6 @@ impl Log {
     /// Forgets everything; positions go on.
     pub(super) fn clear(&mut self) {
         self.trim(self.head());
-        self.entries = VecDeque::new();
     }
 
     /// Whether a message fits into `bounds` with what is there and what was promised. An empty log takes any.
@@ -90,6 +81,3 @@ impl Log {
         self.reserved.bytes -= bytes;
     }
 }
-
-/// The entries whose memory an idle room keeps: a steady trickle allocates nothing.
-const KEPT: usize = 16;

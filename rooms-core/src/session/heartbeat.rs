@@ -2,9 +2,8 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -15,16 +14,21 @@ use crate::{
     limits::Limits,
 };
 
+/// What differs from moment to moment; the rest is in [`Terms`], which no connection keeps for itself.
 pub(super) struct Heartbeat {
     timer: Pin<Box<Sleep>>,
-    ping_every: Duration,
-    pong_within: Duration,
     ping_at: Instant,
     pong_by: Option<Instant>,
-    expires_at: Option<SystemTime>,
     /// When the wall clock is looked at again.
     look_at: Option<Instant>,
-    clock: Arc<dyn WallClock>,
+}
+
+/// How often to ping, and until when the connection's token is good.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) expires_at: Option<SystemTime>,
+    pub(super) clock: &'a dyn WallClock,
 }
 
 /// What it is time for.
@@ -35,31 +39,27 @@ pub(super) enum Beat {
 }
 
 impl Heartbeat {
-    pub(super) fn new(limits: &Limits, expires_at: Option<SystemTime>, clock: Arc<dyn WallClock>) -> Self {
+    pub(super) fn new(terms: Terms<'_>) -> Self {
         let now = Instant::now();
         Self {
             timer: Box::pin(sleep_until(now)),
-            ping_every: limits.ping_every,
-            pong_within: limits.pong_within,
-            ping_at: now + limits.ping_every,
+            ping_at: now + terms.limits.ping_every,
             pong_by: None,
-            expires_at,
-            look_at: expires_at.map(|_| now),
-            clock,
+            look_at: terms.expires_at.map(|_| now),
         }
     }
 
     /// The client sent something, so it lives.
-    pub(super) fn heard(mut self: Pin<&mut Self>) {
+    pub(super) fn heard(&mut self) {
         self.pong_by = None;
     }
 
     /// `reading` is whether the connection reads now: while it does not, a pong can't be seen and its time does not run.
-    pub(super) fn poll_beat(mut self: Pin<&mut Self>, cx: &mut Context<'_>, reading: bool) -> Poll<Beat> {
+    pub(super) fn poll_beat(&mut self, cx: &mut Context<'_>, terms: Terms<'_>, reading: bool) -> Poll<Beat> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
-            if let Some(beat) = self.due(now, reading) {
+            if let Some(beat) = self.due(now, terms, reading) {
                 // The timer stays expired, and is looked at again with the next poll.
                 return Poll::Ready(beat);
             }
@@ -68,21 +68,21 @@ impl Heartbeat {
         }
     }
 
-    fn due(&mut self, now: Instant, reading: bool) -> Option<Beat> {
-        if let (Some(end), true) = (self.expires_at, self.look_at.is_some_and(|at| at <= now)) {
-            match wait_until(end, self.clock.now()) {
+    fn due(&mut self, now: Instant, terms: Terms<'_>, reading: bool) -> Option<Beat> {
+        if let (Some(end), true) = (terms.expires_at, self.look_at.is_some_and(|at| at <= now)) {
+            match wait_until(end, terms.clock.now()) {
                 Some(wait) => self.look_at = Some(now + wait),
                 None => return Some(Beat::Over(Close::TOKEN_EXPIRED)),
             }
         }
         match self.pong_by {
             Some(by) if by <= now && reading => return Some(Beat::Over(Close::NO_PONG)),
-            Some(by) if by <= now => self.pong_by = Some(now + self.pong_within),
+            Some(by) if by <= now => self.pong_by = Some(now + terms.limits.pong_within),
             _ => {}
         }
         if self.ping_at <= now {
-            self.ping_at = now + self.ping_every;
-            self.pong_by.get_or_insert(now + self.pong_within);
+            self.ping_at = now + terms.limits.ping_every;
+            self.pong_by.get_or_insert(now + terms.limits.pong_within);
             return Some(Beat::Ping);
         }
         None

@@ -10,21 +10,19 @@ use crate::limits::Limits;
 #[derive(Debug)]
 pub(super) struct Rate {
     full_at: Instant,
-    every: Duration,
-    burst: Duration,
 }
 
 impl Rate {
-    pub(super) fn new(limits: &Limits) -> Self {
-        let every = Duration::from_secs(1) / limits.inbound_per_second.max(1);
-        Self { full_at: Instant::now(), every, burst: every * limits.inbound_burst }
+    pub(super) fn new() -> Self {
+        Self { full_at: Instant::now() }
     }
 
     /// Takes one message; `false` where it is one too many.
-    pub(super) fn allows(&mut self) -> bool {
+    pub(super) fn allows(&mut self, limits: &Limits) -> bool {
+        let every = Duration::from_secs(1) / limits.inbound_per_second.max(1);
         let now = Instant::now();
-        let full_at = self.full_at.max(now) + self.every;
-        let allowed = full_at - now <= self.burst;
+        let full_at = self.full_at.max(now) + every;
+        let allowed = full_at - now <= every * limits.inbound_burst;
         if allowed {
             self.full_at = full_at;
         }
@@ -38,11 +36,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_and_then_the_rate() {
-        let mut rate = Rate::new(&Limits::default());
-        assert_eq!((0..200).filter(|_| rate.allows()).count(), 100);
+        let (mut rate, limits) = (Rate::new(), Limits::default());
+        assert_eq!((0..200).filter(|_| rate.allows(&limits)).count(), 100);
         tokio::time::advance(Duration::from_millis(100)).await;
-        assert_eq!((0..200).filter(|_| rate.allows()).count(), 5);
+        assert_eq!((0..200).filter(|_| rate.allows(&limits)).count(), 5);
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!((0..200).filter(|_| rate.allows()).count(), 100);
+        assert_eq!((0..200).filter(|_| rate.allows(&limits)).count(), 100);
     }
 }

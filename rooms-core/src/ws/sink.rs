@@ -23,12 +23,18 @@ const BATCH: usize = 64;
 /// socket without waking a task.
 pub struct FrameSink {
     io: WriteHalf,
+    /// What is under way; boxed, because an idle connection has nothing.
+    rest: Option<Box<Rest>>,
+    /// Bytes were handed to a byte stream with a buffer of its own (TLS) and not flushed out of it yet.
+    unflushed: bool,
+}
+
+#[derive(Default)]
+struct Rest {
     /// What the socket did not take of a frame that it began.
     partial: Bytes,
     /// Messages between `start_send` and the end of `poll_flush`; the room's own way of writing leaves it empty.
     queue: VecDeque<Message>,
-    /// Bytes were handed to a byte stream with a buffer of its own (TLS) and not flushed out of it yet.
-    unflushed: bool,
 }
 
 enum WriteHalf {
@@ -46,7 +52,7 @@ impl FrameSink {
     }
 
     fn new(io: WriteHalf) -> Self {
-        Self { io, partial: Bytes::new(), queue: VecDeque::new(), unflushed: false }
+        Self { io, rest: None, unflushed: false }
     }
 
     /// Writes what is left over and then as many of `batch` as the socket takes now.
@@ -57,7 +63,7 @@ impl FrameSink {
         let mut taken = 0;
         loop {
             let rest = batch.get(taken..).unwrap_or_default();
-            if self.partial.is_empty() && rest.is_empty() {
+            if self.partial().is_empty() && rest.is_empty() {
                 return Ok((taken, self.poll_flush_io(cx)?.is_pending()));
             }
             match self.poll_write(cx, rest)? {
@@ -70,7 +76,8 @@ impl FrameSink {
     /// One write of the left-over and the first frames of `rest`.
     fn poll_write(&mut self, cx: &mut Context<'_>, rest: &[Message]) -> io::Result<Poll<usize>> {
         let mut slices = [IoSlice::new(&[]); BATCH];
-        let left_over = (!self.partial.is_empty()).then_some(&*self.partial);
+        let partial = self.rest.as_ref().map_or(&[][..], |rest| &rest.partial);
+        let left_over = (!partial.is_empty()).then_some(partial);
         let frames = left_over.into_iter().chain(rest.iter().map(|message| &**message.frame()));
         let mut count = 0;
         for (slot, frame) in slices.iter_mut().zip(frames) {
@@ -92,12 +99,12 @@ impl FrameSink {
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        let of_partial = written.min(self.partial.len());
-        self.partial.advance(of_partial);
-        written -= of_partial;
-        if self.partial.is_empty() {
-            self.partial = Bytes::new();
+        if let Some(rest) = &mut self.rest {
+            let of_partial = written.min(rest.partial.len());
+            rest.partial.advance(of_partial);
+            written -= of_partial;
         }
+        self.shrink();
         let mut done = 0;
         for message in rest {
             if written == 0 {
@@ -105,12 +112,21 @@ impl FrameSink {
             }
             let length = message.frame().len();
             if written < length {
-                self.partial = message.frame().slice(written..);
+                self.rest.get_or_insert_default().partial = message.frame().slice(written..);
             }
             written = written.saturating_sub(length);
             done += 1;
         }
         Ok(done)
+    }
+
+    fn partial(&self) -> &[u8] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.partial)
+    }
+
+    /// Gives the memory back once nothing is under way.
+    fn shrink(&mut self) {
+        self.rest.take_if(|rest| rest.partial.is_empty() && rest.queue.is_empty());
     }
 
     fn poll_flush_io(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
@@ -154,20 +170,23 @@ impl Sink<Message> for FrameSink {
     type Error = io::Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.queue.len() < BATCH { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
+        let waiting = self.rest.as_ref().map_or(0, |rest| rest.queue.len());
+        if waiting < BATCH { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
-        self.queue.push_back(message);
+        self.rest.get_or_insert_default().queue.push_back(message);
         Ok(())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut queue = std::mem::take(&mut self.queue);
+        let mut queue = self.rest.as_mut().map(|rest| std::mem::take(&mut rest.queue)).unwrap_or_default();
         let result = self.write_batch(cx, queue.make_contiguous());
         if let Ok((taken, _)) = result {
             queue.drain(..taken);
-            self.queue = queue;
+            if !queue.is_empty() {
+                self.rest.get_or_insert_default().queue = queue;
+            }
         }
         match result? {
             (_, true) => Poll::Pending,
@@ -190,6 +209,6 @@ impl fmt::Debug for FrameSink {
             WriteHalf::Tcp(_) => "tcp",
             WriteHalf::Boxed(_) => "boxed",
         };
-        f.debug_struct("FrameSink").field("io", &over).field("left_over", &self.partial.len()).finish_non_exhaustive()
+        f.debug_struct("FrameSink").field("io", &over).field("left_over", &self.partial().len()).finish_non_exhaustive()
     }
 }

@@ -29,8 +29,8 @@ const READ: usize = 4096;
 pub struct FrameStream {
     io: ReadHalf,
     decoder: Decoder,
-    /// Bytes that were read behind the last message.
-    rest: Bytes,
+    /// Bytes that were read behind the last message; boxed, because an idle connection has none.
+    rest: Option<Box<Bytes>>,
     over: bool,
 }
 
@@ -50,17 +50,16 @@ impl FrameStream {
 
     fn new(io: ReadHalf, early: &[u8], limits: Inbound) -> Self {
         // Copied: even empty, `early` keeps the 8 KiB read buffer of an HTTP server alive.
-        Self { io, decoder: Decoder::new(limits), rest: Bytes::copy_from_slice(early), over: false }
+        Self { io, decoder: Decoder::new(limits), rest: kept(early), over: false }
     }
 
     fn decode_rest(&mut self) -> Result<Option<Incoming>, WsError> {
-        let mut input = &*self.rest;
+        let Some(rest) = &mut self.rest else { return Ok(None) };
+        let mut input = &***rest;
         let found = self.decoder.decode(&mut input);
-        let taken = self.rest.len() - input.len();
-        self.rest.advance(taken);
-        if self.rest.is_empty() {
-            self.rest = Bytes::new();
-        }
+        let taken = rest.len() - input.len();
+        rest.advance(taken);
+        self.rest.take_if(|rest| rest.is_empty());
         found
     }
 
@@ -72,16 +71,15 @@ impl FrameStream {
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, WsError>>> {
-        if !self.rest.is_empty()
-            && let Some(found) = self.decode_rest().transpose()
-        {
+        if let Some(found) = self.decode_rest().transpose() {
             return Poll::Ready(Some(found));
         }
         loop {
             let mut space = [MaybeUninit::uninit(); READ];
             let mut buffer = ReadBuf::uninit(&mut space);
             if let Err(error) = ready!(self.poll_read(cx, &mut buffer)) {
-                return Poll::Ready(Some(Err(error.into())));
+                // Whoever was told of a fault often breaks the socket next, which is no second fault.
+                return Poll::Ready((!self.over).then(|| Err(error.into())));
             }
             let mut input = buffer.filled();
             if input.is_empty() {
@@ -91,13 +89,15 @@ impl FrameStream {
                 continue;
             }
             if let Some(found) = self.decoder.decode(&mut input).transpose() {
-                if !input.is_empty() {
-                    self.rest = Bytes::copy_from_slice(input);
-                }
+                self.rest = kept(input);
                 return Poll::Ready(Some(found));
             }
         }
     }
+}
+
+fn kept(bytes: &[u8]) -> Option<Box<Bytes>> {
+    (!bytes.is_empty()).then(|| Box::new(Bytes::copy_from_slice(bytes)))
 }
 
 impl Stream for FrameStream {
@@ -107,7 +107,7 @@ impl Stream for FrameStream {
         let found = ready!(self.poll_message(cx));
         if matches!(found, Some(Err(_) | Ok(Incoming::Close(_)))) {
             self.over = true;
-            self.rest = Bytes::new();
+            self.rest = None;
         }
         Poll::Ready(found)
     }

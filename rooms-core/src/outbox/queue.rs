@@ -1,0 +1,308 @@
+//! What waits for a member whose socket is full, and what happens when too much does.
+
+use std::collections::VecDeque;
+
+use crate::{limits::Limits, message::Message, room_key::RoomKey};
+
+/// What happens to a member that does not keep up with a room, once `Limits::outbox_bytes` or `outbox_messages` wait for
+/// it; set for a kind with [`Kind::overflow`](crate::Kind::overflow).
+///
+/// Whatever the choice, the room's other members do not notice. What waits for the connection from other rooms, and what
+/// it was sent alone, stays; where that fills the outbox by itself, the connection is closed as with [`Close`](Self::Close).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The connection is closed with 1013 `slow consumer`. Its client comes back and begins afresh.
+    #[default]
+    Close,
+    /// The room's oldest messages are dropped, a quarter of the outbox at a time, and one `resync` stands in their place.
+    DropOldest,
+    /// For rooms where each message replaces the one before: while the socket is full, only the newest waits. What it
+    /// replaced is not announced.
+    Latest,
+    /// All the room's messages that wait are dropped, and one `resync` stands in their place.
+    Resync,
+}
+
+/// The room that a batch comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) room: RoomKey,
+    pub(crate) overflow: Overflow,
+    /// Makes the message that tells the member that it missed something.
+    pub(crate) resync: fn(&RoomKey) -> Message,
+}
+
+/// What a room's message tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    /// Something of the application's.
+    Content,
+    /// How many viewers there are: while it waits, the next one replaces it.
+    Viewers,
+    /// That something is missing.
+    Loss,
+}
+
+/// How much may wait. Small numbers, because every connection has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    messages: u32,
+    bytes: u32,
+}
+
+impl Bounds {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Self { messages: small(limits.outbox_messages), bytes: small(limits.outbox_bytes) }
+    }
+
+    const fn three_quarters(self) -> Self {
+        Self { messages: self.messages / 4 * 3, bytes: self.bytes / 4 * 3 }
+    }
+}
+
+/// More waits than may, and nothing of it may be dropped.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Overrun;
+
+/// Messages in their order, with where they come from.
+#[derive(Default)]
+pub(super) struct Queue {
+    messages: VecDeque<Message>,
+    /// As many as messages; none for what was sent to the connection alone.
+    tags: VecDeque<Option<Tag>>,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Tag {
+    room: RoomKey,
+    about: About,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// All that waits, in order.
+    pub(super) fn messages(&mut self) -> &[Message] {
+        self.messages.make_contiguous()
+    }
+
+    /// Forgets the first messages: they are written.
+    pub(super) fn written(&mut self, count: usize) {
+        self.bytes -= self.messages.drain(..count).map(|message| message.frame().len()).sum::<usize>();
+        self.tags.drain(..count);
+    }
+
+    /// Appends, whatever the bounds say.
+    pub(super) fn append(&mut self, message: Message) {
+        self.push(message, None);
+    }
+
+    /// Appends what was sent to this connection alone.
+    pub(super) fn offer(&mut self, message: &Message, bounds: Bounds) -> Result<(), Overrun> {
+        if !self.fits(message, bounds) {
+            return Err(Overrun);
+        }
+        self.push(message.clone(), None);
+        Ok(())
+    }
+
+    /// Appends a message of a room, and makes place for it as the room wants.
+    pub(super) fn offer_from(
+        &mut self,
+        message: &Message,
+        about: About,
+        source: &Source,
+        bounds: Bounds,
+    ) -> Result<(), Overrun> {
+        if about == About::Viewers || source.overflow == Overflow::Latest {
+            self.retain(|tag| tag.room != source.room || tag.about != about);
+        }
+        match source.overflow {
+            _ if self.fits(message, bounds) => {}
+            Overflow::Close | Overflow::Latest => return Err(Overrun),
+            Overflow::DropOldest => self.thin(source, bounds.three_quarters()),
+            Overflow::Resync => self.thin(source, Bounds { messages: 0, bytes: 0 }),
+        }
+        if !self.fits(message, bounds) {
+            return Err(Overrun);
+        }
+        self.push(message.clone(), Some(Tag { room: source.room.clone(), about }));
+        Ok(())
+    }
+
+    fn fits(&self, message: &Message, bounds: Bounds) -> bool {
+        self.messages.len() < bounds.messages as usize && self.bytes + message.frame().len() <= bounds.bytes as usize
+    }
+
+    fn exceeds(&self, bounds: Bounds) -> bool {
+        self.messages.len() > bounds.messages as usize || self.bytes > bounds.bytes as usize
+    }
+
+    fn push(&mut self, message: Message, tag: Option<Tag>) {
+        self.bytes += message.frame().len();
+        self.messages.push_back(message);
+        self.tags.push_back(tag);
+    }
+
+    fn pop(&mut self) -> Option<(Message, Option<Tag>)> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.frame().len();
+        Some((message, self.tags.pop_front().flatten()))
+    }
+
+    /// Drops a room's oldest messages until no more than `keep` waits, or none of them is left; the first that is
+    /// dropped leaves a `resync` in its place, and one is enough.
+    fn thin(&mut self, source: &Source, keep: Bounds) {
+        let mut told = false;
+        for _ in 0..self.messages.len() {
+            // What has been looked at is at the back again, so this counts all that still waits.
+            let over = self.exceeds(keep);
+            let Some((message, tag)) = self.pop() else { break };
+            let about = tag.as_ref().filter(|tag| tag.room == source.room).map(|tag| tag.about);
+            match about {
+                Some(About::Loss) if told => {}
+                Some(About::Loss) => {
+                    told = true;
+                    self.push(message, tag);
+                }
+                Some(About::Content) if over => {
+                    if !std::mem::replace(&mut told, true) {
+                        let tag = Tag { room: source.room.clone(), about: About::Loss };
+                        self.push((source.resync)(&source.room), Some(tag));
+                    }
+                }
+                _ => self.push(message, tag),
+            }
+        }
+    }
+
+    /// Keeps what was sent to the connection alone, and of the rooms' messages those that `keep` says.
+    fn retain(&mut self, keep: impl Fn(&Tag) -> bool) {
+        for _ in 0..self.messages.len() {
+            let Some((message, tag)) = self.pop() else { break };
+            if tag.as_ref().is_none_or(&keep) {
+                self.push(message, tag);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { messages: 8, bytes: 1_000 };
+
+    fn source(room: &str, overflow: Overflow) -> Source {
+        Source { room: room.parse().unwrap(), overflow, resync: |_| Message::text("resync") }
+    }
+
+    fn texts(queue: &mut Queue) -> Vec<String> {
+        queue.messages().iter().map(|m| m.as_text().unwrap_or_default().to_owned()).collect()
+    }
+
+    fn fill(queue: &mut Queue, source: &Source, numbers: std::ops::Range<usize>) -> Result<(), Overrun> {
+        numbers.into_iter().try_for_each(|number| {
+            queue.offer_from(&Message::text(format!("{number}")), About::Content, source, BOUNDS)
+        })
+    }
+
+    #[test]
+    fn close_takes_up_to_the_bound() {
+        let mut queue = Queue::default();
+        let source = source("post:1", Overflow::Close);
+        fill(&mut queue, &source, 0..8).unwrap();
+        assert_eq!(fill(&mut queue, &source, 8..9), Err(Overrun));
+        assert_eq!(queue.len(), 8);
+    }
+
+    #[test]
+    fn the_oldest_go_and_one_resync_stands_in_their_place() {
+        let mut queue = Queue::default();
+        let source = source("post:1", Overflow::DropOldest);
+        queue.offer(&Message::text("alone"), BOUNDS).unwrap();
+        fill(&mut queue, &source, 0..8).unwrap();
+        assert_eq!(texts(&mut queue), ["alone", "resync", "3", "4", "5", "6", "7"]);
+        fill(&mut queue, &source, 8..10).unwrap();
+        assert_eq!(texts(&mut queue), ["alone", "resync", "5", "6", "7", "8", "9"], "one resync is enough");
+    }
+
+    #[test]
+    fn resync_drops_all_of_the_room_and_nothing_else() {
+        let mut queue = Queue::default();
+        let (ours, other) = (source("post:1", Overflow::Resync), source("post:2", Overflow::Resync));
+        fill(&mut queue, &other, 100..102).unwrap();
+        fill(&mut queue, &ours, 0..7).unwrap();
+        assert_eq!(texts(&mut queue), ["100", "101", "resync", "6"]);
+    }
+
+    #[test]
+    fn latest_keeps_the_newest_of_each_sort() {
+        let mut queue = Queue::default();
+        let (ours, other) = (source("post:1", Overflow::Latest), source("post:2", Overflow::Latest));
+        fill(&mut queue, &ours, 0..20).unwrap();
+        queue.offer_from(&Message::text("2 viewers"), About::Viewers, &ours, BOUNDS).unwrap();
+        fill(&mut queue, &other, 50..60).unwrap();
+        queue.offer_from(&Message::text("3 viewers"), About::Viewers, &ours, BOUNDS).unwrap();
+        assert_eq!(texts(&mut queue), ["19", "59", "3 viewers"]);
+    }
+
+    #[test]
+    fn what_is_not_the_rooms_is_never_dropped_for_it() {
+        for overflow in [Overflow::Close, Overflow::DropOldest, Overflow::Latest, Overflow::Resync] {
+            let mut queue = Queue::default();
+            for _ in 0..8 {
+                queue.offer(&Message::text("alone"), BOUNDS).unwrap();
+            }
+            assert_eq!(fill(&mut queue, &source("post:1", overflow), 0..1), Err(Overrun), "{overflow:?}");
+            assert_eq!(texts(&mut queue), ["alone"; 8]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_bounds_hold_and_loss_is_told(
+            steps in prop::collection::vec((0..3usize, 0..3u8, 0..300usize, 0..4usize), 1..200),
+        ) {
+            let rooms = [
+                source("post:1", Overflow::DropOldest), source("post:2", Overflow::Resync), source("post:3", Overflow::Latest),
+            ];
+            let mut queue = Queue::default();
+            let (mut given, mut out) = ([0; 3], Vec::<(Option<Tag>, Message)>::new());
+            for (room, kind, length, written) in steps {
+                let about = if kind == 0 { About::Viewers } else { About::Content };
+                if queue.offer_from(&Message::text("x".repeat(length)), about, &rooms[room], BOUNDS).is_ok() {
+                    given[room] += usize::from(about == About::Content);
+                }
+                prop_assert!(!queue.exceeds(BOUNDS));
+                prop_assert_eq!(queue.bytes, queue.messages.iter().map(|m| m.frame().len()).sum::<usize>());
+                prop_assert_eq!(queue.messages.len(), queue.tags.len());
+                let written = written.min(queue.len());
+                out.extend(queue.tags.iter().cloned().zip(queue.messages.iter().cloned()).take(written));
+                queue.written(written);
+            }
+            out.extend(queue.tags.iter().cloned().zip(queue.messages.iter().cloned()));
+            for (number, room) in rooms.iter().enumerate().take(2) {
+                let of = |about| {
+                    out.iter().filter(|(tag, _)| tag.as_ref() == Some(&Tag { room: room.room.clone(), about })).count()
+                };
+                prop_assert!(of(About::Content) == given[number] || of(About::Loss) > 0, "dropped without a word");
+            }
+        }
+    }
+}
