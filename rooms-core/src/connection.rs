@@ -216,6 +216,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         })
     }
 
+    pub(crate) const fn shared(&self) -> &Arc<Shared<S>> {
+        &self.shared
+    }
+
     pub(crate) fn outbox(&self) -> &Arc<Outbox<S>> {
         &self.outbox
     }
@@ -226,6 +230,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
             identity: Arc::clone(&self.identity),
             connection: self.id,
             outbox: Arc::clone(&self.outbox) as Arc<dyn Reply>,
+        }
+    }
+
+    pub(crate) fn leave_all(&mut self) {
+        for entered in std::mem::take(&mut self.rooms) {
+            self.left(entered);
         }
     }
 
@@ -241,9 +251,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Connection<S> {
     fn drop(&mut self) {
-        for entered in std::mem::take(&mut self.rooms) {
-            self.left(entered);
-        }
+        self.leave_all();
         self.shared.users.leave(self.identity.user(), &self.outbox);
     }
 }

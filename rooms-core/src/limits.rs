@@ -94,8 +94,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(crate) const fn inbound(&self) -> Inbound {
-        Inbound { message: self.message_in, fragments: self.fragments_in }
+    pub(crate) fn inbound(&self) -> Inbound {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Inbound { message: small(self.message_in), fragments: small(self.fragments_in) }
     }
 
     /// The name of the first bound that is zero where zero would let nothing through.

@@ -209,10 +209,6 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
     }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared<S>> {
-        &self.shared
-    }
 }
 
 impl<S> Clone for RoomManager<S> {

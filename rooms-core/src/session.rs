@@ -4,18 +4,17 @@ mod heartbeat;
 mod rate;
 
 use std::{
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use futures::{
-    FutureExt as _, Sink, Stream, StreamExt as _,
-    future::{BoxFuture, Either},
-};
+use futures::{FutureExt as _, Sink, Stream, StreamExt as _, future::BoxFuture};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use self::{
-    heartbeat::{Beat, Heartbeat, Terms},
+    heartbeat::{Beat, Heartbeat, Reading, Terms},
     rate::Rate,
 };
 use crate::{
@@ -48,23 +47,20 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     {
         // Built outside the async block and used there in place: a future keeps what it moves twice, and this one lives
         // as long as its connection.
-        match self.try_connect(identity, sink) {
-            Ok(connection) => {
-                let shared = Arc::clone(self.shared());
-                let mut session = Session { shared, connection, stream, room, work: None };
-                Either::Left(async move {
-                    let end = session.run().await;
-                    let close = session.end(end).await;
-                    tracing::debug!(connection = %session.connection.id(), %close, "a connection ended");
-                    close
-                })
-            }
+        let mut session = match self.try_connect(identity, sink) {
+            Ok(connection) => Ok(Session::new(connection, stream, room)),
             Err((error, sink)) => {
                 let limits = self.limits().clone();
-                Either::Right(Box::pin(async move {
+                Err(Box::pin(async move {
                     refuse(stream, sink, error.close(), &limits).await;
                     error.close()
                 }))
+            }
+        };
+        async move {
+            match &mut session {
+                Ok(session) => session.serve().await,
+                Err(refused) => refused.await,
             }
         }
     }
@@ -112,13 +108,22 @@ where
     .await;
 }
 
+/// All that an idle connection keeps, besides its outbox and its place in the room.
 struct Session<R, S: Sink<Message> + Unpin + Send + 'static> {
-    shared: Arc<Shared<S>>,
     connection: Connection<S>,
     stream: R,
-    room: RoomKey,
-    /// A hook at work on a message; the next message waits for it, and the heartbeat does not.
-    work: Option<BoxFuture<'static, Result<(), Close>>>,
+    doing: Doing,
+    heartbeat: Heartbeat,
+    rate: Rate,
+}
+
+enum Doing {
+    /// It has not joined its room yet.
+    Joining(Box<RoomKey>),
+    /// It waits for what comes.
+    Nothing,
+    /// A hook is at work on a message; the next message waits for it, and the heartbeat does not.
+    Working(BoxFuture<'static, Result<(), Close>>),
 }
 
 /// How a connection ends.
@@ -142,44 +147,30 @@ where
     R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
     S: Sink<Message> + Unpin + Send + 'static,
 {
-    /// Runs until the connection has to end.
-    async fn run(&mut self) -> End {
-        if let Err(close) = self.join().await {
-            return End::Closing(close);
-        }
-        let mut rate = Rate::new();
-        let mut heartbeat = Heartbeat::new(self.terms());
-        loop {
-            let event = std::future::poll_fn(|cx| self.poll_event(cx, &mut heartbeat)).await;
-            let step = match event {
-                Event::Incoming(Some(Ok(incoming))) => {
-                    heartbeat.heard();
-                    if rate.allows(&self.shared.limits) { self.take(incoming) } else { Err(Close::TOO_MANY_MESSAGES) }
-                }
-                Event::Incoming(Some(Err(error))) => match error.close() {
-                    Some(close) => Err(close),
-                    None => return End::Gone,
-                },
-                Event::Incoming(None) => return End::Gone,
-                Event::Beat(Beat::Ping) => {
-                    self.connection.send(&Message::ping());
-                    Ok(())
-                }
-                Event::Beat(Beat::Over(close)) | Event::Closing(close) => Err(close),
-                Event::Worked(result) => result,
-            };
-            if let Err(close) = step {
-                return End::Closing(close);
-            }
-        }
+    fn new(connection: Connection<S>, stream: R, room: RoomKey) -> Self {
+        let heartbeat = Heartbeat::new(&connection.shared().limits);
+        Self { connection, stream, doing: Doing::Joining(Box::new(room)), heartbeat, rate: Rate::new() }
+    }
+
+    /// The whole life of the connection; returns why it ended.
+    async fn serve(&mut self) -> Close {
+        // Boxed, both: a task keeps the memory of its largest moment for as long as it lives, and these are short.
+        let end = if let Err(close) = self.join().boxed().await {
+            End::Closing(close)
+        } else {
+            std::future::poll_fn(|cx| self.poll_end(cx)).await
+        };
+        let close = self.end(end).boxed().await;
+        tracing::debug!(connection = %self.connection.id(), %close, "a connection ended");
+        close
     }
 
     /// Joins the room, unless the connection is closed first.
     async fn join(&mut self) -> Result<(), Close> {
+        let Doing::Joining(room) = std::mem::replace(&mut self.doing, Doing::Nothing) else { return Ok(()) };
         let outbox = Arc::clone(self.connection.outbox());
-        // Boxed: joining needs more memory than all that follows, and the task would keep it for the connection's life.
-        let mut join = self.connection.join(&self.room).boxed();
-        let joined = std::future::poll_fn(|cx| {
+        let mut join = pin!(self.connection.join(&room));
+        std::future::poll_fn(|cx| {
             if let Progress::Broken | Progress::Closing(_) | Progress::Closed(_) = outbox.drive(cx) {
                 return Poll::Ready(Err(outbox.closing().unwrap_or(GONE)));
             }
@@ -191,36 +182,58 @@ where
                 }
             })
         })
-        .await;
-        drop(join);
-        if let Some(room) = self.connection.rooms().next() {
-            // The room's own key, so that its members share one.
-            self.room = room.clone();
+        .await
+    }
+
+    /// Runs until the connection has to end.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let step = match ready!(self.poll_event(cx)) {
+                Event::Incoming(Some(Ok(incoming))) => {
+                    self.heartbeat.heard();
+                    let allowed = self.rate.allows(&self.connection.shared().limits);
+                    if allowed { self.take(incoming) } else { Err(Close::TOO_MANY_MESSAGES) }
+                }
+                Event::Incoming(Some(Err(error))) => match error.close() {
+                    Some(close) => Err(close),
+                    None => return Poll::Ready(End::Gone),
+                },
+                Event::Incoming(None) => return Poll::Ready(End::Gone),
+                Event::Beat(Beat::Ping) => {
+                    self.connection.send(&Message::ping());
+                    Ok(())
+                }
+                Event::Beat(Beat::Over(close)) | Event::Closing(close) => Err(close),
+                Event::Worked(result) => result,
+            };
+            if let Err(close) = step {
+                return Poll::Ready(End::Closing(close));
+            }
         }
-        joined
     }
 
-    fn terms(&self) -> Terms<'_> {
-        let Shared { limits, clock, .. } = &*self.shared;
-        Terms { limits, expires_at: self.connection.identity().expires_at(), clock: &**clock }
-    }
-
-    fn poll_event(&mut self, cx: &mut Context<'_>, heartbeat: &mut Heartbeat) -> Poll<Event> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         match self.connection.outbox().drive(cx) {
             Progress::Open => {}
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
             Progress::Closing(close) | Progress::Closed(close) => return Poll::Ready(Event::Closing(close)),
         }
-        if let Some(work) = &mut self.work {
-            if let Poll::Ready(result) = work.as_mut().poll(cx) {
-                self.work = None;
-                return Poll::Ready(Event::Worked(result));
+        let reading = match &mut self.doing {
+            Doing::Working(work) => {
+                if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                    self.doing = Doing::Nothing;
+                    return Poll::Ready(Event::Worked(result));
+                }
+                Reading::Paused
             }
-        } else if let Poll::Ready(incoming) = self.stream.poll_next_unpin(cx) {
-            return Poll::Ready(Event::Incoming(incoming));
-        }
-        let reading = self.work.is_none();
-        heartbeat.poll_beat(cx, self.terms(), reading).map(Event::Beat)
+            _ => match self.stream.poll_next_unpin(cx) {
+                Poll::Ready(incoming) => return Poll::Ready(Event::Incoming(incoming)),
+                Poll::Pending => Reading::Now,
+            },
+        };
+        let Shared { limits, clock, .. } = &**self.connection.shared();
+        let terms = Terms { limits, expires_at: self.connection.identity().expires_at(), clock: &**clock };
+        self.heartbeat.poll_beat(cx, terms, reading).map(Event::Beat)
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), Close> {
@@ -240,17 +253,21 @@ where
     fn command(&mut self, text: &str) {
         match Command::parse(text) {
             Ok(Command::Ping) => self.connection.send(&protocol::pong()),
-            Ok(Command::Application(message)) => match self.shared.kinds.get(self.room.kind()) {
-                Some(kind) if kind.takes_messages() => {
-                    let member = self.connection.member(&self.room);
-                    self.work = Some(kind.message(member, message, self.shared.limits.hook));
-                }
-                _ => {
+            Ok(Command::Application(message)) => match self.hook(message) {
+                Some(work) => self.doing = Doing::Working(work),
+                None => {
                     self.connection.send(&protocol::error(ErrorCode::UnknownType, "nothing answers to this type here"))
                 }
             },
             Err(fault) => self.connection.send(&protocol::error(ErrorCode::BadMessage, fault.0)),
         }
+    }
+
+    /// The application's answer to a message; `None` where the kind takes none.
+    fn hook(&self, message: Value) -> Option<BoxFuture<'static, Result<(), Close>>> {
+        let room = self.connection.rooms().next()?;
+        let kind = self.connection.shared().kinds.get(room.kind()).filter(|kind| kind.takes_messages())?;
+        Some(kind.message(self.connection.member(room), message, self.connection.shared().limits.hook))
     }
 
     /// Leaves the room at once, and then says good-bye if anybody is there; returns why it ended.
@@ -259,15 +276,13 @@ where
         let close = match end {
             End::Closing(close) => close,
             End::Gone => {
-                self.connection.leave(&self.room);
+                self.connection.leave_all();
                 return outbox.closing().unwrap_or(GONE);
             }
         };
         outbox.close(close.clone(), Waiting::Drop);
-        self.connection.leave(&self.room);
-        // Boxed, so that a connection that lives holds no memory for its end.
-        let farewell = Box::pin(farewell(&outbox, &mut self.stream));
-        _ = timeout(self.shared.limits.close_within, farewell).await;
+        self.connection.leave_all();
+        _ = timeout(self.connection.shared().limits.close_within, farewell(&outbox, &mut self.stream)).await;
         outbox.closing().unwrap_or(close)
     }
 }

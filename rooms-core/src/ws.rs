@@ -64,11 +64,11 @@ impl WsError {
     }
 }
 
-/// What a client may send: two numbers of [`Limits`](crate::Limits).
+/// What a client may send: two numbers of [`Limits`](crate::Limits), small because every connection has them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inbound {
-    pub(crate) message: usize,
-    pub(crate) fragments: usize,
+    pub(crate) message: u32,
+    pub(crate) fragments: u32,
 }
 
 /// The two halves over a TCP stream, which is read and written in place.

@@ -19,8 +19,6 @@ pub(super) struct Heartbeat {
     timer: Pin<Box<Sleep>>,
     ping_at: Instant,
     pong_by: Option<Instant>,
-    /// When the wall clock is looked at again.
-    look_at: Option<Instant>,
 }
 
 /// How often to ping, and until when the connection's token is good.
@@ -38,15 +36,17 @@ pub(super) enum Beat {
     Over(Close),
 }
 
+/// Whether the connection reads what its client sends; while it does not, a pong can't be seen and its time does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    Now,
+    Paused,
+}
+
 impl Heartbeat {
-    pub(super) fn new(terms: Terms<'_>) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         let now = Instant::now();
-        Self {
-            timer: Box::pin(sleep_until(now)),
-            ping_at: now + terms.limits.ping_every,
-            pong_by: None,
-            look_at: terms.expires_at.map(|_| now),
-        }
+        Self { timer: Box::pin(sleep_until(now)), ping_at: now + limits.ping_every, pong_by: None }
     }
 
     /// The client sent something, so it lives.
@@ -54,37 +54,35 @@ impl Heartbeat {
         self.pong_by = None;
     }
 
-    /// `reading` is whether the connection reads now: while it does not, a pong can't be seen and its time does not run.
-    pub(super) fn poll_beat(&mut self, cx: &mut Context<'_>, terms: Terms<'_>, reading: bool) -> Poll<Beat> {
+    pub(super) fn poll_beat(&mut self, cx: &mut Context<'_>, terms: Terms<'_>, reading: Reading) -> Poll<Beat> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
-            let now = Instant::now();
-            if let Some(beat) = self.due(now, terms, reading) {
+            match self.due(Instant::now(), terms, reading) {
                 // The timer stays expired, and is looked at again with the next poll.
-                return Poll::Ready(beat);
+                Ok(beat) => return Poll::Ready(beat),
+                Err(next) => self.timer.as_mut().reset(next),
             }
-            let next = [self.pong_by, self.look_at].into_iter().flatten().fold(self.ping_at, Instant::min);
-            self.timer.as_mut().reset(next);
         }
     }
 
-    fn due(&mut self, now: Instant, terms: Terms<'_>, reading: bool) -> Option<Beat> {
-        if let (Some(end), true) = (terms.expires_at, self.look_at.is_some_and(|at| at <= now)) {
-            match wait_until(end, terms.clock.now()) {
-                Some(wait) => self.look_at = Some(now + wait),
-                None => return Some(Beat::Over(Close::TOKEN_EXPIRED)),
-            }
-        }
+    /// What it is time for, or when it will be time for something.
+    fn due(&mut self, now: Instant, terms: Terms<'_>, reading: Reading) -> Result<Beat, Instant> {
+        let left = terms.expires_at.map(|end| wait_until(end, terms.clock.now()));
+        let expiry = match left {
+            Some(None) => return Ok(Beat::Over(Close::TOKEN_EXPIRED)),
+            Some(Some(wait)) => Some(now + wait),
+            None => None,
+        };
         match self.pong_by {
-            Some(by) if by <= now && reading => return Some(Beat::Over(Close::NO_PONG)),
+            Some(by) if by <= now && reading == Reading::Now => return Ok(Beat::Over(Close::NO_PONG)),
             Some(by) if by <= now => self.pong_by = Some(now + terms.limits.pong_within),
             _ => {}
         }
         if self.ping_at <= now {
             self.ping_at = now + terms.limits.ping_every;
             self.pong_by.get_or_insert(now + terms.limits.pong_within);
-            return Some(Beat::Ping);
+            return Ok(Beat::Ping);
         }
-        None
+        Err([self.pong_by, expiry].into_iter().flatten().fold(self.ping_at, Instant::min))
     }
 }

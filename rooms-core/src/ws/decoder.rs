@@ -49,7 +49,7 @@ struct Frame {
 struct Unfinished {
     text: bool,
     payload: Vec<u8>,
-    frames: usize,
+    frames: u32,
 }
 
 impl Decoder {
@@ -105,12 +105,12 @@ impl Decoder {
                 }),
             };
             message.frames += 1;
-            let room = self.limits.message - message.payload.len();
-            if header.length > room as u64 {
-                return Err(WsError::TooBig { limit: self.limits.message });
+            let Inbound { message: most, fragments } = self.limits;
+            if header.length > u64::from(most) - message.payload.len() as u64 {
+                return Err(WsError::TooBig { limit: most as usize });
             }
-            if message.frames > self.limits.fragments {
-                return Err(WsError::TooManyFragments { limit: self.limits.fragments });
+            if message.frames > fragments {
+                return Err(WsError::TooManyFragments { limit: fragments as usize });
             }
         }
         self.frame = Some(Box::new(Frame { header, read: 0, control: Vec::new() }));
