@@ -18,6 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::flush::flush;
 use self::{
+    flush::Progress,
     log::{Entry, Log, Span},
     viewers::{Announcement, Viewers},
 };
@@ -54,7 +55,7 @@ struct State<S> {
     /// Slots, so that a flusher's place holds while members come and go.
     members: Vec<Option<Member<S>>>,
     free: Vec<usize>,
-    flushing: bool,
+    progress: Progress,
     /// A message was dropped for want of space, and none was kept since.
     lossy: bool,
     viewers: Viewers,
@@ -121,7 +122,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
             log: Log::default(),
             members: Vec::new(),
             free: Vec::new(),
-            flushing: false,
+            progress: Progress::default(),
             lossy: false,
             viewers: Viewers::default(),
             subscription: Subscription::Failed,
@@ -326,7 +327,7 @@ pub(crate) enum Linger {
 impl<S> State<S> {
     fn push(&mut self, entry: Entry) -> Effects {
         self.log.push(entry);
-        Effects { flush: !std::mem::replace(&mut self.flushing, true), ..Effects::default() }
+        Effects { flush: self.progress.start(), ..Effects::default() }
     }
 
     fn announce(&mut self, announcement: Announcement) -> Effects {

@@ -5,7 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use futures::Sink;
+use futures::{FutureExt as _, Sink, future::BoxFuture};
+use tokio::runtime::Handle;
 
 use super::{Room, State};
 use crate::{
@@ -18,27 +19,78 @@ use crate::{
 /// Members served between two looks at the room and two turns of the runtime: at some 9 µs a write about half a
 /// millisecond, so that neither a join nor another task waits longer.
 const CHUNK: usize = 64;
+/// Members for which a flusher more is worth a task: a handful of chunks each.
+const SHARE: usize = 8 * CHUNK;
 
-/// Serves the room until every member is at the head of its log. One runs for a room at a time.
+/// Serves the room until every member is at the head of its log.
 ///
-/// What is published meanwhile is in what the next member gets, so batches grow by themselves under load.
-pub(crate) async fn flush<S: Sink<Message> + Unpin>(room: Arc<Room<S>>, delivered: Arc<AtomicU64>) {
-    let mut round = Round { room: &room, slot: 0, goal: 0, finished: false };
+/// What is published meanwhile is in what the next member gets, so batches grow by themselves under load. In a large
+/// room several flushers share each round, a chunk at a time, on as many cores as the runtime has.
+pub(crate) async fn flush<S: Sink<Message> + Unpin + Send + 'static>(room: Arc<Room<S>>, delivered: Arc<AtomicU64>) {
+    let workers = Handle::current().metrics().num_workers();
+    let mut flusher = Flusher { room: &room, delivering: false, counted: true };
     let mut chunk = Chunk::new(room.source());
-    while round.next(&mut chunk) {
-        let count = chunk.deliver();
-        delivered.fetch_add(count, Ordering::Relaxed);
+    loop {
+        match flusher.next(&mut chunk, workers) {
+            Next::Deliver { helpers } => {
+                for _ in 0..helpers {
+                    tokio::spawn(help(Arc::clone(&room), Arc::clone(&delivered)));
+                }
+                delivered.fetch_add(chunk.deliver(), Ordering::Relaxed);
+            }
+            Next::Over => return,
+        }
         tokio::task::yield_now().await;
     }
 }
 
-/// The flusher's place. Dropped before the end (a runtime going down) it lets the next publish start another.
-struct Round<'a, S> {
-    room: &'a Room<S>,
+/// A flusher that another one asked for. Boxed, because a future that spawned its own kind would have no end.
+fn help<S: Sink<Message> + Unpin + Send + 'static>(
+    room: Arc<Room<S>>,
+    delivered: Arc<AtomicU64>,
+) -> BoxFuture<'static, ()> {
+    flush(room, delivered).boxed()
+}
+
+/// How far the flushers of a room are.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// How many there are.
+    flushers: usize,
+    /// Those that have a chunk in hand. A round ends when there is none: were the next begun before, a member could get
+    /// its newer messages from one flusher before the older ones from another.
+    delivering: usize,
+    /// The slot of the next member.
     slot: usize,
     /// The log's head when this round began: after it nobody is behind that.
     goal: u64,
-    finished: bool,
+}
+
+impl Progress {
+    /// Counts a first flusher in; `false` where there is one.
+    pub(super) fn start(&mut self) -> bool {
+        if self.flushers > 0 {
+            return false;
+        }
+        // The first look finds the round over, and begins one.
+        *self = Self { flushers: 1, slot: usize::MAX, ..Self::default() };
+        true
+    }
+}
+
+/// One flusher's part in the progress. Dropped before the end (a runtime going down) it lets the next publish start
+/// another.
+struct Flusher<'a, S> {
+    room: &'a Room<S>,
+    delivering: bool,
+    counted: bool,
+}
+
+enum Next {
+    /// Deliver the chunk, once so many more flushers are started.
+    Deliver { helpers: usize },
+    /// Every member is at the head, or other flushers have the last chunks of the round in hand.
+    Over,
 }
 
 /// Some members, and what each has not had.
@@ -59,42 +111,82 @@ struct Due<S> {
     cursor: u64,
 }
 
-impl<S: Sink<Message> + Unpin> Round<'_, S> {
-    /// Fills the next chunk; `false` once every member is at the head, and then the flusher is over.
-    fn next(&mut self, chunk: &mut Chunk<S>) -> bool {
+impl<S: Sink<Message> + Unpin> Flusher<'_, S> {
+    /// Puts the last chunk down and fills the next.
+    fn next(&mut self, chunk: &mut Chunk<S>, workers: usize) -> Next {
         chunk.clear();
         let mut state = lock(&self.room.state);
+        self.put_down(&mut state.progress);
+        let mut helpers = 0;
         loop {
-            if self.slot >= state.members.len() {
-                state.log.trim(self.goal);
-                self.room.changed.notify_waiters();
-                let head = state.log.head();
-                if head == self.goal || state.members.is_empty() {
-                    state.flushing = false;
-                    self.finished = true;
-                    return false;
+            if state.progress.slot >= state.members.len() {
+                if state.progress.delivering > 0 {
+                    self.leave(&mut state.progress);
+                    return Next::Over;
                 }
-                (self.slot, self.goal) = (0, head);
+                let more = state.begin_round();
+                self.room.changed.notify_waiters();
+                if !more {
+                    self.leave(&mut state.progress);
+                    return Next::Over;
+                }
+                let wanted = workers.min((state.members.len() - state.free.len()) / SHARE);
+                helpers = wanted.saturating_sub(state.progress.flushers);
+                state.progress.flushers += helpers;
             }
-            self.slot = state.fill(self.slot, self.room, chunk);
+            state.fill(self.room, chunk);
             if !chunk.members.is_empty() {
-                return true;
+                self.delivering = true;
+                state.progress.delivering += 1;
+                return Next::Deliver { helpers };
             }
         }
     }
 }
 
+impl<S> Flusher<'_, S> {
+    fn put_down(&mut self, progress: &mut Progress) {
+        if std::mem::take(&mut self.delivering) {
+            progress.delivering -= 1;
+        }
+    }
+
+    fn leave(&mut self, progress: &mut Progress) {
+        if std::mem::take(&mut self.counted) {
+            progress.flushers -= 1;
+        }
+    }
+}
+
+impl<S> Drop for Flusher<'_, S> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.room.state);
+        self.put_down(&mut state.progress);
+        self.leave(&mut state.progress);
+    }
+}
+
 impl<S: Sink<Message> + Unpin> State<S> {
-    /// Puts the members from `slot` on into the chunk, with what they have not had; returns the slot after the last.
-    fn fill(&mut self, slot: usize, room: &Room<S>, chunk: &mut Chunk<S>) -> usize {
+    /// Forgets what every member has had, and begins the next round; `false` where nobody is behind.
+    fn begin_round(&mut self) -> bool {
+        self.log.trim(self.progress.goal);
+        let head = self.log.head();
+        if head == self.progress.goal || self.members.is_empty() {
+            return false;
+        }
+        (self.progress.slot, self.progress.goal) = (0, head);
+        true
+    }
+
+    /// Puts the round's next members into the chunk, with what they have not had.
+    fn fill(&mut self, room: &Room<S>, chunk: &mut Chunk<S>) {
         let head = self.log.head();
         chunk.first = head;
-        let mut next = slot;
-        for place in self.members.iter_mut().skip(slot) {
+        for place in self.members.iter_mut().skip(self.progress.slot) {
             if chunk.members.len() == CHUNK {
                 break;
             }
-            next += 1;
+            self.progress.slot += 1;
             let Some(member) = place else { continue };
             if member.cursor == head {
                 continue;
@@ -117,15 +209,6 @@ impl<S: Sink<Message> + Unpin> State<S> {
             if let Some(connection) = entry.except {
                 chunk.excepts.push((index, connection));
             }
-        }
-        next
-    }
-}
-
-impl<S> Drop for Round<'_, S> {
-    fn drop(&mut self) {
-        if !self.finished {
-            lock(&self.room.state).flushing = false;
         }
     }
 }
