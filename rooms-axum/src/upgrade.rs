@@ -87,14 +87,14 @@ where
 
 /// The answer to a bad token.
 fn turn_away(rooms: RoomManager, handshake: &Handshake, upgrade: OnUpgrade, reason: &AuthError) -> Response {
-    if handshake.bad_token() == BadToken::Refuse {
-        return answer(&Refusal::Token);
-    }
     // An authenticator that does not answer is no fault of the token, and the client should come back.
-    let close = match reason {
-        AuthError::Unavailable => Close::UNAVAILABLE,
-        _ => Close::INVALID_TOKEN,
+    let (refusal, close) = match reason {
+        AuthError::Unavailable => (Refusal::Unavailable, Close::UNAVAILABLE),
+        _ => (Refusal::Token, Close::INVALID_TOKEN),
     };
+    if handshake.bad_token() == BadToken::Refuse {
+        return answer(&refusal);
+    }
     tokio::spawn(async move {
         if let Some((stream, sink)) = socket::open(upgrade, rooms.limits()).await {
             refuse(stream, sink, close, rooms.limits()).await;

@@ -101,14 +101,16 @@ impl fmt::Debug for Identity {
 
 /// Turns a token into an [`Identity`].
 ///
-/// Called once for each upgrade, within `Limits::handshake`; a panic and a late answer count as a bad token. The future
-/// may be dropped at any await. Never log the token.
+/// Called once for each upgrade, within `Limits::handshake`. A panic and a late answer are [`AuthError::Unavailable`]: no
+/// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. Never
+/// log the token.
 #[async_trait]
 pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// Checks the token.
     ///
     /// # Errors
-    /// [`AuthError`] says why, for the application's log. The client is told `Invalid token` whatever the reason.
+    /// [`AuthError`] says why, for the application's log. The client is told `Invalid token` whatever is wrong
+    /// with its token.
     async fn authenticate(&self, token: &str) -> Result<Identity, AuthError>;
 }
 

@@ -126,6 +126,9 @@ pub enum Refusal {
     /// The process is shutting down.
     #[error("shutting down, try another process")]
     Draining,
+    /// Nobody can tell now whether the token is good.
+    #[error("the token can't be checked now, try again")]
+    Unavailable,
 }
 
 impl Handshake {
@@ -200,7 +203,7 @@ impl Refusal {
             Self::Key | Self::ManyTokens | Self::Room => (StatusCode::BAD_REQUEST, None),
             Self::Origin => (StatusCode::FORBIDDEN, None),
             Self::Token => (StatusCode::UNAUTHORIZED, Some((http::header::WWW_AUTHENTICATE, "Bearer"))),
-            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1"))),
+            Self::Draining | Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1"))),
         };
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::StreamExt as _;
 use jsonwebtoken::{EncodingKey, Header};
 use rooms_axum::RoomUpgrade;
-use rooms_core::{Endpoint, JwtAuthenticator, Kind, Limits, RoomKey, RoomManager};
+use rooms_core::{Authenticator, Endpoint, JwtAuthenticator, Kind, Limits, RoomKey, RoomManager};
 use serde_json::{Map, Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -52,16 +52,24 @@ impl Service {
     }
 
     pub(crate) async fn with(limits: impl FnOnce(&mut Limits)) -> Self {
-        Self::serve(Kind::new().join(|_, room| async move { room.id() != "13" }), limits).await
+        Self::serve(JwtAuthenticator::hs256(SECRET).unwrap(), Self::posts(), limits).await
     }
 
     pub(crate) async fn with_kind(kind: Kind) -> Self {
-        Self::serve(kind, |_| {}).await
+        Self::serve(JwtAuthenticator::hs256(SECRET).unwrap(), kind, |_| {}).await
     }
 
-    async fn serve(kind: Kind, limits: impl FnOnce(&mut Limits)) -> Self {
+    pub(crate) async fn with_authenticator(authenticator: impl Authenticator) -> Self {
+        Self::serve(authenticator, Self::posts(), |limits| limits.handshake = Duration::from_millis(50)).await
+    }
+
+    fn posts() -> Kind {
+        Kind::new().join(|_, room| async move { room.id() != "13" })
+    }
+
+    async fn serve(authenticator: impl Authenticator, kind: Kind, limits: impl FnOnce(&mut Limits)) -> Self {
         let rooms = RoomManager::builder()
-            .authenticator(JwtAuthenticator::hs256(SECRET).unwrap())
+            .authenticator(authenticator)
             .endpoint(Endpoint::new().query_token("token"))
             .kind("post", kind)
             .limits(limits)
@@ -155,22 +163,31 @@ async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     .expect("an answer in time")
 }
 
-/// The code of the close frame that a bare stream gets, whatever short frames come before it.
+/// The code of the close frame that a bare stream gets, whatever frames come before it.
 pub(crate) async fn raw_close(stream: &mut TcpStream) -> u16 {
     timeout(PATIENCE, async {
         loop {
-            let mut head = [0; 2];
-            stream.read_exact(&mut head).await.expect("a close frame before the end");
-            assert!(head[1] < 126, "a short frame");
-            let mut payload = vec![0; usize::from(head[1])];
+            let [first, length] = read_bytes(stream).await;
+            let length = match length {
+                126 => u16::from_be_bytes(read_bytes(stream).await),
+                length => u16::from(length),
+            };
+            assert_ne!(length, 127, "a frame under 64 KiB");
+            let mut payload = vec![0; usize::from(length)];
             stream.read_exact(&mut payload).await.unwrap();
-            if head[0] == 0x88 {
+            if first == 0x88 {
                 return u16::from_be_bytes([payload[0], payload[1]]);
             }
         }
     })
     .await
     .expect("a close frame in time")
+}
+
+async fn read_bytes<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).await.expect("a close frame before the end");
+    bytes
 }
 
 /// The next message that is not a ping, as JSON.

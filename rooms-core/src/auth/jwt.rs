@@ -62,8 +62,9 @@ pub enum JwtConfigError {
         /// The bytes there must be.
         least: usize,
     },
-    /// Signing and checking a token failed: the build has none, or two, of jsonwebtoken's cryptography features.
-    #[error("the JWT cryptography does not work: enable exactly one of `jwt-rust-crypto` and `jwt-aws-lc`")]
+    /// Signing and checking a token failed: the build has none of jsonwebtoken's cryptography features, or the
+    /// application installed a provider that does not know the algorithm.
+    #[error("the JWT cryptography does not work: enable `jwt-rust-crypto` or `jwt-aws-lc`")]
     SelfTest,
 }
 
@@ -125,7 +126,7 @@ impl JwtAuthenticator {
     /// The difference between clocks that is let pass; 10 s unless set.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
-        Self { leeway, ..self }
+        Self { leeway: leeway.min(FARTHEST), ..self }
     }
 
     /// Goes by another clock.
@@ -252,17 +253,13 @@ struct Seconds(Duration);
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Number {
-            Whole(u64),
-            Fraction(f64),
-        }
-        match Number::deserialize(deserializer)? {
-            Number::Whole(seconds) => Ok(Self(Duration::from_secs(seconds))),
-            Number::Fraction(seconds) => {
-                Duration::try_from_secs_f64(seconds).map(Self).map_err(serde::de::Error::custom)
-            }
+        // `serde_json`'s own types, because another crate in the build may change how its numbers reach other ones
+        // (`arbitrary_precision`).
+        let number = serde_json::Number::deserialize(deserializer)?;
+        match (number.as_u64(), number.as_f64()) {
+            (Some(seconds), _) => Ok(Self(Duration::from_secs(seconds))),
+            (None, Some(seconds)) => Duration::try_from_secs_f64(seconds).map(Self).map_err(serde::de::Error::custom),
+            (None, None) => Err(serde::de::Error::custom("not a number of seconds")),
         }
     }
 }
@@ -272,18 +269,11 @@ struct Subject(String);
 
 impl<'de> Deserialize<'de> for Subject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Text(String),
-            Positive(u64),
-            Negative(i64),
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(text) => Ok(Self(text)),
+            serde_json::Value::Number(number) if number.is_u64() || number.is_i64() => Ok(Self(number.to_string())),
+            _ => Err(serde::de::Error::custom("neither a string nor an integer")),
         }
-        Ok(Self(match Either::deserialize(deserializer)? {
-            Either::Text(text) => text,
-            Either::Positive(number) => number.to_string(),
-            Either::Negative(number) => number.to_string(),
-        }))
     }
 }
 

@@ -72,14 +72,10 @@ impl Origin {
         }
         let port = match authority.port() {
             Some(port) => port.as_u16(),
-            None if authority.as_str().ends_with(':') => return None,
-            None => {
-                if secure {
-                    443
-                } else {
-                    80
-                }
-            }
+            // Something stands where the port would, and is none: `:`, `:abc`, `:99999`.
+            None if authority.as_str() != authority.host() => return None,
+            None if secure => 443,
+            None => 80,
         };
         Some(Self { secure, host: authority.host().to_ascii_lowercase(), port })
     }

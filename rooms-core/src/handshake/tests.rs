@@ -69,6 +69,8 @@ fn the_same_host_may_connect_and_no_other() {
         ("rooms.example", "https://user@rooms.example"),
         ("rooms.example", "https://rooms.example:8443"),
         ("rooms.example", "https://rooms.example:"),
+        ("rooms.example", "https://rooms.example:abc"),
+        ("rooms.example", "https://rooms.example:99999"),
         ("rooms.example", "https://rooms.example/"),
         ("rooms.example", "null"),
         ("rooms.example", "file://"),
