@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use futures::Sink;
+use tokio::time::timeout;
 
 use crate::{
     auth::Identity,
@@ -97,7 +98,7 @@ pub enum JoinError {
         /// `Limits::rooms_per_connection`.
         limit: usize,
     },
-    /// The bus did not confirm the subscription.
+    /// The bus did not confirm the subscription in time; see `Limits::subscribe`.
     #[error("{room}: the bus did not confirm the subscription")]
     Unavailable {
         /// Where.
@@ -172,7 +173,11 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         }
         let (room, slot) = shared.registry.enter(key, kind.overflow, self.id, Arc::clone(&self.outbox));
         let entered = Entered { shared: Arc::clone(&self.shared), room, slot };
-        entered.room.subscribed().await.map_err(|_| JoinError::Unavailable { room: key.clone() })?;
+        // Twice, because the bus may be asked to end other subscriptions first.
+        let subscribed = timeout(2 * limits.subscribe, entered.room.subscribed()).await;
+        if !matches!(subscribed, Ok(Ok(()))) {
+            return Err(JoinError::Unavailable { room: key.clone() });
+        }
         let snapshot = kind
             .joining(|| self.member(key), limits.hook)
             .await
@@ -186,6 +191,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     }
 
     /// Leaves a room; `false` where it was not in it.
+    ///
+    /// What was published before may still arrive after it: it was on its way on another thread.
     pub fn leave(&mut self, key: &RoomKey) -> bool {
         let Some(at) = self.rooms.iter().position(|entered| entered.room.key == *key) else { return false };
         let entered = self.rooms.swap_remove(at);
@@ -204,7 +211,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     }
 
     /// Writes what the sink did not take at once, for as long as the connection lives. Resolves with the reason once it
-    /// is closed and everything is out, or `None` when the sink failed.
+    /// is closed and everything is out, or `None` when the sink failed, or the connection was dropped without a close.
     ///
     /// May be dropped and called again.
     pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<S> {
@@ -222,6 +229,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox<S>> {
         &self.outbox
+    }
+
+    pub(crate) fn shared_identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity)
     }
 
     pub(crate) fn member(&self, room: &RoomKey) -> Member {
@@ -252,6 +263,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
 impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Connection<S> {
     fn drop(&mut self) {
         self.leave_all();
+        self.outbox.abandon();
         self.shared.users.leave(self.identity.user(), &self.outbox);
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::ws::Inbound;
 
-/// Every bound of a [`RoomManager`](crate::RoomManager), with its default and the reason for it.
+/// Every bound of a [`RoomManager`](crate::RoomManager), with its default and the reason for it. A duration over a
+/// hundred years is taken as that, so `Duration::MAX` is a way to say "never".
 ///
 /// ```
 /// use rooms_core::{RoomManager, Limits};
@@ -54,6 +55,8 @@ pub struct Limits {
     pub hook: Duration,
     /// The time for the bus to confirm a subscription. 10 s.
     pub subscribe: Duration,
+    /// The time for the bus to take a publication; past it the outcome is unknown. 10 s.
+    pub publish: Duration,
     /// How often a connection is pinged. 25 s: below the 30 s to 60 s after which common proxies cut what is idle.
     pub ping_every: Duration,
     /// How long a ping may go unanswered. 10 s.
@@ -84,6 +87,7 @@ impl Default for Limits {
             rule: Duration::from_secs(5),
             hook: Duration::from_secs(10),
             subscribe: Duration::from_secs(10),
+            publish: Duration::from_secs(10),
             ping_every: Duration::from_secs(25),
             pong_within: Duration::from_secs(10),
             close_within: Duration::from_secs(2),
@@ -93,7 +97,28 @@ impl Default for Limits {
     }
 }
 
+/// The longest duration that is told from "never". A hundred years: sums of it and the time fit every clock's range.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 impl Limits {
+    /// Makes "never" a time that can be reckoned with.
+    pub(crate) fn clamp(&mut self) {
+        for duration in [
+            &mut self.handshake,
+            &mut self.rule,
+            &mut self.hook,
+            &mut self.subscribe,
+            &mut self.publish,
+            &mut self.ping_every,
+            &mut self.pong_within,
+            &mut self.close_within,
+            &mut self.linger,
+            &mut self.viewer_window,
+        ] {
+            *duration = FOREVER.min(*duration);
+        }
+    }
+
     pub(crate) fn inbound(&self) -> Inbound {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Inbound { message: small(self.message_in), fragments: small(self.fragments_in) }

@@ -155,6 +155,14 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         }
     }
 
+    /// Ends an outbox whose connection is gone, unless it is closing: then what waits still goes out.
+    pub(crate) fn abandon(&self) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.fail();
+        }
+    }
+
     /// Writes what waits, for the connection's task, whose waker is kept for later.
     pub(crate) fn drive(&self, cx: &mut Context<'_>) -> Progress {
         let mut state = lock(&self.state);

@@ -21,7 +21,7 @@ use crate::{
     message::Message,
     node::ConnectionId,
     outbox::{Outbox, Overflow},
-    room::{Effects, Linger, Room, flush},
+    room::{Effects, Flusher, Linger, Room, flush},
     room_key::RoomKey,
 };
 
@@ -82,7 +82,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     /// Does what a change in a room asks for.
     pub(crate) fn act(self: &Arc<Self>, room: &Arc<Room<S>>, effects: Effects) {
         if effects.flush {
-            self.runtime.spawn(flush(Arc::clone(room), Arc::clone(&self.delivered)));
+            self.runtime.spawn(flush(Flusher::counted(room), Arc::clone(&self.delivered)));
         }
         if effects.window {
             self.windows.open(self, room);

@@ -16,7 +16,7 @@ use std::{
 use futures::Sink;
 use tokio::{sync::Notify, time::Instant};
 
-pub(crate) use self::flush::flush;
+pub(crate) use self::flush::{Flusher, flush};
 use self::{
     flush::Progress,
     log::{Entry, Log, Span},
@@ -116,7 +116,8 @@ impl<S: Sink<Message> + Unpin> Room<S> {
             log_bytes: limits.log_bytes,
             log_messages: limits.log_messages,
             held_bytes: limits.outbox_bytes,
-            held_messages: limits.outbox_messages,
+            // The welcome comes before them.
+            held_messages: limits.outbox_messages - 1,
         };
         let state = State {
             log: Log::default(),

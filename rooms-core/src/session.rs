@@ -22,7 +22,7 @@ use crate::{
     close::{Close, CloseCode},
     connection::Connection,
     limits::Limits,
-    manager::{RoomManager, Shared},
+    manager::RoomManager,
     message::Message,
     outbox::{Outbox, Progress, Waiting, write_sink},
     protocol::{self, Command, ErrorCode},
@@ -169,8 +169,17 @@ where
     async fn join(&mut self) -> Result<(), Close> {
         let Doing::Joining(room) = std::mem::replace(&mut self.doing, Doing::Nothing) else { return Ok(()) };
         let outbox = Arc::clone(self.connection.outbox());
+        let (shared, identity) = (Arc::clone(self.connection.shared()), self.connection.shared_identity());
+        let heartbeat = &mut self.heartbeat;
         let mut join = pin!(self.connection.join(&room));
         std::future::poll_fn(|cx| {
+            // A token may end, and a proxy cut what is silent, while a rule or a hook takes its time.
+            while let Poll::Ready(beat) = heartbeat.poll_beat(cx, Terms::of(&shared, &identity), Reading::Paused) {
+                match beat {
+                    Beat::Ping => outbox.deliver(&[Message::ping()]),
+                    Beat::Over(close) => return Poll::Ready(Err(close)),
+                }
+            }
             if let Progress::Broken | Progress::Closing(_) | Progress::Closed(_) = outbox.drive(cx) {
                 return Poll::Ready(Err(outbox.closing().unwrap_or(GONE)));
             }
@@ -204,7 +213,8 @@ where
                     Ok(())
                 }
                 Event::Beat(Beat::Over(close)) | Event::Closing(close) => Err(close),
-                Event::Worked(result) => result,
+                // What the hook sent before it closed goes out first.
+                Event::Worked(result) => result.inspect_err(|close| self.connection.close(close.clone())),
             };
             if let Err(close) = step {
                 return Poll::Ready(End::Closing(close));
@@ -231,8 +241,7 @@ where
                 Poll::Pending => Reading::Now,
             },
         };
-        let Shared { limits, clock, .. } = &**self.connection.shared();
-        let terms = Terms { limits, expires_at: self.connection.identity().expires_at(), clock: &**clock };
+        let terms = Terms::of(self.connection.shared(), self.connection.identity());
         self.heartbeat.poll_beat(cx, terms, reading).map(Event::Beat)
     }
 
@@ -273,6 +282,8 @@ where
     /// Leaves the room at once, and then says good-bye if anybody is there; returns why it ended.
     async fn end(&mut self, end: End) -> Close {
         let outbox = Arc::clone(self.connection.outbox());
+        // A hook under way is dropped before the leaving begins: it may hold what `on_leave` waits for.
+        self.doing = Doing::Nothing;
         let close = match end {
             End::Closing(close) => close,
             End::Gone => {

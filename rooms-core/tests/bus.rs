@@ -21,6 +21,7 @@ use rooms_core::{
     bus::{BusError, BusEvent, BusReceiver, Lost, Topic},
 };
 use serde_json::json;
+use tokio::time::Instant;
 
 use rig::{Client, Rooms, idle, key};
 
@@ -69,6 +70,8 @@ struct Faulty {
     publish: Mutex<Option<fn() -> BusError>>,
     refuse_subscriptions: AtomicBool,
     hang_subscriptions: AtomicBool,
+    panic_subscriptions: AtomicBool,
+    hang: AtomicBool,
 }
 
 struct Handed(Arc<dyn BusReceiver>);
@@ -97,6 +100,9 @@ impl Bus for Faulty {
     }
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        if self.hang.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
         let fault = *self.publish.lock().unwrap();
         match fault {
             Some(fault) => Err(fault()),
@@ -108,6 +114,7 @@ impl Bus for Faulty {
         if self.hang_subscriptions.load(Ordering::Relaxed) {
             pending::<()>().await;
         }
+        assert!(!self.panic_subscriptions.load(Ordering::Relaxed), "a bus that panics");
         match self.refuse_subscriptions.load(Ordering::Relaxed) {
             true => Err(BusError::Refused("no".into())),
             false => self.inner.subscribe(topics).await,
@@ -119,6 +126,9 @@ impl Bus for Faulty {
     }
 
     async fn close(&self) {
+        if self.hang.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
         self.inner.close().await;
     }
 }
@@ -131,6 +141,7 @@ async fn while_the_bus_is_down_local_members_are_served_and_the_receipt_says_so(
     let mut other = Client::join(&rooms, "b", "post:42").await;
     member.inbox.all().await;
     *bus.publish.lock().unwrap() = Some(|| BusError::Down);
+    bus.say(BusEvent::Down);
     let room = key("post:42");
     assert_eq!(rooms.broadcast(&room, &1).await.unwrap().reach, Reach::LocalOnly);
     let receipt = rooms.to(&room).except(member.connection.id()).json(&2).await.unwrap();
@@ -247,4 +258,49 @@ async fn a_subscription_that_fails_is_the_joiners_error_and_the_next_try_works()
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(rooms.stats().rooms, 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_panics_fails_one_join_and_not_the_next() {
+    let bus = Arc::new(Faulty::default());
+    let rooms = rooms(Arc::clone(&bus));
+    bus.panic_subscriptions.store(true, Ordering::Relaxed);
+    let mut client = Client::connect(&rooms, "a");
+    let failed = client.connection.join(&key("post:42")).await;
+    assert_eq!(failed, Err(JoinError::Unavailable { room: key("post:42") }));
+    bus.panic_subscriptions.store(false, Ordering::Relaxed);
+    assert_eq!(client.connection.join(&key("post:42")).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_waits_for_a_bus_that_hangs_no_longer_than_the_limit() {
+    let bus = Arc::new(Faulty::default());
+    let rooms = rooms(Arc::clone(&bus));
+    bus.hang_subscriptions.store(true, Ordering::Relaxed);
+    let start = Instant::now();
+    let mut joining = Vec::new();
+    // Three calls of the bus, each of which takes its whole time.
+    for n in 0..1_200 {
+        let mut client = Client::connect(&rooms, &format!("u{n}"));
+        let room = key(&format!("post:{n}"));
+        joining.push(tokio::spawn(async move { client.connection.join(&room).await }));
+    }
+    for joining in joining {
+        assert!(matches!(joining.await.unwrap(), Err(JoinError::Unavailable { .. })));
+    }
+    assert!(start.elapsed() <= rooms.limits().subscribe + Duration::from_millis(10), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_hangs_holds_up_no_publisher_and_no_shutdown_for_ever() {
+    let bus = Arc::new(Faulty::default());
+    let rooms = rooms(Arc::clone(&bus));
+    let member = Client::join(&rooms, "a", "post:42").await;
+    bus.hang.store(true, Ordering::Relaxed);
+    let error = rooms.broadcast(&key("post:42"), &1).await.unwrap_err();
+    assert!(matches!(error, BroadcastError::Bus { source: BusError::Unknown(_), .. }), "{error}");
+    drop(member);
+    let start = Instant::now();
+    rooms.shutdown(Duration::ZERO).await;
+    assert!(start.elapsed() <= 2 * rooms.limits().close_within, "{:?}", start.elapsed());
 }

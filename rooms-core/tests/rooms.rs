@@ -4,6 +4,8 @@
 
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/valve.rs"]
+mod valve;
 
 use std::{
     future::pending,
@@ -360,8 +362,104 @@ fn a_manager_is_built_inside_a_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_whose_sink_takes_nothing_holds_up_nobody() {
+    let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).build().unwrap();
+    let room = key("post:42");
+    let mut members = Vec::new();
+    for member in 0..3 {
+        let (valve, sink) = valve::new();
+        let mut connection = rooms.connect(rig::who("a"), sink).unwrap();
+        connection.join(&room).await.unwrap();
+        valve.open(if member == 1 { 0 } else { usize::MAX / 2 });
+        let driven = tokio::spawn(connection.drive());
+        members.push((valve, connection, driven));
+    }
+    idle().await;
+    // More than an outbox holds. No time may go by meanwhile.
+    let start = tokio::time::Instant::now();
+    let count = rooms.limits().outbox_messages + 10;
+    for n in 0..count {
+        rooms.broadcast(&room, &json!({"n": n})).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let contents = |valve: &valve::Valve| valve.taken().iter().filter(|m| m.payload().starts_with(b"{\"n\"")).count();
+    while members.iter().step_by(2).any(|(valve, ..)| contents(valve) < count) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(tokio::time::Instant::now(), start);
+    let (valve, _connection, driven) = members.swap_remove(1);
+    valve.open(usize::MAX / 2);
+    assert_eq!(driven.await.unwrap(), Some(Close::SLOW_CONSUMER));
+    assert_eq!(valve.taken().len(), 1, "what waited is dropped for the close frame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_welcome_does_not_make_a_slow_member() {
+    let snapshot = "x".repeat(3 * 1024 * 1024);
+    let kind = Kind::authenticated().on_join(move |_| {
+        let snapshot = snapshot.clone();
+        async move { Ok(json!({"snapshot": snapshot})) }
+    });
+    let rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let mut client = Client::join(&rooms, "a", "post:42").await;
+    rooms.broadcast(&key("post:42"), &1).await.unwrap();
+    assert_eq!(client.inbox.next().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_much_as_an_outbox_holds_may_come_during_a_join() {
+    for (over, lives) in [(0, true), (1, false)] {
+        let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (told, wait) = (Arc::clone(&entered), Arc::clone(&go));
+        let kind = Kind::authenticated().on_join(move |_| {
+            let (told, wait) = (Arc::clone(&told), Arc::clone(&wait));
+            async move {
+                told.notify_one();
+                wait.notified().await;
+                Ok(Value::Null)
+            }
+        });
+        let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
+        let (publisher, most) = (rooms.clone(), rooms.limits().outbox_messages);
+        let mut client = Client::connect(&rooms, "a");
+        let publish = async move {
+            entered.notified().await;
+            // One place is the welcome's.
+            for n in 0..most - 1 + over {
+                publisher.broadcast(&key("post:42"), &n).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            go.notify_one();
+        };
+        let room = key("post:42");
+        _ = futures::future::join(client.connection.join(&room), publish).await;
+        if lives {
+            assert_eq!(client.inbox.all().await.len(), most);
+        } else {
+            assert_eq!(client.inbox.close().await, Close::SLOW_CONSUMER);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_may_be_never() {
+    let forever = |limits: &mut rooms_core::Limits| {
+        (limits.ping_every, limits.pong_within, limits.linger) = (Duration::MAX, Duration::MAX, Duration::MAX);
+        (limits.viewer_window, limits.subscribe, limits.hook) = (Duration::MAX, Duration::MAX, Duration::MAX);
+    };
+    let rooms: Rooms = RoomManager::build_for().kind("post", Kind::authenticated()).limits(forever).build().unwrap();
+    let mut client = Client::join(&rooms, "a", "post:42").await;
+    let draining = rooms.clone();
+    let shutdown = tokio::spawn(async move { draining.shutdown(Duration::MAX).await });
+    assert_eq!(client.inbox.close().await, Close::RESTART);
+    drop(client);
+    shutdown.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn churn_leaves_nothing_behind() {
     let rooms = posts();
+    let mut driven = Vec::new();
     for round in 0..200_u32 {
         let mut clients = Vec::new();
         for n in 0..10 {
@@ -372,6 +470,10 @@ async fn churn_leaves_nothing_behind() {
             rooms.broadcast(&key("post:1"), &round).await.unwrap();
             clients.push(client);
         }
+        driven.extend(clients.into_iter().map(|client| client.driven));
+    }
+    for driven in driven {
+        assert_eq!(driven.await.unwrap(), None, "a connection's task ends with the connection");
     }
     tokio::time::sleep(Duration::from_secs(10)).await;
     let stats = rooms.stats();

@@ -316,6 +316,74 @@ async fn hooks_see_who_and_where() {
     assert_eq!(*seen.lock().unwrap(), ["join a post:42", "message a post:42", "leave a post:42"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_that_ends_during_a_join_ends_the_join() {
+    let rooms = rooms(Kind::authenticated().on_join(|_| pending()));
+    let mut talk = Talk::open(&rooms, expiring_in(2));
+    assert_eq!(talk.inbox.close().await, Close::TOKEN_EXPIRED);
+    assert_eq!(rooms.local_viewers(&key("post:42")), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_under_way_is_dropped_before_on_leave_runs() {
+    let held = Arc::new(tokio::sync::Mutex::new(()));
+    let (left, was_left) = tokio::sync::oneshot::channel();
+    let left = Arc::new(Mutex::new(Some(left)));
+    let (at_message, at_leave) = (Arc::clone(&held), Arc::clone(&held));
+    let kind = Kind::authenticated()
+        .on_message(move |_, _| {
+            let held = Arc::clone(&at_message);
+            async move {
+                let _held = held.lock().await;
+                pending().await
+            }
+        })
+        .on_leave(move |_| {
+            let (held, left) = (Arc::clone(&at_leave), Arc::clone(&left));
+            async move {
+                let _held = held.lock().await;
+                _ = left.lock().unwrap().take().unwrap().send(Instant::now());
+            }
+        });
+    let rooms = rooms(kind);
+    let mut talk = Talk::open(&rooms, expiring_in(2));
+    assert_eq!(talk.inbox.next().await["type"], "room_joined");
+    talk.say(r#"{"type":"x"}"#);
+    assert_eq!(talk.inbox.close().await, Close::TOKEN_EXPIRED);
+    let closed = Instant::now();
+    assert!(was_left.await.unwrap() <= closed + Duration::from_millis(1), "not held up by the good-bye");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_hook_sends_before_it_closes_arrives() {
+    let kind = Kind::authenticated().on_message(|member, _| async move {
+        member.send(&json!({"type": "last"}));
+        Err(Close::NOT_ALLOWED)
+    });
+    let rooms = rooms(kind);
+    let mut talk = Talk::joined(&rooms, "a").await;
+    assert_eq!(talk.ask(r#"{"type":"x"}"#).await["type"], "last");
+    assert_eq!(talk.inbox.close().await, Close::NOT_ALLOWED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_not_taken_is_told_why() {
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", Kind::authenticated())
+        .limits(|limits| limits.connections_per_user = 1)
+        .build()
+        .unwrap();
+    let first = Talk::joined(&rooms, "a").await;
+    let mut second = Talk::open(&rooms, who("a"));
+    assert_eq!(second.inbox.close().await, Close::TOO_MANY_CONNECTIONS);
+    drop(second.send);
+    assert_eq!(second.ended.await.unwrap(), Close::TOO_MANY_CONNECTIONS);
+    rooms.shutdown(Duration::ZERO).await;
+    drop(first);
+    let mut third = Talk::open(&rooms, who("b"));
+    assert_eq!(third.inbox.close().await, Close::RESTART);
+}
+
 #[tokio::test]
 async fn a_shutdown_misses_no_connection_that_is_made_meanwhile() {
     for round in 0..2_000 {

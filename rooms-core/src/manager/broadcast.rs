@@ -1,10 +1,9 @@
 //! To a room, on all nodes.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use futures::Sink;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::RoomManager;
 use crate::{
@@ -135,11 +134,13 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
             Some(connection) => envelope::seal(connection, &payload),
             None => Bytes::from(payload),
         };
-        match shared.bus.publish(&Topic::Room(room.clone()), payload.clone()).await {
+        let topic = Topic::Room(room.clone());
+        let publish = shared.bus.publish(&topic, payload.clone());
+        let published = timeout(shared.limits.publish, publish).await;
+        match published.unwrap_or_else(|elapsed| Err(BusError::Unknown(elapsed.into()))) {
             Ok(()) => Ok(Receipt { reach: Reach::AllNodes }),
             // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus.
             Err(BusError::Down) => {
-                shared.bus_down.store(true, Ordering::Relaxed);
                 shared.deliver(room, &payload);
                 Ok(Receipt { reach: Reach::LocalOnly })
             }

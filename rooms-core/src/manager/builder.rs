@@ -119,11 +119,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
     ///
     /// # Errors
     /// [`BuildError`] names what is wrong.
-    pub fn build(self) -> Result<RoomManager<S>, BuildError> {
+    pub fn build(mut self) -> Result<RoomManager<S>, BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         if let Some(limit) = self.limits.first_zero() {
             return Err(BuildError::ZeroLimit { limit });
         }
+        self.limits.clamp();
         let mut kinds = HashMap::new();
         for (name, kind) in self.kinds {
             check_kind(&name).map_err(|source| BuildError::Kind { kind: name.clone(), source })?;

@@ -49,10 +49,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Shared<S> {
     /// they are is not logged, because it can be anything.
     pub(super) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
         let opened = envelope::open(payload).map_err(|error| error.to_string());
-        let checked = opened.and_then(|opened| match json::check(opened.json) {
-            _ if opened.json.len() > self.limits.broadcast => Err("too long".to_owned()),
-            Ok(text) => Ok((text, opened.except)),
-            Err(fault) => Err(fault.to_string()),
+        let checked = opened.and_then(|opened| {
+            if opened.json.len() > self.limits.broadcast {
+                return Err("too long".to_owned());
+            }
+            let text = json::check(opened.json).map_err(|fault| fault.to_string())?;
+            Ok((text, opened.except))
         });
         match checked {
             Ok((text, except)) => {

@@ -6,20 +6,21 @@ use futures::Sink;
 use tokio::time::{Instant, interval, timeout_at};
 
 use super::RoomManager;
-use crate::{close::Close, message::Message, outbox::Waiting};
+use crate::{close::Close, limits::FOREVER, message::Message, outbox::Waiting};
 
 /// Connections are closed at least this fast, so that a few of them do not take the whole time: 100 a second.
 const PACE: Duration = Duration::from_millis(10);
 
 impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// Refuses new connections, closes the ones there are with 1012 `restart`, spread over `within`, and resolves when
-    /// all are gone, or `Limits::close_within` after that time.
+    /// all are gone, or `Limits::close_within` after that time; a bus that does not let go is given as long again.
     ///
     /// What waits for a member goes out before its close frame. At least a hundred connections are closed a second, so a
     /// small process is gone long before `within`. May be called again; dropping the future leaves the rest connected,
     /// and new connections refused.
     pub async fn shutdown(&self, within: Duration) {
         let shared = &self.shared;
+        let within = within.min(FOREVER);
         shared.draining.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + within + shared.limits.close_within;
         let outboxes = shared.users.outboxes();
@@ -33,6 +34,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         if timeout_at(deadline, shared.users.gone()).await.is_err() {
             tracing::warn!(connections = shared.users.connections(), "connections were left at the end of a shutdown");
         }
-        shared.bus.close().await;
+        // A bus that does not let go keeps nobody.
+        _ = timeout_at(deadline.max(Instant::now() + shared.limits.close_within), shared.bus.close()).await;
     }
 }

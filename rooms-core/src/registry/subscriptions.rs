@@ -3,10 +3,11 @@
 use std::{
     collections::VecDeque,
     mem,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
 };
 
-use futures::Sink;
+use futures::{FutureExt as _, Sink, future::join_all};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
@@ -14,7 +15,7 @@ use tokio::{
 
 use super::Registry;
 use crate::{
-    bus::{Bus, Topic},
+    bus::{Bus, BusError, Topic},
     lock::lock,
     message::Message,
     room::{Linger, Subscription},
@@ -93,11 +94,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Subscriptions<S> {
 async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S>>) {
     loop {
         match registry.subscriptions.work(registry.limits.linger) {
-            Work::Subscribe(keys) => {
-                for keys in keys.chunks(BATCH) {
-                    registry.subscribe(keys).await;
-                }
-            }
+            // At the same time, so that the last of many waits no longer than the first.
+            Work::Subscribe(keys) => _ = join_all(keys.chunks(BATCH).map(|keys| registry.subscribe(keys))).await,
             Work::Retire(due) => registry.unsubscribe(due).await,
             Work::Wait(until) => tokio::select! {
                 () = sleep_until(until) => {}
@@ -111,15 +109,10 @@ async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S
 impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     async fn subscribe(&self, keys: &[RoomKey]) {
         let topics: Vec<Topic> = keys.iter().cloned().map(Topic::Room).collect();
-        let answer = timeout(self.limits.subscribe, self.subscriptions.bus.subscribe(&topics)).await;
-        let subscription = match answer {
-            Ok(Ok(())) => Subscription::Live,
-            Ok(Err(error)) => {
-                tracing::warn!(rooms = keys.len(), %error, "the bus did not subscribe");
-                Subscription::Failed
-            }
-            Err(_) => {
-                tracing::warn!(rooms = keys.len(), within = ?self.limits.subscribe, "the bus did not confirm in time");
+        let subscription = match self.ask(self.subscriptions.bus.subscribe(&topics)).await {
+            Ok(()) => Subscription::Live,
+            Err(fault) => {
+                tracing::warn!(rooms = keys.len(), fault, "the bus did not subscribe");
                 Subscription::Failed
             }
         };
@@ -140,11 +133,19 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         if topics.is_empty() {
             return;
         }
-        match timeout(self.limits.subscribe, self.subscriptions.bus.unsubscribe(&topics)).await {
-            Ok(Ok(())) => {}
-            // What still comes for a room that is not here is ignored.
-            Ok(Err(error)) => tracing::warn!(rooms = topics.len(), %error, "the bus did not unsubscribe"),
-            Err(_) => tracing::warn!(rooms = topics.len(), "the bus did not confirm an unsubscription in time"),
+        // What still comes for a room that is not here is ignored.
+        if let Err(fault) = self.ask(self.subscriptions.bus.unsubscribe(&topics)).await {
+            tracing::warn!(rooms = topics.len(), fault, "the bus did not unsubscribe");
+        }
+    }
+
+    /// Waits for an answer of the bus, which may be the application's code: no hang and no panic of it ends this task,
+    /// on which every later join waits.
+    async fn ask(&self, question: impl Future<Output = Result<(), BusError>> + Send) -> Result<(), String> {
+        match timeout(self.limits.subscribe, AssertUnwindSafe(question).catch_unwind()).await {
+            Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
+            Ok(Err(_)) => Err("it panicked".to_owned()),
+            Err(_) => Err(format!("no answer within {:?}", self.limits.subscribe)),
         }
     }
 }

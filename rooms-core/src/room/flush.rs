@@ -26,15 +26,17 @@ const SHARE: usize = 8 * CHUNK;
 ///
 /// What is published meanwhile is in what the next member gets, so batches grow by themselves under load. In a large
 /// room several flushers share each round, a chunk at a time, on as many cores as the runtime has.
-pub(crate) async fn flush<S: Sink<Message> + Unpin + Send + 'static>(room: Arc<Room<S>>, delivered: Arc<AtomicU64>) {
+pub(crate) async fn flush<S: Sink<Message> + Unpin + Send + 'static>(
+    mut flusher: Flusher<S>,
+    delivered: Arc<AtomicU64>,
+) {
     let workers = Handle::current().metrics().num_workers();
-    let mut flusher = Flusher { room: &room, delivering: false, counted: true };
-    let mut chunk = Chunk::new(room.source());
+    let mut chunk = Chunk::new(flusher.room.source());
     loop {
         match flusher.next(&mut chunk, workers) {
             Next::Deliver { helpers } => {
                 for _ in 0..helpers {
-                    tokio::spawn(help(Arc::clone(&room), Arc::clone(&delivered)));
+                    tokio::spawn(help(Flusher::counted(&flusher.room), Arc::clone(&delivered)));
                 }
                 delivered.fetch_add(chunk.deliver(), Ordering::Relaxed);
             }
@@ -46,10 +48,10 @@ pub(crate) async fn flush<S: Sink<Message> + Unpin + Send + 'static>(room: Arc<R
 
 /// A flusher that another one asked for. Boxed, because a future that spawned its own kind would have no end.
 fn help<S: Sink<Message> + Unpin + Send + 'static>(
-    room: Arc<Room<S>>,
+    flusher: Flusher<S>,
     delivered: Arc<AtomicU64>,
 ) -> BoxFuture<'static, ()> {
-    flush(room, delivered).boxed()
+    flush(flusher, delivered).boxed()
 }
 
 /// How far the flushers of a room are.
@@ -78,12 +80,19 @@ impl Progress {
     }
 }
 
-/// One flusher's part in the progress. Dropped before the end (a runtime going down) it lets the next publish start
-/// another.
-struct Flusher<'a, S> {
-    room: &'a Room<S>,
+/// One flusher's part in the progress. Dropped before the end, or before it began (a runtime going down), it lets the
+/// next publish start another.
+pub(crate) struct Flusher<S> {
+    room: Arc<Room<S>>,
     delivering: bool,
     counted: bool,
+}
+
+impl<S> Flusher<S> {
+    /// For a place that the progress has counted already.
+    pub(crate) fn counted(room: &Arc<Room<S>>) -> Self {
+        Self { room: Arc::clone(room), delivering: false, counted: true }
+    }
 }
 
 enum Next {
@@ -111,11 +120,12 @@ struct Due<S> {
     cursor: u64,
 }
 
-impl<S: Sink<Message> + Unpin> Flusher<'_, S> {
+impl<S: Sink<Message> + Unpin> Flusher<S> {
     /// Puts the last chunk down and fills the next.
     fn next(&mut self, chunk: &mut Chunk<S>, workers: usize) -> Next {
         chunk.clear();
-        let mut state = lock(&self.room.state);
+        let room = Arc::clone(&self.room);
+        let mut state = lock(&room.state);
         self.put_down(&mut state.progress);
         let mut helpers = 0;
         loop {
@@ -125,7 +135,7 @@ impl<S: Sink<Message> + Unpin> Flusher<'_, S> {
                     return Next::Over;
                 }
                 let more = state.begin_round();
-                self.room.changed.notify_waiters();
+                room.changed.notify_waiters();
                 if !more {
                     self.leave(&mut state.progress);
                     return Next::Over;
@@ -134,7 +144,7 @@ impl<S: Sink<Message> + Unpin> Flusher<'_, S> {
                 helpers = wanted.saturating_sub(state.progress.flushers);
                 state.progress.flushers += helpers;
             }
-            state.fill(self.room, chunk);
+            state.fill(&room, chunk);
             if !chunk.members.is_empty() {
                 self.delivering = true;
                 state.progress.delivering += 1;
@@ -144,7 +154,7 @@ impl<S: Sink<Message> + Unpin> Flusher<'_, S> {
     }
 }
 
-impl<S> Flusher<'_, S> {
+impl<S> Flusher<S> {
     fn put_down(&mut self, progress: &mut Progress) {
         if std::mem::take(&mut self.delivering) {
             progress.delivering -= 1;
@@ -158,9 +168,10 @@ impl<S> Flusher<'_, S> {
     }
 }
 
-impl<S> Drop for Flusher<'_, S> {
+impl<S> Drop for Flusher<S> {
     fn drop(&mut self) {
-        let mut state = lock(&self.room.state);
+        let room = Arc::clone(&self.room);
+        let mut state = lock(&room.state);
         self.put_down(&mut state.progress);
         self.leave(&mut state.progress);
     }

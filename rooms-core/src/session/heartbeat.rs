@@ -9,9 +9,10 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    auth::{WallClock, wait_until},
+    auth::{Identity, WallClock, wait_until},
     close::Close,
     limits::Limits,
+    manager::Shared,
 };
 
 /// What differs from moment to moment; the rest is in [`Terms`], which no connection keeps for itself.
@@ -27,6 +28,12 @@ pub(super) struct Terms<'a> {
     pub(super) limits: &'a Limits,
     pub(super) expires_at: Option<SystemTime>,
     pub(super) clock: &'a dyn WallClock,
+}
+
+impl<'a> Terms<'a> {
+    pub(super) fn of<S>(shared: &'a Shared<S>, identity: &Identity) -> Self {
+        Terms { limits: &shared.limits, expires_at: identity.expires_at(), clock: &*shared.clock }
+    }
 }
 
 /// What it is time for.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, channel::mpsc};
 use rooms_core::{Close, CloseCode, Connection, Identity, Message, MessageKind, RoomKey, RoomManager};
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 pub(crate) type Sink = mpsc::UnboundedSender<Message>;
 pub(crate) type Rooms = RoomManager<Sink>;
@@ -28,6 +29,7 @@ pub(crate) async fn idle() {
 pub(crate) struct Client {
     pub(crate) connection: Connection<Sink>,
     pub(crate) inbox: Inbox,
+    pub(crate) driven: JoinHandle<Option<Close>>,
 }
 
 pub(crate) struct Inbox(pub(crate) mpsc::UnboundedReceiver<Message>);
@@ -36,8 +38,8 @@ impl Client {
     pub(crate) fn connect(rooms: &Rooms, user: &str) -> Self {
         let (sink, receiver) = mpsc::unbounded();
         let connection = rooms.connect(who(user), sink).unwrap();
-        tokio::spawn(connection.drive());
-        Self { connection, inbox: Inbox(receiver) }
+        let driven = tokio::spawn(connection.drive());
+        Self { connection, inbox: Inbox(receiver), driven }
     }
 
     /// Connects, joins, and takes the `room_joined`.
