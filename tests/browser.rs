@@ -70,6 +70,13 @@ async fn a_restarted_server_is_joined_again() {
     Browser::run(Device::Desktop, async move |browser: Browser| {
         let page = browser.first(&program.url(POST)).await;
         sign_in(&page, "ann").await;
+        for (n, text) in ["One", "Two"].iter().enumerate() {
+            page.fill("#text", text).await;
+            page.click("#send").await;
+            page.says(&format!("#comments li:nth-child({}) p", n + 1), text).await;
+            page.click("#like").await;
+            page.says("#likes", &(n + 1).to_string()).await;
+        }
 
         program.signal("TERM");
         let (status, log) = program.ended().await;
@@ -81,9 +88,14 @@ async fn a_restarted_server_is_joined_again() {
         let program = Program::start_at(port).await;
         page.says("#state", "Live").await;
         page.says("#viewers", "1").await;
+        // The new server knows nothing of what the old one had, and numbers its comments from 1 again.
+        page.says("#likes", "0").await;
+        page.says("#comments", "").await;
         page.fill("#text", "Back again").await;
         page.click("#send").await;
         page.says("#comments li p", "Back again").await;
+        page.click("#like").await;
+        page.says("#likes", "1").await;
         drop(program);
         page.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
     })

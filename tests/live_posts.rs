@@ -143,7 +143,11 @@ async fn a_bad_request_is_refused_with_words_and_nobody_is_told() {
         (&user, "/posts/42/comments", json!({"text": ""}), 422),
         (&user, "/posts/42/comments", json!({"text": " \n "}), 422),
         (&user, "/posts/42/comments", json!({"text": "é".repeat(2_001)}), 422),
+        (&user, "/posts/42/comments", json!({"text": 5}), 422),
+        (&user, "/posts/42/comments", json!({}), 422),
+        (&user, "/posts/42/comments", json!({"text": "x".repeat(70_000)}), 413),
         (&user, "/login", json!({"user": "a b"}), 422),
+        (&user, "/login", json!([]), 422),
         (&user, "/login", json!({"user": "*"}), 422),
     ];
     for (who, path, body, expected) in cases {
@@ -151,6 +155,9 @@ async fn a_bad_request_is_refused_with_words_and_nobody_is_told() {
         assert_eq!(status.as_u16(), expected, "{path} {body}");
         assert!(answer["error"].as_str().is_some_and(|text| text.len() > 10), "{path}: {answer}");
     }
+    let (status, answer) = user.request(Method::POST, "/posts/42/comments", "{no json".to_owned()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(answer["error"].as_str().is_some_and(|text| text.contains("JSON")), "{answer}");
     assert_eq!(live.until_pong().await, [] as [Value; 0]);
 
     let (status, _) = user.post("/posts/42/comments", &json!({"text": "é".repeat(2_000)})).await;

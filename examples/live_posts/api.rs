@@ -2,12 +2,12 @@
 
 use axum::{
     Json,
-    extract::{FromRequestParts, Path, State},
+    extract::{FromRequest, FromRequestParts, Path, Request, State, rejection::JsonRejection},
     http::{StatusCode, header::AUTHORIZATION, request::Parts},
     response::{IntoResponse, Response},
 };
 use rooms::{Identity, RoomKey, RoomManager, axum::RoomUpgrade};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,6 +25,18 @@ pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         (self.0, Json(json!({"error": self.1}))).into_response()
+    }
+}
+
+/// The body of a request as JSON; whatever is wrong with it is said as a [`Problem`].
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let refused = |why: JsonRejection| Problem(why.status(), why.body_text());
+        Json::from_request(request, app).await.map(|Json(body)| Self(body)).map_err(refused)
     }
 }
 
@@ -71,7 +83,7 @@ pub(crate) async fn comment(
     State(app): State<App>,
     Path(post_id): Path<u64>,
     Caller(who): Caller,
-    Json(new): Json<NewComment>,
+    Body(new): Body<NewComment>,
 ) -> Result<(StatusCode, Json<Comment>), Problem> {
     let text = new.text.trim().to_owned();
     let length = text.chars().count();

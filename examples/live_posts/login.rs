@@ -8,7 +8,10 @@ use rooms::Identity;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{App, api::Problem};
+use crate::{
+    App,
+    api::{Body, Problem},
+};
 
 /// How long a token is good.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -38,7 +41,7 @@ pub(crate) struct Login {
 }
 
 /// `POST /login {"user":"5"}` gives `{"token":..}`.
-pub(crate) async fn login(State(app): State<App>, Json(login): Json<Login>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn login(State(app): State<App>, Body(login): Body<Login>) -> Result<Json<Value>, Problem> {
     Identity::new(&*login.user).map_err(|_| {
         Problem(StatusCode::UNPROCESSABLE_ENTITY, "user: 1 to 200 of A-Z a-z 0-9 - _ . ~ @ | + = / :".into())
     })?;

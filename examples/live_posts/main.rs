@@ -17,7 +17,10 @@ use axum::{
 };
 use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{login::Tokens, posts::Posts};
 
@@ -44,12 +47,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let app = app(&secret()?)?;
     let rooms = app.rooms.clone();
+    // Before anybody can know that the program is there.
+    let stop = stop_signal()?;
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
     tracing::info!("listening on http://localhost:{}", listener.local_addr()?.port());
 
     let (drained, on_drained) = tokio::sync::oneshot::channel();
     let drain = async move {
-        stop_signal().await;
+        stop.await;
         tracing::info!("shutting down");
         rooms.shutdown(Duration::from_secs(10)).await;
         _ = drained.send(());
@@ -110,17 +115,14 @@ fn secret() -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(secret)
 }
 
-/// Ctrl-C or SIGTERM.
-async fn stop_signal() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::error!(%error, "SIGTERM can't be listened for");
-            return std::future::pending().await;
+/// Listens for Ctrl-C and SIGTERM from now on; the future resolves at the first of them.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    })
 }
