@@ -46,6 +46,7 @@
 //! - **Rules and hooks** hang on a [`Kind`]; without a rule nobody joins.
 //! - **Bounds** are all in [`Limits`], each with its reason.
 //! - **Other sinks**: [`RoomManager::build_for`] fans out to any `futures::Sink` of [`Message`]s.
+//! - **Cryptography** behind tokens: the feature `jwt-rust-crypto` (the default) or `jwt-aws-lc`.
 //! - **Other processes**: a [`Bus`] joins nodes. This version has [`LocalBus`], for one process; the crates for Redis and
 //!   for Warp are still empty. The number of viewers is this node's.
 

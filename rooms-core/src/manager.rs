@@ -110,6 +110,9 @@ impl RoomManager {
 
 impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// Begins a manager for any sink of messages.
+    ///
+    /// A sink is polled by whoever has a message for its member, under that member's lock: it must not wait, and must not
+    /// call the manager or its connection. One that fails or panics ends its connection.
     pub fn build_for() -> RoomManagerBuilder<S> {
         RoomManagerBuilder::with_write(crate::outbox::write_sink)
     }
