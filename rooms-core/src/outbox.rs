@@ -4,6 +4,8 @@
 //! what the sink does not take is queued, and the connection's own task is woken when the sink has room again. The lock
 //! is the member's own, and nothing awaits under it.
 
+#[cfg(all(test, rooms_loom))]
+mod model;
 mod queue;
 mod write;
 
@@ -11,7 +13,6 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Mutex,
     task::{Context, Poll, Waker},
 };
 
@@ -26,7 +27,12 @@ use self::{
     queue::{Bounds, Overrun, Queue},
     write::{Broken, Full},
 };
-use crate::{close::Close, limits::Limits, lock::lock, message::Message};
+use crate::{
+    close::Close,
+    limits::Limits,
+    lock::{Mutex, lock},
+    message::Message,
+};
 
 /// Kept small: there is one for each connection, and nearly all are idle.
 pub(crate) struct Outbox<S> {

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use futures::Sink;
@@ -17,7 +17,7 @@ use self::{subscriptions::Subscriptions, windows::Windows};
 use crate::{
     bus::Bus,
     limits::Limits,
-    lock::lock,
+    lock::{Mutex, MutexGuard, lock},
     message::Message,
     node::ConnectionId,
     outbox::{Outbox, Overflow},

@@ -8,10 +8,7 @@ mod flush;
 mod log;
 mod viewers;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{fmt, sync::Arc};
 
 use futures::Sink;
 use tokio::{sync::Notify, time::Instant};
@@ -25,7 +22,7 @@ use self::{
 use crate::{
     close::Close,
     limits::Limits,
-    lock::lock,
+    lock::{Mutex, lock},
     message::Message,
     node::ConnectionId,
     outbox::{About, Outbox, Overflow, Source, Waiting},

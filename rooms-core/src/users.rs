@@ -4,14 +4,17 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use tokio::sync::Notify;
 
-use crate::{lock::lock, outbox::Outbox};
+use crate::{
+    lock::{Mutex, MutexGuard, lock},
+    outbox::Outbox,
+};
 
 const SHARDS: usize = 64;
 

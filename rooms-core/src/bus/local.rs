@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Bus, BusError, BusEvent, BusReceiver, Topic};
-use crate::lock::lock;
+use crate::lock::{Mutex, lock};
 
 /// A bus inside one process: never down, loses nothing.
 ///

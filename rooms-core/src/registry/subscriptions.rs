@@ -1,11 +1,6 @@
 //! Which rooms this node hears of: one task asks the bus, so a join and a leave can't overtake each other.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
-};
+use std::{collections::VecDeque, mem, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::{FutureExt as _, Sink, future::join_all};
 use tokio::{
@@ -16,7 +11,7 @@ use tokio::{
 use super::Registry;
 use crate::{
     bus::{Bus, BusError, Topic},
-    lock::lock,
+    lock::{Mutex, lock},
     message::Message,
     room::{Linger, Subscription},
     room_key::RoomKey,

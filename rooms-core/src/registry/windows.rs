@@ -2,14 +2,18 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
 };
 
 use futures::Sink;
 use tokio::time::{Instant, sleep_until};
 
 use super::Registry;
-use crate::{lock::lock, message::Message, room::Room};
+use crate::{
+    lock::{Mutex, lock},
+    message::Message,
+    room::Room,
+};
 
 /// All windows are equally long, so they end in the order in which they opened: a queue is enough. A room is in it once.
 pub(super) struct Windows<S> {

@@ -1,5 +1,8 @@
 //! Going round the members of a room, giving each what it has not had.
 
+#[cfg(all(test, rooms_loom))]
+mod model;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -18,9 +21,9 @@ use crate::{
 
 /// Members served between two looks at the room and two turns of the runtime: at some 9 µs a write about half a
 /// millisecond, so that neither a join nor another task waits longer.
-const CHUNK: usize = 64;
+const CHUNK: usize = if cfg!(rooms_loom) { 1 } else { 64 };
 /// Members for which a flusher more is worth a task: a handful of chunks each.
-const SHARE: usize = 8 * CHUNK;
+const SHARE: usize = if cfg!(rooms_loom) { 1 } else { 8 * CHUNK };
 
 /// Serves the room until every member is at the head of its log.
 ///
