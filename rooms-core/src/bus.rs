@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::local::LocalBus;
-use crate::room_key::RoomKey;
+use crate::{node::NodeId, room_key::RoomKey};
 
 /// Carries messages between nodes; the [module](self) has the contract.
 #[async_trait]
@@ -126,8 +126,14 @@ pub enum Lost {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Topic {
-    /// The broadcasts of a room.
+    /// The broadcasts of a room. A bus that others publish to as well has them here.
     Room(RoomKey),
+    /// What nodes tell each other about a room. No foreign publisher and no member of the room is concerned.
+    Control(RoomKey),
+    /// What is for every node.
+    Nodes,
+    /// What is for one node.
+    Node(NodeId),
 }
 
 /// Why a bus did not do what it was asked.

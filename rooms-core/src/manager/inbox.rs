@@ -31,6 +31,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> BusReceiver for Inbox<S> {
                     shared.registry.act(&room, room.gap());
                 }
             }
+            // What nodes tell each other is not asked for yet.
+            BusEvent::Message { .. } | BusEvent::Gap { .. } => {}
             BusEvent::Down => shared.bus_down.store(true, Ordering::Relaxed),
             BusEvent::Up { lost } => {
                 shared.bus_down.store(false, Ordering::Relaxed);
