@@ -6,7 +6,7 @@ mod opening;
 
 use std::{
     collections::VecDeque,
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     os::fd::OwnedFd,
     time::Duration,
@@ -20,8 +20,9 @@ use self::{frames::Frames, member::Member};
 use crate::{
     Result,
     clock::now,
+    measure::Latency,
     process::Server,
-    servers::{BASE, Command},
+    servers::{BASE, Command, REPORT},
 };
 
 /// Without any message for so long, those that are missing are lost.
@@ -37,13 +38,20 @@ pub(crate) struct Shape {
     pub(crate) members: usize,
     /// Publishes whose deliveries have not all arrived, over all rooms.
     pub(crate) in_flight: usize,
+    /// Rooms that each connection is in: neighbours, shared by the same members.
+    pub(crate) each: usize,
     /// Of each room's members, those that never read.
     pub(crate) silent: usize,
 }
 
 impl Shape {
-    pub(crate) fn connections(self) -> usize {
-        self.rooms * self.members
+    pub(crate) const fn connections(self) -> usize {
+        self.groups() * self.members
+    }
+
+    /// Sets of rooms that share their members.
+    const fn groups(self) -> usize {
+        self.rooms / self.each
     }
 
     fn readers(self) -> usize {
@@ -86,15 +94,15 @@ impl Load {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (mut members, mut silent) = (Vec::new(), Vec::new());
         for number in 0..shape.connections() {
-            let room = number % shape.rooms;
-            let Opened { stream, frames } = open(server.port, room, number)?;
-            if number / shape.rooms < shape.silent {
+            let first = number % shape.groups() * shape.each;
+            let Opened { stream, frames } = open(server.port, first, number)?;
+            if number / shape.groups() < shape.silent {
                 silent.push(stream);
                 continue;
             }
             stream.set_nonblocking(true)?;
             epoll::add(&epoll, &stream, epoll::EventData::new_u64(members.len() as u64), epoll::EventFlags::IN)?;
-            members.push(Member::new(stream, room, frames));
+            members.push(Member::new(stream, first..first + shape.each, frames));
         }
         Ok(Self {
             shape,
@@ -130,6 +138,14 @@ impl Load {
         Ok(arrivals)
     }
 
+    /// The times of the calls that the server made since the last report.
+    pub(crate) fn report(&mut self) -> Result<Latency> {
+        self.control.write_all(&REPORT.encode())?;
+        let mut line = String::new();
+        BufReader::new(&self.control).read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
     fn begin(&mut self, number: usize) -> Result<()> {
         let readers = self.shape.readers();
         let room = self.rooms.get_mut(number).ok_or("no such room")?;
@@ -150,7 +166,6 @@ impl Load {
         let mut complete = 0;
         for event in &self.events {
             let Some(member) = self.members.get_mut(event.data.u64() as usize) else { continue };
-            let Some(room) = self.rooms.get_mut(member.room) else { continue };
             let length = match member.stream.read(&mut self.buffer) {
                 Ok(0) => return Err("the server closed a connection".into()),
                 Ok(length) => length,
@@ -161,7 +176,7 @@ impl Load {
             for arrival in member.take(self.buffer.get(..length).unwrap_or_default())? {
                 arrivals.deliveries += 1;
                 arrivals.latency.saturating_record(at.saturating_sub(arrival.published_at) / 1_000);
-                complete += room.arrived(arrival.seq)?;
+                complete += self.rooms.get_mut(arrival.room).ok_or("no such room")?.arrived(arrival.seq)?;
             }
         }
         Ok(complete)

@@ -2,7 +2,8 @@
 
 use std::{thread::sleep, time::Duration};
 
-use serde::Serialize;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Result,
@@ -10,6 +11,7 @@ use crate::{
     load::{Load, Shape, open},
     process::Server,
     scenarios::{Contender, Figure, Work},
+    servers::Setup,
 };
 
 /// Connections that share a room where nothing is published.
@@ -21,7 +23,7 @@ pub(crate) struct Measurement {
     /// Processor seconds of the server for a million deliveries, or connects.
     pub(crate) cpu: Option<f64>,
     pub(crate) deliveries_per_second: Option<f64>,
-    /// From publish to receipt, in microseconds.
+    /// From publish to receipt, or of the calls, in microseconds.
     pub(crate) latency: Option<Latency>,
     /// Resident bytes of the server: before the first connection, with all of them and nothing to do, at most.
     pub(crate) start: usize,
@@ -30,11 +32,18 @@ pub(crate) struct Measurement {
     pub(crate) connections: usize,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: u64,
     pub(crate) p99: u64,
     pub(crate) max: u64,
+}
+
+impl Latency {
+    /// Of times in microseconds.
+    pub(crate) fn of(times: &Histogram<u64>) -> Self {
+        Self { p50: times.value_at_quantile(0.5), p99: times.value_at_quantile(0.99), max: times.max() }
+    }
 }
 
 impl Measurement {
@@ -46,13 +55,13 @@ impl Measurement {
         match figure {
             Figure::Cpu => self.cpu,
             Figure::Memory => Some(self.bytes_per_connection()),
-            Figure::P99 => self.latency.map(|latency| latency.p99 as f64),
+            Figure::P99 | Figure::Call => self.latency.map(|latency| latency.p99 as f64),
         }
     }
 }
 
 pub(crate) fn measure(contender: &Contender, cores: &Cores) -> Result<Measurement> {
-    let server = Server::start(contender.setup, cores)?;
+    let server = Server::start(&contender.setup, cores)?;
     // The first connections pay for what every process needs once.
     for number in 0..100 {
         open(server.port, number / ROOM, number)?;
@@ -60,7 +69,7 @@ pub(crate) fn measure(contender: &Contender, cores: &Cores) -> Result<Measuremen
     sleep(contender.settle);
     let start = server.resident()?;
     let mut measurement = match contender.work {
-        Work::FanOut { shape, deliveries } => fan_out(&server, contender.settle, shape, deliveries)?,
+        Work::FanOut { shape, deliveries } => fan_out(&server, contender, shape, deliveries)?,
         Work::Idle { connections } => idle(&server, contender.settle, connections)?,
         Work::Churn { connects } => churn(&server, contender.settle, connects)?,
     };
@@ -69,22 +78,26 @@ pub(crate) fn measure(contender: &Contender, cores: &Cores) -> Result<Measuremen
     Ok(measurement)
 }
 
-fn fan_out(server: &Server, settle: Duration, shape: Shape, deliveries: usize) -> Result<Measurement> {
+fn fan_out(server: &Server, contender: &Contender, shape: Shape, deliveries: usize) -> Result<Measurement> {
+    let Contender { settle, setup: Setup { call: calls, .. }, .. } = *contender;
     let mut load = Load::open(server, shape)?;
     sleep(settle);
     let idle = server.resident()?;
     let messages = deliveries.div_ceil(shape.members);
     load.publish(messages.div_ceil(20))?;
+    if calls.is_some() {
+        // Those from before the fan-out do not count.
+        load.report()?;
+    }
     let before = server.cpu()?;
     let arrivals = load.publish(messages)?;
     let cpu = server.cpu()? - before;
     Ok(Measurement {
         cpu: Some(cpu.as_secs_f64() / arrivals.deliveries as f64 * 1e6),
         deliveries_per_second: Some(arrivals.deliveries as f64 / arrivals.elapsed.as_secs_f64()),
-        latency: Some(Latency {
-            p50: arrivals.latency.value_at_quantile(0.5),
-            p99: arrivals.latency.value_at_quantile(0.99),
-            max: arrivals.latency.max(),
+        latency: Some(match calls {
+            None => Latency::of(&arrivals.latency),
+            Some(_) => load.report()?,
         }),
         idle,
         connections: shape.connections(),

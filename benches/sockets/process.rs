@@ -20,9 +20,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(setup: Setup, cores: &Cores) -> Result<Self> {
+    pub(crate) fn start(setup: &Setup, cores: &Cores) -> Result<Self> {
         let mut child =
-            Command::new(std::env::current_exe()?).args(setup.arguments(cores)).stdout(Stdio::piped()).spawn()?;
+            Command::new(std::env::current_exe()?).args(setup.arguments(cores)?).stdout(Stdio::piped()).spawn()?;
         let mut ports = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut ports)?;
         let (port, control) = ports.trim().split_once(' ').ok_or("the server did not start")?;

@@ -84,6 +84,7 @@ impl Runs {
             let ratio = self.ratio(place).map_or_else(String::new, |ratio| {
                 format!("**{:.2}** ({:.2} to {:.2})", ratio.median, ratio.least, ratio.most)
             });
+            let ratio = if *figure == Figure::Call { String::new() } else { ratio };
             let memory = |run: &Measurement| (*figure != Figure::P99).then(|| run.bytes_per_connection());
             let cells = [
                 contender.name.clone(),

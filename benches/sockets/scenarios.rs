@@ -4,7 +4,7 @@ use std::{fmt::Display, time::Duration};
 
 use crate::{
     load::Shape,
-    servers::{Kind, Setup},
+    servers::{Call, Kind, Setup},
 };
 
 /// One row of the table for each contender.
@@ -24,6 +24,8 @@ pub(crate) enum Figure {
     Memory,
     /// The 99th percentile from publish to receipt, in microseconds.
     P99,
+    /// The same of calls that the server makes meanwhile. They are different calls, so their ratio says nothing.
+    Call,
 }
 
 impl Figure {
@@ -32,6 +34,7 @@ impl Figure {
             Self::Cpu => "CPU s / million",
             Self::Memory => "bytes / connection",
             Self::P99 => "p99, µs",
+            Self::Call => "p99 of the call, µs",
         }
     }
 }
@@ -70,12 +73,7 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
         ("1,000 members, 4 in flight", room(1_000, 4), 256, 800_000),
         ("1,000 members, 16 in flight", room(1_000, 16), 256, 800_000),
         ("10,000 members, 4 in flight", room(10_000, 4), 256, 800_000),
-        (
-            "1,000 rooms of 10, 16 in flight",
-            Shape { rooms: 1_000, members: 10, in_flight: 16, silent: 0 },
-            256,
-            400_000,
-        ),
+        ("1,000 rooms of 10, 16 in flight", Shape { rooms: 1_000, members: 10, ..room(0, 16) }, 256, 400_000),
         ("16 KiB payloads, 4 in flight", room(1_000, 4), 16 * 1024, 200_000),
     ];
     let mut all: Vec<_> = scenarios
@@ -89,15 +87,13 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
     all.extend([
         memory("idle memory, 10,000 connections", 10_000),
         memory("idle memory, 19,000 connections", 19_000),
-        Scenario {
-            name: "churn: connect, join, go",
-            figure: Figure::Cpu,
-            contenders: everybody(Kind::Handshake, 0, Work::Churn { connects: 20_000 }),
-        },
+        many_rooms(),
+        churn(),
         slow_members(),
         members(),
         other_rooms(),
         cores(),
+        calls(),
     ]);
     if size == Size::Smoke {
         all.iter_mut().flat_map(|scenario| &mut scenario.contenders).for_each(Contender::shrink);
@@ -106,11 +102,11 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
 }
 
 const fn room(members: usize, in_flight: usize) -> Shape {
-    Shape { rooms: 1, members, in_flight, silent: 0 }
+    Shape { rooms: 1, members, in_flight, each: 1, silent: 0 }
 }
 
 const fn setup(kind: Kind, payload: usize) -> Setup {
-    Setup { kind, payload, other_rooms: 0, cores: 1 }
+    Setup { kind, payload, each: 1, other_rooms: 0, cores: 1, call: None }
 }
 
 fn everybody(floor: Kind, payload: usize, work: Work) -> Vec<Contender> {
@@ -120,6 +116,50 @@ fn everybody(floor: Kind, payload: usize, work: Work) -> Vec<Contender> {
 
 fn memory(name: &'static str, connections: usize) -> Scenario {
     Scenario { name, figure: Figure::Memory, contenders: everybody(Kind::Floor, 0, Work::Idle { connections }) }
+}
+
+fn churn() -> Scenario {
+    let contender = |kind| Contender::new(kind, setup(kind, 0), Work::Churn { connects: 20_000 });
+    Scenario {
+        name: "churn: connect, join, go",
+        figure: Figure::Cpu,
+        contenders: [Kind::Handshake, Kind::Upgrade, Kind::Rooms, Kind::Handwritten].map(contender).into(),
+    }
+}
+
+/// Twenty sets of fifty connections, each of which is in the fifty rooms of its set.
+fn many_rooms() -> Scenario {
+    let shape = Shape { rooms: 1_000, members: 50, each: 50, ..room(0, 16) };
+    let contender = |kind| {
+        let setup = Setup { each: 50, ..setup(kind, 256) };
+        Contender::new(kind, setup, Work::FanOut { shape, deliveries: 400_000 })
+    };
+    Scenario {
+        name: "1,000 connections in 50 rooms each, 16 in flight",
+        figure: Figure::Cpu,
+        contenders: [Kind::Floor, Kind::Rooms].map(contender).into(),
+    }
+}
+
+/// What else the process does while a huge room is fanned out to, on the same core.
+fn calls() -> Scenario {
+    let contender = |(name, call)| {
+        let setup = Setup { call: Some(call), ..setup(Kind::Rooms, 256) };
+        let work = Work::FanOut { shape: room(10_000, 4), deliveries: 800_000 };
+        Contender::new(name, setup, work)
+    };
+    Scenario {
+        name: "calls during a fan-out to 10,000 members",
+        figure: Figure::Call,
+        contenders: [
+            ("join the room", Call::Join),
+            ("leave it", Call::Leave),
+            ("join a new room", Call::JoinNew),
+            ("publish to another room", Call::Publish),
+        ]
+        .map(contender)
+        .into(),
+    }
 }
 
 /// The payload is large, so that the sockets of those that never read are soon full.
@@ -183,7 +223,9 @@ impl Contender {
         self.setup.other_rooms = self.setup.other_rooms.min(200);
         match &mut self.work {
             Work::FanOut { shape, deliveries } => {
-                *shape = Shape { rooms: shape.rooms.min(5), members: shape.members.min(20), ..*shape };
+                let each = shape.each.min(5);
+                *shape = Shape { rooms: shape.rooms.min(5), members: shape.members.min(20), each, ..*shape };
+                self.setup.each = u32::try_from(each).unwrap_or(1);
                 shape.silent = shape.silent.min(1);
                 *deliveries = 1_000;
             }

@@ -3,15 +3,22 @@
 //! A server serves `/posts/{room}/live`, tells whoever connects that it joined, and publishes when it is told so over a
 //! control connection on a second port.
 
+mod calls;
 mod floor;
 mod handwritten;
 mod library;
+mod many_rooms;
+mod upgrade;
 
-use std::{fmt, io, net::SocketAddr, str::FromStr};
+use std::{fmt, io, net::SocketAddr};
 
-use serde::Serialize;
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
+pub(crate) use self::calls::Call;
 use crate::{Result, clock::now, cores::Cores};
 
 pub(crate) const SECRET: &str = "a secret for benchmarks, nothing else";
@@ -19,21 +26,18 @@ pub(crate) const SECRET: &str = "a secret for benchmarks, nothing else";
 pub(crate) const BASE: u64 = 1_000_000_000;
 
 /// Who fans out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     /// One `write(2)` of a ready frame for each member, in a loop, and nothing else.
     Floor,
     /// Shakes hands, waits until the client has gone, and closes.
     Handshake,
+    /// The same by Axum and hyper: a request that is upgraded, and nothing else.
+    Upgrade,
     /// This library behind Axum, through its public API alone.
     Rooms,
     /// What is often written: `axum::extract::ws`, a map of rooms, an `mpsc` and two tasks for each connection.
     Handwritten,
-}
-
-impl Kind {
-    const ALL: [Self; 4] = [Self::Floor, Self::Handshake, Self::Rooms, Self::Handwritten];
 }
 
 impl fmt::Display for Kind {
@@ -41,46 +45,40 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Self::Floor => "floor",
             Self::Handshake => "handshake",
+            Self::Upgrade => "axum upgrade alone",
             Self::Rooms => "rooms",
             Self::Handwritten => "handwritten",
         })
     }
 }
 
-impl FromStr for Kind {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        Self::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| format!("{text}: no such server"))
-    }
-}
-
 /// How a server runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) kind: Kind,
     /// Bytes of filling in each payload.
     pub(crate) payload: usize,
+    /// Rooms that each connection is in, from the one that it names on.
+    pub(crate) each: u32,
     /// Rooms with a member inside the process, besides those that are measured.
     pub(crate) other_rooms: usize,
     /// Cores, and worker threads.
     pub(crate) cores: usize,
+    /// What the process does besides, again and again, and takes the time of.
+    pub(crate) call: Option<Call>,
 }
 
 impl Setup {
     /// The command line of a server, on cores of these.
-    pub(crate) fn arguments(self, cores: &Cores) -> [String; 5] {
-        let cores = cores.of_server(self.cores).argument();
-        ["server".into(), self.kind.to_string(), self.payload.to_string(), self.other_rooms.to_string(), cores]
+    pub(crate) fn arguments(&self, cores: &Cores) -> Result<[String; 3]> {
+        Ok(["server".into(), serde_json::to_string(self)?, cores.of_server(self.cores).argument()])
     }
 }
 
 /// Serves until it is killed.
 pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
-    let mut next = || arguments.next().ok_or("server KIND PAYLOAD OTHER_ROOMS CORES");
-    let kind = next()?.parse()?;
-    let filling = Filling("x".repeat(next()?.parse()?));
-    let other_rooms = next()?.parse()?;
+    let mut next = || arguments.next().ok_or("server SETUP CORES");
+    let setup: Setup = serde_json::from_str(&next()?)?;
     let cores = Cores::parse(&next()?)?;
     cores.stay()?;
     crate::raise_file_limit()?;
@@ -89,10 +87,13 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = builder.worker_threads(cores.count()).enable_all().build()?;
-    match kind {
-        Kind::Floor => floor::serve(&filling),
+    let filling = Filling("x".repeat(setup.payload));
+    match setup.kind {
+        Kind::Floor => floor::serve(&filling, setup.each),
         Kind::Handshake => floor::shake_hands_only(),
-        Kind::Rooms => runtime.block_on(library::serve(filling, other_rooms)),
+        Kind::Upgrade => runtime.block_on(upgrade::serve()),
+        Kind::Rooms if setup.each > 1 => runtime.block_on(many_rooms::serve(filling, setup.each)),
+        Kind::Rooms => runtime.block_on(library::serve(filling, setup)),
         Kind::Handwritten => runtime.block_on(handwritten::serve(filling)),
     }
 }
@@ -128,7 +129,7 @@ impl Filling {
 }
 
 /// "Publish the message `seq` to `room`": eight bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Command {
     pub(crate) room: u32,
     pub(crate) seq: u32,
@@ -145,13 +146,23 @@ impl Command {
     }
 }
 
+/// Asks for the times of the calls instead of a publish; the answer is JSON and a line break.
+pub(crate) const REPORT: Command = Command { room: u32::MAX, seq: u32::MAX };
+
 /// Takes commands, one after the other, from whoever connects.
-async fn control<F: Future<Output = ()>>(listener: TcpListener, publish: impl Fn(Command) -> F) -> io::Result<()> {
+async fn control<F: Future<Output = ()>>(
+    listener: TcpListener,
+    publish: impl Fn(Command) -> F,
+    report: impl Fn() -> String,
+) -> io::Result<()> {
     loop {
         let (mut connection, _) = listener.accept().await?;
-        let mut command = [0; 8];
-        while connection.read_exact(&mut command).await.is_ok() {
-            publish(Command::decode(command)).await;
+        let mut bytes = [0; 8];
+        while connection.read_exact(&mut bytes).await.is_ok() {
+            match Command::decode(bytes) {
+                REPORT => connection.write_all((report() + "\n").as_bytes()).await?,
+                command => publish(command).await,
+            }
         }
     }
 }

@@ -221,6 +221,30 @@ async fn a_client_that_stops_answering_pings_is_closed() {
 }
 
 #[tokio::test]
+async fn a_stalled_socket_is_cut_by_the_pong_deadline_before_its_outbox_is_full() {
+    let service = Service::with(|limits| {
+        limits.outbox_bytes = usize::MAX;
+        limits.outbox_messages = usize::MAX;
+        limits.ping_every = Duration::from_millis(200);
+        limits.pong_within = Duration::from_millis(200);
+        limits.close_within = Duration::from_millis(100);
+    })
+    .await;
+    let stalled = service.raw_joined("5").await;
+    let payload = "x".repeat(60_000);
+    // More than the kernel takes in its buffers, so that the ping waits behind it.
+    for n in 0..200 {
+        service
+            .rooms
+            .broadcast(&RoomKey::new("post", 42).unwrap(), &json!({"n": n, "payload": payload}))
+            .await
+            .unwrap();
+    }
+    service.viewers("post:42", 0).await;
+    drop(stalled);
+}
+
+#[tokio::test]
 async fn a_token_that_expires_ends_its_connection() {
     let service = Service::start().await;
     // The leeway is ten seconds, so this token has two or three to go.

@@ -521,3 +521,40 @@ async fn a_shutdown_refuses_the_new_and_closes_the_old() {
     assert!(*closes.last().unwrap() >= Duration::from_millis(700), "spread over the time: {:?}", closes.last());
     assert_eq!(rooms.stats().connections, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_fan_out_gives_way_to_a_join_a_leave_and_another_rooms_broadcast() {
+    const MEMBERS: usize = 10_000;
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", Kind::authenticated())
+        .limits(|limits| limits.connections_per_user = usize::MAX)
+        .build()
+        .unwrap();
+    let mut members = Vec::new();
+    for _ in 0..MEMBERS {
+        members.push(Client::join(&rooms, "a", "post:42").await);
+    }
+    let mut other = Client::join(&rooms, "b", "post:7").await;
+    let mut guest = Client::connect(&rooms, "c");
+    // Past the viewer windows, so that only the broadcast is delivered.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = rooms.stats().delivered;
+    let delivered = || usize::try_from(rooms.stats().delivered - before).unwrap();
+
+    rooms.broadcast(&key("post:42"), &1).await.unwrap();
+    let mut steps = Vec::new();
+    while delivered() < MEMBERS / 4 {
+        let had = delivered();
+        tokio::task::yield_now().await;
+        steps.push(delivered() - had);
+    }
+    guest.connection.join(&key("post:42")).await.unwrap();
+    assert!(guest.connection.leave(&key("post:42")));
+    rooms.broadcast(&key("post:7"), &2).await.unwrap();
+    assert_eq!(other.inbox.next().await, 2);
+    assert!(delivered() < MEMBERS, "they waited for the whole fan-out");
+    assert!(steps.iter().all(|step| *step <= 64), "a step of {} members", steps.iter().max().unwrap());
+    for member in &mut members {
+        assert!(member.inbox.all().await.contains(&json!(1)));
+    }
+}

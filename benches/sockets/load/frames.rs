@@ -2,8 +2,8 @@
 
 use crate::Result;
 
-/// As many bytes of a payload as are looked at: `{"at":<19 digits>,"seq":<10 digits>`.
-const HEAD: usize = 42;
+/// As many bytes of a payload as are looked at: `{"at":<19 digits>,"seq":<10 digits>,"room":<10 digits>`.
+const HEAD: usize = 60;
 
 /// What is left over between two reads.
 #[derive(Debug, Default)]

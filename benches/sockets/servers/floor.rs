@@ -15,9 +15,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::{Command, Filling, announce};
 use crate::Result;
 
-type Rooms = Arc<Mutex<HashMap<u32, Vec<TcpStream>>>>;
+type Rooms = Arc<Mutex<HashMap<u32, Vec<Arc<TcpStream>>>>>;
 
-pub(super) fn serve(filling: &Filling) -> Result<()> {
+pub(super) fn serve(filling: &Filling, each: u32) -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let control = TcpListener::bind(("127.0.0.1", 0))?;
     announce(listener.local_addr()?, control.local_addr()?);
@@ -26,8 +26,12 @@ pub(super) fn serve(filling: &Filling) -> Result<()> {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // A client that goes away in its handshake is no reason to stop.
-            if let Ok((room, stream)) = shake_hands(stream) {
-                members.lock().unwrap_or_else(PoisonError::into_inner).entry(room).or_default().push(stream);
+            if let Ok((first, stream)) = shake_hands(stream) {
+                let stream = Arc::new(stream);
+                let mut rooms = members.lock().unwrap_or_else(PoisonError::into_inner);
+                for room in first..first + each {
+                    rooms.entry(room).or_default().push(Arc::clone(&stream));
+                }
             }
         }
     });
@@ -39,7 +43,7 @@ pub(super) fn serve(filling: &Filling) -> Result<()> {
             let message = Message::json(&filling.payload(command))?;
             let mut rooms = rooms.lock().unwrap_or_else(PoisonError::into_inner);
             // One that has gone is let go.
-            rooms.entry(command.room).or_default().retain_mut(|member| member.write_all(message.frame()).is_ok());
+            rooms.entry(command.room).or_default().retain(|member| (&**member).write_all(message.frame()).is_ok());
         }
     }
     Ok(())
@@ -62,7 +66,7 @@ fn gone(error: io::Error) -> io::Result<u64> {
 }
 
 /// Reads a request as quickly as can be, and answers it.
-fn shake_hands(mut stream: TcpStream) -> Result<(u32, TcpStream)> {
+pub(super) fn shake_hands(mut stream: TcpStream) -> Result<(u32, TcpStream)> {
     stream.set_nodelay(true)?;
     let (mut room, mut key) = (None, None);
     for line in BufReader::new(&stream).lines() {

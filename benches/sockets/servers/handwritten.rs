@@ -48,7 +48,7 @@ pub(super) async fn serve(filling: Filling) -> Result<()> {
     };
     tokio::select! {
         served = async { axum::serve(listener, app).await } => served?,
-        controlled = control(commands, publish) => controlled?,
+        controlled = control(commands, publish, String::new) => controlled?,
     }
     Ok(())
 }

@@ -6,17 +6,18 @@ use rooms::{
 };
 use tokio::net::TcpListener;
 
-use super::{Command, Filling, SECRET, announce, control};
+use super::{Command, Filling, SECRET, Setup, announce, calls, control};
 use crate::Result;
 
-pub(super) async fn serve(filling: Filling, other_rooms: usize) -> Result<()> {
+pub(super) async fn serve(filling: Filling, setup: Setup) -> Result<()> {
     let rooms = RoomManager::builder()
         .authenticator(JwtAuthenticator::hs256(SECRET)?)
         .endpoint(Endpoint::new().query_token("token"))
         .kind("post", Kind::authenticated())
         .kind("other", Kind::authenticated())
         .build()?;
-    let _others = fill(&rooms, other_rooms).await?;
+    let _others = fill(&rooms, setup.other_rooms).await?;
+    let times = calls::begin(&rooms, setup.call)?;
     let app = Router::new().route("/posts/{post}/live", get(live)).with_state(rooms.clone());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let commands = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -29,7 +30,7 @@ pub(super) async fn serve(filling: Filling, other_rooms: usize) -> Result<()> {
     };
     tokio::select! {
         served = async { axum::serve(listener, app).await } => served?,
-        controlled = control(commands, publish) => controlled?,
+        controlled = control(commands, publish, || times.report()) => controlled?,
     }
     Ok(())
 }
@@ -38,14 +39,19 @@ async fn live(upgrade: RoomUpgrade, Path(post): Path<u64>) -> Response {
     upgrade.room("post", post)
 }
 
+/// A connection without a socket.
+pub(super) fn inside(rooms: &RoomManager, user: &str) -> Result<Connection> {
+    let (_, sink) = ws::over(tokio::io::join(tokio::io::empty(), tokio::io::sink()), &[], rooms.limits());
+    Ok(rooms.connect(Identity::new(user)?, sink)?)
+}
+
 /// Makes rooms that have a member each and are never published to.
 async fn fill(rooms: &RoomManager, count: usize) -> Result<Vec<Connection>> {
     let each = Limits::default().rooms_per_connection;
     let mut connections: Vec<Connection> = Vec::new();
     for room in 0..count {
         if room % each == 0 {
-            let (_, sink) = ws::over(tokio::io::join(tokio::io::empty(), tokio::io::sink()), &[], rooms.limits());
-            connections.push(rooms.connect(Identity::new(format!("other{room}"))?, sink)?);
+            connections.push(inside(rooms, &format!("other{room}"))?);
         }
         if let Some(connection) = connections.last_mut() {
             connection.join(&RoomKey::new("other", room)?).await?;

@@ -1,0 +1,94 @@
+//! The parts of a broadcast, without sockets: encode, publish, fan out, join and leave.
+//!
+//! `cargo bench --bench fan_out`; in `fan_out` and `publish` the elements are deliveries and publishes. What the sockets
+//! add is in the bench `sockets`.
+
+#![allow(clippy::expect_used, reason = "a benchmark that can't be set up has nothing to measure")]
+
+mod rig;
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rooms::{Message, RoomKey};
+use serde_json::{Value, json};
+use tokio::runtime::{self, Runtime};
+
+use crate::rig::{Room, connection, drive, manager};
+
+fn runtime() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn comment(length: usize) -> Value {
+    json!({"type": "new_comment", "comment": {"id": 1, "text": "x".repeat(length)}})
+}
+
+/// A value to the frame that all members share.
+fn encode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("encode");
+    for length in [200, 4_000, 60_000] {
+        let value = comment(length);
+        group.throughput(Throughput::Bytes(length as u64));
+        group.bench_with_input(BenchmarkId::from_parameter(length), &value, |bencher, value| {
+            bencher.iter(|| Message::json(black_box(value)));
+        });
+    }
+    group.finish();
+}
+
+/// A broadcast to a room that nobody of this node is in, beside so many that somebody is in.
+fn publish(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = criterion.benchmark_group("publish");
+    group.throughput(Throughput::Elements(1));
+    for others in [10, 1_000, 100_000] {
+        let rooms = manager();
+        let _others = runtime.block_on(rig::fill(&rooms, others));
+        let (key, value) = (RoomKey::new("post", "nobody").expect("a valid key"), comment(200));
+        group.bench_function(BenchmarkId::new("other rooms", others), |bencher| {
+            bencher.iter(|| runtime.block_on(rooms.broadcast(&key, &value)).expect("the local bus takes everything"));
+        });
+    }
+    group.finish();
+}
+
+/// A broadcast until every member has it.
+fn fan_out(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let value = comment(200);
+    let mut group = criterion.benchmark_group("fan_out");
+    for members in [1, 10, 100, 1_000, 10_000] {
+        let room = runtime.block_on(Room::with(members));
+        group.throughput(Throughput::Elements(members as u64));
+        group.bench_with_input(BenchmarkId::from_parameter(members), &room, |bencher, room| {
+            bencher.iter(|| runtime.block_on(room.broadcast(&value)));
+        });
+        runtime.block_on(async { drop(room) });
+    }
+    group.finish();
+}
+
+/// A join and the leave after it, in a room that has so many members already.
+fn join_leave(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = criterion.benchmark_group("join_leave");
+    for members in [1, 100, 10_000] {
+        let room = runtime.block_on(Room::with(members));
+        let mut guest = runtime.block_on(async { connection(&room.rooms, &room.delivered) });
+        group.bench_function(BenchmarkId::from_parameter(members), |bencher| {
+            bencher.iter(|| {
+                runtime.block_on(async {
+                    guest.join(&room.key).await.expect("everybody may join");
+                    drive(&guest).await;
+                });
+                assert!(guest.leave(&room.key));
+            });
+        });
+        runtime.block_on(async { drop((guest, room)) });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, encode, publish, fan_out, join_leave);
+criterion_main!(benches);
