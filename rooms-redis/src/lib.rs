@@ -1,1 +1,55 @@
-//! WebSocket rooms over Redis. Empty so far: the Redis bus is not written yet.
+//! WebSocket rooms over Redis: [`RedisBus`] joins the processes of one service, so that a broadcast from any of them
+//! reaches the members on all.
+//!
+//! ```no_run
+//! use rooms_core::{Kind, RoomManager};
+//! use rooms_redis::RedisBus;
+//!
+//! # async fn program() -> Result<(), Box<dyn std::error::Error>> {
+//! let bus = RedisBus::connect("redis://127.0.0.1:6379").await?;
+//! let rooms: RoomManager = RoomManager::builder().kind("post", Kind::authenticated()).bus(bus.clone()).build()?;
+//! assert!(bus.health().connected);
+//! # _ = rooms;
+//! # Ok(()) }
+//! ```
+//!
+//! # On the wire
+//! The room `post:42` is the channel `ws:post:42`, and what is published there is what the members get: any language
+//! reaches them with `PUBLISH ws:post:42 '{"type":"new_comment"}'`, and hears our broadcasts with a plain subscription. A
+//! node subscribes the rooms that have members on it, and no patterns.
+//!
+//! # When Redis is away
+//! Both connections are kept up for ever, with pauses of at most 5 s between attempts. The bus says that it is down when
+//! either is lost, and that it is up when every wanted subscription is confirmed and a message has made its way through
+//! both. Where something may have been lost meanwhile the members are told to fetch again; where only the publishing
+//! connection was lost nothing was, and nobody is told anything.
+//!
+//! Liveness is not an answered `PING`: a message to ourselves proves it, every 2 s unless others do anyway. A server that
+//! freezes, a link that dies without a word, a replica that nobody publishes to any more are all found by it.
+//!
+//! # What Redis needs
+//! Redis 6 or newer, for RESP3. A user with restricted rights needs `+hello +client|setname +client|setinfo +publish
+//! +subscribe +unsubscribe`, and the channels `ws:*` and `rooms-*`.
+
+mod backoff;
+mod builder;
+mod bus;
+mod channels;
+mod fault;
+mod health;
+mod limits;
+mod lock;
+mod publisher;
+mod random;
+mod server;
+mod shared;
+mod status;
+mod subscriber;
+mod subscriptions;
+
+pub use self::{
+    builder::{ConnectError, RedisBusBuilder},
+    bus::RedisBus,
+    health::Health,
+    limits::RedisLimits,
+};

@@ -1,0 +1,152 @@
+//! Putting a bus together.
+
+use std::{error::Error, fmt, sync::Arc};
+
+use tokio::{runtime::Handle, sync::watch, time::timeout};
+
+use crate::{
+    bus::RedisBus, channels::Names, fault::Fault, health::Counters, limits::RedisLimits, publisher::Queue, random,
+    server::Server, shared::Shared, status::Status, subscriptions::Subscriptions,
+};
+
+/// What a [`RedisBus`] is made of. Nothing is checked, and nothing is connected, before [`connect`](Self::connect).
+#[must_use]
+pub struct RedisBusBuilder {
+    url: String,
+    names: Names,
+    client_name: Option<String>,
+    limits: RedisLimits,
+}
+
+/// Why a bus can't be made. No variant repeats the URL, which has the password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL is none of Redis.
+    #[error("the URL of Redis can't be read")]
+    Url(#[source] Box<dyn Error + Send + Sync>),
+    /// A room could have the channel of something else.
+    #[error("the prefix of rooms and the prefix of nodes must not begin with one another")]
+    Prefixes,
+    /// There is no tokio runtime here.
+    #[error("a bus is made inside a tokio runtime, and there is none here")]
+    NoRuntime,
+    /// There is no answer.
+    #[error("Redis can't be reached")]
+    Unreachable(#[source] Box<dyn Error + Send + Sync>),
+    /// Redis is there and refuses: the password, or the rights of the user, as a rule.
+    #[error("Redis refused")]
+    Refused(#[source] Box<dyn Error + Send + Sync>),
+    /// The server speaks only the older protocol.
+    #[error("the server does not speak RESP3: Redis 6 or newer is needed")]
+    Resp2,
+    /// Both connections are up, and what is published does not come back.
+    #[error("Redis takes messages and does not deliver them")]
+    Deaf(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl RedisBusBuilder {
+    pub(crate) fn new(url: String) -> Self {
+        Self { url, names: Names::default(), client_name: None, limits: RedisLimits::default() }
+    }
+
+    /// Sets what the channels of rooms begin with; `ws:` without it.
+    ///
+    /// Services that share a Redis need different ones, for nodes too: channels have no database number.
+    pub fn room_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.names.rooms = prefix.into();
+        self
+    }
+
+    /// Sets what the channels begin with on which nodes talk to each other; `rooms-` without it.
+    pub fn node_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.names.nodes = prefix.into();
+        self
+    }
+
+    /// Sets what the connections are called in `CLIENT LIST`, before `:sub` and `:pub`; `rooms:` and a random number
+    /// without it. Redis allows no spaces in it.
+    pub fn client_name(self, name: impl Into<String>) -> Self {
+        Self { client_name: Some(name.into()), ..self }
+    }
+
+    /// Changes bounds and times.
+    pub fn limits(mut self, change: impl FnOnce(&mut RedisLimits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// Connects, and resolves when a message has made its way through Redis and back.
+    ///
+    /// From then on the bus keeps itself up, whatever happens to Redis. Dropping the future makes no bus.
+    ///
+    /// # Errors
+    /// [`ConnectError`], from the first attempt: a service with a wrong password should say so when it starts.
+    pub async fn connect(self) -> Result<RedisBus, ConnectError> {
+        let patience = 2 * self.limits.connect + 2 * self.limits.response + self.limits.probe_within;
+        let bus = self.start()?;
+        let mut progress = bus.shared().status.progress();
+        let first = timeout(patience, progress.wait_for(|progress| progress.up || progress.fault.is_some())).await;
+        match first {
+            Ok(Ok(progress)) => match &progress.fault {
+                None => {}
+                Some(fault) => return Err(ConnectError::from(fault)),
+            },
+            Ok(Err(error)) => return Err(ConnectError::Unreachable(error.into())),
+            Err(elapsed) => return Err(ConnectError::Deaf(elapsed.into())),
+        }
+        Ok(bus)
+    }
+
+    /// Makes the bus without waiting for Redis: until it is there, the bus is down.
+    ///
+    /// For a service that should start, and serve its own members, while Redis is away.
+    ///
+    /// # Errors
+    /// [`ConnectError`], where Redis need not be asked: the URL, the prefixes, the runtime.
+    pub fn start(self) -> Result<RedisBus, ConnectError> {
+        let Self { url, names, client_name, limits } = self;
+        if !names.are_apart() {
+            return Err(ConnectError::Prefixes);
+        }
+        let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
+        let server = Server::new(&url, &limits).map_err(|error| ConnectError::Url(error.into()))?;
+        let id = format!("{:016x}", random::bits());
+        let shared = Shared {
+            server,
+            probe: names.probe(&id),
+            names,
+            client_name: client_name.unwrap_or_else(|| format!("rooms:{id}")),
+            queue: Queue::new(&limits),
+            limits,
+            counters: Counters::default(),
+            status: Status::new(),
+            subscriptions: Subscriptions::default(),
+            probe_arrived: watch::Sender::default(),
+            condemned: watch::Sender::default(),
+        };
+        Ok(RedisBus::run(Arc::new(shared), &runtime))
+    }
+}
+
+impl From<&Arc<Fault>> for ConnectError {
+    fn from(fault: &Arc<Fault>) -> Self {
+        match &**fault {
+            Fault::Resp2 => Self::Resp2,
+            Fault::Refused(cause) => Self::Refused(Box::new(cause.clone())),
+            Fault::Unreachable(cause) | Fault::Broken(cause) => Self::Unreachable(Box::new(cause.clone())),
+            Fault::Closed => Self::Unreachable("Redis closed the connection".into()),
+            Fault::Deaf | Fault::Unheard => Self::Deaf("a probe did not come back".into()),
+        }
+    }
+}
+
+impl fmt::Debug for RedisBusBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBusBuilder")
+            .field("names", &self.names)
+            .field("client_name", &self.client_name)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,179 @@
+//! The handle.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rooms_core::{
+    Bus,
+    bus::{BusError, BusReceiver, Topic},
+};
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    builder::{ConnectError, RedisBusBuilder},
+    channels::Channel,
+    health::Health,
+    publisher::{self, Bound},
+    shared::Shared,
+    subscriber,
+    subscriptions::{Outcome, Ticket},
+};
+
+/// The bus over Redis: a cheap handle, of which the manager gets one and a health page another.
+///
+/// Two connections to Redis, one that publishes and one that subscribes, are each kept up by a task; they end with the
+/// last handle, or with [`close`](Bus::close). One bus belongs to one manager.
+#[derive(Clone)]
+pub struct RedisBus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    tasks: [AbortHandle; 2],
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl RedisBus {
+    /// Connects to a Redis, such as `redis://:password@host:6379`, with all defaults.
+    ///
+    /// # Errors
+    /// As [`RedisBusBuilder::connect`].
+    pub async fn connect(url: impl Into<String>) -> Result<Self, ConnectError> {
+        Self::builder(url).connect().await
+    }
+
+    /// Begins a bus for a URL: `redis://`, or `rediss://` with the feature `tls`, or `redis+unix://`.
+    pub fn builder(url: impl Into<String>) -> RedisBusBuilder {
+        RedisBusBuilder::new(url.into())
+    }
+
+    pub(crate) fn run(shared: Arc<Shared>, runtime: &Handle) -> Self {
+        let tasks = [
+            runtime.spawn(publisher::supervise(Arc::clone(&shared))).abort_handle(),
+            runtime.spawn(subscriber::supervise(Arc::clone(&shared))).abort_handle(),
+        ];
+        Self { inner: Arc::new(Inner { shared, tasks }) }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    /// How the bus is, for a health page and for readiness. Asks nobody: it reads what is known.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let Shared { status, counters, queue, subscriptions, .. } = self.shared();
+        let (queued_messages, queued_bytes) = queue.depth();
+        let (wanted, subscribed) = subscriptions.counts();
+        Health {
+            connected: status.is_up(),
+            generation: status.generation(),
+            round_trip: status.round_trip(),
+            last_fault: status.last_fault(),
+            queued_messages,
+            queued_bytes,
+            wanted,
+            subscribed,
+            refused: subscriptions.refusals(),
+            published: counters.published.get(),
+            unknown: counters.unknown.get(),
+            overloaded: counters.overloaded.get(),
+            received: counters.received.get(),
+            unwanted: counters.unwanted.get(),
+            oversized: counters.oversized.get(),
+            unheard: counters.unheard.get(),
+            subscriber_losses: counters.subscriber_losses.get(),
+            publisher_losses: counters.publisher_losses.get(),
+        }
+    }
+
+    fn channel(&self, topic: &Topic) -> Result<Channel, BusError> {
+        let channel = self.shared().names.channel(topic);
+        channel.ok_or_else(|| BusError::Refused("this version knows no channel for such a topic".into()))
+    }
+
+    /// How a change of subscriptions ended. Past the time for it, the ticket takes the wish back.
+    async fn settled(&self, ticket: Ticket<'_>) -> Result<(), BusError> {
+        match timeout(self.shared().limits.subscribe, ticket.outcome()).await {
+            Ok(Outcome::Done) => Ok(()),
+            Ok(Outcome::Refused(error)) => Err(BusError::Refused(error.into())),
+            Ok(Outcome::Overruled) => Err(BusError::Refused("a topic was unsubscribed meanwhile".into())),
+            Err(elapsed) if self.shared().status.is_up() => Err(BusError::Unknown(elapsed.into())),
+            Err(_) => Err(BusError::Down),
+        }
+    }
+}
+
+#[async_trait]
+impl Bus for RedisBus {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        if !self.shared().status.attach(receiver) {
+            tracing::error!("a bus belongs to one manager, and this one has one already or is closed");
+        }
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        let Shared { limits, queue, counters, .. } = self.shared();
+        if payload.len() > limits.payload {
+            let text = format!("the payload has {} bytes, and at most {} are allowed", payload.len(), limits.payload);
+            return Err(BusError::Refused(text.into()));
+        }
+        let published = queue.publish(self.channel(topic)?, payload, Bound::Bounded).await;
+        match &published {
+            Err(BusError::Unknown(_)) => counters.unknown.count(),
+            Err(BusError::Overloaded) => counters.overloaded.count(),
+            _ => {}
+        }
+        published.map(|_receivers| ())
+    }
+
+    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        let named = topics.iter().map(|topic| Ok((self.channel(topic)?, topic.clone()))).collect::<Result<_, _>>()?;
+        self.settled(self.shared().subscriptions.subscribe(named)).await
+    }
+
+    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        let channels = topics.iter().map(|topic| self.channel(topic)).collect::<Result<_, _>>()?;
+        self.settled(self.shared().subscriptions.unsubscribe(channels)).await
+    }
+
+    async fn close(&self) {
+        let Shared { queue, limits, status, .. } = self.shared();
+        let deadline = Instant::now() + limits.response;
+        while !queue.is_idle() && Instant::now() < deadline {
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.inner.stop();
+        queue.shut();
+        status.close();
+    }
+}
+
+impl fmt::Debug for RedisBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { client_name, status, .. } = self.shared();
+        f.debug_struct("RedisBus")
+            .field("client_name", client_name)
+            .field("up", &status.is_up())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,51 @@
+//! Why a connection ended, or did not come about.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// Why a connection is given up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("Redis can't be reached")]
+    Unreachable(#[source] RedisError),
+    #[error("Redis refused")]
+    Refused(#[source] RedisError),
+    #[error("the server does not speak RESP3, which Redis does from version 6 on")]
+    Resp2,
+    #[error("Redis closed the connection")]
+    Closed,
+    #[error("Redis gave no good answer")]
+    Broken(#[source] RedisError),
+    #[error("a probe was taken and did not come back")]
+    Deaf,
+    #[error("a message reached nobody although this node was subscribed")]
+    Unheard,
+}
+
+impl Fault {
+    /// Of an attempt to connect.
+    pub(crate) fn connecting(error: RedisError) -> Self {
+        let text = error.to_string();
+        // Redis up to 4 quotes the command in another way than 5 does; proxies answer with `NOPROTO`.
+        let resp2 = error.kind() == ErrorKind::RESP3NotSupported
+            || error.code() == Some("NOPROTO")
+            || (text.contains("unknown command") && text.contains("HELLO"));
+        match error.kind() {
+            _ if resp2 => Self::Resp2,
+            ErrorKind::AuthenticationFailed | ErrorKind::Extension | ErrorKind::Server(_) => Self::Refused(error),
+            _ => Self::Unreachable(error),
+        }
+    }
+
+    /// The fault and its causes, in one line.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::Unreachable(cause) | Self::Refused(cause) | Self::Broken(cause) => format!("{self}: {cause}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
+/// Whether Redis refused one command for want of rights, and the connection is as good as before.
+pub(crate) fn is_refusal(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+}

@@ -1,0 +1,58 @@
+//! Every bound and every time, in one place.
+
+use std::time::Duration;
+
+/// Every bound of a [`RedisBus`](crate::RedisBus), with its default and the reason for it.
+///
+/// ```
+/// use std::time::Duration;
+/// use rooms_redis::RedisBus;
+///
+/// let builder = RedisBus::builder("redis://127.0.0.1").limits(|limits| limits.response = Duration::from_secs(5));
+/// # _ = builder;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisLimits {
+    /// The time for a connection to be made and greeted. 2 s: a SYN that was lost is sent again after 1 s.
+    pub connect: Duration,
+    /// The time for an answer to one command or one batch; past it the connection is given up. 2 s: a Redis that is slower
+    /// is stuck, and every publisher waits for it meanwhile.
+    pub response: Duration,
+    /// How long a subscription waits while Redis is away. 5 s: one reconnection with the longest pause; a page that loads
+    /// can wait so long.
+    pub subscribe: Duration,
+    /// A bus on which nothing was received or nothing was published for this long sends a probe to itself. 2 s: with
+    /// `probe_within`, a link that has died silently is found within 4 s.
+    pub probe_every: Duration,
+    /// How long a probe that Redis has taken may be on its way. 2 s.
+    pub probe_within: Duration,
+    /// The longest of the first pauses between attempts to connect; it doubles with each failure. 100 ms.
+    pub retry_first: Duration,
+    /// The longest pause between attempts to connect. 5 s: that long after Redis is back, at the latest, all nodes are.
+    pub retry_longest: Duration,
+    /// The messages that may wait to be published. 10,000: about 50 ms of work for the publishing connection.
+    pub queue_messages: usize,
+    /// The bytes that may wait to be published. 32 MiB: 512 of the longest broadcasts.
+    pub queue_bytes: usize,
+    /// The longest payload, in bytes. One that is longer is refused when it is published here, and is a gap of its topic
+    /// when it comes from elsewhere. 1 MiB: sixteen times the longest broadcast.
+    pub payload: usize,
+}
+
+impl Default for RedisLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            response: Duration::from_secs(2),
+            subscribe: Duration::from_secs(5),
+            probe_every: Duration::from_secs(2),
+            probe_within: Duration::from_secs(2),
+            retry_first: Duration::from_millis(100),
+            retry_longest: Duration::from_secs(5),
+            queue_messages: 10_000,
+            queue_bytes: 32 * 1024 * 1024,
+            payload: 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What waits to be published, in bounds.
+
+use std::{collections::VecDeque, sync::Mutex};
+
+use bytes::Bytes;
+use rooms_core::bus::BusError;
+use tokio::sync::{Notify, oneshot};
+
+use crate::{channels::Channel, limits::RedisLimits, lock::lock};
+
+/// A bounded queue; while the connection is down it takes nothing.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    news: Notify,
+    messages: usize,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    bytes: usize,
+    open: bool,
+    /// What was taken out is not answered yet.
+    busy: bool,
+}
+
+/// One publication, and who waits for its answer: how many connections got it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) channel: Channel,
+    pub(crate) payload: Bytes,
+    pub(crate) answer: oneshot::Sender<Result<u64, BusError>>,
+}
+
+/// Whether a publication may be turned away when too much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Bounded,
+    /// Of which there is one at a time.
+    Probe,
+}
+
+/// The bytes of one pipeline, about: it is copied as a whole before it is sent.
+const PIPELINE_BYTES: usize = 1024 * 1024;
+
+impl Queue {
+    pub(crate) fn new(limits: &RedisLimits) -> Self {
+        Self {
+            state: Mutex::default(),
+            news: Notify::new(),
+            messages: limits.queue_messages,
+            bytes: limits.queue_bytes,
+        }
+    }
+
+    /// Publishes; resolves with the number of connections that got it.
+    ///
+    /// Dropped before it resolves, it may or may not have happened.
+    pub(crate) async fn publish(&self, channel: Channel, payload: Bytes, bound: Bound) -> Result<u64, BusError> {
+        let (answer, answered) = oneshot::channel();
+        self.push(Job { channel, payload, answer }, bound)?;
+        answered.await.unwrap_or_else(|_| Err(BusError::Unknown("the connection to Redis was lost".into())))
+    }
+
+    fn push(&self, job: Job, bound: Bound) -> Result<(), BusError> {
+        let mut state = lock(&self.state);
+        if !state.open {
+            return Err(BusError::Down);
+        }
+        let bytes = state.bytes + job.payload.len();
+        let full = state.jobs.len() >= self.messages || bytes > self.bytes;
+        if full && bound == Bound::Bounded {
+            return Err(BusError::Overloaded);
+        }
+        state.bytes = bytes;
+        state.jobs.push_back(job);
+        drop(state);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// The next publications, at most so many; waits until there is one. Those whose caller has gone away are left out.
+    pub(crate) async fn take(&self, most: usize) -> Vec<Job> {
+        loop {
+            let jobs = self.take_now(most);
+            if !jobs.is_empty() {
+                return jobs;
+            }
+            self.news.notified().await;
+        }
+    }
+
+    fn take_now(&self, most: usize) -> Vec<Job> {
+        let mut state = lock(&self.state);
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        while jobs.len() < most && bytes < PIPELINE_BYTES {
+            let Some(job) = state.jobs.pop_front() else { break };
+            state.bytes -= job.payload.len();
+            if !job.answer.is_closed() {
+                bytes += job.payload.len();
+                jobs.push(job);
+            }
+        }
+        state.busy = !jobs.is_empty();
+        jobs
+    }
+
+    /// A connection is there.
+    pub(crate) fn open(&self) {
+        lock(&self.state).open = true;
+    }
+
+    /// The connection is gone: what waits did certainly not happen.
+    pub(crate) fn shut(&self) {
+        let jobs = {
+            let mut state = lock(&self.state);
+            state.open = false;
+            state.busy = false;
+            state.bytes = 0;
+            std::mem::take(&mut state.jobs)
+        };
+        for job in jobs {
+            _ = job.answer.send(Err(BusError::Down));
+        }
+    }
+
+    /// The messages and bytes that wait.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.jobs.len(), state.bytes)
+    }
+
+    /// Whether nothing waits, for Redis' answer neither.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = lock(&self.state);
+        state.jobs.is_empty() && !state.busy
+    }
+}
