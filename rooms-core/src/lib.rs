@@ -28,6 +28,8 @@ mod registry;
 mod room;
 mod room_key;
 mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod users;
 pub mod ws;
 

@@ -55,7 +55,7 @@ impl Listener {
     }
 
     /// Waits until the events so far satisfy this, takes and returns them.
-    pub(crate) async fn until(&self, satisfied: impl Fn(&[String]) -> bool) -> Vec<String> {
+    pub(crate) async fn until(&self, satisfied: impl Fn(&[String]) -> bool + Send + Sync) -> Vec<String> {
         let waited = timeout(PATIENCE, async {
             loop {
                 let mut news = std::pin::pin!(self.news.notified());
@@ -83,7 +83,7 @@ pub(crate) fn room(text: &str) -> Topic {
 }
 
 /// Waits until the bus is as it should be.
-pub(crate) async fn healthy(bus: &RedisBus, as_it_should: impl Fn(&Health) -> bool) -> Health {
+pub(crate) async fn healthy(bus: &RedisBus, as_it_should: impl Fn(&Health) -> bool + Send + Sync) -> Health {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let health = bus.health();

@@ -1,0 +1,131 @@
+//! The contract of the [`Bus`], clause by clause, for any bus.
+//!
+//! [`bus_conformance!`](crate::bus_conformance) makes a test of each clause; this is how a bus of one's own is proved:
+//!
+//! ```
+//! use rooms_core::{LocalBus, testing::bus_conformance::{Backplane, Cut}};
+//!
+//! struct Local(Vec<LocalBus>);
+//!
+//! impl Backplane for Local {
+//!     type Bus = LocalBus;
+//!
+//!     fn peers(&self) -> &[LocalBus] {
+//!         &self.0
+//!     }
+//!
+//!     // A `LocalBus` is never down.
+//!     async fn cut(&mut self) -> Cut {
+//!         Cut::Impossible
+//!     }
+//!
+//!     async fn mend(&mut self) {}
+//! }
+//!
+//! async fn local() -> Local {
+//!     let first = LocalBus::new();
+//!     Local(vec![first.peer(), first.peer(), first])
+//! }
+//!
+//! rooms_core::bus_conformance!(local().await);
+//! # fn main() {}
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a suite fails by panicking")]
+
+mod fair_weather;
+mod listener;
+mod outage;
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use self::listener::Listener;
+pub use self::{
+    fair_weather::{at_most_once, closed_is_silent, confirmed, dropping_is_safe, nobody_waits, one_order},
+    outage::{down_is_not_silence, loss_is_said, unknown_is_not_down},
+};
+use crate::{
+    bus::{Bus, Topic},
+    node::NodeId,
+    room_key::RoomKey,
+};
+
+/// Peers over one backplane, and a way to take it away from them.
+pub trait Backplane: Send + Sync {
+    /// The bus to prove.
+    type Bus: Bus;
+
+    /// Three connected buses that hear each other, to which no receiver is attached yet.
+    fn peers(&self) -> &[Self::Bus];
+
+    /// Takes the backplane away from all of them, until [`mend`](Self::mend): a server is killed, a cable cut.
+    fn cut(&mut self) -> impl Future<Output = Cut> + Send;
+
+    /// Gives it back.
+    fn mend(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Whether a backplane can be taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It is away.
+    Done,
+    /// There is nothing that could be: the clauses about it hold without a test.
+    Impossible,
+}
+
+/// Makes a test of each clause of the contract, in the place where it is called.
+///
+/// The argument is an expression, which may `.await`, for a fresh [`Backplane`]; it is evaluated once for each test. The
+/// tests need tokio with the features `macros` and `rt-multi-thread`.
+#[macro_export]
+macro_rules! bus_conformance {
+    ($backplane:expr) => {
+        $crate::bus_conformance! { @tests ($backplane)
+            clause_1_every_node_hears_every_message_in_one_order => one_order,
+            clause_2_a_publication_arrives_once => at_most_once,
+            clause_3_a_subscription_holds_from_its_answer_on_and_ends_with_the_next => confirmed,
+            clause_4_a_bus_that_is_down_says_so_and_comes_back_by_itself => down_is_not_silence,
+            clause_5_what_is_unknown_is_not_tried_again_and_what_is_down_did_not_happen => unknown_is_not_down,
+            clause_6_a_loss_is_said => loss_is_said,
+            clause_7_nobody_waits_for_a_listener => nobody_waits,
+            clause_8_a_dropped_future_leaves_nothing_half_done => dropping_is_safe,
+            and_after_the_close_nothing_is_heard => closed_is_silent,
+        }
+    };
+    (@tests ($backplane:expr) $($name:ident => $clause:ident,)*) => {
+        $(
+            #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let mut backplane = $backplane;
+                $crate::testing::bus_conformance::$clause(&mut backplane).await;
+            }
+        )*
+    };
+}
+
+/// Long beyond what any step takes, on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A room that no other test has, on a backplane that several tests may share.
+fn fresh_room() -> Topic {
+    Topic::Room(RoomKey::new("conformance", NodeId::random()).expect("a node is an id"))
+}
+
+async fn publish(bus: &impl Bus, topic: &Topic, text: &str) {
+    let published = timeout(PATIENCE, bus.publish(topic, Bytes::from(text.to_owned()))).await;
+    published.expect("an answer in time").unwrap_or_else(|error| panic!("{text} was not published: {error:?}"));
+}
+
+/// Three peers, each subscribed to the room and listening.
+async fn listening<B: Bus>(peers: &[B], topic: &Topic) -> (Vec<Listener>, [usize; 3]) {
+    assert_eq!(peers.len(), 3, "the suite needs three peers");
+    let listeners = peers.iter().map(Listener::attach).collect();
+    for peer in peers {
+        peer.subscribe(std::slice::from_ref(topic)).await.expect("a subscription");
+    }
+    (listeners, [0, 1, 2])
+}
