@@ -1,0 +1,81 @@
+//! Several nodes over one Redis, and members that write down what they are given.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, channel::mpsc};
+use rooms_core::{Connection, Identity, Kind, Message, RoomKey, RoomManager};
+use rooms_redis::{RedisBus, RedisBusBuilder};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::redis_server::PATIENCE;
+
+pub(crate) type Sink = mpsc::UnboundedSender<Message>;
+
+pub(crate) struct Node {
+    pub(crate) rooms: RoomManager<Sink>,
+    pub(crate) bus: RedisBus,
+}
+
+pub(crate) fn key(text: &str) -> RoomKey {
+    text.parse().unwrap()
+}
+
+/// As the default, in a fifth of the time.
+pub(crate) fn quick(url: String) -> RedisBusBuilder {
+    RedisBus::builder(url).limits(|limits| {
+        limits.response = Duration::from_millis(400);
+        limits.probe_every = Duration::from_millis(400);
+        limits.probe_within = Duration::from_millis(400);
+        limits.retry_first = Duration::from_millis(20);
+        limits.retry_longest = Duration::from_secs(1);
+    })
+}
+
+impl Node {
+    pub(crate) async fn start(builder: RedisBusBuilder) -> Self {
+        let bus = builder.connect().await.unwrap();
+        let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).bus(bus.clone()).build().unwrap();
+        Self { rooms, bus }
+    }
+
+    pub(crate) async fn join(&self, user: &str, room: &str) -> Member {
+        let (sink, inbox) = mpsc::unbounded();
+        let mut connection = self.rooms.connect(Identity::new(user).unwrap(), sink).unwrap();
+        tokio::spawn(connection.drive());
+        connection.join(&key(room)).await.unwrap();
+        Member { connection, inbox }
+    }
+}
+
+pub(crate) struct Member {
+    pub(crate) connection: Connection<Sink>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+}
+
+impl Member {
+    /// The next message that is not about who is there.
+    pub(crate) async fn next(&mut self) -> Value {
+        loop {
+            let message = timeout(PATIENCE, self.inbox.next()).await.expect("a message in time").expect("a message");
+            let value: Value = serde_json::from_slice(message.payload()).expect("JSON");
+            let about_who = ["room_joined", "viewer_joined", "viewer_left"];
+            if !about_who.iter().any(|kind| value["type"] == *kind) {
+                return value;
+            }
+        }
+    }
+
+    /// All messages up to this one, which is left out.
+    pub(crate) async fn up_to(&mut self, last: &Value) -> Vec<Value> {
+        let mut all = Vec::new();
+        loop {
+            match self.next().await {
+                next if next == *last => return all,
+                next => all.push(next),
+            }
+        }
+    }
+}
