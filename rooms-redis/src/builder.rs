@@ -134,6 +134,7 @@ impl From<&Arc<Fault>> for ConnectError {
         match &**fault {
             Fault::Resp2 => Self::Resp2,
             Fault::Refused(cause) => Self::Refused(Box::new(cause.clone())),
+            Fault::MayNotPublish(cause) => Self::Refused(cause.to_string().into()),
             Fault::Unreachable(cause) | Fault::Broken(cause) => Self::Unreachable(Box::new(cause.clone())),
             Fault::Closed => Self::Unreachable("Redis closed the connection".into()),
             Fault::Deaf | Fault::Unheard => Self::Deaf("a probe did not come back".into()),

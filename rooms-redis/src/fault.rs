@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     Closed,
     #[error("Redis gave no good answer")]
     Broken(#[source] RedisError),
+    #[error("Redis refused to publish")]
+    MayNotPublish(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("a probe was taken and did not come back")]
     Deaf,
     #[error("a message reached nobody although this node was subscribed")]
@@ -40,6 +42,7 @@ impl Fault {
     pub(crate) fn line(&self) -> String {
         match self {
             Self::Unreachable(cause) | Self::Refused(cause) | Self::Broken(cause) => format!("{self}: {cause}"),
+            Self::MayNotPublish(cause) => format!("{self}: {cause}"),
             _ => self.to_string(),
         }
     }

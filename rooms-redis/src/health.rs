@@ -24,7 +24,7 @@ pub struct Health {
     pub queued_messages: usize,
     /// Bytes that wait to be published.
     pub queued_bytes: usize,
-    /// Topics that this node wants to hear.
+    /// Topics that this node wants to hear, with those that it is just leaving.
     pub wanted: usize,
     /// Topics that Redis has confirmed on this connection.
     pub subscribed: usize,
@@ -44,9 +44,9 @@ pub struct Health {
     pub oversized: u64,
     /// Publications that reached nobody although this node was subscribed: its subscription was gone.
     pub unheard: u64,
-    /// How often the subscribing connection was lost.
+    /// How often the subscribing connection was lost, or was not made.
     pub subscriber_losses: u64,
-    /// How often the publishing connection was lost.
+    /// How often the publishing connection was lost, or was not made.
     pub publisher_losses: u64,
 }
 

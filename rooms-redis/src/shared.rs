@@ -24,8 +24,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     /// The channel on which this bus hears itself.
     pub(crate) probe: Channel,
-    /// The number of the last probe that arrived.
-    pub(crate) probe_arrived: watch::Sender<u64>,
+    /// The last probe that arrived: on which connection, and its number there.
+    pub(crate) probe_arrived: watch::Sender<(u64, u64)>,
     /// The number of the last connection that was found deaf.
     pub(crate) condemned: watch::Sender<u64>,
 }

@@ -138,11 +138,16 @@ impl Status {
         self.fail("publishing", &mut state, fault);
     }
 
+    /// Both connections are there, and yet nothing can be published.
+    pub(crate) fn unproven(&self, fault: Fault) {
+        self.fail("probing", &mut lock(&self.state), fault);
+    }
+
     fn fail(&self, connection: &str, state: &mut State, fault: Fault) {
         let line = format!("{connection}: {}", fault.line());
-        // An outage says the same again and again: once is enough.
+        // An outage says the same again and again: once is enough for the log.
         if state.last_fault.as_ref() != Some(&line) || state.up {
-            tracing::warn!(connection, fault = fault.line(), "a connection to Redis is lost");
+            tracing::warn!(connection, fault = fault.line(), "the bus is down");
         }
         state.last_fault = Some(line);
         if std::mem::replace(&mut state.up, false) {
@@ -187,5 +192,91 @@ impl State {
         if catch_unwind(AssertUnwindSafe(|| receiver.event(event))).is_err() {
             tracing::error!("the receiver of the bus panicked, and an event is lost");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Said(Mutex<Vec<String>>);
+
+    impl BusReceiver for Said {
+        fn event(&self, event: BusEvent) {
+            let text = match event {
+                BusEvent::Message { payload, .. } if payload.is_empty() => panic!("an empty message"),
+                BusEvent::Message { payload, .. } => String::from_utf8_lossy(&payload).into_owned(),
+                other => format!("{other:?}"),
+            };
+            lock(&self.0).push(text);
+        }
+    }
+
+    fn attached() -> (Status, Arc<Said>) {
+        let (status, said) = (Status::new(), Arc::new(Said::default()));
+        assert!(status.attach(Arc::clone(&said) as Arc<dyn BusReceiver>));
+        (status, said)
+    }
+
+    fn up(status: &Status, generation: u64) {
+        status.listening(generation);
+        status.publishing();
+        status.proven(generation, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_an_old_connection_says_is_not_heard() {
+        let (status, said) = attached();
+        let old = status.generation();
+        up(&status, old);
+        status.message(old, Topic::Nodes, "1".into());
+        let new = status.subscriber_lost(Fault::Closed, Lost::Perhaps);
+        status.message(old, Topic::Nodes, "too late".into());
+        up(&status, old);
+        status.message(new, Topic::Nodes, "2".into());
+        up(&status, new);
+        let expected = ["Down", "Up { lost: Nothing }", "1", "Down", "2", "Up { lost: Perhaps }"];
+        assert_eq!(*lock(&said.0), expected);
+    }
+
+    #[test]
+    fn nothing_is_up_before_both_connections_are_and_a_probe_has_proved_it() {
+        let (status, said) = attached();
+        let generation = status.generation();
+        status.proven(generation, Duration::ZERO);
+        status.listening(generation);
+        status.proven(generation, Duration::ZERO);
+        status.publishing();
+        assert!(!status.is_up());
+        status.proven(generation, Duration::ZERO);
+        assert!(status.is_up());
+        status.publisher_lost(Fault::Closed);
+        status.publishing();
+        status.proven(generation, Duration::ZERO);
+        assert_eq!(*lock(&said.0), ["Down", "Up { lost: Nothing }", "Down", "Up { lost: Nothing }"]);
+    }
+
+    #[test]
+    fn a_loss_is_not_forgotten_by_a_second_one_that_costs_nothing() {
+        let (status, said) = attached();
+        up(&status, status.generation());
+        status.subscriber_lost(Fault::Closed, Lost::Perhaps);
+        let last = status.subscriber_lost(Fault::Deaf, Lost::Nothing);
+        up(&status, last);
+        assert_eq!(lock(&said.0).last().map(String::as_str), Some("Up { lost: Perhaps }"));
+    }
+
+    #[test]
+    fn a_receiver_that_panics_spoils_one_event_and_after_the_close_none_is_said() {
+        let (status, said) = attached();
+        let generation = status.generation();
+        status.message(generation, Topic::Nodes, Bytes::new());
+        status.message(generation, Topic::Nodes, "1".into());
+        status.close();
+        status.message(generation, Topic::Nodes, "2".into());
+        up(&status, generation);
+        assert!(!status.attach(Arc::clone(&said) as Arc<dyn BusReceiver>));
+        assert_eq!(*lock(&said.0), ["Down", "1"]);
     }
 }

@@ -3,7 +3,7 @@
 mod hearing;
 mod probe;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use redis::{RedisError, aio::MultiplexedConnection};
 use rooms_core::bus::{Lost, Topic};
@@ -80,34 +80,31 @@ async fn restore(shared: &Shared, generation: u64, connection: &mut MultiplexedC
         carry_out(shared, connection, Batch::Subscribe(channels)).await?;
     }
     // Where some are refused, the bus is not up as a whole, perhaps for long. Those who rely on the others are told now.
-    if shared.subscriptions.refusals() > 0 {
+    let refused = shared.subscriptions.refusals();
+    if refused > 0 {
+        tracing::warn!(topics = refused, "Redis refuses what it allowed before; trying until it does not");
         say_gaps(shared, shared.subscriptions.held_topics());
     }
     Ok(())
 }
 
 /// Follows what is wanted, for as long as the connection lives.
-async fn follow(
-    shared: &Shared,
-    generation: u64,
-    connection: &mut MultiplexedConnection,
-) -> Result<std::convert::Infallible, Fault> {
+async fn follow(shared: &Shared, generation: u64, connection: &mut MultiplexedConnection) -> Result<Infallible, Fault> {
     let mut backoff = Backoff::new(&shared.limits);
     loop {
         while let Some(batch) = shared.subscriptions.take(BATCH) {
             let back = carry_out(shared, connection, batch).await?;
             say_gaps(shared, back);
         }
-        let refusals = shared.subscriptions.refusals();
-        if refusals == 0 {
+        if shared.subscriptions.refusals() == 0 {
             shared.status.listening(generation);
+            backoff = Backoff::new(&shared.limits);
             shared.subscriptions.changed().await;
             continue;
         }
-        tracing::warn!(topics = refusals, "Redis refuses what it allowed before; trying again until it does not");
         tokio::select! {
             () = shared.subscriptions.changed() => {}
-            () = sleep(shared.limits.retry_first + backoff.pause(std::time::Duration::ZERO)) => {
+            () = sleep(shared.limits.retry_first + backoff.pause(Duration::ZERO)) => {
                 shared.subscriptions.retry_refused();
             }
         }

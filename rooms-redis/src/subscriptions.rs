@@ -4,19 +4,21 @@
 //! says what came of it. Where what is wanted changes meanwhile, the next batch puts it right.
 
 mod calls;
+mod state;
+#[cfg(test)]
+mod tests;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    mem,
-    sync::Mutex,
-};
+use std::{mem, sync::Mutex};
 
 use redis::RedisError;
 use rooms_core::bus::Topic;
 use tokio::sync::Notify;
 
-use self::calls::{Call, CallId, Goal};
 pub(crate) use self::calls::{Outcome, Ticket};
+use self::{
+    calls::Goal,
+    state::{Entry, Have, State},
+};
 use crate::{channels::Channel, lock::lock};
 
 /// The difference between what is wanted and what is had.
@@ -24,49 +26,6 @@ use crate::{channels::Channel, lock::lock};
 pub(crate) struct Subscriptions {
     state: Mutex<State>,
     news: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    entries: HashMap<Channel, Entry>,
-    /// Channels to subscribe, oldest first.
-    subscribe: VecDeque<Channel>,
-    /// Channels to unsubscribe.
-    unsubscribe: VecDeque<Channel>,
-    /// Channels that were had before and are refused now.
-    refused: Vec<Channel>,
-    calls: HashMap<CallId, Call>,
-    next_call: CallId,
-    /// The number of the connection, while there is one.
-    connection: Option<u64>,
-    /// Grows with every confirmation; see [`Subscriptions::now`].
-    clock: u64,
-    live: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    topic: Topic,
-    want: bool,
-    have: Have,
-    /// Somebody was told that messages will arrive, so one that does not is a loss.
-    held: bool,
-    /// The calls that wait for this channel.
-    calls: Vec<CallId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Have {
-    No,
-    /// In the queue to be subscribed.
-    Queued,
-    /// Redis was asked to subscribe.
-    Asked,
-    /// Confirmed at this time of the clock.
-    Live(u64),
-    /// In the queue to be unsubscribed, or Redis was asked to.
-    Leaving,
-    Refused,
 }
 
 /// Channels for one command.
@@ -88,6 +47,10 @@ impl Subscriptions {
             concerned.extend_from_slice(&entry.calls);
             entry.want = true;
             entry.calls.push(id);
+            if entry.have == Have::Refused {
+                // Who asks anew gets a new answer.
+                entry.have = Have::No;
+            }
             state.settle(&channel);
         }
         state.look_at_calls(concerned);
@@ -181,11 +144,8 @@ impl Subscriptions {
     pub(crate) fn take(&self, most: usize) -> Option<Batch> {
         let mut state = lock(&self.state);
         // What is left comes first: it is never more than what was subscribed before, and so keeps nobody waiting long.
-        while !state.unsubscribe.is_empty() {
-            let channels = state.take_unsubscribe(most);
-            if !channels.is_empty() {
-                return Some(Batch::Unsubscribe(channels));
-            }
+        if !state.unsubscribe.is_empty() {
+            return Some(Batch::Unsubscribe(state.take_unsubscribe(most)));
         }
         while !state.subscribe.is_empty() {
             let (channels, _) = state.take_subscribe(most);
@@ -222,7 +182,7 @@ impl Subscriptions {
         let Some(entry) = state.entries.get_mut(channel) else { return };
         entry.have = Have::Refused;
         let waiting = entry.calls.clone();
-        state.refused.push(channel.clone());
+        state.refused.insert(channel.clone());
         for call in waiting.iter().filter(|call| state.waits_to_hear(**call)).copied().collect::<Vec<_>>() {
             state.fail(call, Outcome::Refused(error.clone()));
         }
@@ -267,66 +227,9 @@ impl Subscriptions {
         live.map(|entry| entry.topic.clone()).collect()
     }
 
-    /// How many channels are wanted, and how many of those are confirmed.
+    /// How many channels are wanted or are being left, and how many are confirmed.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = lock(&self.state);
-        (state.entries.values().filter(|entry| entry.want).count(), state.live)
-    }
-}
-
-impl State {
-    /// Does what follows from what is wanted and what is had.
-    fn settle(&mut self, channel: &Channel) {
-        let Some(entry) = self.entries.get_mut(channel) else { return };
-        match (entry.want, entry.have) {
-            (true, Have::No) if self.connection.is_some() => {
-                entry.have = Have::Queued;
-                self.subscribe.push_back(channel.clone());
-            }
-            (false, Have::Live(_)) => {
-                entry.have = Have::Leaving;
-                self.unsubscribe.push_back(channel.clone());
-            }
-            (false, Have::No | Have::Refused) => {
-                self.entries.remove(channel);
-            }
-            // The rest is as it should be, or is put right by the answer that is under way.
-            _ => {}
-        }
-    }
-
-    fn take_subscribe(&mut self, most: usize) -> (Vec<Channel>, usize) {
-        let count = self.subscribe.len().min(most);
-        let taken: Vec<Channel> = self.subscribe.drain(..count).collect();
-        let channels = taken.into_iter().filter(|channel| self.ask(channel)).collect();
-        (channels, count)
-    }
-
-    /// Whether to ask for a channel out of the queue.
-    fn ask(&mut self, channel: &Channel) -> bool {
-        let Some(entry) = self.entries.get_mut(channel).filter(|entry| entry.have == Have::Queued) else {
-            return false;
-        };
-        entry.have = if entry.want { Have::Asked } else { Have::No };
-        let ask = entry.want;
-        self.settle(channel);
-        ask
-    }
-
-    fn take_unsubscribe(&mut self, most: usize) -> Vec<Channel> {
-        let count = self.unsubscribe.len().min(most);
-        let taken: Vec<Channel> = self.unsubscribe.drain(..count).collect();
-        taken.into_iter().filter(|channel| self.entries.contains_key(channel)).collect()
-    }
-
-    fn refused_now(&self) -> impl Iterator<Item = &Entry> {
-        let entries = self.refused.iter().filter_map(|channel| self.entries.get(channel));
-        entries.filter(|entry| entry.have == Have::Refused)
-    }
-}
-
-impl Entry {
-    fn new(topic: Topic) -> Self {
-        Self { topic, want: false, have: Have::No, held: false, calls: Vec::new() }
+        (state.entries.len(), state.live)
     }
 }

@@ -196,7 +196,11 @@ async fn a_start_that_fails_says_why_and_never_the_password() {
     assert!(matches!(nobody, ConnectError::Unreachable(_)), "{nobody:?}");
     let no_url = RedisBus::connect("http://:wr0ng@127.0.0.1").await.unwrap_err();
     assert!(matches!(no_url, ConnectError::Url(_)), "{no_url:?}");
-    for error in [refused, missing, nobody, no_url] {
+    let settings = ["ACL", "SETUSER", "deaf", "on", ">wr0ng", "&*", "+@all", "-publish"];
+    redis.cli(&[&["-a", "right", "--no-auth-warning"], &settings[..]].concat()).await;
+    let mute = RedisBus::connect(format!("redis://deaf:wr0ng@127.0.0.1:{}", redis.port)).await.unwrap_err();
+    assert!(matches!(mute, ConnectError::Refused(_)), "{mute:?}");
+    for error in [refused, missing, nobody, no_url, mute] {
         let text = format!("{error} {error:?} {:?}", std::error::Error::source(&error).map(ToString::to_string));
         assert!(!text.contains("wr0ng"), "{text}");
     }

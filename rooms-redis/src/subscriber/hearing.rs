@@ -40,7 +40,7 @@ impl Hearing {
         counters.received.count();
         if channel == probe.as_bytes() {
             if let Some(number) = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok()) {
-                probe_arrived.send_replace(number);
+                probe_arrived.send_replace((self.generation, number));
             }
             return;
         }

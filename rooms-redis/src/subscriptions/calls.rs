@@ -3,7 +3,10 @@
 use redis::RedisError;
 use tokio::sync::oneshot;
 
-use super::{Have, State, Subscriptions};
+use super::{
+    Subscriptions,
+    state::{Have, State},
+};
 use crate::{channels::Channel, lock::lock};
 
 pub(super) type CallId = u64;
