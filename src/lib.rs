@@ -1,4 +1,4 @@
-//! Authenticated WebSocket rooms for Axum services, in one process.
+//! Authenticated WebSocket rooms for Axum services, in one process or many.
 //!
 //! A service adds live updates per resource: the comments under `post:42`, the notices for `user:5`. Rooms are
 //! authenticated by a JWT at connect, which is watched until it expires; authorised by a rule for each kind of room;
@@ -47,8 +47,9 @@
 //! - **Bounds** are all in [`Limits`], each with its reason.
 //! - **Other sinks**: [`RoomManager::build_for`] fans out to any `futures::Sink` of [`Message`]s.
 //! - **Cryptography** behind tokens: the feature `jwt-rust-crypto` (the default) or `jwt-aws-lc`.
-//! - **Other processes**: a [`Bus`] joins nodes. This version has [`LocalBus`], for one process; the crates for Redis and
-//!   for Warp are still empty. The number of viewers is this node's.
+//! - **Other processes**: a [`Bus`] joins nodes: [`LocalBus`] within one process, and with the feature `redis` (for TLS
+//!   `redis-tls`) `rooms::redis::RedisBus` over Redis. The number of viewers is this node's. The crate for Warp is still
+//!   empty.
 
 pub use rooms_core::{
     AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
@@ -63,6 +64,13 @@ pub use rooms_core::{
 pub mod axum {
     #[doc(inline)]
     pub use rooms_axum::RoomUpgrade;
+}
+
+/// The bus over Redis.
+#[cfg(feature = "redis")]
+pub mod redis {
+    #[doc(inline)]
+    pub use rooms_redis::{ConnectError, Health, RedisBus, RedisBusBuilder, RedisLimits};
 }
 
 /// The README's program, compiled.

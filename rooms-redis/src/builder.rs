@@ -13,6 +13,7 @@ use crate::{
 #[must_use]
 pub struct RedisBusBuilder {
     url: String,
+    tls_root: Option<Vec<u8>>,
     names: Names,
     client_name: Option<String>,
     limits: RedisLimits,
@@ -47,7 +48,7 @@ pub enum ConnectError {
 
 impl RedisBusBuilder {
     pub(crate) fn new(url: String) -> Self {
-        Self { url, names: Names::default(), client_name: None, limits: RedisLimits::default() }
+        Self { url, tls_root: None, names: Names::default(), client_name: None, limits: RedisLimits::default() }
     }
 
     /// Sets what the channels of rooms begin with; `ws:` without it.
@@ -68,6 +69,12 @@ impl RedisBusBuilder {
     /// without it. Redis allows no spaces in it.
     pub fn client_name(self, name: impl Into<String>) -> Self {
         Self { client_name: Some(name.into()), ..self }
+    }
+
+    /// Trusts an authority of one's own, given in PEM, in place of those of the operating system.
+    #[cfg(feature = "tls")]
+    pub fn tls_root(self, certificate: impl Into<Vec<u8>>) -> Self {
+        Self { tls_root: Some(certificate.into()), ..self }
     }
 
     /// Changes bounds and times.
@@ -105,12 +112,12 @@ impl RedisBusBuilder {
     /// # Errors
     /// [`ConnectError`], where Redis need not be asked: the URL, the prefixes, the runtime.
     pub fn start(self) -> Result<RedisBus, ConnectError> {
-        let Self { url, names, client_name, limits } = self;
+        let Self { url, tls_root, names, client_name, limits } = self;
         if !names.are_apart() {
             return Err(ConnectError::Prefixes);
         }
         let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
-        let server = Server::new(&url, &limits).map_err(|error| ConnectError::Url(error.into()))?;
+        let server = Server::new(&url, tls_root, &limits).map_err(|error| ConnectError::Url(error.into()))?;
         let id = format!("{:016x}", random::bits());
         let shared = Shared {
             server,

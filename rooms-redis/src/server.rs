@@ -19,11 +19,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(url: &str, limits: &RedisLimits) -> Result<Self, RedisError> {
+    /// For a URL, with the certificate of an authority of one's own in PEM, if there is one.
+    pub(crate) fn new(url: &str, root: Option<Vec<u8>>, limits: &RedisLimits) -> Result<Self, RedisError> {
         let info = url.into_connection_info()?;
         // Over RESP3, because there confirmations and messages arrive on one connection in one order.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(with_tcp(info).set_redis_settings(settings))?;
+        let client = client(with_tcp(info).set_redis_settings(settings), root)?;
         Ok(Self { client, connect: limits.connect, response: limits.response })
     }
 
@@ -51,6 +52,24 @@ impl Server {
             Err(error) if !crate::fault::is_refusal(&error) => Err(Fault::connecting(error)),
             _ => Ok(connection),
         }
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn client(info: ConnectionInfo, _root: Option<Vec<u8>>) -> Result<Client, RedisError> {
+    Client::open(info)
+}
+
+#[cfg(feature = "tls")]
+fn client(info: ConnectionInfo, root: Option<Vec<u8>>) -> Result<Client, RedisError> {
+    // Where the process has one already, that one stays.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    match root {
+        Some(root) => {
+            let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(root) };
+            Client::build_with_tls(info, certificates)
+        }
+        None => Client::open(info),
     }
 }
 
