@@ -19,10 +19,11 @@ use rooms_redis::{ConnectError, RedisBus};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    time::{sleep, timeout},
 };
 
 use listener::{Listener, healthy, room};
-use redis_server::{RedisServer, free_port};
+use redis_server::{PATIENCE, RedisServer, free_port};
 
 #[tokio::test]
 async fn any_language_reaches_the_rooms_with_a_plain_publish_and_hears_ours() {
@@ -130,7 +131,7 @@ async fn what_is_published_at_once_is_sent_in_pipelines_and_in_order() {
     bus.subscribe(std::slice::from_ref(&topic)).await.unwrap();
     let all = join_all((0..5_000).map(|n| bus.publish(&topic, n.to_string().into()))).await;
     assert!(all.iter().all(Result::is_ok));
-    let events = heard.until(|events| events.len() == 5_000).await;
+    let events = heard.take(5_000).await;
     assert_eq!(events, (0..5_000).map(|n| format!("post:42 {n}")).collect::<Vec<_>>());
 }
 
@@ -165,9 +166,7 @@ async fn after_the_close_nothing_is_taken_and_redis_has_no_connection_of_ours() 
     assert!(list.contains("name=node-7:sub") && list.contains("name=node-7:pub"), "{list}");
     bus.close().await;
     assert!(matches!(bus.publish(&room("post:42"), "1".into()).await, Err(BusError::Down)));
-    while redis.cli(&["CLIENT", "LIST"]).await.contains("node-7") {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    gone(&redis, "node-7").await;
     assert_eq!(heard.events(), [] as [String; 0]);
     assert!(!bus.health().connected);
 }
@@ -180,9 +179,7 @@ async fn the_last_handle_takes_the_connections_along() {
     drop(bus);
     assert!(other.health().connected);
     drop(other);
-    while redis.cli(&["CLIENT", "LIST"]).await.contains("node-7") {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    gone(&redis, "node-7").await;
 }
 
 #[tokio::test]
@@ -233,4 +230,14 @@ async fn a_server_without_resp3_is_refused_with_the_version_that_is_needed() {
     let error = RedisBus::connect(format!("redis://127.0.0.1:{port}")).await.unwrap_err();
     assert!(matches!(error, ConnectError::Resp2), "{error:?}");
     assert!(error.to_string().contains("Redis 6"), "{error}");
+}
+
+/// Waits until no connection of that name is left.
+async fn gone(redis: &RedisServer, name: &str) {
+    let gone = async {
+        while redis.cli(&["CLIENT", "LIST"]).await.contains(name) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("an end of the connections");
 }

@@ -7,16 +7,19 @@ mod fleet;
 #[path = "support/redis_server.rs"]
 mod redis_server;
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use rooms_core::Reach;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::{sleep, timeout},
 };
 
 use fleet::{Node, key, quick};
-use redis_server::RedisServer;
+use redis_server::{PATIENCE, RedisServer};
 
 #[tokio::test]
 async fn ten_members_on_three_nodes_are_given_once_what_a_fourth_publishes() {
@@ -104,9 +107,12 @@ async fn while_redis_is_away_a_node_serves_its_own_members_and_says_so() {
     let node = Node::start(quick(redis.url())).await;
     let mut member = node.join("5", "post:42").await;
     redis.kill();
-    while !node.rooms.stats().bus_down {
-        tokio::task::yield_now().await;
-    }
+    let down = async {
+        while !node.rooms.stats().bus_down {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, down).await.expect("the loss to be noticed");
     let receipt = node.rooms.broadcast(&key("post:42"), &1).await.unwrap();
     assert_eq!(receipt.reach, Reach::LocalOnly);
     assert_eq!(member.next().await, json!(1));

@@ -54,27 +54,37 @@ impl Listener {
         self.events.lock().unwrap().clone()
     }
 
-    /// Waits until the events so far satisfy this, takes and returns them.
-    pub(crate) async fn until(&self, satisfied: impl Fn(&[String]) -> bool + Send + Sync) -> Vec<String> {
+    /// Waits until there are so many events, and takes them.
+    pub(crate) async fn take(&self, count: usize) -> Vec<String> {
+        self.take_when(|events| (events.len() >= count).then_some(count)).await
+    }
+
+    /// Waits for an event, and takes all up to it; later ones stay.
+    pub(crate) async fn hears(&self, event: &str) -> Vec<String> {
+        self.hears_any(&[event]).await
+    }
+
+    /// Waits for the first of these events, and takes all up to it.
+    pub(crate) async fn hears_any(&self, among: &[&str]) -> Vec<String> {
+        let found = |events: &[String]| events.iter().position(|heard| among.contains(&heard.as_str()));
+        self.take_when(|events| found(events).map(|place| place + 1)).await
+    }
+
+    async fn take_when(&self, count: impl Fn(&[String]) -> Option<usize> + Send + Sync) -> Vec<String> {
         let waited = timeout(PATIENCE, async {
             loop {
                 let mut news = std::pin::pin!(self.news.notified());
                 news.as_mut().enable();
                 {
                     let mut events = self.events.lock().unwrap();
-                    if satisfied(&events) {
-                        return std::mem::take(&mut *events);
+                    if let Some(count) = count(&events) {
+                        return events.drain(..count).collect();
                     }
                 }
                 news.await;
             }
         });
         waited.await.unwrap_or_else(|_| panic!("not in time; so far: {:?}", self.events()))
-    }
-
-    /// Waits for one event, and takes all up to now.
-    pub(crate) async fn hears(&self, event: &str) -> Vec<String> {
-        self.until(|events| events.iter().any(|heard| heard == event)).await
     }
 }
 
