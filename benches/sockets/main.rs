@@ -77,6 +77,7 @@ fn main() -> Result<()> {
         println!("{}", runs.table());
         all.push(runs);
     }
+    println!("{}", report::summary(&all));
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/sockets");
     report::write_json_lines(&folder.join("runs.jsonl"), &all)?;
     plot::draw(&folder.join("fan_out.svg"), &all)

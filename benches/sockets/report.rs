@@ -102,6 +102,24 @@ impl Runs {
         table
     }
 
+    /// A row of [`summary`].
+    fn row(&self) -> String {
+        let Scenario { name, figure, contenders } = &self.scenario;
+        let basis = contenders.first().map_or("", |first| &first.name);
+        let median = |place| self.figure(place).map_or_else(String::new, |spread| number(spread.median));
+        let calls = *figure == Figure::Call;
+        let held = contenders.iter().enumerate().skip(usize::from(!calls)).map(|(place, contender)| {
+            let ratio = self.ratio(place).filter(|_| !calls);
+            let text = ratio.map_or_else(
+                || median(place),
+                |ratio| format!("**{:.2}** ({:.2} to {:.2})", ratio.median, ratio.least, ratio.most),
+            );
+            format!("{} {text}", contender.name)
+        });
+        let basis = if calls { String::new() } else { format!("{basis}: {}", median(0)) };
+        format!("| {name} | {} | {basis} | {} |\n", figure.unit(), held.collect::<Vec<_>>().join("; "))
+    }
+
     fn json_lines(&self) -> impl Iterator<Item = String> {
         self.runs.iter().enumerate().flat_map(move |(number, run)| {
             self.scenario.contenders.iter().zip(run).map(move |(contender, measurement)| {
@@ -110,6 +128,13 @@ impl Runs {
             })
         })
     }
+}
+
+/// All scenarios in one Markdown table: the ratios to the first contender, and the first contender's own figure.
+pub(crate) fn summary(all: &[Runs]) -> String {
+    let head =
+        "\n### summary\n\n| scenario | what | held against | ratio: median (least to most) |\n|---|---|--:|---|\n";
+    all.iter().fold(head.to_owned(), |table, runs| table + &runs.row())
 }
 
 /// With as many digits as mean something.

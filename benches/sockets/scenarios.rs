@@ -44,7 +44,7 @@ pub(crate) struct Contender {
     pub(crate) name: String,
     pub(crate) setup: Setup,
     pub(crate) work: Work,
-    /// After which nothing is under way any more: past every viewer window, and past the end of connections.
+    /// After which nothing is under way any more: past two viewer windows (250 ms), and past the end of connections.
     pub(crate) settle: Duration,
 }
 
@@ -215,7 +215,7 @@ fn cores() -> Scenario {
 
 impl Contender {
     fn new(name: impl Display, setup: Setup, work: Work) -> Self {
-        Self { name: format!("{name}"), setup, work, settle: Duration::from_secs(1) }
+        Self { name: format!("{name}"), setup, work, settle: Duration::from_millis(600) }
     }
 
     fn shrink(&mut self) {
