@@ -43,12 +43,16 @@ fn publish(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish");
     group.throughput(Throughput::Elements(1));
     for others in [10, 1_000, 100_000] {
-        let rooms = manager();
-        let _others = runtime.block_on(rig::fill(&rooms, others));
+        let (rooms, members) = runtime.block_on(async {
+            let rooms = manager();
+            let members = rig::fill(&rooms, others).await;
+            (rooms, members)
+        });
         let (key, value) = (RoomKey::new("post", "nobody").expect("a valid key"), comment(200));
         group.bench_function(BenchmarkId::new("other rooms", others), |bencher| {
             bencher.iter(|| runtime.block_on(rooms.broadcast(&key, &value)).expect("the local bus takes everything"));
         });
+        runtime.block_on(async { drop(members) });
     }
     group.finish();
 }
