@@ -107,16 +107,17 @@ impl Runs {
         let Scenario { name, figure, contenders } = &self.scenario;
         let basis = contenders.first().map_or("", |first| &first.name);
         let median = |place| self.figure(place).map_or_else(String::new, |spread| number(spread.median));
-        let calls = *figure == Figure::Call;
-        let held = contenders.iter().enumerate().skip(usize::from(!calls)).map(|(place, contender)| {
-            let ratio = self.ratio(place).filter(|_| !calls);
+        // A ratio of memory to next to none, and of different calls, says nothing.
+        let absolute = matches!(figure, Figure::Call | Figure::Memory);
+        let held = contenders.iter().enumerate().skip(usize::from(!absolute)).map(|(place, contender)| {
+            let ratio = self.ratio(place).filter(|_| !absolute);
             let text = ratio.map_or_else(
                 || median(place),
                 |ratio| format!("**{:.2}** ({:.2} to {:.2})", ratio.median, ratio.least, ratio.most),
             );
             format!("{} {text}", contender.name)
         });
-        let basis = if calls { String::new() } else { format!("{basis}: {}", median(0)) };
+        let basis = if absolute { String::new() } else { format!("{basis}: {}", median(0)) };
         format!("| {name} | {} | {basis} | {} |\n", figure.unit(), held.collect::<Vec<_>>().join("; "))
     }
 
