@@ -26,7 +26,7 @@ pub(crate) fn draw(path: &Path, all: &[Runs]) -> Result<()> {
     }
     create_dir_all(path.parent().ok_or("no folder")?)?;
     let height = 70 + ROW * shown.len() as u32;
-    let area = SVGBackend::new(path, (820, height)).into_drawing_area();
+    let area = SVGBackend::new(path, (880, height)).into_drawing_area();
     area.fill(&WHITE)?;
     let widest =
         shown.iter().flat_map(|runs| (0..3).filter_map(|place| Some(runs.ratio(place)?.median))).fold(1.0, f64::max);
