@@ -1,6 +1,6 @@
 //! One live connection, and the rooms that it is in.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use futures::Sink;
 use tokio::time::timeout;
@@ -8,13 +8,14 @@ use tokio::time::timeout;
 use crate::{
     auth::Identity,
     close::Close,
-    kind::{Member, Reply},
+    kind::{Kind, Member, Reply},
     manager::Shared,
     message::Message,
     node::ConnectionId,
+    nodes::wire::Name,
     outbox::{Outbox, Waiting},
     protocol,
-    room::Room,
+    room::{Arrival, Room},
     room_key::RoomKey,
     ws::FrameSink,
 };
@@ -171,7 +172,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         if !kind.rule.allows(&self.identity, key, limits.rule).await {
             return Err(not_allowed());
         }
-        let (room, slot) = shared.registry.enter(key, kind.overflow, self.id, Arc::clone(&self.outbox));
+        let (room, slot) = shared.registry.enter(key, kind, self.id, Arc::clone(&self.outbox));
         let entered = Entered { shared: Arc::clone(&self.shared), room, slot };
         // Twice, because the bus may be asked to end other subscriptions first.
         let subscribed = timeout(2 * limits.subscribe, entered.room.subscribed()).await;
@@ -182,8 +183,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
             .joining(|| self.member(key), limits.hook)
             .await
             .map_err(|close| JoinError::Refused { room: key.clone(), close })?;
-        let welcome = |viewers| protocol::room_joined(key, viewers, snapshot);
-        let (viewers, effects) = entered.room.go_live(slot, welcome);
+        let arrival = kind.knows_users().then(|| self.arrival(kind, key));
+        let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot);
+        let (viewers, effects) = entered.room.go_live(slot, arrival, welcome);
         shared.registry.act(&entered.room, effects);
         self.rooms.reserve_exact(1);
         self.rooms.push(entered);
@@ -244,6 +246,15 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         }
     }
 
+    fn arrival(&self, kind: &Kind, room: &RoomKey) -> Arrival {
+        let since = self.shared.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Arrival {
+            user: Name(self.identity.shared_user()),
+            since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            info: kind.info(&self.identity, room),
+        }
+    }
+
     pub(crate) fn leave_all(&mut self) {
         for entered in std::mem::take(&mut self.rooms) {
             self.left(entered);
@@ -289,12 +300,6 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Entered<S> {
     fn drop(&mut self) {
         let effects = self.room.leave(self.slot);
         self.shared.registry.act(&self.room, effects);
-        if effects.emptied {
-            let kind = self.shared.kinds.get(self.room.key.kind());
-            if let Some(hook) = kind.and_then(|kind| kind.emptied(&self.room.key, self.shared.limits.hook)) {
-                self.shared.runtime.spawn(hook);
-            }
-        }
     }
 }
 

@@ -1,19 +1,27 @@
 //! Kinds of rooms: who may join, and what the application does when something happens in one.
 
+mod occupancy;
+
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use self::occupancy::Occupancy;
+use self::occupancy::RoomHooks;
 use crate::{
     auth::{Identity, Rule},
     close::Close,
     message::Message,
     node::ConnectionId,
+    nodes::wire::{Info, MAX_INFO},
     outbox::Overflow,
     room_key::RoomKey,
 };
+
+/// The longest `leave_grace`. A minute: past that a member is away, not reloading.
+const MAX_GRACE: Duration = Duration::from_secs(60);
 
 /// The rule and the hooks of all rooms of one kind, such as `post` for `post:42`.
 ///
@@ -42,13 +50,16 @@ pub struct Kind {
     on_join: Option<Arc<OnJoin>>,
     on_message: Option<Arc<OnMessage>>,
     on_leave: Option<Arc<OnLeave>>,
-    on_room_empty: Option<Arc<OnRoomEmpty>>,
+    room_hooks: RoomHooks,
+    names: bool,
+    info: Option<Arc<MemberInfo>>,
+    pub(crate) leave_grace: Duration,
 }
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, Close>> + Send + Sync;
 type OnMessage = dyn Fn(Member, Value) -> BoxFuture<'static, Result<(), Close>> + Send + Sync;
 type OnLeave = dyn Fn(Member) -> BoxFuture<'static, ()> + Send + Sync;
-type OnRoomEmpty = dyn Fn(RoomKey) -> BoxFuture<'static, ()> + Send + Sync;
+type MemberInfo = dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync;
 
 impl Kind {
     /// A kind that nobody may join, until [`join`](Self::join) says who may.
@@ -59,7 +70,10 @@ impl Kind {
             on_join: None,
             on_message: None,
             on_leave: None,
-            on_room_empty: None,
+            room_hooks: RoomHooks::default(),
+            names: false,
+            info: None,
+            leave_grace: Duration::ZERO,
         }
     }
 
@@ -119,13 +133,113 @@ impl Kind {
         Self { on_leave: Some(Arc::new(move |member| hook(member).boxed())), ..self }
     }
 
-    /// Runs after the last connection of this node left a room, in a task of its own. Somebody may have joined since.
-    pub fn on_room_empty<F, Fut>(self, hook: F) -> Self
+    /// Keeps who is in a room, over all nodes: [`RoomManager::members`](crate::RoomManager::members) lists them,
+    /// `room_joined` names up to a hundred of them, and `viewer_joined` and `viewer_left` name the users who came and
+    /// went. A user with five tabs on three nodes joins once and leaves once.
+    ///
+    /// Costs some hundred bytes for each user and node. At most `Limits::named` users of a room are named on each node;
+    /// the others are counted. The same on all nodes.
+    pub fn members(self) -> Self {
+        Self { names: true, ..self }
+    }
+
+    /// Sets what is told about a member besides the user's id, and makes the kind one with [`members`](Self::members).
+    ///
+    /// Called once for each join. At most 512 bytes of JSON; what is longer is logged and left out, `null` says nothing.
+    /// Everybody in the room sees it. Where a user has several connections, the newest on a node tells.
+    pub fn member_info<F>(self, info: F) -> Self
+    where
+        F: Fn(&Identity, &RoomKey) -> Value + Send + Sync + 'static,
+    {
+        Self { names: true, info: Some(Arc::new(info)), ..self }
+    }
+
+    /// Goes on counting, and naming, a member that left for so long; one whose user joins the room again meanwhile has
+    /// never left. Hides the reload of a page. At most a minute; zero unless set.
+    pub fn leave_grace(self, grace: Duration) -> Self {
+        Self { leave_grace: grace.min(MAX_GRACE), ..self }
+    }
+
+    /// Runs when a room has its first member on this node, in a task of its own.
+    ///
+    /// The hooks about a room as a whole run one after another for that room, and never for a state that is over: where
+    /// a room was empty for less time than a hook takes, nobody is told. A panic is logged.
+    pub fn on_room_occupied<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        Self { on_room_empty: Some(Arc::new(move |room| hook(room).boxed())), ..self }
+        self.room_hooks.set(Occupancy::OccupiedHere, hook);
+        self
+    }
+
+    /// Runs after the last member of this node left a room, in a task of its own. Somebody may have joined since.
+    pub fn on_room_empty<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.room_hooks.set(Occupancy::EmptyHere, hook);
+        self
+    }
+
+    /// Runs when a room has its first member of all nodes, on the node of that member, as far as it knows: where two
+    /// come on two nodes at once, it runs on both.
+    pub fn on_room_occupied_anywhere<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.room_hooks.set(Occupancy::OccupiedAnywhere, hook);
+        self
+    }
+
+    /// Runs after the last member of all nodes left a room, on every node that had one within `Limits::linger`, as far
+    /// as each knows. A node that is killed takes the room's last members away without a word where no other node has
+    /// had any.
+    pub fn on_room_empty_everywhere<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.room_hooks.set(Occupancy::EmptyEverywhere, hook);
+        self
+    }
+
+    /// Whether the rooms know their users by name.
+    pub(crate) const fn names_members(&self) -> bool {
+        self.names
+    }
+
+    /// Whether a room is to know which user a member is.
+    pub(crate) const fn knows_users(&self) -> bool {
+        self.names || !self.leave_grace.is_zero()
+    }
+
+    /// What is told about a member.
+    pub(crate) fn info(&self, identity: &Identity, room: &RoomKey) -> Option<Info> {
+        let info = self.info.as_ref()?;
+        let Ok(value) = std::panic::catch_unwind(AssertUnwindSafe(|| info(identity, room))) else {
+            tracing::error!(hook = "member_info", "a hook panicked");
+            return None;
+        };
+        if value.is_null() {
+            return None;
+        }
+        let info = Info::new(&value.to_string());
+        if info.is_none() {
+            tracing::error!(kind = room.kind(), limit = MAX_INFO, "what is said about a member is too long");
+        }
+        info
+    }
+
+    pub(crate) const fn has_room_hooks(&self) -> bool {
+        self.room_hooks.are_there()
+    }
+
+    /// Runs the hook about what became of a room; nothing where there is none.
+    pub(crate) async fn occupancy(&self, when: Occupancy, room: &RoomKey, within: Duration) {
+        self.room_hooks.run(when, room, within).await;
     }
 
     pub(crate) fn takes_messages(&self) -> bool {
@@ -162,13 +276,6 @@ impl Kind {
         let member = member();
         Some(async move { _ = guarded("on_leave", within, async { hook(member).await }).await }.boxed())
     }
-
-    /// What to run once a room is empty; `None` where there is no hook.
-    pub(crate) fn emptied(&self, room: &RoomKey, within: Duration) -> Option<BoxFuture<'static, ()>> {
-        let hook = self.on_room_empty.clone()?;
-        let room = room.clone();
-        Some(async move { _ = guarded("on_room_empty", within, async { hook(room).await }).await }.boxed())
-    }
 }
 
 /// Runs the application's code; `None` where it panicked or took too long, which is logged.
@@ -200,7 +307,9 @@ impl fmt::Debug for Kind {
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())
             .field("on_leave", &self.on_leave.is_some())
-            .field("on_room_empty", &self.on_room_empty.is_some())
+            .field("room_hooks", &self.room_hooks.are_there())
+            .field("members", &self.names)
+            .field("leave_grace", &self.leave_grace)
             .finish()
     }
 }

@@ -22,7 +22,9 @@ mod lock;
 mod manager;
 mod message;
 mod node;
+mod nodes;
 mod outbox;
+mod presence;
 pub mod protocol;
 mod registry;
 mod room;
@@ -44,9 +46,12 @@ pub use self::{
     handshake::{BadToken, Endpoint, OriginError},
     kind::{Kind, Member},
     limits::Limits,
-    manager::{Broadcast, BroadcastError, BuildError, Reach, Receipt, RoomManager, RoomManagerBuilder, Stats},
+    manager::{
+        Broadcast, BroadcastError, BuildError, Members, MembersError, Present, Reach, Receipt, RoomManager,
+        RoomManagerBuilder, Stats, ViewerCount,
+    },
     message::{Message, MessageKind},
-    node::{ConnectionId, ConnectionIdError, NodeId},
+    node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
     outbox::Overflow,
     protocol::ErrorCode,
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},

@@ -65,8 +65,20 @@ pub struct Limits {
     pub close_within: Duration,
     /// How long a room stays subscribed after its last local member. 5 s: a page reload costs no subscription.
     pub linger: Duration,
-    /// The shortest time between two viewer events of a room. 250 ms: ten thousand joins in a second are a few events.
+    /// The shortest time between two viewer events of a room, and between two rows that this node publishes of it.
+    /// 250 ms: ten thousand joins in a second are a few events.
     pub viewer_window: Duration,
+    /// How often a node tells the others that it lives. 2 s; one that is silent for 3.25 of these is gone: three missed
+    /// and a moment for the third to be late. The same on all nodes.
+    pub heartbeat: Duration,
+    /// How long the other nodes may take to say how many members they have in a room; who joins first on a node waits
+    /// for them. 500 ms: some hundred round trips, and less than a reader notices.
+    pub answer: Duration,
+    /// The nodes that are counted. 1,024: a guard against a bus that is full of strangers.
+    pub nodes: usize,
+    /// The users of one room that are named on this node, for kinds with [`members`](crate::Kind::members); more are
+    /// counted. 1,000: with all that may be said of each they just fit in one message between nodes, 1 MiB.
+    pub named: usize,
 }
 
 impl Default for Limits {
@@ -93,6 +105,10 @@ impl Default for Limits {
             close_within: Duration::from_secs(2),
             linger: Duration::from_secs(5),
             viewer_window: Duration::from_millis(250),
+            heartbeat: Duration::from_secs(2),
+            answer: Duration::from_millis(500),
+            nodes: 1024,
+            named: 1000,
         }
     }
 }
@@ -114,6 +130,8 @@ impl Limits {
             &mut self.close_within,
             &mut self.linger,
             &mut self.viewer_window,
+            &mut self.heartbeat,
+            &mut self.answer,
         ] {
             *duration = FOREVER.min(*duration);
         }
@@ -139,6 +157,7 @@ impl Limits {
             ("rooms_per_connection", self.rooms_per_connection),
             ("connections_per_user", self.connections_per_user),
             ("ping_every", self.ping_every.as_nanos().min(1) as usize),
+            ("heartbeat", self.heartbeat.as_nanos().min(1) as usize),
         ]
         .into_iter()
         .find_map(|(name, value)| (value == 0).then_some(name))

@@ -3,6 +3,7 @@
 mod broadcast;
 mod builder;
 mod inbox;
+mod presence;
 mod shutdown;
 
 use std::{
@@ -21,6 +22,7 @@ use tokio::{runtime::Handle, time::timeout};
 pub use self::{
     broadcast::{Broadcast, BroadcastError, Reach, Receipt},
     builder::{BuildError, RoomManagerBuilder},
+    presence::{Members, MembersError, Present, ViewerCount},
 };
 use crate::{
     auth::{AuthError, Authenticator, Identity, WallClock},
@@ -33,6 +35,7 @@ use crate::{
     message::Message,
     node::{ConnectionId, NodeId},
     outbox::{Outbox, Waiting, WriteBatch, write_frames},
+    presence::Presence,
     registry::Registry,
     room_key::RoomKey,
     users::Users,
@@ -68,11 +71,12 @@ pub(crate) struct Shared<S> {
     node: NodeId,
     next_connection: AtomicU64,
     pub(crate) limits: Limits,
-    pub(crate) kinds: HashMap<Box<str>, Kind>,
+    pub(crate) kinds: HashMap<Box<str>, Arc<Kind>>,
     authenticator: Arc<dyn Authenticator>,
     endpoint: Endpoint,
     pub(crate) clock: Arc<dyn WallClock>,
     bus: Arc<dyn Bus>,
+    pub(crate) presence: Arc<Presence<S>>,
     pub(crate) registry: Arc<Registry<S>>,
     pub(crate) users: Users<S>,
     write: WriteBatch<S>,
@@ -95,6 +99,12 @@ pub struct Stats {
     pub delivered: u64,
     /// Messages from the bus that were dropped because they were not JSON, too long or too deep.
     pub bad_payloads: u64,
+    /// Words from other nodes that were dropped: no sense, or of a release that speaks otherwise.
+    pub misheard: u64,
+    /// Nodes that are live, this one included.
+    pub nodes: usize,
+    /// Rows that were published: how many members this node has in a room, each time that it changed.
+    pub rows_published: u64,
     /// Whether the bus is known to be down.
     pub bus_down: bool,
     /// Whether the process is shutting down.
@@ -173,7 +183,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// How many connections of this node are in a room.
     #[must_use]
     pub fn local_viewers(&self, room: &RoomKey) -> usize {
-        self.shared.registry.find(room).map_or(0, |room| room.viewers())
+        self.shared.registry.find(room).map_or(0, |room| room.local_viewers())
     }
 
     /// Numbers of this node.
@@ -185,6 +195,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             rooms: shared.registry.count(),
             delivered: shared.registry.delivered().load(Ordering::Relaxed),
             bad_payloads: shared.bad_payloads.load(Ordering::Relaxed),
+            misheard: shared.presence.misheard_count(),
+            nodes: shared.registry.nodes.count() + 1,
+            rows_published: shared.registry.rows_published(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),
             draining: self.is_draining(),
         }

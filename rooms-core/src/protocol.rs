@@ -3,7 +3,8 @@
 //! | direction | message |
 //! |---|---|
 //! | out | `{"type":"room_joined","room":"post:42","viewers":3}` and the fields that `on_join` returned |
-//! | out | `{"type":"viewer_joined","viewers":4}`, `{"type":"viewer_left","viewers":3}` |
+//! | out | `{"type":"viewer_joined","viewers":4}`, `{"type":"viewer_left","viewers":3}`: over all nodes |
+//! | out | for a kind with members, `room_joined` has `"users":2,"members":[{"user":"5","info":{..}},..]`, at most 100 of them, and `viewer_joined` and `viewer_left` have `"users":[{"user":"6"}]` where somebody came or went |
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`: messages may have been lost, fetch what you show again |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
@@ -15,7 +16,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{json, message::Message, room_key::RoomKey};
+use crate::{json, message::Message, nodes::wire::Name, room_key::RoomKey};
 
 /// The `code` of an `error` event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -52,13 +53,19 @@ enum Event<'a> {
         room: &'a RoomKey,
         viewers: usize,
         #[serde(flatten)]
+        roll: Option<Roll>,
+        #[serde(flatten)]
         snapshot: Map<String, Value>,
     },
     ViewerJoined {
         viewers: usize,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        users: &'a [Person],
     },
     ViewerLeft {
         viewers: usize,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        users: &'a [Person],
     },
     Pong,
     Resync {
@@ -78,23 +85,44 @@ impl Event<'_> {
     }
 }
 
+/// A user, as the members of a room are told.
+#[derive(Debug, Serialize)]
+pub(crate) struct Person {
+    pub(crate) user: Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) info: Option<Value>,
+}
+
+/// Who is in a room, as one who joins is told.
+#[derive(Debug, Serialize)]
+pub(crate) struct Roll {
+    /// How many there are.
+    pub(crate) users: usize,
+    /// At most [`ROLL`] of them.
+    pub(crate) members: Vec<Person>,
+}
+
+/// The users that `room_joined` names. A hundred: a page shows no more, and a join costs the same in a large room.
+pub(crate) const ROLL: usize = 100;
+
 /// The first event of a member. The snapshot's fields stand beside ours; ours win.
-pub(crate) fn room_joined(room: &RoomKey, viewers: usize, snapshot: Value) -> Message {
+pub(crate) fn room_joined(room: &RoomKey, viewers: usize, roll: Option<Roll>, snapshot: Value) -> Message {
     let mut snapshot = match snapshot {
         Value::Object(fields) => fields,
         Value::Null => Map::new(),
         other => Map::from_iter([("snapshot".to_owned(), other)]),
     };
-    for ours in ["type", "room", "viewers"] {
-        snapshot.remove(ours);
+    let named: &[_] = if roll.is_some() { &["users", "members"] } else { &[] };
+    for ours in ["type", "room", "viewers"].iter().chain(named) {
+        snapshot.remove(*ours);
     }
-    Event::RoomJoined { room, viewers, snapshot }.message()
+    Event::RoomJoined { room, viewers, roll, snapshot }.message()
 }
 
-pub(crate) fn viewers_changed(change: Change, viewers: usize) -> Message {
+pub(crate) fn viewers_changed(change: Change, viewers: usize, users: &[Person]) -> Message {
     match change {
-        Change::Joined => Event::ViewerJoined { viewers }.message(),
-        Change::Left => Event::ViewerLeft { viewers }.message(),
+        Change::Joined => Event::ViewerJoined { viewers, users }.message(),
+        Change::Left => Event::ViewerLeft { viewers, users }.message(),
     }
 }
 
@@ -156,12 +184,15 @@ mod tests {
         let room = RoomKey::new("post", 42).unwrap();
         let text = |message: Message| message.as_text().unwrap().to_owned();
         assert_eq!(
-            text(room_joined(&room, 3, json!({"post_id": 42, "viewers": "mine", "type": "x", "room": 1}))),
+            text(room_joined(&room, 3, None, json!({"post_id": 42, "viewers": "mine", "type": "x", "room": 1}))),
             r#"{"type":"room_joined","room":"post:42","viewers":3,"post_id":42}"#,
         );
-        assert_eq!(text(room_joined(&room, 1, Value::Null)), r#"{"type":"room_joined","room":"post:42","viewers":1}"#);
-        assert_eq!(text(viewers_changed(Change::Joined, 4)), r#"{"type":"viewer_joined","viewers":4}"#);
-        assert_eq!(text(viewers_changed(Change::Left, 3)), r#"{"type":"viewer_left","viewers":3}"#);
+        assert_eq!(
+            text(room_joined(&room, 1, None, Value::Null)),
+            r#"{"type":"room_joined","room":"post:42","viewers":1}"#
+        );
+        assert_eq!(text(viewers_changed(Change::Joined, 4, &[])), r#"{"type":"viewer_joined","viewers":4}"#);
+        assert_eq!(text(viewers_changed(Change::Left, 3, &[])), r#"{"type":"viewer_left","viewers":3}"#);
         assert_eq!(text(resync(&room, Reason::BusGap)), r#"{"type":"resync","room":"post:42","reason":"bus_gap"}"#);
         assert_eq!(text(pong()), r#"{"type":"pong"}"#);
         assert_eq!(

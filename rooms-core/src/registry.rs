@@ -1,5 +1,9 @@
 //! The rooms of this node by key, and what happens around them.
 
+mod answers;
+pub(crate) mod asks;
+mod occupancy;
+mod rows;
 mod subscriptions;
 mod windows;
 
@@ -7,20 +11,26 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasher as _, RandomState},
+    panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicU64},
 };
 
-use futures::Sink;
-use tokio::runtime::Handle;
+use futures::{FutureExt as _, Sink};
+use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
-use self::{subscriptions::Subscriptions, windows::Windows};
+use self::{answers::Questions, asks::Asks, rows::Rows, subscriptions::Subscriptions, windows::Windows};
 use crate::{
-    bus::Bus,
+    bus::{Bus, BusError, Topic},
+    kind::Kind,
     limits::Limits,
     lock::{Mutex, MutexGuard, lock},
     message::Message,
     node::ConnectionId,
-    outbox::{Outbox, Overflow},
+    nodes::{
+        Nodes,
+        wire::{self, Say},
+    },
+    outbox::Outbox,
     room::{Effects, Flusher, Linger, Room, flush},
     room_key::RoomKey,
 };
@@ -35,20 +45,33 @@ pub(crate) struct Registry<S> {
     hasher: RandomState,
     limits: Limits,
     runtime: Handle,
+    bus: Arc<dyn Bus>,
+    pub(crate) nodes: Arc<Nodes>,
     subscriptions: Subscriptions<S>,
     windows: Windows<S>,
+    rows: Rows<S>,
+    asks: Asks,
+    questions: Questions,
+    /// Told when there is something for who looks after the nodes.
+    pub(crate) news: Notify,
     delivered: Arc<AtomicU64>,
 }
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
-    pub(crate) fn new(limits: &Limits, runtime: Handle, bus: Arc<dyn Bus>) -> Arc<Self> {
+    pub(crate) fn new(limits: &Limits, runtime: Handle, bus: Arc<dyn Bus>, nodes: Arc<Nodes>) -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             limits: limits.clone(),
             runtime,
-            subscriptions: Subscriptions::new(bus),
+            bus,
+            nodes,
+            subscriptions: Subscriptions::new(),
             windows: Windows::default(),
+            rows: Rows::default(),
+            asks: Asks::default(),
+            questions: Questions::default(),
+            news: Notify::new(),
             delivered: Arc::default(),
         })
     }
@@ -57,7 +80,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     pub(crate) fn enter(
         self: &Arc<Self>,
         key: &RoomKey,
-        overflow: Overflow,
+        kind: &Arc<Kind>,
         connection: ConnectionId,
         outbox: Arc<Outbox<S>>,
     ) -> (Arc<Room<S>>, usize) {
@@ -66,7 +89,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
             let room = match shard.get(key) {
                 Some(room) => Arc::clone(room),
                 None => {
-                    let room = Arc::new(Room::new(key.clone(), overflow, &self.limits));
+                    let room =
+                        Arc::new(Room::new(key.clone(), Arc::clone(kind), &self.limits, Arc::clone(&self.nodes)));
                     shard.insert(key.clone(), Arc::clone(&room));
                     room
                 }
@@ -86,6 +110,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         }
         if effects.window {
             self.windows.open(self, room);
+        }
+        if effects.row {
+            self.rows.publish(self, room);
+        }
+        if effects.occupancy {
+            self.runtime.spawn(occupancy::tell(Arc::clone(room), self.limits.hook));
         }
         if effects.subscribe {
             self.subscriptions.want(self, room.key.clone());
@@ -116,6 +146,50 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
 
     pub(crate) fn count(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Subscribes to what is no room's.
+    pub(crate) async fn subscribe_to(&self, topics: &[Topic]) -> Result<(), String> {
+        self.of_bus(self.bus.subscribe(topics)).await
+    }
+
+    /// Rows that were published.
+    pub(crate) fn rows_published(&self) -> u64 {
+        self.rows.published()
+    }
+
+    /// Says something to other nodes, as well as the bus can: whoever needs to know asks again.
+    pub(crate) async fn say(&self, topic: &Topic, say: Say) {
+        let payload = wire::encode(self.nodes.me(), say);
+        if let Err(fault) = self.of_bus(self.bus.publish(topic, payload)).await {
+            tracing::debug!(fault, "a word to the other nodes was lost");
+        }
+    }
+
+    /// Hands an answer of another node to who asked.
+    pub(crate) fn answered(&self, ask: u64, answer: asks::Answer) {
+        self.asks.answer(ask, answer);
+    }
+
+    /// Waits for an answer of the bus, which may be the application's code: no hang and no panic of it ends the tasks on
+    /// which every later join, and every count, waits.
+    pub(crate) async fn of_bus(
+        &self,
+        question: impl Future<Output = Result<(), BusError>> + Send,
+    ) -> Result<(), String> {
+        match timeout(self.limits.subscribe, AssertUnwindSafe(question).catch_unwind()).await {
+            Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
+            Ok(Err(_)) => Err("it panicked".to_owned()),
+            Err(_) => Err(format!("no answer within {:?}", self.limits.subscribe)),
+        }
     }
 
     pub(crate) fn delivered(&self) -> &AtomicU64 {

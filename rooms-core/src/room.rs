@@ -4,8 +4,12 @@
 //! goes round the members and gives each all that it has not had. Methods here compute under the room's lock and say in
 //! [`Effects`] what is to be done outside it.
 
+mod count;
 mod flush;
+mod ghosts;
 mod log;
+mod present;
+mod rows;
 mod viewers;
 
 use std::{fmt, sync::Arc};
@@ -13,20 +17,27 @@ use std::{fmt, sync::Arc};
 use futures::Sink;
 use tokio::{sync::Notify, time::Instant};
 
-pub(crate) use self::flush::{Flusher, flush};
+pub(crate) use self::{
+    count::Listed,
+    flush::{Flusher, flush},
+    present::Arrival,
+    rows::Applied,
+};
 use self::{
+    count::{Count, Known},
     flush::Progress,
     log::{Entry, Log, Span},
-    viewers::{Announcement, Viewers},
 };
 use crate::{
     close::Close,
+    kind::Kind,
     limits::Limits,
     lock::{Mutex, lock},
     message::Message,
     node::ConnectionId,
-    outbox::{About, Outbox, Overflow, Source, Waiting},
-    protocol::{self, Reason},
+    nodes::Nodes,
+    outbox::{About, Outbox, Source, Waiting},
+    protocol::{self, Reason, Roll},
     room_key::RoomKey,
 };
 
@@ -36,7 +47,8 @@ pub(crate) struct Room<S> {
     /// Told when the log has space again, and when the subscription changed.
     changed: Notify,
     bounds: Bounds,
-    overflow: Overflow,
+    pub(crate) kind: Arc<Kind>,
+    nodes: Arc<Nodes>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +67,7 @@ struct State<S> {
     progress: Progress,
     /// A message was dropped for want of space, and none was kept since.
     lossy: bool,
-    viewers: Viewers,
+    count: Count,
     subscription: Subscription,
     /// Since when nobody is in it.
     empty_since: Option<Instant>,
@@ -70,6 +82,8 @@ struct Member<S> {
     cursor: u64,
     /// What was published while it was still joining; `None` once it is told that it joined.
     held: Option<Box<Held>>,
+    /// Which user it is, where the room knows.
+    known: Option<Known>,
 }
 
 #[derive(Default)]
@@ -82,6 +96,7 @@ struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subscription {
     Wanted,
+    /// Confirmed, and the other nodes were asked for their counts.
     Live,
     Failed,
 }
@@ -97,10 +112,12 @@ pub(crate) struct NotSubscribed;
 pub(crate) struct Effects {
     /// Start a flusher.
     pub(crate) flush: bool,
-    /// A viewer window opened; look again when it ends.
+    /// A window opened; look again when it ends.
     pub(crate) window: bool,
-    /// The last member left.
-    pub(crate) emptied: bool,
+    /// The other nodes are to be told this one's row.
+    pub(crate) row: bool,
+    /// The application is to be told that the room is occupied, or empty.
+    pub(crate) occupancy: bool,
     /// The room begins to linger.
     pub(crate) linger: bool,
     /// The subscription is wanted.
@@ -108,7 +125,7 @@ pub(crate) struct Effects {
 }
 
 impl<S: Sink<Message> + Unpin> Room<S> {
-    pub(crate) fn new(key: RoomKey, overflow: Overflow, limits: &Limits) -> Self {
+    pub(crate) fn new(key: RoomKey, kind: Arc<Kind>, limits: &Limits, nodes: Arc<Nodes>) -> Self {
         let bounds = Bounds {
             log_bytes: limits.log_bytes,
             log_messages: limits.log_messages,
@@ -122,19 +139,19 @@ impl<S: Sink<Message> + Unpin> Room<S> {
             free: Vec::new(),
             progress: Progress::default(),
             lossy: false,
-            viewers: Viewers::default(),
+            count: Count::new(&kind, limits),
             subscription: Subscription::Failed,
             empty_since: None,
             lingering: false,
         };
-        Self { key, state: Mutex::new(state), changed: Notify::new(), bounds, overflow }
+        Self { key, state: Mutex::new(state), changed: Notify::new(), bounds, kind, nodes }
     }
 
     /// Adds a connection that is joining: from here on nothing is lost to it, and nothing is sent to it yet.
     pub(crate) fn enter(&self, connection: ConnectionId, outbox: Arc<Outbox<S>>) -> (usize, Effects) {
         let mut state = lock(&self.state);
         state.empty_since = None;
-        let member = Member { connection, outbox, cursor: state.log.head(), held: Some(Box::default()) };
+        let member = Member { connection, outbox, cursor: state.log.head(), held: Some(Box::default()), known: None };
         let slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
@@ -157,24 +174,29 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         (slot, Effects { subscribe, ..Effects::default() })
     }
 
-    /// Makes a joining connection a member: it gets `welcome`, which is told how many viewers there are, then what was
-    /// published since it entered, then everything else. Returns that number of viewers.
-    pub(crate) fn go_live(&self, slot: usize, welcome: impl FnOnce(usize) -> Message) -> (usize, Effects) {
+    /// Makes a joining connection a member: it gets `welcome`, which is told how many viewers there are and who, then what
+    /// was published since it entered, then everything else. Returns that number of viewers.
+    pub(crate) fn go_live(
+        &self,
+        slot: usize,
+        arrival: Option<Arrival>,
+        welcome: impl FnOnce(usize, Option<Roll>) -> Message,
+    ) -> (usize, Effects) {
         let mut state = lock(&self.state);
-        let State { members, log, viewers, .. } = &mut *state;
-        let viewers = viewers.count() + 1;
+        let State { members, log, count, .. } = &mut *state;
+        let viewers = count.viewers();
         let Some(Some(member)) = members.get_mut(slot) else { return (viewers, Effects::default()) };
         // What the flusher has not come by with yet goes the same way, so that no old count follows the new one.
         member.hold(log, self.bounds);
         member.cursor = log.head();
         let Some(held) = member.held.take() else { return (viewers, Effects::default()) };
+        let arriving = count.arrive(member.connection, arrival);
+        member.known = arriving.known;
         let mut first = held.messages;
-        first.insert(0, welcome(viewers));
+        first.insert(0, welcome(arriving.viewers, arriving.roll));
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task.
         member.outbox.queue(&first);
-        let connection = member.connection;
-        let event = state.viewers.joined(connection);
-        (viewers, state.announce(event))
+        (arriving.viewers, self.tell(&mut state, arriving.announcement))
     }
 
     /// Takes a member out, joined or joining.
@@ -182,21 +204,21 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
-        let mut effects = Effects::default();
-        if member.held.is_none() {
-            let event = state.viewers.left();
-            effects = state.announce(event);
-        }
-        if state.free.len() == state.members.len() {
+        let empty = state.free.len() == state.members.len();
+        if empty {
             state.members = Vec::new();
             state.free = Vec::new();
             state.log.clear();
             state.empty_since = Some(Instant::now());
-            effects.emptied = true;
-            effects.linger = !std::mem::replace(&mut state.lingering, true);
             // Nobody is left to be told of it, but publishers may wait for space.
             self.changed.notify_waiters();
         }
+        let mut effects = Effects::default();
+        if member.held.is_none() {
+            let announcement = state.count.leave(member.known.as_ref(), &self.kind);
+            effects = self.tell(&mut state, announcement);
+        }
+        effects.linger = empty && !std::mem::replace(&mut state.lingering, true);
         effects
     }
 
@@ -232,14 +254,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     /// What its messages say of themselves at an outbox.
     fn source(&self) -> Source {
         let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
-        Source { room: self.key.clone(), overflow: self.overflow, resync }
-    }
-
-    /// Looks at the viewers when a window ends: tells the members if need be, and keeps the window open if so.
-    pub(crate) fn window_ended(&self) -> Effects {
-        let mut state = lock(&self.state);
-        let event = state.viewers.window_ended();
-        state.announce(event)
+        Source { room: self.key.clone(), overflow: self.kind.overflow, resync }
     }
 
     /// Waits until the log has space for a message, and keeps it for the caller.
@@ -287,20 +302,23 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         lock(&self.state).subscription
     }
 
+    /// Whether what is known here of the other nodes is kept up to date.
+    pub(crate) fn knows_others(&self) -> bool {
+        self.subscription() == Subscription::Live
+    }
+
     pub(crate) fn set_subscription(&self, subscription: Subscription) {
         lock(&self.state).subscription = subscription;
         self.changed.notify_waiters();
     }
 
-    /// How many connections have joined.
-    pub(crate) fn viewers(&self) -> usize {
-        lock(&self.state).viewers.count()
-    }
-
     /// Whether the room has lingered long enough to be forgotten, asked when its time in the queue is over.
     pub(crate) fn linger_over(&self, since: Instant) -> Linger {
         let mut state = lock(&self.state);
+        let over = state.count.is_over(self.nodes.is_alone());
         match state.empty_since {
+            // What is left of its members is to be counted out first, under this room's versions.
+            Some(_) if !over => Linger::Since(Instant::now()),
             Some(empty) if empty <= since => Linger::Over,
             Some(empty) => Linger::Since(empty),
             None => {
@@ -327,18 +345,6 @@ impl<S> State<S> {
         self.log.push(entry);
         Effects { flush: self.progress.start(), ..Effects::default() }
     }
-
-    fn announce(&mut self, announcement: Announcement) -> Effects {
-        let mut effects = match announcement.event {
-            Some(event) if self.free.len() < self.members.len() => {
-                let message = protocol::viewers_changed(event.change, event.count);
-                self.push(Entry { message, except: event.except, about: About::Viewers })
-            }
-            _ => Effects::default(),
-        };
-        effects.window = announcement.opened;
-        effects
-    }
 }
 
 impl Held {
@@ -358,7 +364,8 @@ impl<S: Sink<Message> + Unpin> Member<S> {
     fn hold(&mut self, log: &Log, bounds: Bounds) {
         let Some(held) = &mut self.held else { return };
         for entry in log.since(self.cursor) {
-            if entry.about == About::Viewers || entry.except == Some(self.connection) {
+            // Its `room_joined` says how many there are, and who.
+            if matches!(entry.about, About::Viewers | About::Names) || entry.except == Some(self.connection) {
                 continue;
             }
             if let Err(close) = held.keep(&entry.message, bounds) {

@@ -37,6 +37,7 @@ async fn peers_of_a_local_bus_hear_each_other_in_one_order() {
     for node in &nodes[..2] {
         members.push(Client::join(node, "a", "post:42").await);
     }
+    members[0].inbox.all().await;
     let room = key("post:42");
     for n in 0..30 {
         nodes[n % 3].broadcast(&room, &n).await.unwrap();

@@ -21,7 +21,9 @@ use crate::{
     limits::Limits,
     message::Message,
     node::NodeId,
+    nodes::Nodes,
     outbox::WriteBatch,
+    presence::Presence,
     registry::Registry,
     room_key::{RoomKeyError, check_kind},
     users::Users,
@@ -128,29 +130,35 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
         let mut kinds = HashMap::new();
         for (name, kind) in self.kinds {
             check_kind(&name).map_err(|source| BuildError::Kind { kind: name.clone(), source })?;
-            if kinds.insert(Box::from(&*name), kind).is_some() {
+            if kinds.insert(Box::from(&*name), Arc::new(kind)).is_some() {
                 return Err(BuildError::KindTwice { kind: name });
             }
         }
-        let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&self.bus));
-        let shared = Arc::new(Shared {
-            node: NodeId::random(),
-            next_connection: AtomicU64::new(1),
-            limits: self.limits,
-            kinds,
-            authenticator: self.authenticator,
-            endpoint: self.endpoint,
-            clock: self.clock,
-            bus: self.bus,
-            registry,
-            users: Users::new(),
-            write: self.write,
-            runtime,
-            draining: AtomicBool::new(false),
-            bus_down: AtomicBool::new(false),
-            bad_payloads: AtomicU64::new(0),
+        let node = NodeId::random();
+        let nodes = Arc::new(Nodes::new(node, self.limits.nodes));
+        let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&self.bus), nodes);
+        let shared = Arc::new_cyclic(|shared| {
+            // The bus has its receiver before anything is asked of it.
+            self.bus.attach(Arc::new(Inbox::new(shared)));
+            Shared {
+                node,
+                next_connection: AtomicU64::new(1),
+                limits: self.limits,
+                kinds,
+                authenticator: self.authenticator,
+                endpoint: self.endpoint,
+                clock: self.clock,
+                bus: self.bus,
+                presence: Presence::start(Arc::clone(&registry)),
+                registry,
+                users: Users::new(),
+                write: self.write,
+                runtime,
+                draining: AtomicBool::new(false),
+                bus_down: AtomicBool::new(false),
+                bad_payloads: AtomicU64::new(0),
+            }
         });
-        shared.bus.attach(Arc::new(Inbox::new(&shared)));
         Ok(RoomManager { shared })
     }
 }

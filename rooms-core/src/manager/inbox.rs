@@ -1,6 +1,6 @@
 //! What comes from the bus.
 
-use std::sync::{Arc, Weak, atomic::Ordering};
+use std::sync::{Weak, atomic::Ordering};
 
 use futures::Sink;
 
@@ -16,8 +16,8 @@ use crate::{
 pub(super) struct Inbox<S>(Weak<Shared<S>>);
 
 impl<S> Inbox<S> {
-    pub(super) fn new(shared: &Arc<Shared<S>>) -> Self {
-        Self(Arc::downgrade(shared))
+    pub(super) fn new(shared: &Weak<Shared<S>>) -> Self {
+        Self(Weak::clone(shared))
     }
 }
 
@@ -31,12 +31,17 @@ impl<S: Sink<Message> + Unpin + Send + 'static> BusReceiver for Inbox<S> {
                     shared.registry.act(&room, room.gap());
                 }
             }
-            // What nodes tell each other is not asked for yet.
-            BusEvent::Message { .. } | BusEvent::Gap { .. } => {}
-            BusEvent::Down => shared.bus_down.store(true, Ordering::Relaxed),
+            BusEvent::Message { topic, payload } => shared.presence.hear(&topic, &payload),
+            BusEvent::Gap { topic } => shared.presence.missed(&topic),
+            BusEvent::Down => {
+                shared.bus_down.store(true, Ordering::Relaxed);
+                shared.presence.deaf();
+            }
             BusEvent::Up { lost } => {
                 shared.bus_down.store(false, Ordering::Relaxed);
+                shared.presence.hears();
                 if lost == Lost::Perhaps {
+                    shared.presence.missed_all();
                     for room in shared.registry.rooms() {
                         shared.registry.act(&room, room.gap());
                     }

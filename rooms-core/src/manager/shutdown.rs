@@ -34,7 +34,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         if timeout_at(deadline, shared.users.gone()).await.is_err() {
             tracing::warn!(connections = shared.users.connections(), "connections were left at the end of a shutdown");
         }
+        let good_bye = async {
+            // So that the other nodes count this one's members out at once, and do not wait for its silence.
+            shared.presence.bye().await;
+            shared.bus.close().await;
+        };
         // A bus that does not let go keeps nobody.
-        _ = timeout_at(deadline.max(Instant::now() + shared.limits.close_within), shared.bus.close()).await;
+        _ = timeout_at(deadline.max(Instant::now() + shared.limits.close_within), good_bye).await;
     }
 }

@@ -41,6 +41,8 @@ pub(crate) enum About {
     Content,
     /// How many viewers there are: while it waits, the next one replaces it.
     Viewers,
+    /// Which users came and went: no other message stands for it.
+    Names,
     /// That something is missing.
     Loss,
 }
@@ -128,7 +130,12 @@ impl Queue {
         source: &Source,
         bounds: Bounds,
     ) -> Result<(), Overrun> {
-        if about == About::Viewers || source.overflow == Overflow::Latest {
+        let replaces = match about {
+            About::Viewers => true,
+            About::Names => false,
+            About::Content | About::Loss => source.overflow == Overflow::Latest,
+        };
+        if replaces {
             self.retain(|tag| tag.room != source.room || tag.about != about);
         }
         match source.overflow {
@@ -182,7 +189,7 @@ impl Queue {
                     told = true;
                     self.push(message, tag);
                 }
-                Some(About::Content) if over => {
+                Some(About::Content | About::Names) if over => {
                     if !std::mem::replace(&mut told, true) {
                         let tag = Tag { room: source.room.clone(), about: About::Loss };
                         self.push((source.resync)(&source.room), Some(tag));

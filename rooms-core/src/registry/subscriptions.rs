@@ -1,28 +1,28 @@
 //! Which rooms this node hears of: one task asks the bus, so a join and a leave can't overtake each other.
 
-use std::{collections::VecDeque, mem, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc};
 
-use futures::{FutureExt as _, Sink, future::join_all};
+use futures::{Sink, future::join_all};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
-use super::Registry;
+use super::{Registry, asks::ROOMS};
 use crate::{
-    bus::{Bus, BusError, Topic},
+    bus::Topic,
     lock::{Mutex, lock},
     message::Message,
     room::{Linger, Subscription},
     room_key::RoomKey,
 };
 
-/// Rooms in one call of the bus: a mass of reconnecting members becomes few commands, and none of them is long.
-const BATCH: usize = 512;
+/// Rooms in one call of the bus, and in one question to the nodes: a mass of reconnecting members becomes few commands,
+/// and none of them is long.
+const BATCH: usize = ROOMS;
 
 /// What the task is to do; it is started on demand and ends when there is nothing.
 pub(super) struct Subscriptions<S> {
-    bus: Arc<dyn Bus>,
     queue: Mutex<Queue>,
     news: Notify,
     sink: std::marker::PhantomData<fn(S)>,
@@ -45,8 +45,8 @@ enum Work {
 }
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Subscriptions<S> {
-    pub(super) fn new(bus: Arc<dyn Bus>) -> Self {
-        Self { bus, queue: Mutex::default(), news: Notify::new(), sink: std::marker::PhantomData }
+    pub(super) fn new() -> Self {
+        Self { queue: Mutex::default(), news: Notify::new(), sink: std::marker::PhantomData }
     }
 
     pub(super) fn want(&self, registry: &Arc<Registry<S>>, key: RoomKey) {
@@ -102,17 +102,19 @@ async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S
 }
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
-    async fn subscribe(&self, keys: &[RoomKey]) {
-        let topics: Vec<Topic> = keys.iter().cloned().map(Topic::Room).collect();
-        let subscription = match self.ask(self.subscriptions.bus.subscribe(&topics)).await {
-            Ok(()) => Subscription::Live,
+    async fn subscribe(self: &Arc<Self>, keys: &[RoomKey]) {
+        // Its messages, and what other nodes have in it.
+        let topics: Vec<Topic> = keys.iter().flat_map(both).collect();
+        let subscribed = self.of_bus(self.bus.subscribe(&topics)).await;
+        let rooms: Vec<_> = keys.iter().filter_map(|key| self.find(key)).collect();
+        match subscribed {
+            Ok(()) if self.nodes.is_alone() => rooms.iter().for_each(|room| room.set_subscription(Subscription::Live)),
+            // On the side, so that a node that does not answer holds up only who waits for its answer.
+            Ok(()) => _ = self.runtime.spawn(Arc::clone(self).begin(rooms)),
             Err(fault) => {
                 tracing::warn!(rooms = keys.len(), fault, "the bus did not subscribe");
-                Subscription::Failed
+                rooms.iter().for_each(|room| room.set_subscription(Subscription::Failed));
             }
-        };
-        for room in keys.iter().filter_map(|key| self.find(key)) {
-            room.set_subscription(subscription);
         }
     }
 
@@ -120,7 +122,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         let mut topics = Vec::new();
         for (since, key) in due {
             match self.retire(&key, since) {
-                Linger::Over => topics.push(Topic::Room(key)),
+                Linger::Over => topics.extend(both(&key)),
                 Linger::Since(later) => lock(&self.subscriptions.queue).lingering.push_back((later, key)),
                 Linger::Occupied => {}
             }
@@ -129,18 +131,13 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
             return;
         }
         // What still comes for a room that is not here is ignored.
-        if let Err(fault) = self.ask(self.subscriptions.bus.unsubscribe(&topics)).await {
-            tracing::warn!(rooms = topics.len(), fault, "the bus did not unsubscribe");
+        if let Err(fault) = self.of_bus(self.bus.unsubscribe(&topics)).await {
+            tracing::warn!(rooms = topics.len() / 2, fault, "the bus did not unsubscribe");
         }
     }
+}
 
-    /// Waits for an answer of the bus, which may be the application's code: no hang and no panic of it ends this task,
-    /// on which every later join waits.
-    async fn ask(&self, question: impl Future<Output = Result<(), BusError>> + Send) -> Result<(), String> {
-        match timeout(self.limits.subscribe, AssertUnwindSafe(question).catch_unwind()).await {
-            Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
-            Ok(Err(_)) => Err("it panicked".to_owned()),
-            Err(_) => Err(format!("no answer within {:?}", self.limits.subscribe)),
-        }
-    }
+/// The topics of a room.
+fn both(room: &RoomKey) -> [Topic; 2] {
+    [Topic::Room(room.clone()), Topic::Control(room.clone())]
 }

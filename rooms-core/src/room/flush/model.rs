@@ -15,11 +15,13 @@ use loom::thread;
 
 use super::{Chunk, Flusher, Next};
 use crate::{
+    kind::Kind,
     limits::Limits,
     lock::lock,
     message::Message,
-    node::ConnectionId,
-    outbox::{Outbox, Overflow, write_sink},
+    node::{ConnectionId, NodeId},
+    nodes::Nodes,
+    outbox::{Outbox, write_sink},
     room::{Effects, Room},
 };
 
@@ -60,7 +62,12 @@ struct Seat {
 
 impl Bed {
     fn new() -> Self {
-        Self(Arc::new(Room::new("post:1".parse().unwrap(), Overflow::Close, &Limits::default())))
+        Self(Arc::new(Room::new(
+            "post:1".parse().unwrap(),
+            Arc::new(Kind::authenticated()),
+            &Limits::default(),
+            Arc::new(Nodes::new(NodeId::random(), 0)),
+        )))
     }
 
     fn enter(&self, number: u64) -> Seat {
@@ -71,7 +78,7 @@ impl Bed {
     }
 
     fn go_live(&self, seat: &Seat) {
-        let (_, effects) = self.0.go_live(seat.slot, |_| Message::text("welcome"));
+        let (_, effects) = self.0.go_live(seat.slot, None, |_, _| Message::text("welcome"));
         self.act(effects);
     }
 

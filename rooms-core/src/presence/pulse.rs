@@ -1,0 +1,125 @@
+//! The task that beats, and notices who does not.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures::Sink;
+use tokio::time::{Instant, sleep_until};
+
+use super::Presence;
+use crate::{
+    lock::{Mutex, lock},
+    message::Message,
+};
+
+/// Whether the others can be heard, and since when.
+#[derive(Debug)]
+pub(super) struct Pulse(Mutex<State>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Who was heard before that time is not blamed for silence before it.
+    Listening(Option<Instant>),
+    Deaf,
+    Over,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self(Mutex::new(State::Listening(None)))
+    }
+}
+
+impl Pulse {
+    pub(super) fn pause(&self) {
+        self.change(State::Deaf);
+    }
+
+    pub(super) fn resume(&self, now: Instant) {
+        self.change(State::Listening(Some(now)));
+    }
+
+    pub(super) fn stop(&self) {
+        self.change(State::Over);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        *lock(&self.0) == State::Deaf
+    }
+
+    fn is_over(&self) -> bool {
+        *lock(&self.0) == State::Over
+    }
+
+    fn change(&self, to: State) {
+        let mut state = lock(&self.0);
+        if *state != State::Over {
+            *state = to;
+        }
+    }
+
+    /// Who was last heard before this is gone; `None` while nobody can be blamed.
+    fn silent_since(&self, now: Instant, lease: Duration) -> Option<Instant> {
+        match *lock(&self.0) {
+            State::Listening(Some(since)) if now < since + lease => None,
+            State::Listening(_) => now.checked_sub(lease),
+            State::Deaf | State::Over => None,
+        }
+    }
+}
+
+/// How much longer than three heartbeats a node may be silent: a quarter of one, for the third to be late.
+fn lease(heartbeat: Duration) -> Duration {
+    heartbeat * 13 / 4
+}
+
+/// Beats until the manager is gone.
+pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Weak<Presence<S>>, pulse: Arc<Pulse>) {
+    let Some((registry, heartbeat)) = presence.upgrade().map(|presence| {
+        let registry = Arc::clone(&presence.registry);
+        let heartbeat = registry.limits().heartbeat;
+        (Arc::downgrade(&registry), heartbeat)
+    }) else {
+        return;
+    };
+    let lease = lease(heartbeat);
+    let mut begun = false;
+    let mut next_beat = Instant::now();
+    let mut seen = Instant::now();
+    loop {
+        let Some(this) = presence.upgrade() else { return };
+        let now = Instant::now();
+        if now > seen + heartbeat * 2 {
+            // It was this process that stood still: what the others said meanwhile is still to be read.
+            pulse.resume(now);
+        }
+        if !begun {
+            begun = this.begin().await;
+        }
+        if begun {
+            let called = this.called.swap(false, std::sync::atomic::Ordering::Relaxed);
+            if called || Instant::now() >= next_beat {
+                next_beat = Instant::now() + heartbeat;
+                this.beat().await;
+            }
+        } else {
+            next_beat = Instant::now() + heartbeat;
+        }
+        this.bury(pulse.silent_since(Instant::now(), lease)).await;
+        this.ask();
+        drop(this);
+        seen = Instant::now();
+        // A quarter of a heartbeat is how exactly the end of a lease is noticed.
+        let wake = next_beat.min(Instant::now() + heartbeat / 4);
+        let Some(registry) = registry.upgrade() else { return };
+        if pulse.is_over() {
+            return;
+        }
+        tokio::select! {
+            () = sleep_until(wake) => {}
+            () = registry.news.notified() => {}
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Telling the other nodes what changed: one task publishes the rows that rooms have queued.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures::{Sink, future::join_all};
+
+use super::Registry;
+use crate::{
+    bus::Topic,
+    lock::{Mutex, lock},
+    message::Message,
+    nodes::wire::Say,
+    room::Room,
+};
+
+/// Rows published at once. 128: enough to hide a round trip to the backplane, and few enough to hold in hand.
+const BATCH: usize = 128;
+
+/// Rooms whose row is to be published. A room is in it once, however often it changes.
+pub(super) struct Rows<S> {
+    queue: Mutex<Queue<S>>,
+    published: AtomicU64,
+}
+
+struct Queue<S> {
+    rooms: VecDeque<Arc<Room<S>>>,
+    /// A task is at work; it ends when the queue is empty.
+    running: bool,
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> Rows<S> {
+    pub(super) fn publish(&self, registry: &Arc<Registry<S>>, room: &Arc<Room<S>>) {
+        let mut queue = lock(&self.queue);
+        queue.rooms.push_back(Arc::clone(room));
+        if !std::mem::replace(&mut queue.running, true) {
+            registry.runtime.spawn(run(Arc::clone(registry)));
+        }
+    }
+
+    pub(super) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    fn next(&self) -> Option<Vec<Arc<Room<S>>>> {
+        let mut queue = lock(&self.queue);
+        if queue.rooms.is_empty() {
+            *queue = Queue::default();
+            return None;
+        }
+        let batch = queue.rooms.len().min(BATCH);
+        Some(queue.rooms.drain(..batch).collect())
+    }
+}
+
+async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S>>) {
+    while let Some(rooms) = registry.rows.next() {
+        let rows = rooms.iter().filter_map(|room| room.take_row());
+        join_all(rows.map(|row| registry.publish_row(row))).await;
+    }
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
+    async fn publish_row(&self, row: crate::nodes::wire::Row) {
+        self.rows.published.fetch_add(1, Ordering::Relaxed);
+        let topic = Topic::Control(row.room.clone());
+        // One that is lost makes the digests differ, and is asked for.
+        self.say(&topic, Say::Row(row)).await;
+    }
+}
+
+impl<S> Default for Rows<S> {
+    fn default() -> Self {
+        Self { queue: Mutex::default(), published: AtomicU64::new(0) }
+    }
+}
+
+impl<S> Default for Queue<S> {
+    fn default() -> Self {
+        Self { rooms: VecDeque::new(), running: false }
+    }
+}

@@ -1,0 +1,351 @@
+//! How many are in a room over all nodes, who they are, and who is told of it.
+
+use std::sync::Arc;
+
+use futures::Sink;
+use tokio::time::Instant;
+
+use super::{
+    Effects, Room, State,
+    ghosts::Ghosts,
+    log::Entry,
+    present::{Arrival, Named, Present},
+    rows::{Applied, Rows},
+    viewers::{Announcement, Event, Viewers},
+};
+use crate::{
+    kind::{Kind, Occupancy},
+    limits::Limits,
+    lock::lock,
+    message::Message,
+    node::ConnectionId,
+    nodes::{
+        Peer,
+        wire::{Name, Row, User},
+    },
+    outbox::About,
+    protocol::{self, Change, Person, ROLL, Roll},
+};
+
+/// The counting part of a room's state.
+pub(super) struct Count {
+    viewers: Viewers,
+    rows: Rows,
+    /// For a kind that names its members.
+    present: Option<Box<Present>>,
+    ghosts: Ghosts,
+    /// Members that are really here, so without ghosts.
+    live: usize,
+    /// The room waits in the queue of windows.
+    in_window: bool,
+    occupancy: Told,
+}
+
+/// What the application was told of the room as a whole.
+#[derive(Debug, Default)]
+struct Told {
+    here: bool,
+    anywhere: bool,
+    /// A task is telling.
+    running: bool,
+}
+
+/// Which user a member is, in a room that knows it.
+#[derive(Debug)]
+pub(super) struct Known {
+    user: Name,
+    named: Named,
+}
+
+/// One user of a room, over all nodes that are known here.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) users: Vec<User>,
+    /// Connections whose users are not named.
+    pub(crate) unnamed: usize,
+}
+
+impl Count {
+    pub(super) fn new(kind: &Kind, limits: &Limits) -> Self {
+        Self {
+            viewers: Viewers::default(),
+            rows: Rows::default(),
+            present: kind.names_members().then(|| Box::new(Present::new(limits.named))),
+            ghosts: Ghosts::default(),
+            live: 0,
+            in_window: false,
+            occupancy: Told::default(),
+        }
+    }
+
+    pub(super) const fn viewers(&self) -> usize {
+        self.viewers.count()
+    }
+
+    /// A member is about to be told that it joined: how many viewers there are with it, and who.
+    pub(super) fn arrive(&mut self, connection: ConnectionId, arrival: Option<Arrival>) -> Arriving {
+        if self.live == 0
+            && let Some(present) = &mut self.present
+        {
+            present.settle();
+        }
+        let roll = self.roll();
+        self.live += 1;
+        let ghost = arrival.as_ref().and_then(|arrival| self.ghosts.back(&arrival.user));
+        if let (Some(named), Some(Arrival { user, .. })) = (ghost, &arrival) {
+            self.viewers.returned(connection);
+            let known = Some(Known { user: user.clone(), named });
+            return Arriving { viewers: self.viewers.count(), roll, known, announcement: Announcement::default() };
+        }
+        let user = arrival.as_ref().map(|arrival| arrival.user.clone());
+        let named = match (&mut self.present, arrival) {
+            (Some(present), Some(arrival)) => present.arrive(arrival),
+            _ => Named::No,
+        };
+        // Where users are named, the one who joins hears its own name as everybody does.
+        let except = self.present.is_none().then_some(connection);
+        self.rows.change();
+        let announcement = self.viewers.joined(except);
+        let known = user.map(|user| Known { user, named });
+        Arriving { viewers: self.viewers.count(), roll, known, announcement }
+    }
+
+    /// A member left.
+    pub(super) fn leave(&mut self, known: Option<&Known>, kind: &Kind) -> Announcement {
+        self.live -= 1;
+        if let Some(Known { user, named }) = known {
+            if self.ghosts.keep(user, *named, kind.leave_grace) {
+                return Announcement::default();
+            }
+            self.gone(user, *named);
+        }
+        self.rows.change();
+        self.moved(self.viewers.local().saturating_sub(1))
+    }
+
+    fn gone(&mut self, user: &Name, named: Named) {
+        if let Some(present) = &mut self.present {
+            present.depart(user, named);
+        }
+    }
+
+    fn moved(&mut self, local: usize) -> Announcement {
+        let news = self.has_news();
+        self.viewers.moved(local, self.rows.remote(), news)
+    }
+
+    fn has_news(&self) -> bool {
+        self.live > 0 && self.present.as_ref().is_some_and(|present| present.has_news())
+    }
+
+    /// Counts out whoever was kept long enough; returns how many are left here.
+    fn lay_ghosts(&mut self) -> usize {
+        let now = Instant::now();
+        let mut local = self.viewers.local();
+        while let Some((user, named)) = self.ghosts.over(now) {
+            self.gone(&user, named);
+            self.rows.change();
+            local = local.saturating_sub(1);
+        }
+        local
+    }
+
+    fn roll(&self) -> Option<Roll> {
+        let present = self.present.as_ref()?;
+        let members = present.told().iter().take(ROLL).map(|name| self.person(present, name.clone())).collect();
+        Some(Roll { users: present.told().len(), members })
+    }
+
+    fn person(&self, present: &Present, user: Name) -> Person {
+        let known = present.user(&user).or_else(|| self.rows.user(&user));
+        let info = known.and_then(|user| user.info.as_ref());
+        Person { info: info.and_then(|info| serde_json::from_str(info.as_str()).ok()), user }
+    }
+
+    /// The events that tell a change: first who came, then who went, each with the number that is.
+    fn events(&mut self, event: Event) -> Vec<Entry> {
+        let Event { change, count, except } = event;
+        let entry = |change, except, people: &[Person], about| Entry {
+            message: protocol::viewers_changed(change, count, people),
+            except,
+            about,
+        };
+        let news = match &mut self.present {
+            Some(present) if present.has_news() => present.tell(),
+            _ => return vec![entry(change, except, &[], About::Viewers)],
+        };
+        let people = |names: Vec<Name>| -> Vec<Person> {
+            let Some(present) = &self.present else { return Vec::new() };
+            names.into_iter().map(|name| self.person(present, name)).collect()
+        };
+        [(Change::Joined, people(news.came)), (Change::Left, people(news.went))]
+            .into_iter()
+            .filter(|(_, people)| !people.is_empty())
+            .map(|(change, people)| entry(change, None, &people, About::Names))
+            .collect()
+    }
+
+    /// Whether the application is to be told that somebody, or nobody, is in the room.
+    fn occupancy(&mut self, kind: &Kind) -> bool {
+        if !kind.has_room_hooks() {
+            return false;
+        }
+        if self.viewers.remote() > 0 {
+            // Another node had the first member, and told of it.
+            self.occupancy.anywhere = true;
+        }
+        !self.occupancy.running && self.occupancy_now() != (self.occupancy.here, self.occupancy.anywhere)
+    }
+
+    fn occupancy_now(&self) -> (bool, bool) {
+        (self.viewers.local() > 0, self.viewers.count() > 0)
+    }
+
+    /// Whether nothing of this node is left to count, and the others know it.
+    pub(super) fn is_over(&self, alone: bool) -> bool {
+        self.ghosts.is_empty() && (alone || self.rows.is_told())
+    }
+}
+
+/// What a member that joins is told, and what the others are.
+pub(super) struct Arriving {
+    pub(super) viewers: usize,
+    pub(super) roll: Option<Roll>,
+    pub(super) known: Option<Known>,
+    pub(super) announcement: Announcement,
+}
+
+impl<S: Sink<Message> + Unpin> Room<S> {
+    /// How many connections of this node have joined.
+    pub(crate) fn local_viewers(&self) -> usize {
+        lock(&self.state).count.viewers.local()
+    }
+
+    /// How many have joined, on all nodes.
+    pub(crate) fn viewers(&self) -> usize {
+        lock(&self.state).count.viewers.count()
+    }
+
+    /// Who is in the room, on all nodes; `None` where the kind does not ask.
+    pub(crate) fn listed(&self) -> Option<Listed> {
+        let state = lock(&self.state);
+        let Count { present, rows, .. } = &state.count;
+        let present = present.as_ref()?;
+        let users = present.users().chain(rows.users()).cloned().collect();
+        Some(Listed { users, unnamed: present.unnamed() + rows.unnamed() })
+    }
+
+    /// Looks at the count when a window ends: tells the members and the other nodes if need be, and keeps the window
+    /// open if so.
+    pub(crate) fn window_ended(&self) -> Effects {
+        let mut state = lock(&self.state);
+        let count = &mut state.count;
+        count.in_window = false;
+        count.rows.window_ended();
+        let local = count.lay_ghosts();
+        let news = count.has_news();
+        let announcement = if count.viewers.has_window() {
+            // Set without a word, and then told with all that the window holds.
+            let _ = count.viewers.moved(local, count.rows.remote(), news);
+            count.viewers.window_ended(news)
+        } else {
+            count.moved(local)
+        };
+        self.tell(&mut state, announcement)
+    }
+
+    /// Takes what another node has in this room.
+    pub(crate) fn apply(&self, peer: &Arc<Peer>, row: Row) -> (Applied, Effects) {
+        let mut state = lock(&self.state);
+        let Count { rows, present, ghosts, viewers, .. } = &mut state.count;
+        let here: Vec<_> = match &row.users {
+            Some(users) if !ghosts.is_empty() => users.here.iter().map(|user| user.user.clone()).collect(),
+            _ => Vec::new(),
+        };
+        let applied = rows.apply(&self.key, peer, row, present.as_deref_mut());
+        if applied != Applied::Taken {
+            return (applied, Effects::default());
+        }
+        // A user whose page came back on another node is not on both.
+        let mut local = viewers.local();
+        for name in here {
+            if let Some(named) = state.count.ghosts.back(&name) {
+                state.count.gone(&name, named);
+                state.count.rows.change();
+                local = local.saturating_sub(1);
+            }
+        }
+        let announcement = state.count.moved(local);
+        (applied, self.tell(&mut state, announcement))
+    }
+
+    /// Forgets what a node that is gone had in this room.
+    pub(crate) fn forget(&self, peer: &Peer) -> Effects {
+        let mut state = lock(&self.state);
+        let Count { rows, present, viewers, .. } = &mut state.count;
+        if !rows.forget(&self.key, peer, present.as_deref_mut()) {
+            return Effects::default();
+        }
+        let local = viewers.local();
+        let announcement = state.count.moved(local);
+        self.tell(&mut state, announcement)
+    }
+
+    /// The row to publish.
+    pub(crate) fn take_row(&self) -> Option<Row> {
+        let mut state = lock(&self.state);
+        let Count { rows, present, viewers, .. } = &mut state.count;
+        rows.take(&self.key, viewers.local(), present.as_deref_mut(), &self.nodes)
+    }
+
+    /// What this node has in the room, for one who asks; `None` where nothing.
+    pub(crate) fn row(&self) -> (Option<Row>, Effects) {
+        let mut state = lock(&self.state);
+        let Count { rows, present, viewers, .. } = &state.count;
+        let row = rows.whole(&self.key, viewers.local(), present.as_deref());
+        // What was not worth telling while this node was alone is now.
+        let effects = self.tell(&mut state, Announcement::default());
+        (row, effects)
+    }
+
+    /// What became of the room that the application was not told of; `None` ends the telling.
+    pub(crate) fn next_occupancy(&self) -> Option<Vec<Occupancy>> {
+        let mut state = lock(&self.state);
+        let now = state.count.occupancy_now();
+        let told = &mut state.count.occupancy;
+        let news: Vec<_> = [
+            (told.here != now.0 && now.0).then_some(Occupancy::OccupiedHere),
+            (told.anywhere != now.1 && now.1).then_some(Occupancy::OccupiedAnywhere),
+            (told.here != now.0 && !now.0).then_some(Occupancy::EmptyHere),
+            (told.anywhere != now.1 && !now.1).then_some(Occupancy::EmptyEverywhere),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        (told.here, told.anywhere) = now;
+        told.running = !news.is_empty();
+        told.running.then_some(news)
+    }
+
+    /// Tells a change to whom it concerns: the members, the other nodes, the application.
+    pub(super) fn tell(&self, state: &mut State<S>, announcement: Announcement) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(event) = announcement.event
+            && state.count.live > 0
+        {
+            for entry in state.count.events(event) {
+                effects.flush |= state.push(entry).flush;
+            }
+        }
+        let count = &mut state.count;
+        // Nobody listens to a node that is alone; whoever comes asks.
+        effects.row = !self.nodes.is_alone() && count.rows.publish();
+        if count.occupancy(&self.kind) {
+            count.occupancy.running = true;
+            effects.occupancy = true;
+        }
+        let wanted = count.viewers.has_window() || count.rows.has_window() || !count.ghosts.is_empty();
+        effects.window = wanted && !std::mem::replace(&mut count.in_window, true);
+        effects
+    }
+}

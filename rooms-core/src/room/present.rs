@@ -1,0 +1,189 @@
+//! Who is in a room, over all nodes, and what the members here were told of it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::nodes::wire::{Info, Name, User, Users};
+
+/// Users named in one event. At some 30 bytes each a few kilobytes; the rest is named a window later.
+pub(super) const NAMED_AT_ONCE: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Present {
+    /// Who has connections on this node.
+    here: HashMap<Name, User>,
+    /// On how many nodes each user is.
+    nodes: HashMap<Name, u32>,
+    told: HashSet<Name>,
+    /// Who is here and not told, or told and not here.
+    news: BTreeSet<Name>,
+    /// Who changed on this node since its row was published.
+    unsent: HashSet<Name>,
+    /// Connections on this node whose users are not named.
+    unnamed: u32,
+    /// The users that are named on this node: `Limits::named`.
+    most: usize,
+}
+
+/// One who joins a room whose kind asks who is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) user: Name,
+    /// In milliseconds since 1970.
+    pub(crate) since: u64,
+    pub(crate) info: Option<Info>,
+}
+
+/// Whether a connection's user is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    Yes,
+    No,
+}
+
+/// Who came and who went, as far as one event says.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) came: Vec<Name>,
+    pub(super) went: Vec<Name>,
+}
+
+impl Present {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            here: HashMap::new(),
+            nodes: HashMap::new(),
+            told: HashSet::new(),
+            news: BTreeSet::new(),
+            unsent: HashSet::new(),
+            unnamed: 0,
+            most,
+        }
+    }
+
+    pub(super) const fn most(&self) -> usize {
+        self.most
+    }
+
+    /// A connection of this node joined.
+    pub(super) fn arrive(&mut self, arrival: Arrival) -> Named {
+        let Arrival { user: name, since, info } = arrival;
+        if let Some(user) = self.here.get_mut(&name) {
+            user.connections += 1;
+            user.info = info.or(user.info.take());
+        } else if self.here.len() >= self.most {
+            self.unnamed += 1;
+            return Named::No;
+        } else {
+            self.here.insert(name.clone(), User { user: name.clone(), connections: 1, since, info });
+            self.on_node(&name);
+        }
+        self.unsent.insert(name);
+        Named::Yes
+    }
+
+    /// A connection of this node left.
+    pub(super) fn depart(&mut self, name: &Name, named: Named) {
+        if named == Named::No {
+            self.unnamed = self.unnamed.saturating_sub(1);
+            return;
+        }
+        let Some(user) = self.here.get_mut(name) else { return };
+        user.connections -= 1;
+        self.unsent.insert(name.clone());
+        if user.connections == 0 {
+            self.here.remove(name);
+            self.off_node(name);
+        }
+    }
+
+    /// A user is on one node more.
+    pub(super) fn on_node(&mut self, name: &Name) {
+        *self.nodes.entry(name.clone()).or_default() += 1;
+        self.look_at(name);
+    }
+
+    /// A user is on one node less.
+    pub(super) fn off_node(&mut self, name: &Name) {
+        if let Some(nodes) = self.nodes.get_mut(name) {
+            *nodes -= 1;
+            if *nodes == 0 {
+                self.nodes.remove(name);
+            }
+        }
+        self.look_at(name);
+    }
+
+    fn look_at(&mut self, name: &Name) {
+        if self.nodes.contains_key(name) == self.told.contains(name) {
+            self.news.remove(name);
+        } else {
+            self.news.insert(name.clone());
+        }
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    /// What to tell now. Who came and went again meanwhile is not in it.
+    pub(super) fn tell(&mut self) -> News {
+        let mut news = News::default();
+        for _ in 0..NAMED_AT_ONCE {
+            let Some(name) = self.news.pop_first() else { break };
+            if self.nodes.contains_key(&name) {
+                self.told.insert(name.clone());
+                news.came.push(name);
+            } else {
+                self.told.remove(&name);
+                news.went.push(name);
+            }
+        }
+        news
+    }
+
+    /// Nobody is here to be told anything: the next who joins begins with what there is.
+    pub(super) fn settle(&mut self) {
+        self.news.clear();
+        self.told = self.nodes.keys().cloned().collect();
+    }
+
+    /// Who the members here were told of.
+    pub(super) fn told(&self) -> &HashSet<Name> {
+        &self.told
+    }
+
+    /// The users of this node.
+    pub(super) fn users(&self) -> impl Iterator<Item = &User> {
+        self.here.values()
+    }
+
+    /// One user on this node.
+    pub(super) fn user(&self, name: &Name) -> Option<&User> {
+        self.here.get(name)
+    }
+
+    pub(super) const fn unnamed(&self) -> usize {
+        self.unnamed as usize
+    }
+
+    /// The users of this node's row: all of them.
+    pub(super) fn whole(&self) -> Users {
+        Users { since: None, here: self.here.values().cloned().collect(), gone: Vec::new(), unnamed: self.unnamed }
+    }
+
+    /// The users of this node's row: those that changed since a version, or all.
+    pub(super) fn changed_since(&mut self, since: Option<u64>) -> Users {
+        let changed = std::mem::take(&mut self.unsent);
+        if since.is_none() {
+            return self.whole();
+        }
+        let mut users = Users { since, here: Vec::new(), gone: Vec::new(), unnamed: self.unnamed };
+        for name in changed {
+            match self.here.get(&name) {
+                Some(user) => users.here.push(user.clone()),
+                None => users.gone.push(name),
+            }
+        }
+        users
+    }
+}

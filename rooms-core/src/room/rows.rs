@@ -1,0 +1,231 @@
+//! How many members each node has in one room.
+//!
+//! A node owns one row for each room and tells it to the others when it changed; it keeps theirs. Methods here are called
+//! under the room's lock.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::present::Present;
+use crate::{
+    nodes::{
+        Digest, Nodes, Peer, digest,
+        wire::{Name, Row, User},
+    },
+    room_key::RoomKey,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    own: Own,
+    others: Vec<Other>,
+    /// The sum over the others.
+    remote: usize,
+}
+
+/// This node's row, as it was last given out.
+#[derive(Debug, Default)]
+struct Own {
+    version: u64,
+    connections: u32,
+    /// Something changed since.
+    stale: bool,
+    /// It waits to be published.
+    queued: bool,
+    /// It was published, or is about to be, less than a window ago.
+    window: bool,
+}
+
+/// Another node's row. One without connections stays, so that an older one that comes late is known to be old.
+#[derive(Debug)]
+struct Other {
+    peer: Arc<Peer>,
+    version: u64,
+    connections: u32,
+    users: HashMap<Name, User>,
+    unnamed: u32,
+}
+
+/// What came of another node's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    Taken,
+    /// It is no newer than what is known.
+    Old,
+    /// It changes a row that is not known: all of it is to be asked for.
+    Missing,
+}
+
+impl Rows {
+    /// The members on other nodes.
+    pub(super) const fn remote(&self) -> usize {
+        self.remote
+    }
+
+    /// This node's members changed.
+    pub(super) const fn change(&mut self) {
+        self.own.stale = true;
+    }
+
+    /// Whether the row is to be published now; it then waits to be [taken](Self::take).
+    pub(super) const fn publish(&mut self) -> bool {
+        let now = self.own.stale && !self.own.queued && !self.own.window;
+        if now {
+            (self.own.queued, self.own.window) = (true, true);
+        }
+        now
+    }
+
+    /// Whether [`window_ended`](Self::window_ended) is to be called.
+    pub(super) const fn has_window(&self) -> bool {
+        self.own.window
+    }
+
+    pub(super) const fn window_ended(&mut self) {
+        self.own.window = false;
+    }
+
+    /// Whether the others know all there is to know of this node.
+    pub(super) const fn is_told(&self) -> bool {
+        !self.own.stale
+    }
+
+    /// The row to publish, under a new version; `None` where nothing changed since it was queued.
+    pub(super) fn take(
+        &mut self,
+        room: &RoomKey,
+        connections: usize,
+        present: Option<&mut Present>,
+        nodes: &Nodes,
+    ) -> Option<Row> {
+        self.own.queued = false;
+        if !std::mem::take(&mut self.own.stale) {
+            return None;
+        }
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        // From nothing, all of it is as short as what changed.
+        let since = (self.own.connections > 0).then_some(self.own.version);
+        let version = nodes.next_version();
+        self.flip_all(room);
+        (self.own.version, self.own.connections) = (version, connections);
+        self.flip_all(room);
+        let users = present.map(|present| present.changed_since(since));
+        Some(Row { room: room.clone(), version, connections, users })
+    }
+
+    /// All of the row as it is now, for one who asks. Its version is the one given out last; what changed since comes to
+    /// the asker again with the next.
+    pub(super) fn whole(&self, room: &RoomKey, connections: usize, present: Option<&Present>) -> Option<Row> {
+        if connections == 0 {
+            return None;
+        }
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        Some(Row { room: room.clone(), version: self.own.version, connections, users: present.map(Present::whole) })
+    }
+
+    /// Takes another node's row.
+    pub(super) fn apply(
+        &mut self,
+        room: &RoomKey,
+        peer: &Arc<Peer>,
+        row: Row,
+        mut present: Option<&mut Present>,
+    ) -> Applied {
+        if !peer.is_live() {
+            return Applied::Old;
+        }
+        let at = self.others.iter().position(|other| other.peer.id() == peer.id());
+        if at.is_some_and(|at| self.others.get(at).is_some_and(|other| other.version >= row.version)) {
+            return Applied::Old;
+        }
+        let since = row.users.as_ref().and_then(|users| users.since);
+        let known = at.and_then(|at| self.others.get(at)).map_or(0, |other| other.version);
+        if present.is_some() && row.connections > 0 && since.is_some_and(|since| since != known) {
+            return Applied::Missing;
+        }
+        let mut other = match at {
+            Some(at) => self.others.swap_remove(at),
+            None => Other { peer: Arc::clone(peer), version: 0, connections: 0, users: HashMap::new(), unnamed: 0 },
+        };
+        other.flip(room, &self.own);
+        self.remote -= other.connections as usize;
+        (other.version, other.connections) = (row.version, row.connections);
+        self.remote += other.connections as usize;
+        other.flip(room, &self.own);
+        if let Some(present) = &mut present {
+            other.take_users(row, present);
+        }
+        self.others.push(other);
+        Applied::Taken
+    }
+
+    /// Forgets a node; whether it had a row here.
+    pub(super) fn forget(&mut self, room: &RoomKey, peer: &Peer, present: Option<&mut Present>) -> bool {
+        let Some(at) = self.others.iter().position(|other| other.peer.id() == peer.id()) else { return false };
+        let other = self.others.swap_remove(at);
+        other.flip(room, &self.own);
+        self.remote -= other.connections as usize;
+        if let Some(present) = present {
+            for name in other.users.keys() {
+                present.off_node(name);
+            }
+        }
+        true
+    }
+
+    /// The users of the other nodes.
+    pub(super) fn users(&self) -> impl Iterator<Item = &User> {
+        self.others.iter().flat_map(|other| other.users.values())
+    }
+
+    /// One user on another node.
+    pub(super) fn user(&self, name: &Name) -> Option<&User> {
+        self.others.iter().find_map(|other| other.users.get(name))
+    }
+
+    /// Connections on other nodes whose users are not named.
+    pub(super) fn unnamed(&self) -> usize {
+        self.others.iter().map(|other| other.unnamed as usize).sum()
+    }
+
+    fn flip_all(&self, room: &RoomKey) {
+        for other in &self.others {
+            other.flip(room, &self.own);
+        }
+    }
+}
+
+impl Other {
+    /// Puts this pair of rows into the digests of the peer, or takes it out: it is in them while both have members.
+    fn flip(&self, room: &RoomKey, own: &Own) {
+        if own.connections > 0 && self.connections > 0 {
+            let of = |version: u64| -> Digest { digest(room, version) };
+            self.peer.flip(of(own.version), of(self.version));
+        }
+    }
+
+    fn take_users(&mut self, row: Row, present: &mut Present) {
+        let users = row.users.filter(|_| row.connections > 0);
+        self.unnamed = users.as_ref().map_or(row.connections, |users| users.unnamed);
+        let all = users.as_ref().is_none_or(|users| users.since.is_none());
+        let mut before = if all { std::mem::take(&mut self.users) } else { HashMap::new() };
+        for user in users.iter().flat_map(|users| &users.here) {
+            // A node names only so many; one that names more is not believed.
+            if self.users.len() >= present.most() && !self.users.contains_key(&user.user) {
+                self.unnamed = self.unnamed.saturating_add(user.connections);
+                continue;
+            }
+            let old = self.users.insert(user.user.clone(), user.clone());
+            if before.remove(&user.user).is_none() && old.is_none() {
+                present.on_node(&user.user);
+            }
+        }
+        for name in users.iter().flat_map(|users| &users.gone) {
+            if self.users.remove(name).is_some() {
+                present.off_node(name);
+            }
+        }
+        for name in before.keys() {
+            present.off_node(name);
+        }
+    }
+}
