@@ -1,5 +1,9 @@
-//! Suites that prove an implementation of a trait against its contract, for users' implementations and for ours.
+//! What proves things: suites for implementations of a trait, and nodes with bad weather for applications.
 //!
-//! They fail by panicking, as tests do.
+//! All of it fails by panicking, as tests do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 pub mod bus_conformance;
+pub mod faults;
+pub mod fleet;

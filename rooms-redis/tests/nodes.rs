@@ -10,7 +10,7 @@ mod redis_server;
 use std::time::Duration;
 
 use futures::future::join_all;
-use rooms_core::Reach;
+use rooms_core::{Bus as _, Reach};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -133,5 +133,28 @@ async fn a_room_that_empties_is_left_and_one_that_fills_again_is_heard() {
         assert_eq!(member.next().await, Value::from(1));
     }
     assert_eq!(redis.cli(&["PUBSUB", "NUMSUB", "ws:post:42"]).await, "ws:post:42\n1", "it lingers");
-    assert_eq!(node.bus.health().wanted, 1);
+    assert_eq!(redis.cli(&["PUBSUB", "NUMSUB", "rooms-ctl:post:42"]).await, "rooms-ctl:post:42\n1");
+    assert_eq!(node.bus.health().wanted, 4, "the room, its control topic, all nodes and this one");
+}
+
+#[tokio::test]
+async fn counts_are_over_all_nodes_and_right_again_after_one_is_gone_without_a_word() {
+    let redis = RedisServer::start().await;
+    let first = Node::start(quick(redis.url())).await;
+    let second = Node::start(quick(redis.url())).await;
+    let others = async {
+        while first.rooms.stats().nodes < 2 || second.rooms.stats().nodes < 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, others).await.expect("the nodes to find each other");
+    let mut member = first.join("5", "post:42").await;
+    assert_eq!(member.viewers().await, 1);
+    let mut other = second.join("6", "post:42").await;
+    assert_eq!([member.viewers().await, other.viewers().await], [2, 2]);
+    let listed = second.rooms.viewers(&key("post:42")).await;
+    assert_eq!((listed.viewers, listed.exact), (2, true));
+    // All at once and without a word: its bus first, as when its process is killed.
+    second.bus.close().await;
+    assert_eq!(member.viewers().await, 1, "within its lease");
 }

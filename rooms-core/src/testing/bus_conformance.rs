@@ -31,8 +31,6 @@
 //! # fn main() {}
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a suite fails by panicking")]
-
 mod fair_weather;
 mod listener;
 mod outage;

@@ -68,6 +68,17 @@ impl Member {
         }
     }
 
+    /// The number in the next event about who is there.
+    pub(crate) async fn viewers(&mut self) -> u64 {
+        loop {
+            let message = timeout(PATIENCE, self.inbox.next()).await.expect("a message in time").expect("a message");
+            let value: Value = serde_json::from_slice(message.payload()).expect("JSON");
+            if let Some(viewers) = value["viewers"].as_u64() {
+                return viewers;
+            }
+        }
+    }
+
     /// All messages up to this one, which is left out.
     pub(crate) async fn up_to(&mut self, last: &Value) -> Vec<Value> {
         let mut all = Vec::new();

@@ -1,0 +1,105 @@
+//! Several nodes in one process, with bad weather between them on demand.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use futures::channel::mpsc;
+//! use rooms_core::{Identity, Kind, Message, RoomKey, testing::fleet::Fleet};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let fleet: Fleet<mpsc::UnboundedSender<Message>> =
+//!     Fleet::new(2, |_, node| node.kind("post", Kind::authenticated()));
+//! let post = RoomKey::new("post", 42)?;
+//!
+//! let (sink, _received) = mpsc::unbounded();
+//! let mut ada = fleet.node(0).connect(Identity::new("ada")?, sink)?;
+//! ada.join(&post).await?;
+//! assert_eq!(fleet.node(1).viewers(&post).await.viewers, 1);
+//!
+//! fleet.faults(0).kill();
+//! tokio::time::sleep(Duration::from_secs(8)).await;
+//! assert_eq!(fleet.node(1).viewers(&post).await.viewers, 0);
+//! # Ok(()) }
+//! ```
+
+use futures::Sink;
+
+use super::faults::{Faults, FaultyBus, Weather};
+use crate::{
+    bus::LocalBus,
+    manager::{RoomManager, RoomManagerBuilder},
+    message::Message,
+};
+
+/// Managers that are nodes of each other. Their bus is a [`LocalBus`]; each has [`Faults`] of its own.
+///
+/// Made for paused time (`#[tokio::test(start_paused = true)]`): then seconds of bad weather take none.
+#[derive(Debug)]
+pub struct Fleet<S> {
+    hub: LocalBus,
+    nodes: Vec<(RoomManager<S>, Faults)>,
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> Fleet<S> {
+    /// Makes so many nodes, of what `make` makes of the number and the beginning of each.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, and where a builder has a mistake in it.
+    pub fn new(nodes: usize, make: impl Fn(usize, RoomManagerBuilder<S>) -> RoomManagerBuilder<S>) -> Self {
+        let mut fleet = Self { hub: LocalBus::new(), nodes: Vec::new() };
+        for _ in 0..nodes {
+            fleet.add(&make);
+        }
+        fleet
+    }
+
+    /// Adds a node: another process that begins, or the next incarnation of one that was killed.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn add(&mut self, make: impl Fn(usize, RoomManagerBuilder<S>) -> RoomManagerBuilder<S>) -> usize {
+        let number = self.nodes.len();
+        let faults = Faults::new(number as u64);
+        let bus = FaultyBus::new(self.hub.peer(), faults.clone());
+        let manager = make(number, RoomManager::build_for().bus(bus)).build();
+        self.nodes.push((manager.expect("a node whose parts fit"), faults));
+        number
+    }
+
+    /// How many nodes there are, killed ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// A node, by its number from 0.
+    ///
+    /// # Panics
+    /// Where there is none of that number.
+    #[must_use]
+    pub fn node(&self, number: usize) -> &RoomManager<S> {
+        &self.nodes.get(number).expect("a node of that number").0
+    }
+
+    /// The faults of a node.
+    ///
+    /// # Panics
+    /// Where there is none of that number.
+    #[must_use]
+    pub fn faults(&self, number: usize) -> &Faults {
+        &self.nodes.get(number).expect("a node of that number").1
+    }
+
+    /// Sets what happens to the messages of all nodes.
+    pub fn weather(&self, weather: &Weather) {
+        for (_, faults) in &self.nodes {
+            faults.weather(weather.clone());
+        }
+    }
+}

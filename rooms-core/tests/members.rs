@@ -1,0 +1,308 @@
+//! Who is in a room, over several nodes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/nodes.rs"]
+mod nodes;
+#[path = "support/rig.rs"]
+mod rig;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::future::join_all;
+use rooms_core::{Kind, Members, MembersError, testing::fleet::Fleet};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use nodes::{Nodes, nodes, settle, told};
+use rig::{Client, idle, key};
+
+fn names(members: &Members) -> Vec<(&str, usize)> {
+    members.users.iter().map(|present| (&*present.user, present.connections)).collect()
+}
+
+fn users(event: &Value) -> Vec<&str> {
+    event["users"].as_array().into_iter().flatten().map(|user| user["user"].as_str().unwrap()).collect()
+}
+
+/// What a member knows of who is there, from what it was given.
+#[derive(Default, Debug)]
+struct View {
+    users: BTreeSet<String>,
+    events: usize,
+}
+
+impl View {
+    fn take(&mut self, event: &Value) {
+        match event["type"].as_str().unwrap() {
+            "room_joined" => {
+                let members = event["members"].as_array().unwrap();
+                self.users = members.iter().map(|member| member["user"].as_str().unwrap().to_owned()).collect();
+            }
+            "viewer_joined" => {
+                for user in users(event) {
+                    assert!(self.users.insert(user.to_owned()), "{user} joins twice");
+                }
+            }
+            "viewer_left" => {
+                for user in users(event) {
+                    assert!(self.users.remove(user), "{user} leaves before it joined");
+                }
+            }
+            _ => {}
+        }
+        self.events += 1;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_with_many_tabs_on_many_nodes_joins_once_and_leaves_once() {
+    let fleet = nodes(3);
+    idle().await;
+    let mut ada = Client::join(fleet.node(0), "ada", "chat:1").await;
+    settle().await;
+    assert_eq!(
+        ada.inbox.all().await,
+        [json!({"type": "viewer_joined", "viewers": 1, "users": [{"user": "ada"}]})],
+        "who joins hears its own name as everybody does"
+    );
+    let mut tabs = Vec::new();
+    for tab in 0..5 {
+        tabs.push(Client::join(fleet.node(tab % 3), "bob", "chat:1").await);
+        settle().await;
+    }
+    let events = ada.inbox.all().await;
+    assert_eq!(events.iter().filter(|event| !users(event).is_empty()).count(), 1, "{events:?}");
+    assert_eq!(events[0], json!({"type": "viewer_joined", "viewers": 2, "users": [{"user": "bob"}]}));
+    for node in 0..3 {
+        let members = fleet.node(node).members(&key("chat:1")).await.unwrap();
+        assert_eq!((names(&members), members.exact), (vec![("ada", 1), ("bob", 5)], true), "node {node}");
+    }
+    while tabs.pop().is_some() {
+        settle().await;
+    }
+    let events = ada.inbox.all().await;
+    let left: Vec<_> = events.iter().filter(|event| !users(event).is_empty()).collect();
+    assert_eq!(left, [&json!({"type": "viewer_left", "viewers": 1, "users": [{"user": "bob"}]})], "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_member_of_a_node_is_told_of_who_is_elsewhere_and_of_nobody_twice() {
+    let fleet = nodes(2);
+    idle().await;
+    let _ada = Client::join(fleet.node(0), "ada", "chat:1").await;
+    for _ in 0..2 {
+        let mut bob = Client::connect(fleet.node(1), "bob");
+        bob.connection.join(&key("chat:1")).await.unwrap();
+        let mut view = View::default();
+        settle().await;
+        let events = bob.inbox.all().await;
+        assert_eq!(events[0]["members"], json!([{"user": "ada"}]));
+        events.iter().for_each(|event| view.take(event));
+        assert_eq!(view.users.iter().collect::<Vec<_>>(), ["ada", "bob"]);
+        assert_eq!(view.events, 2, "room_joined, and its own name");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_without_members_lists_them_and_a_kind_that_keeps_none_says_so() {
+    let fleet = nodes(2);
+    idle().await;
+    let _ada = Client::join(fleet.node(0), "ada", "chat:1").await;
+    let members = fleet.node(1).members(&key("chat:1")).await.unwrap();
+    assert_eq!((names(&members), members.exact), (vec![("ada", 1)], true));
+    let room = key("post:1");
+    assert_eq!(fleet.node(0).members(&room).await, Err(MembersError::NotKept { room }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_application_says_of_a_member_is_told_up_to_512_bytes() {
+    let kind = Kind::authenticated().member_info(|who, room| match who.user() {
+        "ada" => json!({"name": "Ada", "in": room.id()}),
+        "exact" => json!("x".repeat(510)),
+        "long" => json!("x".repeat(511)),
+        "panics" => panic!("this says nothing"),
+        _ => Value::Null,
+    });
+    let fleet: Nodes = Fleet::new(2, |_, node| node.kind("chat", kind.clone()));
+    idle().await;
+    let mut first = Client::join(fleet.node(0), "first", "chat:1").await;
+    settle().await;
+    assert_eq!(users(&first.inbox.all().await[0]), ["first"]);
+    let mut others = Vec::new();
+    for user in ["ada", "exact", "long", "panics"] {
+        others.push(Client::join(fleet.node(1), user, "chat:1").await);
+        settle().await;
+    }
+    let events = first.inbox.all().await;
+    let infos: Vec<_> = events.iter().map(|event| event["users"][0]["info"].clone()).collect();
+    assert_eq!(infos, [json!({"name": "Ada", "in": "1"}), json!("x".repeat(510)), Value::Null, Value::Null]);
+    let mut last = Client::connect(fleet.node(0), "last");
+    last.connection.join(&key("chat:1")).await.unwrap();
+    let joined = last.inbox.next().await;
+    assert_eq!(joined["users"], 5);
+    let ada = json!({"user": "ada", "info": {"name": "Ada", "in": "1"}});
+    assert!(joined["members"].as_array().unwrap().contains(&ada), "{joined}");
+    let members = fleet.node(1).members(&key("chat:1")).await.unwrap();
+    assert_eq!(
+        members.users.iter().find(|user| &*user.user == "ada").unwrap().info,
+        Some(json!({"name": "Ada", "in": "1"}))
+    );
+    let listed = serde_json::to_value(&members.users).unwrap();
+    assert!(listed[0]["since"].as_u64().unwrap() > 1_500_000_000_000, "{listed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_within_the_grace_is_nothing_to_tell() {
+    let fleet: Nodes = Fleet::new(2, |_, node| {
+        let grace = Duration::from_secs(3);
+        node.kind("chat", Kind::authenticated().members().leave_grace(grace))
+            .kind("post", Kind::authenticated().leave_grace(grace))
+    });
+    idle().await;
+    for room in ["chat:1", "post:1"] {
+        let mut ada = Client::join(fleet.node(0), "ada", room).await;
+        let mut bob = Client::join(fleet.node(0), "bob", room).await;
+        settle().await;
+        ada.inbox.all().await;
+        for _ in 0..3 {
+            drop(bob);
+            sleep(Duration::from_secs(2)).await;
+            bob = Client::connect(fleet.node(0), "bob");
+            assert_eq!(bob.connection.join(&key(room)).await.unwrap(), 2);
+        }
+        settle().await;
+        assert_eq!(ada.inbox.all().await, [] as [Value; 0], "{room}: nobody left");
+        drop(bob);
+        settle().await;
+        assert!(ada.inbox.is_silent().await);
+        assert_eq!(fleet.node(1).viewers(&key(room)).await.viewers, 2, "{room}: still counted");
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(told(&mut ada).await, [1], "{room}");
+        assert_eq!(fleet.node(1).viewers(&key(room)).await.viewers, 1);
+        drop(ada);
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(fleet.node(0).stats().rooms, 0, "{room}: nothing is left behind");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_comes_back_on_another_node_is_no_leave_and_no_second_viewer() {
+    let fleet: Nodes =
+        Fleet::new(2, |_, node| node.kind("chat", Kind::authenticated().members().leave_grace(Duration::from_secs(3))));
+    idle().await;
+    let mut ada = Client::join(fleet.node(0), "ada", "chat:1").await;
+    let bob = Client::join(fleet.node(0), "bob", "chat:1").await;
+    let _carol = Client::join(fleet.node(1), "carol", "chat:1").await;
+    settle().await;
+    ada.inbox.all().await;
+    drop(bob);
+    sleep(Duration::from_millis(500)).await;
+    let _bob = Client::join(fleet.node(1), "bob", "chat:1").await;
+    sleep(Duration::from_secs(10)).await;
+    let events = ada.inbox.all().await;
+    assert!(events.iter().all(|event| users(event).is_empty()), "{events:?}");
+    assert!(events.iter().all(|event| event["viewers"] == 3), "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_joins_and_leaves_within_a_window_was_never_there() {
+    let fleet = nodes(2);
+    idle().await;
+    let mut ada = Client::join(fleet.node(0), "ada", "chat:1").await;
+    let _bob = Client::join(fleet.node(1), "bob", "chat:1").await;
+    drop(Client::join(fleet.node(1), "carol", "chat:1").await);
+    settle().await;
+    let events = ada.inbox.all().await;
+    let named: Vec<_> = events.iter().flat_map(users).collect();
+    assert_eq!(named, ["ada", "bob"], "{events:?}");
+    assert_eq!(events.last().unwrap()["viewers"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_user_racing_in_and_out_on_two_nodes_joins_and_leaves_in_turn_for_everybody() {
+    let fleet = nodes(3);
+    idle().await;
+    let mut watchers = join_all((0..3).map(|node| Client::join(fleet.node(node), "w", "chat:1"))).await;
+    settle().await;
+    let mut views: Vec<View> = Vec::new();
+    for watcher in &mut watchers {
+        let mut view = View::default();
+        view.users.extend(["w".to_owned()]);
+        for event in watcher.inbox.all().await {
+            if users(&event) != ["w"] {
+                view.take(&event);
+            }
+        }
+        views.push(view);
+    }
+    let mut bobs: [Option<Client>; 2] = [None, None];
+    for step in 0..200_u64 {
+        let tab = (step * 7 / 3 % 2) as usize;
+        bobs[tab] = match bobs[tab].take() {
+            Some(_) => None,
+            None => Some(Client::join(fleet.node(tab), "bob", "chat:1").await),
+        };
+        sleep(Duration::from_millis(step * 37 % 200)).await;
+    }
+    let _stays = Client::join(fleet.node(1), "bob", "chat:1").await;
+    settle().await;
+    for (watcher, view) in watchers.iter_mut().zip(&mut views) {
+        watcher.inbox.all().await.iter().for_each(|event| view.take(event));
+        assert!(view.events > 2, "something was told");
+        assert_eq!(view.users.iter().collect::<Vec<_>>(), ["bob", "w"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_past_the_limit_are_counted_and_not_named() {
+    let fleet: Nodes =
+        Fleet::new(2, |_, node| node.kind("chat", Kind::authenticated().members()).limits(|limits| limits.named = 3));
+    idle().await;
+    let mut clients: Vec<_> =
+        join_all((0..5).map(|n| async move { n })).await.into_iter().map(|n| format!("u{n}")).collect();
+    let mut members = Vec::new();
+    for user in clients.drain(..) {
+        members.push(Client::join(fleet.node(0), &user, "chat:1").await);
+    }
+    settle().await;
+    for node in 0..2 {
+        let listed = fleet.node(node).members(&key("chat:1")).await.unwrap();
+        assert_eq!((listed.users.len(), listed.unnamed), (3, 2));
+    }
+    drop(members);
+    settle().await;
+    let listed = fleet.node(0).members(&key("chat:1")).await.unwrap();
+    assert_eq!((listed.users.len(), listed.unnamed), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_is_named_a_few_hundred_at_a_time_and_a_newcomer_is_told_of_a_hundred() {
+    let fleet = nodes(2);
+    idle().await;
+    let mut ada = Client::join(fleet.node(0), "ada", "chat:1").await;
+    settle().await;
+    ada.inbox.all().await;
+    let joins = (0..900).map(|n| {
+        let fleet = &fleet;
+        async move { Client::join(fleet.node(n % 2), &format!("u{n}"), "chat:1").await }
+    });
+    let crowd = join_all(joins).await;
+    settle().await;
+    settle().await;
+    let events = ada.inbox.all().await;
+    assert!(events.iter().all(|event| users(event).len() <= 256));
+    let named: BTreeSet<_> = events.iter().flat_map(users).collect();
+    assert_eq!(named.len(), 900, "all of them, once");
+    assert_eq!(events.iter().map(|event| users(event).len()).sum::<usize>(), 900);
+    assert_eq!(events.last().unwrap()["viewers"], 901);
+    let mut late = Client::connect(fleet.node(1), "late");
+    late.connection.join(&key("chat:1")).await.unwrap();
+    let joined = late.inbox.next().await;
+    assert_eq!((joined["users"].as_u64(), joined["members"].as_array().unwrap().len()), (Some(901), 100));
+    drop(crowd);
+    settle().await;
+    settle().await;
+    let left: usize = ada.inbox.all().await.iter().filter(|e| e["type"] == "viewer_left").map(|e| users(e).len()).sum();
+    assert_eq!(left, 900);
+}

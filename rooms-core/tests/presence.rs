@@ -1,0 +1,260 @@
+//! Counts over several nodes, in fair weather and when nodes go.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/nodes.rs"]
+mod nodes;
+#[path = "support/rig.rs"]
+mod rig;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::join_all;
+use rooms_core::{Kind, testing::fleet::Fleet};
+use serde_json::json;
+use tokio::time::sleep;
+
+use nodes::{Nodes, agreed, nodes, settle, told, with_kinds};
+use rig::{Client, idle, key};
+
+#[tokio::test(start_paused = true)]
+async fn room_joined_and_every_event_after_it_count_all_nodes() {
+    let fleet = nodes(3);
+    let room = key("post:42");
+    idle().await;
+    let mut first = Client::join(fleet.node(0), "a", "post:42").await;
+    let mut second = Client::connect(fleet.node(1), "b");
+    assert_eq!(second.connection.join(&room).await.unwrap(), 2, "the first member of its node asks the others");
+    assert_eq!(second.inbox.next().await, json!({"type": "room_joined", "room": "post:42", "viewers": 2}));
+    let third = Client::join(fleet.node(1), "c", "post:42").await;
+    settle().await;
+    assert_eq!(told(&mut first).await, [2, 3]);
+    assert_eq!(told(&mut second).await, [3]);
+    assert_eq!(agreed(&fleet, 0..3, &room).await, 3, "the third node has no member, and asks");
+    drop(third);
+    settle().await;
+    assert_eq!(first.inbox.all().await, [json!({"type": "viewer_left", "viewers": 2})]);
+    assert_eq!(agreed(&fleet, 0..3, &room).await, 2);
+    assert_eq!(fleet.node(0).local_viewers(&room), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_nobody_is_in_has_no_viewers_anywhere() {
+    let fleet = nodes(2);
+    idle().await;
+    assert_eq!(agreed(&fleet, 0..2, &key("post:1")).await, 0);
+    let member = Client::join(fleet.node(0), "a", "post:1").await;
+    drop(member);
+    assert_eq!(agreed(&fleet, 0..2, &key("post:1")).await, 0);
+    // Past the lingering, and the room of that name is another one.
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(fleet.node(0).stats().rooms, 0);
+    let _again = Client::join(fleet.node(0), "a", "post:1").await;
+    let mut other = Client::connect(fleet.node(1), "b");
+    assert_eq!(other.connection.join(&key("post:1")).await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_joins_on_four_nodes_are_a_few_events_and_a_few_rows() {
+    let fleet = nodes(4);
+    let room = key("post:42");
+    idle().await;
+    let mut firsts = join_all((0..4).map(|node| Client::join(fleet.node(node), "a", "post:42"))).await;
+    settle().await;
+    for first in &mut firsts {
+        told(first).await;
+    }
+    let rows = |fleet: &Nodes| (0..4).map(|node| fleet.node(node).stats().rows_published).sum::<u64>();
+    let before = rows(&fleet);
+    let mut others = Vec::new();
+    for hundredth in 0..100 {
+        let joins = (0..100).map(|n| Client::join(fleet.node(n % 4), "b", "post:42"));
+        others.extend(join_all(joins).await);
+        sleep(Duration::from_millis(9)).await;
+        assert!(hundredth < 100);
+    }
+    settle().await;
+    for client in firsts.iter_mut().chain(&mut others) {
+        let events = told(client).await;
+        assert!(events.len() <= 8, "{events:?}");
+        assert_eq!(events.last().copied().unwrap_or(10_004), 10_004, "{events:?}");
+    }
+    assert_eq!(agreed(&fleet, 0..4, &room).await, 10_004);
+    let rows = rows(&fleet) - before;
+    assert!(rows <= 4 * (4 + 2), "{rows} rows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_node_is_counted_out_within_eight_seconds_in_one_event() {
+    let fleet = nodes(4);
+    let room = key("post:42");
+    idle().await;
+    let mut clients = Vec::new();
+    for n in 0..10_000 {
+        clients.push(Client::join(fleet.node(n % 4), "a", "post:42").await);
+    }
+    settle().await;
+    for client in &mut clients {
+        told(client).await;
+    }
+    fleet.faults(3).kill();
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(agreed(&fleet, 0..3, &room).await, 7_500);
+    assert_eq!(fleet.node(0).stats().nodes, 3);
+    for (number, client) in clients.iter_mut().enumerate().filter(|(number, _)| number % 4 != 3) {
+        assert_eq!(told(client).await, [7_500], "member {number}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_killed_at_once_leave_the_others_with_the_truth() {
+    let fleet = nodes(4);
+    let room = key("post:42");
+    idle().await;
+    let mut clients = join_all((0..40).map(|n| Client::join(fleet.node(n % 4), "a", "post:42"))).await;
+    settle().await;
+    fleet.faults(1).kill();
+    fleet.faults(2).kill();
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(agreed(&fleet, [0, 3], &room).await, 20);
+    assert_eq!(told(&mut clients[0]).await.last(), Some(&20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_shuts_down_says_good_bye_and_is_counted_out_at_once() {
+    let fleet = nodes(2);
+    let room = key("post:42");
+    idle().await;
+    let mut stays = Client::join(fleet.node(0), "a", "post:42").await;
+    let goes = join_all((0..5).map(|_| Client::join(fleet.node(1), "b", "post:42"))).await;
+    settle().await;
+    told(&mut stays).await;
+    // Nobody takes its connections away: the good-bye counts them out.
+    let shutdown = fleet.node(1).shutdown(Duration::ZERO);
+    shutdown.await;
+    settle().await;
+    assert_eq!(fleet.node(0).stats().nodes, 1);
+    assert_eq!(told(&mut stays).await, [1]);
+    assert_eq!(agreed(&fleet, 0..1, &room).await, 1);
+    drop(goes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_killed_while_its_good_bye_is_under_way_is_gone_either_way() {
+    for lost in [true, false] {
+        let fleet = nodes(2);
+        idle().await;
+        let _stays = Client::join(fleet.node(0), "a", "post:42").await;
+        let goes = Client::join(fleet.node(1), "b", "post:42").await;
+        settle().await;
+        if lost {
+            fleet.faults(0).cut();
+        }
+        let mut shutdown = Box::pin(fleet.node(1).shutdown(Duration::from_secs(1)));
+        _ = tokio::time::timeout(Duration::from_millis(1), &mut shutdown).await;
+        drop(goes);
+        _ = tokio::time::timeout(Duration::from_millis(100), &mut shutdown).await;
+        fleet.faults(1).kill();
+        drop(shutdown);
+        fleet.faults(0).mend();
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(agreed(&fleet, 0..1, &key("post:42")).await, 1);
+        assert_eq!(fleet.node(0).stats().nodes, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_incarnation_is_counted_beside_the_one_that_was_killed_until_that_is_gone() {
+    let mut fleet = nodes(2);
+    let room = key("post:42");
+    idle().await;
+    let _stays = Client::join(fleet.node(0), "a", "post:42").await;
+    let _ghost = Client::join(fleet.node(1), "b", "post:42").await;
+    settle().await;
+    fleet.faults(1).kill();
+    let again = fleet.add(|_, node| with_kinds(node));
+    idle().await;
+    let mut back = Client::connect(fleet.node(again), "b");
+    back.connection.join(&room).await.unwrap();
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(agreed(&fleet, [0, again], &room).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_application_is_told_when_a_room_is_occupied_and_empty_here_and_anywhere() {
+    let counts: [Arc<AtomicUsize>; 4] = Default::default();
+    let count = |n: usize| {
+        let count = Arc::clone(&counts[n]);
+        move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async {}
+        }
+    };
+    let fleet: Nodes = Fleet::new(2, |_, node| {
+        let kind = Kind::authenticated()
+            .on_room_occupied(count(0))
+            .on_room_occupied_anywhere(count(1))
+            .on_room_empty(count(2))
+            .on_room_empty_everywhere(count(3));
+        node.kind("post", kind)
+    });
+    let told = || counts.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
+    idle().await;
+    let a = Client::join(fleet.node(0), "a", "post:42").await;
+    let b = Client::join(fleet.node(0), "b", "post:42").await;
+    idle().await;
+    assert_eq!(told(), [1, 1, 0, 0]);
+    let c = Client::join(fleet.node(1), "c", "post:42").await;
+    settle().await;
+    assert_eq!(told(), [1, 0, 0, 0], "it was occupied already");
+    drop(c);
+    settle().await;
+    assert_eq!(told(), [0, 0, 1, 0]);
+    drop(a);
+    settle().await;
+    assert_eq!(told(), [0; 4]);
+    sleep(Duration::from_secs(10)).await; // The other node forgets the room.
+    drop(b);
+    settle().await;
+    assert_eq!(told(), [0, 0, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_about_a_room_run_one_after_another_and_only_for_what_is_so() {
+    let log: Arc<std::sync::Mutex<Vec<&str>>> = Arc::default();
+    let slow = |word: &'static str| {
+        let log = Arc::clone(&log);
+        move |_| {
+            let log = Arc::clone(&log);
+            async move {
+                sleep(Duration::from_secs(1)).await;
+                log.lock().unwrap().push(word);
+                assert!(word != "empty", "a panic of a hook stops nothing");
+            }
+        }
+    };
+    let kind = Kind::authenticated().on_room_occupied(slow("occupied")).on_room_empty(slow("empty"));
+    let fleet: Nodes = Fleet::new(1, |_, node| node.kind("post", kind.clone()));
+    for _ in 0..10 {
+        drop(Client::join(fleet.node(0), "a", "post:42").await);
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(*log.lock().unwrap(), ["occupied", "empty"], "it flapped while the first hook ran");
+    let _stays = Client::join(fleet.node(0), "a", "post:42").await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(*log.lock().unwrap(), ["occupied", "empty", "occupied"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_nodes_are_counted() {
+    let fleet: Nodes =
+        Fleet::new(4, |_, node| node.kind("post", Kind::authenticated()).limits(|limits| limits.nodes = 2));
+    settle().await;
+    assert_eq!(fleet.node(0).stats().nodes, 3, "itself and two others");
+}
