@@ -48,16 +48,23 @@
 //! - **Other sinks**: [`RoomManager::build_for`] fans out to any `futures::Sink` of [`Message`]s.
 //! - **Cryptography** behind tokens: the feature `jwt-rust-crypto` (the default) or `jwt-aws-lc`.
 //! - **Other processes**: a [`Bus`] joins nodes: [`LocalBus`] within one process, and with the feature `redis` (for TLS
-//!   `redis-tls`) `rooms::redis::RedisBus` over Redis. The number of viewers is this node's. The crate for Warp is still
-//!   empty.
+//!   `redis-tls`) `rooms::redis::RedisBus` over Redis. The crate for Warp is still empty.
+//! - **Who is there**: every number of viewers is over all nodes; [`RoomManager::viewers`] is it anywhere, and
+//!   [`Kind::members`] keeps the users too. What is lost between nodes is noticed and asked for: after a crash, or any
+//!   weather on the bus, the numbers are right again within ten seconds.
+//! - **Tests of an application** over several nodes: `rooms::testing`, with the feature `testing`.
 
 pub use rooms_core::{
     AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
     Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, Identity, IdentityError, JoinError,
     JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET,
-    Member, Message, MessageKind, NodeId, OriginError, Overflow, Reach, Receipt, RoomKey, RoomKeyError, RoomManager,
-    RoomManagerBuilder, Stats, SystemClock, WallClock, bus, handshake, protocol, refuse, ws,
+    Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, OriginError, Overflow, Present, Reach,
+    Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Stats, SystemClock, ViewerCount, WallClock, bus,
+    handshake, protocol, refuse, ws,
 };
+
+#[cfg(feature = "testing")]
+pub use rooms_core::testing;
 
 /// The Axum integration.
 #[cfg(feature = "axum")]
