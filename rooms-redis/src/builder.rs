@@ -13,6 +13,7 @@ use crate::{
 #[must_use]
 pub struct RedisBusBuilder {
     url: String,
+    sentinels: Vec<String>,
     tls_root: Option<Vec<u8>>,
     names: Names,
     client_name: Option<String>,
@@ -23,8 +24,8 @@ pub struct RedisBusBuilder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL is none of Redis.
-    #[error("the URL of Redis can't be read")]
+    /// A URL is none of Redis.
+    #[error("a URL of Redis can't be read")]
     Url(#[source] Box<dyn Error + Send + Sync>),
     /// A room could have the channel of something else.
     #[error("the prefix of rooms and the prefix of nodes must not begin with one another")]
@@ -48,7 +49,32 @@ pub enum ConnectError {
 
 impl RedisBusBuilder {
     pub(crate) fn new(url: String) -> Self {
-        Self { url, tls_root: None, names: Names::default(), client_name: None, limits: RedisLimits::default() }
+        Self {
+            url,
+            sentinels: Vec::new(),
+            tls_root: None,
+            names: Names::default(),
+            client_name: None,
+            limits: RedisLimits::default(),
+        }
+    }
+
+    /// Asks these sentinels where the server is, at every connection. The host of the bus' own URL is then the name of
+    /// the service that they watch, and the rest of it is for the server:
+    ///
+    /// ```
+    /// use rooms_redis::RedisBus;
+    ///
+    /// let builder = RedisBus::builder("redis://node:its-password@mymaster")
+    ///     .sentinels(["redis://:password-of-sentinels@sentinel-1", "redis://sentinel-2:26380", "redis://sentinel-3"]);
+    /// # _ = builder;
+    /// ```
+    ///
+    /// A sentinel's port is 26379 where its URL names none. `rediss://` is TLS, for each of them and for the server by
+    /// their own URLs.
+    pub fn sentinels(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.sentinels = urls.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Sets what the channels of rooms begin with; `ws:` without it.
@@ -90,8 +116,11 @@ impl RedisBusBuilder {
     /// # Errors
     /// [`ConnectError`], from the first attempt: a service with a wrong password should say so when it starts.
     pub async fn connect(self) -> Result<RedisBus, ConnectError> {
-        let patience = 2 * self.limits.connect + 2 * self.limits.response + self.limits.probe_within;
+        let RedisLimits { connect, response, probe_within, .. } = self.limits;
         let bus = self.start()?;
+        // The two connections are made at the same time, and then a probe is sent.
+        let steps = u32::try_from(bus.shared().server.steps() + 1).unwrap_or(u32::MAX);
+        let patience = (connect + response).saturating_mul(steps).saturating_add(probe_within);
         let mut progress = bus.shared().status.progress();
         let first = timeout(patience, progress.wait_for(|progress| progress.up || progress.fault.is_some())).await;
         match first {
@@ -112,12 +141,13 @@ impl RedisBusBuilder {
     /// # Errors
     /// [`ConnectError`], where Redis need not be asked: the URL, the prefixes, the runtime.
     pub fn start(self) -> Result<RedisBus, ConnectError> {
-        let Self { url, tls_root, names, client_name, limits } = self;
+        let Self { url, sentinels, tls_root, names, client_name, limits } = self;
         if !names.are_apart() {
             return Err(ConnectError::Prefixes);
         }
         let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
-        let server = Server::new(&url, tls_root, &limits).map_err(|error| ConnectError::Url(error.into()))?;
+        let server =
+            Server::new(&url, &sentinels, tls_root, &limits).map_err(|error| ConnectError::Url(error.into()))?;
         let id = format!("{:016x}", random::bits());
         let shared = Shared {
             server,
@@ -143,6 +173,9 @@ impl From<&Arc<Fault>> for ConnectError {
             Fault::Refused(cause) => Self::Refused(Box::new(cause.clone())),
             Fault::MayNotPublish(cause) => Self::Refused(cause.to_string().into()),
             Fault::Unreachable(cause) | Fault::Broken(cause) => Self::Unreachable(Box::new(cause.clone())),
+            Fault::NoMaster(Some(cause)) => Self::Unreachable(Box::new(cause.clone())),
+            Fault::NoMaster(None) => Self::Unreachable("no sentinel knows a service of that name".into()),
+            Fault::Replica => Self::Unreachable("the server is a replica".into()),
             Fault::Closed => Self::Unreachable("Redis closed the connection".into()),
             Fault::Deaf | Fault::Unheard => Self::Deaf("a probe did not come back".into()),
         }

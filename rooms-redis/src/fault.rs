@@ -17,6 +17,10 @@ pub(crate) enum Fault {
     Broken(#[source] RedisError),
     #[error("Redis refused to publish")]
     MayNotPublish(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("no sentinel knows the server")]
+    NoMaster(#[source] Option<RedisError>),
+    #[error("the server is a replica")]
+    Replica,
     #[error("a probe was taken and did not come back")]
     Deaf,
     #[error("a message reached nobody although this node was subscribed")]
@@ -42,6 +46,7 @@ impl Fault {
     pub(crate) fn line(&self) -> String {
         match self {
             Self::Unreachable(cause) | Self::Refused(cause) | Self::Broken(cause) => format!("{self}: {cause}"),
+            Self::NoMaster(Some(cause)) => format!("{self}: {cause}"),
             Self::MayNotPublish(cause) => format!("{self}: {cause}"),
             _ => self.to_string(),
         }

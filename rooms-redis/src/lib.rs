@@ -27,9 +27,14 @@
 //! Liveness is not an answered `PING`: a message to ourselves proves it, every 2 s unless others do anyway. A server that
 //! freezes, a link that dies without a word, a replica that nobody publishes to any more are all found by it.
 //!
+//! # Sentinel
+//! [`sentinels`](RedisBusBuilder::sentinels) names the sentinels, and the URL then the service that they watch. They are
+//! asked anew at every connection, and one that is away is passed over. A server that turns out to be a replica is not
+//! used; one that becomes a replica is left with the next publication or probe, which asks for its `ROLE` too.
+//!
 //! # What Redis needs
 //! Redis 6 or newer, for RESP3. A user with restricted rights needs `+hello +client|setname +client|setinfo +publish
-//! +subscribe +unsubscribe`, and the channels `ws:*` and `rooms-*`.
+//! +subscribe +unsubscribe`, with sentinels `+role` too, and the channels `ws:*` and `rooms-*`.
 
 mod backoff;
 mod builder;
@@ -41,6 +46,7 @@ mod limits;
 mod lock;
 mod publisher;
 mod random;
+mod sentinel;
 mod server;
 mod shared;
 mod status;

@@ -13,7 +13,7 @@ use tokio::{
 
 use self::queue::Job;
 pub(crate) use self::queue::{Bound, Queue};
-use crate::{backoff::Backoff, fault::Fault, shared::Shared};
+use crate::{backoff::Backoff, fault::Fault, server::is_master, shared::Shared};
 
 /// Commands in one pipeline. 256: beyond it a pipeline costs less per command by a few per cent only, and a lost answer
 /// concerns so many callers.
@@ -57,7 +57,15 @@ async fn pump(shared: &Shared, mut connection: MultiplexedConnection) -> Fault {
         for job in &jobs {
             pipeline.cmd("PUBLISH").arg(&*job.channel).arg(&*job.payload);
         }
-        match connection.send_packed_commands(&pipeline, 0, jobs.len()).await {
+        let commands = jobs.len() + usize::from(shared.server.add_check(&mut pipeline));
+        match connection.send_packed_commands(&pipeline, 0, commands).await {
+            // A replica takes publications too, and they reach only those who are on it.
+            Ok(answers) if answers.get(jobs.len()).is_some_and(|role| !is_master(role)) => {
+                for job in jobs {
+                    _ = job.answer.send(Err(BusError::Unknown("the server has become a replica".into())));
+                }
+                return Fault::Replica;
+            }
             Ok(answers) => {
                 for (job, answer) in jobs.into_iter().zip(answers) {
                     resolve(shared, job, answer, since);

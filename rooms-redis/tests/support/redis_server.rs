@@ -82,11 +82,7 @@ impl RedisServer {
 
     /// What `redis-cli` prints for a command.
     pub(crate) async fn cli(&self, command: &[&str]) -> String {
-        let mut cli = tokio::process::Command::new("redis-cli");
-        cli.arg("-p").arg(self.port.to_string()).args(command);
-        let output = cli.output().await.unwrap_or_else(|error| missing("redis-cli", &error));
-        assert!(output.status.success(), "redis-cli {command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        cli(self.port, command).await
     }
 
     /// Waits until it answers, be it that it wants a password.
@@ -112,6 +108,15 @@ impl Drop for RedisServer {
     }
 }
 
+/// What `redis-cli` prints for a command at a port.
+pub(crate) async fn cli(port: u16, command: &[&str]) -> String {
+    let mut cli = tokio::process::Command::new("redis-cli");
+    cli.arg("-p").arg(port.to_string()).args(command);
+    let output = cli.output().await.unwrap_or_else(|error| missing("redis-cli", &error));
+    assert!(output.status.success(), "redis-cli {command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 async fn ping(port: u16) -> std::io::Result<u8> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.write_all(b"PING\r\n").await?;
@@ -129,7 +134,7 @@ fn spawn(port: u16, data: &TempDir, settings: &[String]) -> Child {
         .unwrap_or_else(|error| missing("redis-server", &error))
 }
 
-fn missing<T>(program: &str, error: &std::io::Error) -> T {
+pub(crate) fn missing<T>(program: &str, error: &std::io::Error) -> T {
     panic!("{program}: {error}; `apt-get install redis-server` installs it")
 }
 
