@@ -4,6 +4,8 @@
 
 #[path = "browser/browser.rs"]
 mod browser;
+#[path = "support/lines.rs"]
+mod lines;
 #[path = "support/program.rs"]
 mod program;
 

@@ -2,94 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "support/lines.rs"]
+mod lines;
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/user.rs"]
+mod user;
 
-use futures::{SinkExt as _, StreamExt as _};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, protocol::frame::coding::CloseCode},
-};
+use tokio_tungstenite::{connect_async, tungstenite::protocol::frame::coding::CloseCode};
 
-use program::{PATIENCE, Program};
-
-/// One user of the program.
-struct User<'a> {
-    program: &'a Program,
-    http: Client,
-    token: String,
-}
-
-impl<'a> User<'a> {
-    async fn login(program: &'a Program, name: &str) -> Self {
-        let mut user = User { program, http: Client::new(), token: String::new() };
-        let (status, answer) = user.post("/login", &json!({"user": name})).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
-        user.token = answer["token"].as_str().unwrap().to_owned();
-        user
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        self.request(Method::POST, path, body.to_string()).await
-    }
-
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
-        self.request(Method::GET, path, String::new()).await
-    }
-
-    async fn request(&self, method: Method, path: &str, body: String) -> (StatusCode, Value) {
-        let mut request = self.http.request(method, self.program.url(path));
-        if !self.token.is_empty() {
-            request = request.bearer_auth(&self.token);
-        }
-        let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
-        (answer.status(), serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
-    }
-
-    /// Opens a post, and takes the `room_joined`.
-    async fn watch(&self, post: u64) -> (Live, Value) {
-        let url = self.program.url(&format!("/ws/posts/{post}/live?token={}", self.token)).replace("http", "ws");
-        let mut live = Live(connect_async(url).await.unwrap().0);
-        let joined = live.event().await;
-        (live, joined)
-    }
-}
-
-struct Live(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-impl Live {
-    async fn message(&mut self) -> Message {
-        timeout(PATIENCE, self.0.next()).await.expect("a message in time").expect("a message").unwrap()
-    }
-
-    async fn event(&mut self) -> Value {
-        serde_json::from_str(self.message().await.to_text().unwrap()).unwrap()
-    }
-
-    /// All events up to the answer to a ping, which comes after whatever was sent before it.
-    async fn until_pong(&mut self) -> Vec<Value> {
-        self.0.send(Message::text(r#"{"type":"ping"}"#)).await.unwrap();
-        let mut events = Vec::new();
-        loop {
-            let event = self.event().await;
-            if event == json!({"type": "pong"}) {
-                return events;
-            }
-            events.push(event);
-        }
-    }
-
-    async fn close_code(&mut self) -> CloseCode {
-        loop {
-            if let Message::Close(close) = self.message().await {
-                return close.unwrap().code;
-            }
-        }
-    }
-}
+use program::Program;
+use user::{Live, User};
 
 #[tokio::test]
 async fn a_comment_and_a_like_reach_those_who_watch_that_post_and_nobody_else() {
@@ -171,7 +96,10 @@ async fn a_signal_closes_the_members_with_1012_and_the_program_ends_with_0() {
         let user = User::login(&program, "5").await;
         let (mut live, _) = user.watch(42).await;
         let (status, health) = user.get("/healthz").await;
-        assert_eq!((status, health), (StatusCode::OK, json!({"status": "ok", "connections": 1, "rooms": 1})));
+        assert_eq!(
+            (status, health),
+            (StatusCode::OK, json!({"status": "ok", "connections": 1, "rooms": 1, "bus": null}))
+        );
 
         program.signal(signal);
         assert_eq!(live.close_code().await, CloseCode::Restart, "after SIG{signal}");

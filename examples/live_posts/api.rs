@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header::AUTHORIZATION, request::Parts},
     response::{IntoResponse, Response},
 };
-use rooms::{Identity, RoomKey, RoomManager, axum::RoomUpgrade};
+use rooms::{Identity, Reach, RoomKey, RoomManager, axum::RoomUpgrade};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -107,20 +107,14 @@ pub(crate) async fn like(
     Ok((StatusCode::CREATED, Json(json!({"post_id": post_id, "likes": likes}))))
 }
 
-/// `GET /healthz`
-pub(crate) async fn health(State(app): State<App>) -> (StatusCode, Json<Value>) {
-    let stats = app.rooms.stats();
-    let (status, word) = match stats.draining {
-        true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        false => (StatusCode::OK, "ok"),
-    };
-    (status, Json(json!({"status": word, "connections": stats.connections, "rooms": stats.rooms})))
-}
-
 /// What is stored is stored, whether or not those who watch could be told.
 async fn tell(rooms: &RoomManager, post_id: u64, event: &Value) {
     let Ok(room) = RoomKey::new("post", post_id) else { return };
-    if let Err(error) = rooms.broadcast(&room, event).await {
-        tracing::error!(%error, "the viewers were not told");
+    match rooms.broadcast(&room, event).await {
+        Ok(receipt) if receipt.reach == Reach::LocalOnly => {
+            tracing::warn!("only the viewers of this process were told")
+        }
+        Ok(_) => {}
+        Err(error) => tracing::error!(%error, "the viewers were not told"),
     }
 }

@@ -1,9 +1,13 @@
 //! Posts with comments, likes and "N watching now", live in every browser that has one open.
 //!
-//! `cargo run --example live_posts --features axum`, then open <http://localhost:3000> in two tabs.
-//! `PORT` (3000 unless set) and `JWT_SECRET` (a random one unless set) come from the environment.
+//! `cargo run --example live_posts --features axum,redis`, then open <http://localhost:3000> in two tabs.
+//! `PORT` (3000 unless set), `JWT_SECRET` (a random one unless set) and `REDIS_URL` come from the environment.
+//!
+//! With `REDIS_URL`, and the same `JWT_SECRET`, several processes are one service: what is posted to one is told by all.
+//! What is stored is stored by each for itself, as there is no database here.
 
 mod api;
+mod health;
 mod login;
 mod posts;
 
@@ -15,7 +19,7 @@ use axum::{
     response::Html,
     routing::{get, post},
 };
-use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager};
+use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, redis::RedisBus};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -28,6 +32,8 @@ use crate::{login::Tokens, posts::Posts};
 #[derive(Debug, Clone)]
 struct App {
     rooms: RoomManager,
+    /// What joins the processes, where there are several.
+    bus: Option<RedisBus>,
     posts: Arc<Posts>,
     tokens: Arc<Tokens>,
 }
@@ -45,7 +51,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok(port) => port.parse().map_err(|_| "PORT is a number from 0 to 65535")?,
         Err(_) => 3000,
     };
-    let app = app(&secret()?)?;
+    let bus = match env::var("REDIS_URL") {
+        Ok(url) => Some(RedisBus::connect(url).await?),
+        Err(_) => None,
+    };
+    let app = app(&secret()?, bus)?;
     let rooms = app.rooms.clone();
     // Before anybody can know that the program is there.
     let stop = stop_signal()?;
@@ -74,7 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn app(secret: &[u8]) -> Result<App, Box<dyn Error>> {
+fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
     let posts = Arc::new(Posts::demonstration());
     let known = Arc::clone(&posts);
     let post = Kind::new()
@@ -83,18 +93,21 @@ fn app(secret: &[u8]) -> Result<App, Box<dyn Error>> {
             async move { room.id().parse().is_ok_and(|id| known.exists(id)) }
         })
         .on_join(|member| async move { Ok(json!({"post_id": member.room().id().parse::<u64>().ok()})) });
-    let rooms = RoomManager::builder()
+    let mut rooms = RoomManager::builder()
         .authenticator(JwtAuthenticator::hs256(secret)?)
         .endpoint(Endpoint::new().query_token("token"))
-        .kind("post", post)
-        .build()?;
-    Ok(App { rooms, posts, tokens: Arc::new(Tokens::new(secret)) })
+        .kind("post", post);
+    if let Some(bus) = &bus {
+        rooms = rooms.bus(bus.clone());
+    }
+    Ok(App { rooms: rooms.build()?, bus, posts, tokens: Arc::new(Tokens::new(secret)) })
 }
 
 fn router(app: App) -> Router {
     Router::new()
         .route("/", get(|| async { Html(include_str!("page.html")) }))
-        .route("/healthz", get(api::health))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
         .route("/login", post(login::login))
         .route("/posts", get(api::posts))
         .route("/posts/{post_id}/comments", get(api::comments).post(api::comment))

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serialize;
@@ -20,7 +20,7 @@ struct Post {
     body: &'static str,
     likes: u64,
     comments: VecDeque<Comment>,
-    next_comment: u64,
+    last_comment: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -43,7 +43,7 @@ pub(crate) struct Summary {
 
 impl Posts {
     pub(crate) fn demonstration() -> Self {
-        let post = |title, body| Post { title, body, likes: 0, comments: VecDeque::new(), next_comment: 1 };
+        let post = |title, body| Post { title, body, likes: 0, comments: VecDeque::new(), last_comment: 0 };
         Self(Mutex::new(BTreeMap::from([
             (
                 1,
@@ -93,14 +93,17 @@ impl Posts {
     pub(crate) fn comment(&self, post_id: u64, author: &str, text: String) -> Option<Comment> {
         let mut posts = self.lock();
         let post = posts.get_mut(&post_id)?;
+        let now = SystemTime::now();
+        // By the clock, so that several processes do not give the same number twice; a database would see to that.
+        let micros = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros());
+        post.last_comment = u64::try_from(micros).unwrap_or_default().max(post.last_comment + 1);
         let comment = Comment {
-            id: post.next_comment,
+            id: post.last_comment,
             post_id,
             author: author.to_owned(),
             text,
-            created_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            created_at: humantime::format_rfc3339_millis(now).to_string(),
         };
-        post.next_comment += 1;
         if post.comments.len() == KEPT {
             post.comments.pop_front();
         }

@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::program::{Lines, PATIENCE};
+use crate::lines::{Lines, PATIENCE};
 
 const INSTALL: &str = "apt-get install chromium chromium-driver";
 

@@ -1,0 +1,41 @@
+//! How the process is: for whoever restarts it, and for whoever sends requests to it.
+
+use axum::{Json, extract::State, http::StatusCode};
+use rooms::redis::RedisBus;
+use serde_json::{Value, json};
+
+use crate::App;
+
+/// `GET /healthz`: 200 as long as the process serves its members, which it does without Redis too.
+pub(crate) async fn healthz(State(app): State<App>) -> (StatusCode, Json<Value>) {
+    let stats = app.rooms.stats();
+    let (status, word) = match (stats.draining, stats.bus_down) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        // A restart would not bring Redis back, and would cost every member its connection.
+        (false, true) => (StatusCode::OK, "degraded"),
+        (false, false) => (StatusCode::OK, "ok"),
+    };
+    let bus = app.bus.as_ref().map(RedisBus::health).map(|bus| {
+        json!({
+            "connected": bus.connected,
+            "last_fault": bus.last_fault,
+            "round_trip_ms": bus.round_trip.map(|time| time.as_secs_f64() * 1e3),
+            "queued_messages": bus.queued_messages,
+            "subscribed": bus.subscribed,
+            "wanted": bus.wanted,
+            "publisher_losses": bus.publisher_losses,
+            "subscriber_losses": bus.subscriber_losses,
+        })
+    });
+    let health = json!({"status": word, "connections": stats.connections, "rooms": stats.rooms, "bus": bus});
+    (status, Json(health))
+}
+
+/// `GET /readyz`: 200 where new members are best sent, as this process hears all others.
+pub(crate) async fn readyz(State(app): State<App>) -> StatusCode {
+    let stats = app.rooms.stats();
+    match stats.draining || stats.bus_down {
+        true => StatusCode::SERVICE_UNAVAILABLE,
+        false => StatusCode::OK,
+    }
+}
