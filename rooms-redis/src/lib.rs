@@ -33,8 +33,8 @@
 //! used; one that becomes a replica is left with the next publication or probe, which asks for its `ROLE` too.
 //!
 //! # What Redis needs
-//! Redis 6 or newer, for RESP3. A user with restricted rights needs `+hello +client|setname +client|setinfo +publish
-//! +subscribe +unsubscribe`, with sentinels `+role` too, and the channels `ws:*` and `rooms-*`.
+//! Redis 6 or newer, for RESP3. A user with restricted rights needs `+hello +client|setname +publish +subscribe
+//! +unsubscribe`, with sentinels `+role` too, and the channels `ws:*` and `rooms-*`.
 
 mod backoff;
 mod builder;

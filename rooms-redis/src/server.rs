@@ -49,7 +49,7 @@ impl Server {
         let info = url.into_connection_info()?;
         // Over RESP3, because there confirmations and messages arrive on one connection in one order.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let access = Access { info: with_tcp(info).set_redis_settings(settings), root };
+        let access = Access { info: prepared(info.set_redis_settings(settings)), root };
         let place = match sentinels {
             [] => Place::Fixed(access.client()?),
             _ => Place::Watched { sentinels: access.sentinels(sentinels, limits)?, access },
@@ -173,7 +173,7 @@ impl Access {
             if url.has_host() && url.port().is_none() {
                 url.set_port(Some(SENTINEL_PORT)).map_err(|()| unread())?;
             }
-            client(with_tcp(url.into_connection_info()?), self.root.clone())
+            client(prepared(url.into_connection_info()?), self.root.clone())
         });
         Ok(Sentinels::new(clients.collect::<Result<_, _>>()?, service, times(limits)))
     }
@@ -215,6 +215,13 @@ fn client(info: ConnectionInfo, root: Option<Vec<u8>>) -> Result<Client, RedisEr
         }
         None => Client::open(info),
     }
+}
+
+/// With what all our connections have in common.
+fn prepared(info: ConnectionInfo) -> ConnectionInfo {
+    // Our connections have names. The name of the client crate would need one more right, of which Redis knows from 7.2 on.
+    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    with_tcp(info.set_redis_settings(settings))
 }
 
 /// A dead link is given up by the kernel within about half a minute, also where nothing is sent; our own probe is faster,

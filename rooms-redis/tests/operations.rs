@@ -1,0 +1,135 @@
+//! What the operations page says about rights is so: the users are made with exactly its lines.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/fleet.rs"]
+mod fleet;
+#[path = "support/listener.rs"]
+mod listener;
+#[path = "support/redis_server.rs"]
+mod redis_server;
+#[path = "support/sentinels.rs"]
+mod sentinels;
+
+use rooms_core::{Bus, bus::Topic};
+use rooms_redis::RedisBus;
+
+use listener::{Listener, room};
+use redis_server::RedisServer;
+use sentinels::Watched;
+
+const PAGE: &str = include_str!("../../docs/operations.md");
+
+/// The words of the page's line for a user.
+fn line(user: &str) -> Vec<&'static str> {
+    let begin = format!("ACL SETUSER {user} ");
+    let line = PAGE.lines().find(|line| line.starts_with(&begin)).expect("a line for the user");
+    line.split(' ').collect()
+}
+
+/// What `redis-cli` prints as that user.
+async fn as_user(redis: &RedisServer, user: &str, command: &[&str]) -> String {
+    redis.cli(&[&["--user", user, "--pass", "password", "--no-auth-warning"], command].concat()).await
+}
+
+fn url(user: &str, port: u16) -> String {
+    format!("redis://{user}:password@127.0.0.1:{port}")
+}
+
+/// Uses all of a bus.
+async fn works(bus: &RedisBus) {
+    let topics = [room("post:42"), Topic::Control("post:42".parse().unwrap()), Topic::Nodes];
+    let heard = Listener::of(bus);
+    bus.subscribe(&topics).await.unwrap();
+    for topic in &topics {
+        bus.publish(topic, "it works".into()).await.unwrap();
+    }
+    heard.take(3).await;
+    bus.unsubscribe(&topics).await.unwrap();
+    let health = bus.health();
+    assert!(health.connected && health.last_fault.is_none(), "{health:?}");
+}
+
+/// Redis has refused nothing so far, also nothing that a bus would do without.
+async fn nothing_was_refused(port: u16) {
+    let refused = redis_server::cli(port, &["ACL", "LOG"]).await;
+    assert!(refused.is_empty(), "{refused}");
+}
+
+#[tokio::test]
+async fn the_user_of_the_processes_has_the_rights_that_a_bus_needs_and_no_others() {
+    let redis = RedisServer::start().await;
+    assert_eq!(redis.cli(&line("rooms-node")).await, "OK");
+    let bus = RedisBus::connect(url("rooms-node", redis.port)).await.unwrap();
+    works(&bus).await;
+    nothing_was_refused(redis.port).await;
+    for command in [&["GET", "a"][..], &["KEYS", "*"], &["PUBLISH", "other", "x"], &["CONFIG", "GET", "*"]] {
+        let answer = as_user(&redis, "rooms-node", command).await;
+        assert!(answer.contains("NOPERM"), "{command:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn each_right_of_the_processes_is_needed() {
+    let redis = RedisServer::start().await;
+    // `+hello` is for Redis 6; later ones allow it to all.
+    let needed = ["&ws:*", "&rooms-*", "+publish", "+subscribe", "+unsubscribe"];
+    for (number, right) in needed.into_iter().enumerate() {
+        let user = format!("node-{number}");
+        let mut words = line("rooms-node");
+        assert!(words.contains(&right), "{right}");
+        words.retain(|word| *word != right);
+        words[2] = &user;
+        assert_eq!(redis.cli(&words).await, "OK");
+        let Ok(bus) = RedisBus::connect(url(&user, redis.port)).await else { continue };
+        let topic = [room("post:42")];
+        let answers = [bus.subscribe(&topic).await, bus.unsubscribe(&topic).await];
+        // Where it may not unsubscribe, it gives up the connection with all that is subscribed on it.
+        let broken = answers.iter().any(Result::is_err) || bus.health().subscriber_losses > 0;
+        assert!(broken, "a bus does without {right}");
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_publisher_speaks_to_rooms_and_not_for_processes() {
+    let redis = RedisServer::start().await;
+    assert_eq!(redis.cli(&line("rooms-publisher")).await, "OK");
+    assert_eq!(as_user(&redis, "rooms-publisher", &["PUBLISH", "ws:post:42", "{}"]).await, "0");
+    for command in [&["PUBLISH", "rooms-nodes", "x"][..], &["SUBSCRIBE", "ws:post:42"], &["GET", "a"]] {
+        let answer = as_user(&redis, "rooms-publisher", command).await;
+        assert!(answer.contains("NOPERM"), "{command:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_subscriber_hears_rooms_and_says_nothing() {
+    let redis = RedisServer::start().await;
+    assert_eq!(redis.cli(&line("rooms-listener")).await, "OK");
+    for command in [&["PSUBSCRIBE", "ws:chat:*"][..], &["SUBSCRIBE", "rooms-nodes"], &["PUBLISH", "ws:post:42", "x"]] {
+        let answer = as_user(&redis, "rooms-listener", command).await;
+        assert!(answer.contains("NOPERM"), "{command:?}: {answer}");
+    }
+    let mut listener =
+        redis::Client::open(url("rooms-listener", redis.port)).unwrap().get_async_pubsub().await.unwrap();
+    listener.psubscribe("ws:post:*").await.unwrap();
+    assert_eq!(redis.cli(&["PUBLISH", "ws:post:42", "{}"]).await, "1");
+}
+
+#[tokio::test]
+async fn with_sentinel_the_page_has_the_rights_for_both() {
+    let watched = Watched::start().await;
+    for server in &watched.servers {
+        assert_eq!(server.cli(&line("rooms-node")).await, "OK");
+    }
+    for sentinel in &watched.sentinels {
+        assert_eq!(sentinel.cli(&line("rooms-asker")).await, "OK");
+    }
+    let asking = watched.urls().into_iter().map(|url| url.replace("redis://", "redis://rooms-asker:password@"));
+    let asking: Vec<String> = asking.collect();
+    let bus = RedisBus::builder("redis://rooms-node:password@service").sentinels(asking).connect().await.unwrap();
+    works(&bus).await;
+    nothing_was_refused(watched.servers[0].port).await;
+    for sentinel in &watched.sentinels {
+        assert!(sentinel.cli(&["ACL", "LOG"]).await.is_empty());
+    }
+}
