@@ -45,6 +45,15 @@ async fn up_to(live: &mut Live, text: &str) -> Vec<String> {
     }
 }
 
+/// The numbers of viewers that the member is told up to this one.
+async fn until_viewers(live: &mut Live, viewers: u64) -> Vec<u64> {
+    let mut told = Vec::new();
+    while told.last() != Some(&viewers) {
+        told.extend(live.event().await["viewers"].as_u64());
+    }
+    told
+}
+
 /// Waits until a process says of its bus that it is connected, or that it is not.
 async fn until_connected(program: &Program, connected: bool) -> Value {
     let user = User { program, http: reqwest::Client::new(), token: String::new() };
@@ -72,10 +81,18 @@ async fn ten_members_of_three_processes_are_told_once_what_a_fourth_is_posted_th
     let url = redis.url();
     let mut programs = join_all((0..4).map(|_| Program::start_over(&url))).await;
     let mut members = [Vec::new(), Vec::new(), Vec::new()];
+    let mut known = Vec::new();
     for (place, count) in [3, 4, 3].into_iter().enumerate() {
         let user = User::login(&programs[place], "5").await;
         for _ in 0..count {
-            members[place].push(user.watch(42).await.0);
+            let (member, joined) = user.watch(42).await;
+            known.push(joined["viewers"].as_u64().unwrap());
+            members[place].push(member);
+        }
+    }
+    for (member, known) in members.iter_mut().flatten().zip(known) {
+        if known != 10 {
+            until_viewers(member, 10).await;
         }
     }
     comment(&programs[3], "to all").await;
@@ -88,8 +105,11 @@ async fn ten_members_of_three_processes_are_told_once_what_a_fourth_is_posted_th
         while member.event().await["type"] != "of another language" {}
     }
 
-    // A process with members is killed: the others do not notice.
+    // A process with members is killed: the others are told of nothing but the number that is left.
     programs.remove(0).kill();
+    for member in members[1..].iter_mut().flatten() {
+        assert_eq!(until_viewers(member, 7).await, [7], "all of them at once");
+    }
     comment(&programs[2], "to those who are left").await;
     comment(&programs[2], "to them again").await;
     for member in members[1..].iter_mut().flatten() {
