@@ -82,8 +82,8 @@ struct Member<S> {
     cursor: u64,
     /// What was published while it was still joining; `None` once it is told that it joined.
     held: Option<Box<Held>>,
-    /// Which user it is, where the room knows.
-    known: Option<Known>,
+    /// Which user it is, where the room knows. Boxed, because most rooms do not.
+    known: Option<Box<Known>>,
 }
 
 #[derive(Default)]
@@ -191,7 +191,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         member.cursor = log.head();
         let Some(held) = member.held.take() else { return (viewers, Effects::default()) };
         let arriving = count.arrive(member.connection, arrival);
-        member.known = arriving.known;
+        member.known = arriving.known.map(Box::new);
         let mut first = held.messages;
         first.insert(0, welcome(arriving.viewers, arriving.roll));
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task.
@@ -215,7 +215,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         }
         let mut effects = Effects::default();
         if member.held.is_none() {
-            let announcement = state.count.leave(member.known.as_ref(), &self.kind);
+            let announcement = state.count.leave(member.known.as_deref(), &self.kind);
             effects = self.tell(&mut state, announcement);
         }
         effects.linger = empty && !std::mem::replace(&mut state.lingering, true);
