@@ -77,7 +77,7 @@ pub mod axum {
 #[cfg(feature = "redis")]
 pub mod redis {
     #[doc(inline)]
-    pub use rooms_redis::{ConnectError, Health, RedisBus, RedisBusBuilder, RedisLimits};
+    pub use rooms_redis::{ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits};
 }
 
 /// The README's program, compiled.

@@ -2,11 +2,25 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
-use tokio::{runtime::Handle, sync::watch, time::timeout};
+use redis::RedisError;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    bus::RedisBus, channels::Names, fault::Fault, health::Counters, limits::RedisLimits, publisher::Queue, random,
-    server::Server, shared::Shared, status::Status, subscriptions::Subscriptions,
+    access::{Access, address_of, times},
+    bus::RedisBus,
+    channels::Names,
+    cluster::Nodes,
+    fault::Fault,
+    health::Counters,
+    lanes::Lanes,
+    limits::RedisLimits,
+    random,
+    routes::Routes,
+    sentinel::Sentinels,
+    server::{Place, Server},
+    shared::Shared,
+    status::Status,
+    subscriptions::Subscriptions,
 };
 
 /// What a [`RedisBus`] is made of. Nothing is checked, and nothing is connected, before [`connect`](Self::connect).
@@ -14,10 +28,23 @@ use crate::{
 pub struct RedisBusBuilder {
     url: String,
     sentinels: Vec<String>,
+    cluster: Option<(Vec<String>, PubSub)>,
     tls_root: Option<Vec<u8>>,
     names: Names,
     client_name: Option<String>,
     limits: RedisLimits,
+}
+
+/// Which channels of a cluster carry the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PubSub {
+    /// `PUBLISH` and `SUBSCRIBE`: the nodes of the cluster send every message to all others. For foreign publishers that know
+    /// no other, and may publish to any node, and for clusters of Redis 6. The bus itself publishes and subscribes each
+    /// room at the node that has its slot, as otherwise the messages of one room had several orders.
+    Classic,
+    /// `SPUBLISH` and `SSUBSCRIBE`, of Redis 7 and newer: each room is the business of one node, so that a cluster carries
+    /// more the larger it is. Foreign publishers use `SPUBLISH` too.
+    Sharded,
 }
 
 /// Why a bus can't be made. No variant repeats the URL, which has the password.
@@ -30,6 +57,9 @@ pub enum ConnectError {
     /// A room could have the channel of something else.
     #[error("the prefix of rooms and the prefix of nodes must not begin with one another")]
     Prefixes,
+    /// Sentinels were named, and a cluster too.
+    #[error("a server is watched by sentinels or is part of a cluster, not both")]
+    SentinelsAndCluster,
     /// There is no tokio runtime here.
     #[error("a bus is made inside a tokio runtime, and there is none here")]
     NoRuntime,
@@ -52,6 +82,7 @@ impl RedisBusBuilder {
         Self {
             url,
             sentinels: Vec::new(),
+            cluster: None,
             tls_root: None,
             names: Names::default(),
             client_name: None,
@@ -74,6 +105,23 @@ impl RedisBusBuilder {
     /// their own URLs.
     pub fn sentinels(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.sentinels = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Says that the URL is one node of a Redis Cluster, and which other nodes may be asked at first.
+    ///
+    /// Of these only the host and the port count: all nodes have the user, the password and the TLS of the bus' own URL.
+    /// The nodes that are not named here are found, and followed wherever slots and roles move.
+    ///
+    /// ```
+    /// use rooms_redis::{PubSub, RedisBus};
+    ///
+    /// let builder = RedisBus::builder("redis://:password@redis-1:6379")
+    ///     .cluster(["redis://redis-2:6379", "redis://redis-3:6379"], PubSub::Sharded);
+    /// # _ = builder;
+    /// ```
+    pub fn cluster(mut self, others: impl IntoIterator<Item = impl Into<String>>, pubsub: PubSub) -> Self {
+        self.cluster = Some((others.into_iter().map(Into::into).collect(), pubsub));
         self
     }
 
@@ -119,7 +167,7 @@ impl RedisBusBuilder {
         let RedisLimits { connect, response, probe_within, .. } = self.limits;
         let bus = self.start()?;
         // The two connections are made at the same time, and then a probe is sent.
-        let steps = u32::try_from(bus.shared().server.steps() + 1).unwrap_or(u32::MAX);
+        let steps = u32::try_from(bus.shared().steps() + 1).unwrap_or(u32::MAX);
         let patience = (connect + response).saturating_mul(steps).saturating_add(probe_within);
         let mut progress = bus.shared().status.progress();
         let first = timeout(patience, progress.wait_for(|progress| progress.up || progress.fault.is_some())).await;
@@ -141,29 +189,55 @@ impl RedisBusBuilder {
     /// # Errors
     /// [`ConnectError`], where Redis need not be asked: the URL, the prefixes, the runtime.
     pub fn start(self) -> Result<RedisBus, ConnectError> {
-        let Self { url, sentinels, tls_root, names, client_name, limits } = self;
+        let Self { url, sentinels, cluster, tls_root, names, client_name, limits } = self;
         if !names.are_apart() {
             return Err(ConnectError::Prefixes);
         }
         let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
-        let server =
-            Server::new(&url, &sentinels, tls_root, &limits).map_err(|error| ConnectError::Url(error.into()))?;
+        let access = Access::new(&url, tls_root).map_err(unread)?;
+        let (server, nodes, pubsub) = match cluster {
+            Some(_) if !sentinels.is_empty() => return Err(ConnectError::SentinelsAndCluster),
+            Some((others, pubsub)) => {
+                let seeds = [access.address()].into_iter().chain(others.iter().map(|other| address_of(other)));
+                let seeds = seeds.collect::<Result<_, _>>().map_err(unread)?;
+                (None, Some(Arc::new(Nodes::new(access, seeds, &limits))), pubsub)
+            }
+            None => (Some(single(access, &sentinels, &limits).map_err(unread)?), None, PubSub::Classic),
+        };
+        let server = server.map(|place| Server::new(place, &limits));
+        let routes = Arc::new(match &server {
+            Some(_) => Routes::One(0),
+            None => Routes::Slots(Vec::new()),
+        });
         let id = format!("{:016x}", random::bits());
         let shared = Shared {
-            server,
-            probe: names.probe(&id),
-            names,
+            runtime,
             client_name: client_name.unwrap_or_else(|| format!("rooms:{id}")),
-            queue: Queue::new(&limits),
+            id,
+            names,
             limits,
+            pubsub,
+            nodes,
             counters: Counters::default(),
             status: Status::new(),
-            subscriptions: Subscriptions::default(),
-            probe_arrived: watch::Sender::default(),
-            condemned: watch::Sender::default(),
+            subscriptions: Subscriptions::new(Arc::clone(&routes), pubsub),
+            lanes: Lanes::new(routes),
         };
-        Ok(RedisBus::run(Arc::new(shared), &runtime))
+        Ok(RedisBus::run(Arc::new(shared), server))
     }
+}
+
+fn single(access: Access, sentinels: &[String], limits: &RedisLimits) -> Result<Place, RedisError> {
+    if sentinels.is_empty() {
+        return access.client().map(Place::Fixed);
+    }
+    let (service, _) = access.address()?;
+    let clients = sentinels.iter().map(|url| access.sentinel(url)).collect::<Result<_, _>>()?;
+    Ok(Place::Watched { sentinels: Sentinels::new(clients, service, times(limits)), access })
+}
+
+fn unread(error: RedisError) -> ConnectError {
+    ConnectError::Url(error.into())
 }
 
 impl From<&Arc<Fault>> for ConnectError {
@@ -175,7 +249,9 @@ impl From<&Arc<Fault>> for ConnectError {
             Fault::Unreachable(cause) | Fault::Broken(cause) => Self::Unreachable(Box::new(cause.clone())),
             Fault::NoMaster(Some(cause)) => Self::Unreachable(Box::new(cause.clone())),
             Fault::NoMaster(None) => Self::Unreachable("no sentinel knows a service of that name".into()),
-            Fault::Replica => Self::Unreachable("the server is a replica".into()),
+            Fault::Replica | Fault::NoNode | Fault::ClusterDown | Fault::NoSlots | Fault::OutOfStep => {
+                Self::Unreachable(fault.to_string().into())
+            }
             Fault::Closed => Self::Unreachable("Redis closed the connection".into()),
             Fault::Deaf | Fault::Unheard => Self::Deaf("a probe did not come back".into()),
         }

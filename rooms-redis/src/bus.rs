@@ -9,7 +9,6 @@ use rooms_core::{
     bus::{BusError, BusReceiver, Topic},
 };
 use tokio::{
-    runtime::Handle,
     task::AbortHandle,
     time::{Instant, sleep, timeout},
 };
@@ -17,17 +16,18 @@ use tokio::{
 use crate::{
     builder::{ConnectError, RedisBusBuilder},
     channels::Channel,
+    cluster,
     health::Health,
-    publisher::{self, Bound},
+    publisher::Bound,
+    server::Server,
     shared::Shared,
-    subscriber,
     subscriptions::{Outcome, Ticket},
 };
 
 /// The bus over Redis: a cheap handle, of which the manager gets one and a health page another.
 ///
-/// Two connections to Redis, one that publishes and one that subscribes, are each kept up by a task; they end with the
-/// last handle, or with [`close`](Bus::close). One bus belongs to one manager.
+/// Two connections to Redis, one that publishes and one that subscribes, are each kept up by a task; in a cluster two to
+/// each node that has slots. They end with the last handle, or with [`close`](Bus::close). One bus belongs to one manager.
 #[derive(Clone)]
 pub struct RedisBus {
     inner: Arc<Inner>,
@@ -35,7 +35,8 @@ pub struct RedisBus {
 
 struct Inner {
     shared: Arc<Shared>,
-    tasks: [AbortHandle; 2],
+    /// What follows the cluster, if it is one.
+    cluster: Option<AbortHandle>,
 }
 
 impl Drop for Inner {
@@ -46,9 +47,10 @@ impl Drop for Inner {
 
 impl Inner {
     fn stop(&self) {
-        for task in &self.tasks {
+        if let Some(task) = &self.cluster {
             task.abort();
         }
+        self.shared.lanes.stop();
     }
 }
 
@@ -66,12 +68,16 @@ impl RedisBus {
         RedisBusBuilder::new(url.into())
     }
 
-    pub(crate) fn run(shared: Arc<Shared>, runtime: &Handle) -> Self {
-        let tasks = [
-            runtime.spawn(publisher::supervise(Arc::clone(&shared))).abort_handle(),
-            runtime.spawn(subscriber::supervise(Arc::clone(&shared))).abort_handle(),
-        ];
-        Self { inner: Arc::new(Inner { shared, tasks }) }
+    /// Starts the tasks: for the one server, or for a cluster that is to be followed.
+    pub(crate) fn run(shared: Arc<Shared>, server: Option<Server>) -> Self {
+        let cluster = match (server, shared.nodes.clone()) {
+            (Some(server), _) => {
+                shared.lanes.start_one(&shared, server);
+                None
+            }
+            (None, nodes) => nodes.map(|nodes| shared.runtime.spawn(cluster::follow(Arc::clone(&shared), nodes))),
+        };
+        Self { inner: Arc::new(Inner { cluster: cluster.map(|task| task.abort_handle()), shared }) }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -81,8 +87,9 @@ impl RedisBus {
     /// How the bus is, for a health page and for readiness. Asks nobody: it reads what is known.
     #[must_use]
     pub fn health(&self) -> Health {
-        let Shared { status, counters, queue, subscriptions, .. } = self.shared();
-        let (queued_messages, queued_bytes) = queue.depth();
+        let Shared { status, counters, lanes, subscriptions, .. } = self.shared();
+        let depths = lanes.all().into_iter().map(|lane| lane.queue.depth());
+        let (queued_messages, queued_bytes) = depths.fold((0, 0), |sum, depth| (sum.0 + depth.0, sum.1 + depth.1));
         let (wanted, subscribed) = subscriptions.counts();
         Health {
             connected: status.is_up(),
@@ -93,7 +100,7 @@ impl RedisBus {
             queued_bytes,
             wanted,
             subscribed,
-            refused: subscriptions.refusals(),
+            refused: subscriptions.all_refusals(),
             published: counters.published.get(),
             unknown: counters.unknown.get(),
             overloaded: counters.overloaded.get(),
@@ -132,12 +139,15 @@ impl Bus for RedisBus {
     }
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
-        let Shared { limits, queue, counters, .. } = self.shared();
+        let Shared { limits, lanes, counters, .. } = self.shared();
         if payload.len() > limits.payload {
             let text = format!("the payload has {} bytes, and at most {} are allowed", payload.len(), limits.payload);
             return Err(BusError::Refused(text.into()));
         }
-        let published = queue.publish(self.channel(topic)?, payload, Bound::Bounded).await;
+        let channel = self.channel(topic)?;
+        // A slot that nobody serves is as a server that is away.
+        let lane = lanes.by_channel(&channel).ok_or(BusError::Down)?;
+        let published = lane.queue.publish(channel, payload, Bound::Bounded).await;
         match &published {
             Err(BusError::Unknown(_)) => counters.unknown.count(),
             Err(BusError::Overloaded) => counters.overloaded.count(),
@@ -157,13 +167,12 @@ impl Bus for RedisBus {
     }
 
     async fn close(&self) {
-        let Shared { queue, limits, status, .. } = self.shared();
+        let Shared { lanes, limits, status, .. } = self.shared();
         let deadline = Instant::now() + limits.response;
-        while !queue.is_idle() && Instant::now() < deadline {
+        while !lanes.all().iter().all(|lane| lane.queue.is_idle()) && Instant::now() < deadline {
             sleep(Duration::from_millis(1)).await;
         }
         self.inner.stop();
-        queue.shut();
         status.close();
     }
 }

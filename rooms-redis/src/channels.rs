@@ -35,9 +35,9 @@ impl Names {
         Some(channel.into())
     }
 
-    /// The channel on which one bus hears itself.
-    pub(crate) fn probe(&self, id: &str) -> Channel {
-        format!("{}probe:{id}", self.nodes).into()
+    /// A channel on which one bus hears itself. In a cluster the number makes for the right slot.
+    pub(crate) fn probe(&self, id: &str, number: u32) -> Channel {
+        format!("{}probe:{id}:{number}", self.nodes).into()
     }
 
     /// Whether no room can have the channel of anything else, whatever its key: a kind may be named `rooms-ctl`.
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(names.channel(&Topic::Room(room.clone())).as_deref(), Some("ws:post:42"));
         assert_eq!(names.channel(&Topic::Control(room)).as_deref(), Some("rooms-ctl:post:42"));
         assert_eq!(names.channel(&Topic::Nodes).as_deref(), Some("rooms-nodes"));
-        assert_eq!(&*names.probe("17"), "rooms-probe:17");
+        assert_eq!(&*names.probe("17", 4), "rooms-probe:17:4");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::access::Address;
+
 /// Why a connection is given up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -21,6 +23,14 @@ pub(crate) enum Fault {
     NoMaster(#[source] Option<RedisError>),
     #[error("the server is a replica")]
     Replica,
+    #[error("the cluster has no node that answers")]
+    NoNode,
+    #[error("the node says that its cluster is down")]
+    ClusterDown,
+    #[error("the server has no slots any more")]
+    NoSlots,
+    #[error("Redis answered out of step")]
+    OutOfStep,
     #[error("a probe was taken and did not come back")]
     Deaf,
     #[error("a message reached nobody although this node was subscribed")]
@@ -51,6 +61,17 @@ impl Fault {
             _ => self.to_string(),
         }
     }
+}
+
+/// Where the slot of a channel is, if that is what the error says; a server that names no host means its own.
+pub(crate) fn moved_to(error: &RedisError, host: &str) -> Option<(u16, Address)> {
+    if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
+        return None;
+    }
+    let (address, slot) = error.redirect_node()?;
+    let (name, port) = address.rsplit_once(':')?;
+    let name = if name.is_empty() { host } else { name };
+    Some((slot, (name.to_owned(), port.parse().ok()?)))
 }
 
 /// Whether Redis refused one command for want of rights, and the connection is as good as before.

@@ -32,20 +32,33 @@
 //! asked anew at every connection, and one that is away is passed over. A server that turns out to be a replica is not
 //! used; one that becomes a replica is left with the next publication or probe, which asks for its `ROLE` too.
 //!
+//! # Cluster
+//! [`cluster`](RedisBusBuilder::cluster) says that the URL is one node of a Redis Cluster. With sharded channels
+//! ([`PubSub::Sharded`]) each room is the business of the node that has the slot of its channel, and the bus holds two
+//! connections to each such node. It follows slots and roles wherever they move; the rooms concerned have a gap, and no
+//! others. A publication that was turned away because its slot had moved is published where the slot is now. While the
+//! slot of a room is served by nobody, the bus says that it is down, and the rooms of other slots go on.
+//!
 //! # What Redis needs
-//! Redis 6 or newer, for RESP3. A user with restricted rights needs `+hello +client|setname +publish +subscribe
-//! +unsubscribe`, with sentinels `+role` too, and the channels `ws:*` and `rooms-*`.
+//! Redis 6 or newer, for RESP3; Redis 7 for sharded channels. A user with restricted rights needs `+hello +client|setname
+//! +publish +subscribe +unsubscribe`, with sentinels `+role` too, and the channels `ws:*` and `rooms-*`; in a cluster with
+//! sharded channels `+hello +client|setname +role +cluster|info +cluster|slots +spublish +ssubscribe +sunsubscribe`.
 
+mod access;
 mod backoff;
 mod builder;
 mod bus;
 mod channels;
+mod cluster;
 mod fault;
 mod health;
+mod lane;
+mod lanes;
 mod limits;
 mod lock;
 mod publisher;
 mod random;
+mod routes;
 mod sentinel;
 mod server;
 mod shared;
@@ -54,7 +67,7 @@ mod subscriber;
 mod subscriptions;
 
 pub use self::{
-    builder::{ConnectError, RedisBusBuilder},
+    builder::{ConnectError, PubSub, RedisBusBuilder},
     bus::RedisBus,
     health::Health,
     limits::RedisLimits,

@@ -31,6 +31,9 @@ pub struct RedisLimits {
     pub retry_first: Duration,
     /// The longest pause between attempts to connect. 5 s: that long after Redis is back, at the latest, all nodes are.
     pub retry_longest: Duration,
+    /// How often a cluster is asked who has which slots, while all is well. 30 s: a slot that moves under a room is noticed
+    /// at once anyway.
+    pub topology_every: Duration,
     /// The messages that may wait to be published. 10,000: about 50 ms of work for the publishing connection.
     pub queue_messages: usize,
     /// The bytes that may wait to be published. 32 MiB: 512 of the longest broadcasts.
@@ -50,6 +53,7 @@ impl Default for RedisLimits {
             probe_within: Duration::from_secs(2),
             retry_first: Duration::from_millis(100),
             retry_longest: Duration::from_secs(5),
+            topology_every: Duration::from_secs(30),
             queue_messages: 10_000,
             queue_bytes: 32 * 1024 * 1024,
             payload: 1024 * 1024,

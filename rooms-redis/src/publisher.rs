@@ -4,7 +4,7 @@ mod queue;
 
 use std::sync::Arc;
 
-use redis::{RedisError, Value, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 use rooms_core::bus::BusError;
 use tokio::{
     sync::oneshot,
@@ -13,64 +13,69 @@ use tokio::{
 
 use self::queue::Job;
 pub(crate) use self::queue::{Bound, Queue};
-use crate::{backoff::Backoff, fault::Fault, server::is_master, shared::Shared};
+use crate::{
+    access::Address,
+    backoff::Backoff,
+    builder::PubSub,
+    fault::{Fault, moved_to},
+    lane::Lane,
+    shared::Shared,
+};
 
 /// Commands in one pipeline. 256: beyond it a pipeline costs less per command by a few per cent only, and a lost answer
 /// concerns so many callers.
 const PIPELINE: usize = 256;
 
-/// Keeps the publishing connection up, for ever.
-pub(crate) async fn supervise(shared: Arc<Shared>) {
+/// How often a publication follows a slot that has moved. 5: the first is enough, unless a cluster is torn apart.
+const MOST_MOVES: u8 = 5;
+
+/// Keeps the publishing connection of a lane up, for ever.
+pub(crate) async fn supervise(shared: Arc<Shared>, lane: Arc<Lane>) {
     let mut backoff = Backoff::new(&shared.limits);
     loop {
         let since = Instant::now();
-        let fault = live(&shared).await;
-        shared.queue.shut();
+        let fault = live(&shared, &lane).await;
+        lane.queue.shut();
         shared.counters.publisher_losses.count();
-        shared.status.publisher_lost(fault);
+        shared.status.publisher_lost(lane.id, fault);
+        shared.doubt();
         sleep(backoff.pause(since.elapsed())).await;
     }
 }
 
 /// One connection, from the attempt to its end.
-async fn live(shared: &Shared) -> Fault {
+async fn live(shared: &Arc<Shared>, lane: &Lane) -> Fault {
     let (alive, ended) = oneshot::channel::<()>();
     let name = format!("{}:pub", shared.client_name);
-    let opened = shared.server.open(&name, move |_| _ = alive.is_closed()).await;
+    let opened = lane.server.open(&name, move |_| _ = alive.is_closed()).await;
     let connection = match opened {
         Ok(connection) => connection,
         Err(fault) => return fault,
     };
-    shared.queue.open();
-    shared.status.publishing();
+    lane.queue.open();
+    shared.status.publishing(lane.id);
+    lane.probe_now.notify_one();
     tokio::select! {
-        fault = pump(shared, connection) => fault,
+        fault = pump(shared, lane, connection) => fault,
         _ = ended => Fault::Closed,
     }
 }
 
-async fn pump(shared: &Shared, mut connection: MultiplexedConnection) -> Fault {
+async fn pump(shared: &Arc<Shared>, lane: &Lane, mut connection: MultiplexedConnection) -> Fault {
+    let command = match shared.pubsub {
+        PubSub::Classic => "PUBLISH",
+        PubSub::Sharded => "SPUBLISH",
+    };
     loop {
-        let jobs = shared.queue.take(PIPELINE).await;
+        let jobs = lane.queue.take(PIPELINE).await;
         let since = shared.subscriptions.now();
         let mut pipeline = redis::pipe();
         for job in &jobs {
-            pipeline.cmd("PUBLISH").arg(&*job.channel).arg(&*job.payload);
+            pipeline.cmd(command).arg(&*job.channel).arg(&*job.payload);
         }
-        let commands = jobs.len() + usize::from(shared.server.add_check(&mut pipeline));
-        match connection.send_packed_commands(&pipeline, 0, commands).await {
-            // A replica takes publications too, and they reach only those who are on it.
-            Ok(answers) if answers.get(jobs.len()).is_some_and(|role| !is_master(role)) => {
-                for job in jobs {
-                    _ = job.answer.send(Err(BusError::Unknown("the server has become a replica".into())));
-                }
-                return Fault::Replica;
-            }
-            Ok(answers) => {
-                for (job, answer) in jobs.into_iter().zip(answers) {
-                    resolve(shared, job, answer, since);
-                }
-            }
+        let commands = jobs.len() + usize::from(lane.server.add_check(&mut pipeline));
+        let answers = match connection.send_packed_commands(&pipeline, 0, commands).await {
+            Ok(answers) => answers,
             // It may have run in part: nobody can tell, so nobody tries again.
             Err(error) => {
                 for job in jobs {
@@ -78,24 +83,68 @@ async fn pump(shared: &Shared, mut connection: MultiplexedConnection) -> Fault {
                 }
                 return Fault::Broken(error);
             }
+        };
+        // A server that is the wrong one takes publications too, and they reach only those who are on it.
+        if let Some(Err(fault)) = answers.get(jobs.len()).map(|answer| lane.server.check(answer)) {
+            for job in jobs {
+                _ = job.answer.send(Err(BusError::Unknown(fault.line().into())));
+            }
+            return fault;
         }
+        let mut moved = Vec::new();
+        for (job, answer) in jobs.into_iter().zip(answers) {
+            if let Some(elsewhere) = resolve(shared, lane, job, answer, since) {
+                moved.push(elsewhere);
+            }
+        }
+        follow(shared, moved);
     }
 }
 
-fn resolve(shared: &Shared, job: Job, answer: Value, since: u64) {
+/// Answers whoever published, or gives the job back with where it belongs.
+fn resolve(shared: &Shared, lane: &Lane, job: Job, answer: Value, since: u64) -> Option<(Job, u16, Address)> {
     let answer = match answer {
         Value::Int(receivers) => Ok(u64::try_from(receivers).unwrap_or_default()),
-        Value::ServerError(error) => Err(BusError::Refused(Box::new(RedisError::from(error)))),
+        Value::ServerError(error) => {
+            let error = RedisError::from(error);
+            if let Some((slot, address)) = moved_to(&error, lane.host()) {
+                return Some((job, slot, address));
+            }
+            match error.kind() {
+                // Nobody serves the slot: it certainly did not happen.
+                ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain) => Err(BusError::Down),
+                _ => Err(BusError::Refused(Box::new(error))),
+            }
+        }
         _ => Err(BusError::Unknown("Redis gave an answer that is no number".into())),
     };
     if answer.is_ok() {
         shared.counters.published.count();
+        lane.published.count();
     }
     // This node is a receiver of what it is subscribed to: nobody means that its subscription is gone.
-    if let (Ok(0), Some((topic, connection))) = (&answer, shared.subscriptions.unheard(&job.channel, since)) {
+    if let (Ok(0), Some((topic, connection))) = (&answer, shared.subscriptions.unheard(lane.id, &job.channel, since)) {
         shared.counters.unheard.count();
         shared.status.gap(topic);
-        shared.condemned.send_replace(connection);
+        lane.condemned.send_replace(connection);
     }
     _ = job.answer.send(answer);
+    None
+}
+
+/// Publishes where the slots are now what was turned away, and so did not happen.
+fn follow(shared: &Arc<Shared>, moved: Vec<(Job, u16, Address)>) {
+    if moved.is_empty() {
+        return;
+    }
+    let moves: Vec<(u16, Address)> = moved.iter().map(|(_, slot, address)| (*slot, address.clone())).collect();
+    shared.lanes.patch(shared, &moves);
+    shared.doubt();
+    for (mut job, _, _) in moved {
+        job.moves += 1;
+        match shared.lanes.by_channel(&job.channel) {
+            Some(lane) if job.moves <= MOST_MOVES => lane.queue.push_again(job),
+            _ => _ = job.answer.send(Err(BusError::Down)),
+        }
+    }
 }

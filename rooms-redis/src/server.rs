@@ -1,22 +1,15 @@
-//! Where Redis is, and how a connection to it is made.
+//! Where the server of a lane is, and how a connection to it is made.
 
-use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, sync::Arc};
 
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _, ProtocolVersion,
-    PushInfo, RedisError, Value,
-    aio::MultiplexedConnection,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
-};
+use redis::{Client, Pipeline, PushInfo, Value, aio::MultiplexedConnection};
 
 use crate::{
+    access::{Access, times},
     fault::{Fault, is_refusal},
     limits::RedisLimits,
     sentinel::Sentinels,
 };
-
-/// The port of a sentinel whose URL names none.
-const SENTINEL_PORT: u16 = 26379;
 
 /// One server. Its address and password are in no `Debug` and in no log.
 pub(crate) struct Server {
@@ -24,43 +17,24 @@ pub(crate) struct Server {
     limits: RedisLimits,
 }
 
-enum Place {
+pub(crate) enum Place {
     /// Always the same.
     Fixed(Client),
+    /// A master of a cluster. As a replica it would pass on what is published, and promise nothing.
+    Master(Client),
     /// Where the sentinels say, asked at every connection.
     Watched { sentinels: Sentinels, access: Access },
 }
 
-/// How a server is spoken to, wherever it is.
-struct Access {
-    info: ConnectionInfo,
-    root: Option<Vec<u8>>,
-}
-
 impl Server {
-    /// For a URL, with the certificate of an authority of one's own in PEM, if there is one. Where there are sentinels,
-    /// the host of the URL is the name of the service that they watch.
-    pub(crate) fn new(
-        url: &str,
-        sentinels: &[String],
-        root: Option<Vec<u8>>,
-        limits: &RedisLimits,
-    ) -> Result<Self, RedisError> {
-        let info = url.into_connection_info()?;
-        // Over RESP3, because there confirmations and messages arrive on one connection in one order.
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let access = Access { info: prepared(info.set_redis_settings(settings)), root };
-        let place = match sentinels {
-            [] => Place::Fixed(access.client()?),
-            _ => Place::Watched { sentinels: access.sentinels(sentinels, limits)?, access },
-        };
-        Ok(Self { place, limits: limits.clone() })
+    pub(crate) fn new(place: Place, limits: &RedisLimits) -> Self {
+        Self { place, limits: limits.clone() }
     }
 
     /// How many connections one attempt may take, one after the other.
     pub(crate) fn steps(&self) -> usize {
         match &self.place {
-            Place::Fixed(_) => 1,
+            Place::Fixed(_) | Place::Master(_) => 1,
             // Each of the sentinels, and whom it names.
             Place::Watched { sentinels, .. } => 2 * sentinels.count(),
         }
@@ -76,10 +50,19 @@ impl Server {
         hear: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection, Fault> {
         let hear = Arc::new(hear);
-        let (sentinels, access) = match &self.place {
-            Place::Fixed(client) => return self.open_at(client, name, hear).await,
-            Place::Watched { sentinels, access } => (sentinels, access),
-        };
+        match &self.place {
+            Place::Fixed(client) | Place::Master(client) => self.open_at(client, name, hear).await,
+            Place::Watched { sentinels, access } => self.open_watched(sentinels, access, name, hear).await,
+        }
+    }
+
+    async fn open_watched(
+        &self,
+        sentinels: &Sentinels,
+        access: &Access,
+        name: &str,
+        hear: Arc<impl Fn(PushInfo) + Send + Sync + 'static>,
+    ) -> Result<MultiplexedConnection, Fault> {
         let (mut fault, mut tried) = (Fault::NoMaster(None), Vec::new());
         for place in sentinels.in_turn() {
             let server = match sentinels.ask(place).await {
@@ -121,121 +104,42 @@ impl Server {
             Err(error) if !is_refusal(&error) => return Err(Fault::connecting(error)),
             _ => {}
         }
-        if self.may_be_demoted() {
-            check(&mut connection).await?;
+        let mut pipeline = redis::pipe();
+        if self.add_check(&mut pipeline) {
+            let answers = connection.send_packed_commands(&pipeline, 0, 1).await.map_err(Fault::connecting)?;
+            self.check(answers.first().unwrap_or(&Value::Nil))?;
         }
         Ok(connection)
     }
 
-    fn may_be_demoted(&self) -> bool {
-        matches!(self.place, Place::Watched { .. })
-    }
-
-    /// Adds the question whether the server is a master still, where that is in doubt; [`is_master`] reads the answer.
+    /// Adds the question whether this is the right server still, where that is in doubt; [`check`](Self::check) reads
+    /// the answer.
     ///
     /// A server that was demoted goes on taking publications, and carries them to whoever is left on it, so that a probe
     /// comes back. Where the publisher leaves it, a probe on the new master reaches nobody, and the subscriber leaves too.
-    pub(crate) fn add_check(&self, pipeline: &mut redis::Pipeline) -> bool {
-        if self.may_be_demoted() {
-            pipeline.cmd("ROLE");
+    pub(crate) fn add_check(&self, pipeline: &mut Pipeline) -> bool {
+        match &self.place {
+            Place::Fixed(_) => return false,
+            Place::Master(_) | Place::Watched { .. } => pipeline.cmd("ROLE"),
+        };
+        true
+    }
+
+    pub(crate) fn check(&self, answer: &Value) -> Result<(), Fault> {
+        if let Value::ServerError(error) = answer {
+            return Err(Fault::Refused(error.clone().into()));
         }
-        self.may_be_demoted()
-    }
-}
-
-impl Access {
-    fn client(&self) -> Result<Client, RedisError> {
-        client(self.info.clone(), self.root.clone())
-    }
-
-    fn client_at(&self, (host, port): (String, u16)) -> Result<Client, Fault> {
-        let addr = match self.info.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
-            }
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        client(self.info.clone().set_addr(addr), self.root.clone()).map_err(Fault::connecting)
-    }
-
-    fn sentinels(&self, urls: &[String], limits: &RedisLimits) -> Result<Sentinels, RedisError> {
-        let service = match self.info.addr() {
-            ConnectionAddr::Tcp(service, _) | ConnectionAddr::TcpTls { host: service, .. } => service.clone(),
-            _ => {
-                return Err(
-                    (ErrorKind::InvalidClientConfig, "sentinels do not know of a socket of this machine").into()
-                );
-            }
-        };
-        let clients = urls.iter().map(|url| {
-            let unread = || RedisError::from((ErrorKind::InvalidClientConfig, "the URL of a sentinel can't be read"));
-            let mut url = redis::parse_redis_url(url).ok_or_else(unread)?;
-            if url.has_host() && url.port().is_none() {
-                url.set_port(Some(SENTINEL_PORT)).map_err(|()| unread())?;
-            }
-            client(prepared(url.into_connection_info()?), self.root.clone())
-        });
-        Ok(Sentinels::new(clients.collect::<Result<_, _>>()?, service, times(limits)))
-    }
-}
-
-fn times(limits: &RedisLimits) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(limits.connect))
-        .set_response_timeout(Some(limits.response))
-}
-
-async fn check(connection: &mut MultiplexedConnection) -> Result<(), Fault> {
-    match redis::cmd("ROLE").query_async(connection).await {
-        Ok(role) if is_master(&role) => Ok(()),
-        Ok(_) => Err(Fault::Replica),
-        Err(error) if is_refusal(&error) => Err(Fault::Refused(error)),
-        Err(error) => Err(Fault::Broken(error)),
+        match &self.place {
+            Place::Fixed(_) => Ok(()),
+            Place::Master(_) | Place::Watched { .. } if is_master(answer) => Ok(()),
+            Place::Master(_) | Place::Watched { .. } => Err(Fault::Replica),
+        }
     }
 }
 
 /// Whether an answer to `ROLE` is a master's.
-pub(crate) fn is_master(answer: &Value) -> bool {
+fn is_master(answer: &Value) -> bool {
     matches!(answer, Value::Array(role) if matches!(role.first(), Some(Value::BulkString(role)) if role == b"master"))
-}
-
-#[cfg(not(feature = "tls"))]
-fn client(info: ConnectionInfo, _root: Option<Vec<u8>>) -> Result<Client, RedisError> {
-    Client::open(info)
-}
-
-#[cfg(feature = "tls")]
-fn client(info: ConnectionInfo, root: Option<Vec<u8>>) -> Result<Client, RedisError> {
-    // Where the process has one already, that one stays.
-    _ = rustls::crypto::ring::default_provider().install_default();
-    match root {
-        Some(root) => {
-            let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(root) };
-            Client::build_with_tls(info, certificates)
-        }
-        None => Client::open(info),
-    }
-}
-
-/// With what all our connections have in common.
-fn prepared(info: ConnectionInfo) -> ConnectionInfo {
-    // Our connections have names. The name of the client crate would need one more right, of which Redis knows from 7.2 on.
-    let settings = info.redis_settings().clone().set_skip_set_lib_name();
-    with_tcp(info.set_redis_settings(settings))
-}
-
-/// A dead link is given up by the kernel within about half a minute, also where nothing is sent; our own probe is faster,
-/// and knows more.
-fn with_tcp(info: ConnectionInfo) -> ConnectionInfo {
-    if matches!(info.addr(), ConnectionAddr::Unix(_)) {
-        return info;
-    }
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3);
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let settings = settings.set_user_timeout(Duration::from_secs(10));
-    info.set_tcp_settings(settings)
 }
 
 impl fmt::Debug for Server {

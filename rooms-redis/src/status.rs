@@ -2,6 +2,7 @@
 //! given up, and none after the end.
 
 use std::{
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
     time::Duration,
@@ -9,17 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use rooms_core::bus::{BusEvent, BusReceiver, Lost, Topic};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use crate::{fault::Fault, lock::lock};
+use crate::{fault::Fault, lock::lock, routes::LaneId};
 
-/// Both connections' state, and what was said of it.
+/// The state of every connection, and what was said of it.
 pub(crate) struct Status {
     state: Mutex<State>,
     /// For whoever waits for the first success or the first failure.
     progress: watch::Sender<Progress>,
-    /// Something changed that only a probe can settle.
-    pub(crate) probe_now: Notify,
 }
 
 #[derive(Clone, Default)]
@@ -30,11 +29,11 @@ pub(crate) struct Progress {
 
 struct State {
     receiver: Option<Arc<dyn BusReceiver>>,
-    /// The number of the subscribing connection whose messages count.
+    lanes: HashMap<LaneId, LaneState>,
+    /// Every channel has a lane.
+    complete: bool,
+    /// The number of the newest subscribing connection.
     generation: u64,
-    /// Every wanted subscription is confirmed.
-    listening: bool,
-    publishing: bool,
     up: bool,
     /// Whether something may have been lost since `Up` was said.
     lost: Lost,
@@ -43,20 +42,31 @@ struct State {
     last_fault: Option<String>,
 }
 
+#[derive(Default)]
+struct LaneState {
+    /// The number of the subscribing connection whose messages count.
+    generation: u64,
+    /// Every wanted subscription is confirmed.
+    listening: bool,
+    publishing: bool,
+    /// A message has made its way through both connections since both are there.
+    proven: bool,
+}
+
 impl Status {
     pub(crate) fn new() -> Self {
         let state = State {
             receiver: None,
-            generation: 1,
-            listening: false,
-            publishing: false,
+            lanes: HashMap::new(),
+            complete: false,
+            generation: 0,
             up: false,
             lost: Lost::Nothing,
             closed: false,
             round_trip: None,
             last_fault: None,
         };
-        Self { state: Mutex::new(state), progress: watch::Sender::default(), probe_now: Notify::new() }
+        Self { state: Mutex::new(state), progress: watch::Sender::default() }
     }
 
     /// Takes the receiver; `false` if there is one already.
@@ -72,13 +82,37 @@ impl Status {
         true
     }
 
+    /// A lane begins; without its connections the bus is not up. Gives the number of its first subscribing connection.
+    pub(crate) fn open_lane(&self, lane: LaneId) -> u64 {
+        let mut state = lock(&self.state);
+        state.generation += 1;
+        let generation = state.generation;
+        state.lanes.insert(lane, LaneState { generation, ..LaneState::default() });
+        self.look(&mut state);
+        generation
+    }
+
+    /// A lane is given up for good: nothing more comes from it, and nobody waits for it.
+    pub(crate) fn close_lane(&self, lane: LaneId) {
+        let mut state = lock(&self.state);
+        state.lanes.remove(&lane);
+        self.look(&mut state);
+    }
+
+    /// Whether there is a lane for every channel.
+    pub(crate) fn set_complete(&self, complete: bool) {
+        let mut state = lock(&self.state);
+        state.complete = complete;
+        self.look(&mut state);
+    }
+
     /// Hands over a message, unless the connection it came from is given up.
     ///
     /// This runs in the task that reads from Redis. It holds up nobody: a receiver's call never blocks, by its contract,
     /// and nothing else is done under this lock than such calls.
-    pub(crate) fn message(&self, generation: u64, topic: Topic, payload: Bytes) {
+    pub(crate) fn message(&self, (lane, generation): (LaneId, u64), topic: Topic, payload: Bytes) {
         let state = lock(&self.state);
-        if state.generation == generation {
+        if state.lanes.get(&lane).is_some_and(|lane| lane.generation == generation) {
             state.say(BusEvent::Message { topic, payload });
         }
     }
@@ -87,60 +121,73 @@ impl Status {
         lock(&self.state).say(BusEvent::Gap { topic });
     }
 
-    /// The subscribing connection has every wanted subscription confirmed.
-    pub(crate) fn listening(&self, generation: u64) {
+    /// The subscribing connection has every wanted subscription confirmed; `true` if it had not before.
+    pub(crate) fn listening(&self, (lane, generation): (LaneId, u64)) -> bool {
         let mut state = lock(&self.state);
-        if state.generation == generation && !state.listening {
-            state.listening = true;
-            self.probe_now.notify_one();
+        match state.lanes.get_mut(&lane) {
+            Some(lane) if lane.generation == generation => !std::mem::replace(&mut lane.listening, true),
+            _ => false,
         }
     }
 
-    pub(crate) fn publishing(&self) {
-        lock(&self.state).publishing = true;
-        self.probe_now.notify_one();
+    pub(crate) fn publishing(&self, lane: LaneId) {
+        if let Some(lane) = lock(&self.state).lanes.get_mut(&lane) {
+            lane.publishing = true;
+        }
     }
 
     /// A probe has made its way through both connections. Only now are they up: with it everything has arrived that was
     /// published before it, so where the subscribing connection was there all the time, nothing is lost.
-    pub(crate) fn proven(&self, generation: u64, round_trip: Duration) {
+    pub(crate) fn proven(&self, (lane, generation): (LaneId, u64), round_trip: Duration) {
         let mut state = lock(&self.state);
-        if state.generation != generation {
-            return;
-        }
+        let Some(lane) = state.lanes.get_mut(&lane).filter(|lane| lane.generation == generation) else { return };
+        lane.proven = lane.listening && lane.publishing;
         state.round_trip = Some(round_trip);
-        if state.up || !state.listening || !state.publishing || state.closed {
-            return;
-        }
-        state.up = true;
-        let lost = std::mem::replace(&mut state.lost, Lost::Nothing);
-        tracing::info!(generation, ?round_trip, "the bus is up");
-        state.say(BusEvent::Up { lost });
-        self.progress.send_replace(Progress { up: true, fault: None });
+        self.look(&mut state);
+    }
+
+    /// Whether a probe is to prove something.
+    pub(crate) fn is_proven(&self, lane: LaneId) -> bool {
+        lock(&self.state).lanes.get(&lane).is_some_and(|lane| lane.proven)
     }
 
     /// The subscribing connection is given up: nothing more comes from it. Gives the number of the next one.
-    pub(crate) fn subscriber_lost(&self, fault: Fault, lost: Lost) -> u64 {
+    pub(crate) fn subscriber_lost(&self, lane: LaneId, fault: Fault, lost: Lost) -> u64 {
         let mut state = lock(&self.state);
         state.generation += 1;
-        state.listening = false;
+        let generation = state.generation;
+        // A lane that was closed meanwhile stays closed.
+        if let Some(lane) = state.lanes.get_mut(&lane) {
+            (lane.generation, lane.listening, lane.proven) = (generation, false, false);
+        }
         if lost == Lost::Perhaps {
             state.lost = lost;
         }
         self.fail("subscribing", &mut state, fault);
-        state.generation
+        generation
     }
 
     /// The publishing connection is given up.
-    pub(crate) fn publisher_lost(&self, fault: Fault) {
+    pub(crate) fn publisher_lost(&self, lane: LaneId, fault: Fault) {
         let mut state = lock(&self.state);
-        state.publishing = false;
+        if let Some(lane) = state.lanes.get_mut(&lane) {
+            (lane.publishing, lane.proven) = (false, false);
+        }
         self.fail("publishing", &mut state, fault);
     }
 
     /// Both connections are there, and yet nothing can be published.
-    pub(crate) fn unproven(&self, fault: Fault) {
-        self.fail("probing", &mut lock(&self.state), fault);
+    pub(crate) fn unproven(&self, lane: LaneId, fault: Fault) {
+        let mut state = lock(&self.state);
+        if let Some(lane) = state.lanes.get_mut(&lane) {
+            lane.proven = false;
+        }
+        self.fail("probing", &mut state, fault);
+    }
+
+    /// Nobody can tell how the cluster is. What is connected stays as it is.
+    pub(crate) fn unmapped(&self, fault: Fault) {
+        self.fail("asking the cluster", &mut lock(&self.state), fault);
     }
 
     fn fail(&self, connection: &str, state: &mut State, fault: Fault) {
@@ -150,10 +197,24 @@ impl Status {
             tracing::warn!(connection, fault = fault.line(), "the bus is down");
         }
         state.last_fault = Some(line);
-        if std::mem::replace(&mut state.up, false) {
-            state.say(BusEvent::Down);
+        self.look(state);
+        self.progress.send_replace(Progress { up: state.up, fault: Some(Arc::new(fault)) });
+    }
+
+    /// Says what has changed for the bus as a whole.
+    fn look(&self, state: &mut State) {
+        let up = state.complete && !state.closed && !state.lanes.is_empty() && state.lanes.values().all(|l| l.proven);
+        if std::mem::replace(&mut state.up, up) == up {
+            return;
         }
-        self.progress.send_replace(Progress { up: false, fault: Some(Arc::new(fault)) });
+        if !up {
+            state.say(BusEvent::Down);
+            return;
+        }
+        let lost = std::mem::replace(&mut state.lost, Lost::Nothing);
+        tracing::info!(generation = state.generation, round_trip = ?state.round_trip, "the bus is up");
+        state.say(BusEvent::Up { lost });
+        self.progress.send_replace(Progress { up: true, fault: None });
     }
 
     /// After this has returned, no event is said.
@@ -213,70 +274,92 @@ mod tests {
         }
     }
 
-    fn attached() -> (Status, Arc<Said>) {
+    /// With lanes 0 to `lanes`; gives the number of the last lane's connection.
+    fn attached(lanes: u64) -> (Status, Arc<Said>, u64) {
         let (status, said) = (Status::new(), Arc::new(Said::default()));
         assert!(status.attach(Arc::clone(&said) as Arc<dyn BusReceiver>));
-        (status, said)
+        status.set_complete(true);
+        let last = (0..lanes).map(|lane| status.open_lane(lane)).last();
+        (status, said, last.unwrap())
     }
 
-    fn up(status: &Status, generation: u64) {
-        status.listening(generation);
-        status.publishing();
-        status.proven(generation, Duration::ZERO);
+    fn up(status: &Status, lane: LaneId, generation: u64) {
+        status.listening((lane, generation));
+        status.publishing(lane);
+        status.proven((lane, generation), Duration::ZERO);
     }
 
     #[test]
     fn what_an_old_connection_says_is_not_heard() {
-        let (status, said) = attached();
-        let old = status.generation();
-        up(&status, old);
-        status.message(old, Topic::Nodes, "1".into());
-        let new = status.subscriber_lost(Fault::Closed, Lost::Perhaps);
-        status.message(old, Topic::Nodes, "too late".into());
-        up(&status, old);
-        status.message(new, Topic::Nodes, "2".into());
-        up(&status, new);
+        let (status, said, old) = attached(1);
+        up(&status, 0, old);
+        status.message((0, old), Topic::Nodes, "1".into());
+        let new = status.subscriber_lost(0, Fault::Closed, Lost::Perhaps);
+        status.message((0, old), Topic::Nodes, "too late".into());
+        up(&status, 0, old);
+        status.message((0, new), Topic::Nodes, "2".into());
+        up(&status, 0, new);
         let expected = ["Down", "Up { lost: Nothing }", "1", "Down", "2", "Up { lost: Perhaps }"];
         assert_eq!(*lock(&said.0), expected);
     }
 
     #[test]
     fn nothing_is_up_before_both_connections_are_and_a_probe_has_proved_it() {
-        let (status, said) = attached();
-        let generation = status.generation();
-        status.proven(generation, Duration::ZERO);
-        status.listening(generation);
-        status.proven(generation, Duration::ZERO);
-        status.publishing();
+        let (status, said, generation) = attached(1);
+        status.proven((0, generation), Duration::ZERO);
+        status.listening((0, generation));
+        status.proven((0, generation), Duration::ZERO);
+        status.publishing(0);
         assert!(!status.is_up());
-        status.proven(generation, Duration::ZERO);
+        status.proven((0, generation), Duration::ZERO);
         assert!(status.is_up());
-        status.publisher_lost(Fault::Closed);
-        status.publishing();
-        status.proven(generation, Duration::ZERO);
+        status.publisher_lost(0, Fault::Closed);
+        status.publishing(0);
+        status.proven((0, generation), Duration::ZERO);
         assert_eq!(*lock(&said.0), ["Down", "Up { lost: Nothing }", "Down", "Up { lost: Nothing }"]);
     }
 
     #[test]
     fn a_loss_is_not_forgotten_by_a_second_one_that_costs_nothing() {
-        let (status, said) = attached();
-        up(&status, status.generation());
-        status.subscriber_lost(Fault::Closed, Lost::Perhaps);
-        let last = status.subscriber_lost(Fault::Deaf, Lost::Nothing);
-        up(&status, last);
+        let (status, said, first) = attached(1);
+        up(&status, 0, first);
+        status.subscriber_lost(0, Fault::Closed, Lost::Perhaps);
+        let last = status.subscriber_lost(0, Fault::Deaf, Lost::Nothing);
+        up(&status, 0, last);
         assert_eq!(lock(&said.0).last().map(String::as_str), Some("Up { lost: Perhaps }"));
     }
 
     #[test]
     fn a_receiver_that_panics_spoils_one_event_and_after_the_close_none_is_said() {
-        let (status, said) = attached();
-        let generation = status.generation();
-        status.message(generation, Topic::Nodes, Bytes::new());
-        status.message(generation, Topic::Nodes, "1".into());
+        let (status, said, generation) = attached(1);
+        status.message((0, generation), Topic::Nodes, Bytes::new());
+        status.message((0, generation), Topic::Nodes, "1".into());
         status.close();
-        status.message(generation, Topic::Nodes, "2".into());
-        up(&status, generation);
+        status.message((0, generation), Topic::Nodes, "2".into());
+        up(&status, 0, generation);
         assert!(!status.attach(Arc::clone(&said) as Arc<dyn BusReceiver>));
         assert_eq!(*lock(&said.0), ["Down", "1"]);
+    }
+
+    #[test]
+    fn with_several_lanes_the_bus_is_up_while_all_of_them_are() {
+        let (status, said, second) = attached(2);
+        up(&status, 1, second);
+        assert!(!status.is_up());
+        up(&status, 0, second - 1);
+        assert!(status.is_up());
+        status.subscriber_lost(1, Fault::Closed, Lost::Nothing);
+        status.close_lane(1);
+        assert!(status.is_up(), "nobody waits for a lane that was given up");
+        status.message((1, second), Topic::Nodes, "too late".into());
+        status.set_complete(false);
+        let third = status.open_lane(2);
+        status.set_complete(true);
+        assert!(!status.is_up());
+        up(&status, 2, third);
+        assert_eq!(
+            *lock(&said.0),
+            ["Down", "Up { lost: Nothing }", "Down", "Up { lost: Nothing }", "Down", "Up { lost: Nothing }"]
+        );
     }
 }

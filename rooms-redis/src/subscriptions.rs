@@ -1,31 +1,35 @@
 //! Which channels are wanted and which are had: one owner of both, so a join and a leave can't overtake each other.
 //!
-//! Callers say what they want. The task of the subscribing connection takes the difference in batches, asks Redis, and
-//! says what came of it. Where what is wanted changes meanwhile, the next batch puts it right.
+//! Callers say what they want. The task of a subscribing connection takes the difference in batches, asks Redis, and
+//! says what came of it. Where what is wanted changes meanwhile, the next batch puts it right. There is one connection for
+//! each lane; a channel that gets another lane is asked for there, and who waits for it goes on waiting.
 
 mod calls;
+mod lanes;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{mem, sync::Mutex};
+use std::sync::{Arc, Mutex};
 
-use redis::RedisError;
 use rooms_core::bus::Topic;
-use tokio::sync::Notify;
 
 pub(crate) use self::calls::{Outcome, Ticket};
 use self::{
     calls::Goal,
     state::{Entry, Have, State},
 };
-use crate::{channels::Channel, lock::lock};
+use crate::{
+    builder::PubSub,
+    channels::Channel,
+    lock::lock,
+    routes::{LaneId, Routes},
+};
 
 /// The difference between what is wanted and what is had.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Subscriptions {
     state: Mutex<State>,
-    news: Notify,
 }
 
 /// Channels for one command.
@@ -36,6 +40,10 @@ pub(crate) enum Batch {
 }
 
 impl Subscriptions {
+    pub(crate) fn new(routes: Arc<Routes>, pubsub: PubSub) -> Self {
+        Self { state: Mutex::new(State::new(routes, pubsub)) }
+    }
+
     /// Wants channels; the ticket says when they are confirmed, and takes the wish back when it is dropped before.
     pub(crate) fn subscribe(&self, topics: Vec<(Channel, Topic)>) -> Ticket<'_> {
         let mut state = lock(&self.state);
@@ -54,7 +62,6 @@ impl Subscriptions {
             state.settle(&channel);
         }
         state.look_at_calls(concerned);
-        self.news.notify_one();
         ticket
     }
 
@@ -73,13 +80,14 @@ impl Subscriptions {
             state.settle(&channel);
         }
         state.look_at_calls(concerned);
-        self.news.notify_one();
         ticket
     }
 
-    /// The topic of a channel that somebody here wants to hear.
-    pub(crate) fn topic(&self, channel: &str) -> Option<Topic> {
-        lock(&self.state).entries.get(channel).filter(|entry| entry.want).map(|entry| entry.topic.clone())
+    /// The topic of a channel that somebody here wants to hear, and hears on that lane.
+    pub(crate) fn topic(&self, lane: LaneId, channel: &str) -> Option<Topic> {
+        let state = lock(&self.state);
+        let entry = state.entries.get(channel).filter(|entry| entry.want && entry.lane == lane)?;
+        Some(entry.topic.clone())
     }
 
     /// The time by which [`unheard`](Self::unheard) tells what was subscribed before a publication from what was after.
@@ -87,47 +95,15 @@ impl Subscriptions {
         lock(&self.state).clock
     }
 
-    /// The topic, and the connection, of a channel that has been subscribed since before that time: a publication after
-    /// it that reached nobody shows that the subscription is gone.
-    pub(crate) fn unheard(&self, channel: &str, since: u64) -> Option<(Topic, u64)> {
+    /// The topic, and the connection, of a channel that has been subscribed on that lane since before that time: a
+    /// publication after it that reached nobody there shows that the subscription is gone.
+    pub(crate) fn unheard(&self, lane: LaneId, channel: &str, since: u64) -> Option<(Topic, u64)> {
         let state = lock(&self.state);
-        let entry = state.entries.get(channel)?;
+        let entry = state.entries.get(channel).filter(|entry| entry.want && entry.lane == lane)?;
         match entry.have {
-            Have::Live(at) if at <= since && entry.want => Some((entry.topic.clone(), state.connection?)),
+            Have::Live(at) if at <= since => Some((entry.topic.clone(), state.desks.get(&lane)?.connection?)),
             _ => None,
         }
-    }
-
-    /// Resolves when there may be something to do.
-    pub(crate) async fn changed(&self) {
-        self.news.notified().await;
-    }
-
-    /// A connection is there: queues all that is wanted, and gives the number of it.
-    pub(crate) fn connected(&self, connection: u64) -> usize {
-        let mut state = lock(&self.state);
-        state.connection = Some(connection);
-        let channels: Vec<Channel> = state.entries.keys().cloned().collect();
-        for channel in channels {
-            state.settle(&channel);
-        }
-        state.subscribe.len()
-    }
-
-    /// The connection is gone, and every subscription with it.
-    pub(crate) fn disconnected(&self) {
-        let mut state = lock(&self.state);
-        state.connection = None;
-        state.subscribe.clear();
-        state.unsubscribe.clear();
-        state.refused.clear();
-        state.live = 0;
-        state.entries.retain(|_, entry| {
-            entry.have = Have::No;
-            entry.want
-        });
-        let all = state.calls.keys().copied().collect();
-        state.look_at_calls(all);
     }
 
     /// Whether somebody relies on some channel.
@@ -135,101 +111,15 @@ impl Subscriptions {
         lock(&self.state).entries.values().any(|entry| entry.held)
     }
 
-    /// The next channels to subscribe, at most so many, and how many places of the queue they were.
-    pub(crate) fn take_subscribe(&self, most: usize) -> (Vec<Channel>, usize) {
-        lock(&self.state).take_subscribe(most)
-    }
-
-    /// The next command, of at most so many channels.
-    pub(crate) fn take(&self, most: usize) -> Option<Batch> {
-        let mut state = lock(&self.state);
-        // What is left comes first: it is never more than what was subscribed before, and so keeps nobody waiting long.
-        if !state.unsubscribe.is_empty() {
-            return Some(Batch::Unsubscribe(state.take_unsubscribe(most)));
-        }
-        while !state.subscribe.is_empty() {
-            let (channels, _) = state.take_subscribe(most);
-            if !channels.is_empty() {
-                return Some(Batch::Subscribe(channels));
-            }
-        }
-        None
-    }
-
-    /// Redis has confirmed the subscription of these; gives the topics that somebody relied on already.
-    pub(crate) fn confirmed(&self, channels: &[Channel]) -> Vec<Topic> {
-        let mut state = lock(&self.state);
-        state.clock += 1;
-        let clock = state.clock;
-        let (mut held, mut waiting) = (Vec::new(), Vec::new());
-        for channel in channels {
-            let Some(entry) = state.entries.get_mut(channel) else { continue };
-            entry.have = Have::Live(clock);
-            if entry.held {
-                held.push(entry.topic.clone());
-            }
-            waiting.extend_from_slice(&entry.calls);
-            state.live += 1;
-            state.settle(channel);
-        }
-        state.look_at_calls(waiting);
-        held
-    }
-
-    /// Redis has refused to subscribe this one.
-    pub(crate) fn refused(&self, channel: &Channel, error: &RedisError) {
-        let mut state = lock(&self.state);
-        let Some(entry) = state.entries.get_mut(channel) else { return };
-        entry.have = Have::Refused;
-        let waiting = entry.calls.clone();
-        state.refused.insert(channel.clone());
-        for call in waiting.iter().filter(|call| state.waits_to_hear(**call)).copied().collect::<Vec<_>>() {
-            state.fail(call, Outcome::Refused(error.clone()));
-        }
-        state.settle(channel);
-        state.look_at_calls(waiting);
-    }
-
-    /// Redis has confirmed that these are unsubscribed.
-    pub(crate) fn left(&self, channels: &[Channel]) {
-        let mut state = lock(&self.state);
-        let mut waiting = Vec::new();
-        for channel in channels {
-            let Some(entry) = state.entries.get_mut(channel) else { continue };
-            entry.have = Have::No;
-            waiting.extend_from_slice(&entry.calls);
-            state.live = state.live.saturating_sub(1);
-            state.settle(channel);
-        }
-        state.look_at_calls(waiting);
-    }
-
     /// How many channels that somebody relies on are refused.
-    pub(crate) fn refusals(&self) -> usize {
-        lock(&self.state).refused_now().count()
-    }
-
-    /// Queues what was refused again, as rights may have been repaired.
-    pub(crate) fn retry_refused(&self) {
-        let mut state = lock(&self.state);
-        for channel in mem::take(&mut state.refused) {
-            if let Some(entry) = state.entries.get_mut(&channel).filter(|entry| entry.have == Have::Refused) {
-                entry.have = Have::No;
-                state.settle(&channel);
-            }
-        }
-    }
-
-    /// The topics that are live and that somebody relies on.
-    pub(crate) fn held_topics(&self) -> Vec<Topic> {
+    pub(crate) fn all_refusals(&self) -> usize {
         let state = lock(&self.state);
-        let live = state.entries.values().filter(|entry| entry.held && matches!(entry.have, Have::Live(_)));
-        live.map(|entry| entry.topic.clone()).collect()
+        state.desks.keys().map(|lane| state.refused_now(*lane).count()).sum()
     }
 
     /// How many channels are wanted or are being left, and how many are confirmed.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = lock(&self.state);
-        (state.entries.len(), state.live)
+        (state.entries.len(), state.desks.values().map(|desk| desk.live).sum())
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "support/cluster.rs"]
+mod cluster;
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "support/listener.rs"]
@@ -12,8 +14,9 @@ mod redis_server;
 mod sentinels;
 
 use rooms_core::{Bus, bus::Topic};
-use rooms_redis::RedisBus;
+use rooms_redis::{PubSub, RedisBus};
 
+use cluster::Cluster;
 use listener::{Listener, room};
 use redis_server::RedisServer;
 use sentinels::Watched;
@@ -131,5 +134,20 @@ async fn with_sentinel_the_page_has_the_rights_for_both() {
     nothing_was_refused(watched.servers[0].port).await;
     for sentinel in &watched.sentinels {
         assert!(sentinel.cli(&["ACL", "LOG"]).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn in_a_cluster_the_page_has_the_rights_for_sharded_and_for_classic_channels() {
+    let cluster = Cluster::start().await;
+    for (user, pubsub) in [("rooms-sharded", PubSub::Sharded), ("rooms-classic", PubSub::Classic)] {
+        for node in &cluster.nodes {
+            assert_eq!(node.cli(&line(user)).await, "OK");
+        }
+        let builder = RedisBus::builder(url(user, cluster.nodes[0].port)).cluster([] as [&str; 0], pubsub);
+        works(&builder.connect().await.unwrap()).await;
+        for node in &cluster.nodes {
+            nothing_was_refused(node.port).await;
+        }
     }
 }

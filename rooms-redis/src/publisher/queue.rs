@@ -32,13 +32,15 @@ pub(crate) struct Job {
     pub(crate) channel: Channel,
     pub(crate) payload: Bytes,
     pub(crate) answer: oneshot::Sender<Result<u64, BusError>>,
+    /// How often it was turned away, because the slot of the channel had moved.
+    pub(crate) moves: u8,
 }
 
 /// Whether a publication may be turned away when too much waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bound {
     Bounded,
-    /// Of which there is one at a time.
+    /// Of which there is one at a time, or few.
     Probe,
 }
 
@@ -60,19 +62,26 @@ impl Queue {
     /// Dropped before it resolves, it may or may not have happened.
     pub(crate) async fn publish(&self, channel: Channel, payload: Bytes, bound: Bound) -> Result<u64, BusError> {
         let (answer, answered) = oneshot::channel();
-        self.push(Job { channel, payload, answer }, bound)?;
+        self.push(Job { channel, payload, answer, moves: 0 }, bound).map_err(|(_, error)| error)?;
         answered.await.unwrap_or_else(|_| Err(BusError::Unknown("the connection to Redis was lost".into())))
     }
 
-    fn push(&self, job: Job, bound: Bound) -> Result<(), BusError> {
+    /// Takes over a publication that was turned away elsewhere. It was let in there already, so it is let in here.
+    pub(crate) fn push_again(&self, job: Job) {
+        if let Err((job, error)) = self.push(job, Bound::Probe) {
+            _ = job.answer.send(Err(error));
+        }
+    }
+
+    fn push(&self, job: Job, bound: Bound) -> Result<(), (Job, BusError)> {
         let mut state = lock(&self.state);
         if !state.open {
-            return Err(BusError::Down);
+            return Err((job, BusError::Down));
         }
         let bytes = state.bytes + job.payload.len();
         let full = state.jobs.len() >= self.messages || bytes > self.bytes;
         if full && bound == Bound::Bounded {
-            return Err(BusError::Overloaded);
+            return Err((job, BusError::Overloaded));
         }
         state.bytes = bytes;
         state.jobs.push_back(job);

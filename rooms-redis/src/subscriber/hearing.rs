@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::oneshot;
 
-use crate::shared::Shared;
+use crate::{channels::Channel, lane::Lane, shared::Shared};
 
 /// The ear of one connection.
 ///
@@ -15,36 +15,58 @@ use crate::shared::Shared;
 /// is dropped; the receiver has a bound for each room, and says itself what it can't take.
 pub(super) struct Hearing {
     shared: Arc<Shared>,
+    lane: Arc<Lane>,
     generation: u64,
+    /// The channel on which this bus hears itself.
+    probe: Channel,
     /// Dropped with the connection, which tells the supervisor.
     _alive: oneshot::Sender<()>,
 }
 
 impl Hearing {
-    pub(super) fn new(shared: Arc<Shared>, generation: u64, alive: oneshot::Sender<()>) -> Self {
-        Self { shared, generation, _alive: alive }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lane: Arc<Lane>,
+        generation: u64,
+        probe: Channel,
+        alive: oneshot::Sender<()>,
+    ) -> Self {
+        Self { shared, lane, generation, probe, _alive: alive }
     }
 
     pub(super) fn hear(&self, push: PushInfo) {
-        if push.kind != PushKind::Message {
-            return;
-        }
         let mut data = push.data.into_iter();
-        if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) = (data.next(), data.next()) {
-            self.message(&channel, payload);
+        match (push.kind, data.next(), data.next()) {
+            (
+                PushKind::Message | PushKind::SMessage,
+                Some(Value::BulkString(channel)),
+                Some(Value::BulkString(payload)),
+            ) => self.message(&channel, payload),
+            (PushKind::SUnsubscribe, Some(Value::BulkString(channel)), _) => self.unsubscribed(&channel),
+            _ => {}
+        }
+    }
+
+    /// As we asked, or because the slot of the channel was taken from this server.
+    fn unsubscribed(&self, channel: &[u8]) {
+        let Ok(channel) = std::str::from_utf8(channel) else { return };
+        if self.shared.subscriptions.moved(self.lane.id, channel) {
+            self.shared.doubt();
         }
     }
 
     fn message(&self, channel: &[u8], payload: Vec<u8>) {
-        let Shared { counters, subscriptions, status, limits, probe, probe_arrived, .. } = &*self.shared;
+        let Shared { counters, subscriptions, status, limits, .. } = &*self.shared;
         counters.received.count();
-        if channel == probe.as_bytes() {
+        self.lane.received.count();
+        if channel == self.probe.as_bytes() {
             if let Some(number) = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok()) {
-                probe_arrived.send_replace((self.generation, number));
+                self.lane.probe_arrived.send_replace((self.generation, number));
             }
             return;
         }
-        let Some(topic) = std::str::from_utf8(channel).ok().and_then(|channel| subscriptions.topic(channel)) else {
+        let topic = std::str::from_utf8(channel).ok().and_then(|channel| subscriptions.topic(self.lane.id, channel));
+        let Some(topic) = topic else {
             // Just unsubscribed, most probably.
             counters.unwanted.count();
             return;
@@ -55,6 +77,6 @@ impl Hearing {
             status.gap(topic);
             return;
         }
-        status.message(self.generation, topic, Bytes::from(payload));
+        status.message((self.lane.id, self.generation), topic, Bytes::from(payload));
     }
 }

@@ -8,7 +8,7 @@ use std::{error::Error, time::Duration};
 use rooms_core::bus::BusError;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{fault::Fault, publisher::Bound, shared::Shared};
+use crate::{channels::Channel, fault::Fault, lane::Lane, publisher::Bound, shared::Shared};
 
 enum NoProof {
     /// The publishing connection did not take it. That one has its own supervisor.
@@ -20,24 +20,24 @@ enum NoProof {
 }
 
 /// Proves again and again that the connection hears, and returns when it does not.
-pub(super) async fn prove(shared: &Shared, generation: u64) -> Fault {
+pub(super) async fn prove(shared: &Shared, lane: &Lane, generation: u64, probe: Channel) -> Fault {
     for number in 1.. {
-        match send(shared, generation, number).await {
-            Ok(round_trip) => shared.status.proven(generation, round_trip),
+        match send(shared, lane, &probe, (generation, number)).await {
+            Ok(round_trip) => shared.status.proven((lane.id, generation), round_trip),
             Err(NoProof::Deaf) => return Fault::Deaf,
             // What is heard is heard; so the connection stays, though the bus as a whole is not up.
-            Err(NoProof::Refused(cause)) => shared.status.unproven(Fault::MayNotPublish(cause)),
+            Err(NoProof::Refused(cause)) => shared.status.unproven(lane.id, Fault::MayNotPublish(cause)),
             Err(NoProof::NotPublished) => {}
         }
-        rest(shared).await;
+        rest(shared, lane).await;
     }
     Fault::Deaf
 }
 
-async fn send(shared: &Shared, generation: u64, number: u64) -> Result<Duration, NoProof> {
+async fn send(shared: &Shared, lane: &Lane, probe: &Channel, expected: (u64, u64)) -> Result<Duration, NoProof> {
     let start = Instant::now();
-    let mut arrived = shared.probe_arrived.subscribe();
-    match shared.queue.publish(shared.probe.clone(), number.to_string().into(), Bound::Probe).await {
+    let mut arrived = lane.probe_arrived.subscribe();
+    match lane.queue.publish(probe.clone(), expected.1.to_string().into(), Bound::Probe).await {
         // The server that took it does not know this node's subscription.
         Ok(0) => return Err(NoProof::Deaf),
         Ok(_) => {}
@@ -48,10 +48,10 @@ async fn send(shared: &Shared, generation: u64, number: u64) -> Result<Duration,
         }
     }
     loop {
-        let before = shared.counters.received.get();
-        match timeout(shared.limits.probe_within, arrived.wait_for(|arrived| *arrived == (generation, number))).await {
+        let before = lane.received.get();
+        match timeout(shared.limits.probe_within, arrived.wait_for(|arrived| *arrived == expected)).await {
             Ok(_) => return Ok(start.elapsed()),
-            Err(_) if shared.counters.received.get() == before => return Err(NoProof::Deaf),
+            Err(_) if lane.received.get() == before => return Err(NoProof::Deaf),
             // It is behind other messages, which prove as much.
             Err(_) => {}
         }
@@ -59,16 +59,16 @@ async fn send(shared: &Shared, generation: u64, number: u64) -> Result<Duration,
 }
 
 /// Waits until a probe is due.
-async fn rest(shared: &Shared) {
+async fn rest(shared: &Shared, lane: &Lane) {
     loop {
-        let before = (shared.counters.received.get(), shared.counters.published.get());
+        let before = (lane.received.get(), lane.published.get());
         tokio::select! {
-            () = shared.status.probe_now.notified() => return,
+            () = lane.probe_now.notified() => return,
             () = sleep(shared.limits.probe_every) => {}
         }
-        let after = (shared.counters.received.get(), shared.counters.published.get());
+        let after = (lane.received.get(), lane.published.get());
         // What goes out and comes in anyway is proof enough.
-        if !shared.status.is_up() || after.0 == before.0 || after.1 == before.1 {
+        if !shared.status.is_proven(lane.id) || after.0 == before.0 || after.1 == before.1 {
             return;
         }
     }

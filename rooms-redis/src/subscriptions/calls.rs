@@ -55,9 +55,7 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        if lock(&self.subscriptions.state).give_up(self.id).is_some() {
-            self.subscriptions.news.notify_one();
-        }
+        lock(&self.subscriptions.state).give_up(self.id);
     }
 }
 

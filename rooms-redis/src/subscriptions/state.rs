@@ -1,28 +1,47 @@
 //! Channel by channel: what is wanted, what is had, and what follows.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
 
 use rooms_core::bus::Topic;
+use tokio::sync::Notify;
 
 use super::calls::{Call, CallId};
-use crate::channels::Channel;
+use crate::{
+    builder::PubSub,
+    channels::Channel,
+    routes::{LaneId, Routes},
+};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     pub(super) entries: HashMap<Channel, Entry>,
+    pub(super) routes: Arc<Routes>,
+    pub(super) pubsub: PubSub,
+    pub(super) desks: HashMap<LaneId, Desk>,
+    pub(super) calls: HashMap<CallId, Call>,
+    pub(super) next_call: CallId,
+    /// Grows with every confirmation; see [`Subscriptions::now`].
+    pub(super) clock: u64,
+}
+
+/// What one subscribing connection is to do.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    /// The number of the connection, while there is one.
+    pub(super) connection: Option<u64>,
     /// Channels to subscribe, oldest first.
     pub(super) subscribe: VecDeque<Channel>,
     /// Channels to unsubscribe.
     pub(super) unsubscribe: VecDeque<Channel>,
-    /// Channels that were had before and are refused now.
+    /// Channels that have another lane now, and are subscribed here still.
+    pub(super) orphans: Vec<Channel>,
+    /// Channels that were had before and are refused now, or that can't be had for the moment.
     pub(super) refused: HashSet<Channel>,
-    pub(super) calls: HashMap<CallId, Call>,
-    pub(super) next_call: CallId,
-    /// The number of the connection, while there is one.
-    pub(super) connection: Option<u64>,
-    /// Grows with every confirmation; see [`Subscriptions::now`].
-    pub(super) clock: u64,
     pub(super) live: usize,
+    pub(super) news: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -30,6 +49,8 @@ pub(super) struct Entry {
     pub(super) topic: Topic,
     pub(super) want: bool,
     pub(super) have: Have,
+    /// Whose connection that is about.
+    pub(super) lane: LaneId,
     /// Somebody was told that messages will arrive, so one that does not is a loss.
     pub(super) held: bool,
     /// The calls that wait for this channel.
@@ -51,17 +72,27 @@ pub(super) enum Have {
 }
 
 impl State {
+    pub(super) fn new(routes: Arc<Routes>, pubsub: PubSub) -> Self {
+        let (entries, desks, calls) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { entries, routes, pubsub, desks, calls, next_call: 0, clock: 0 }
+    }
+
     /// Does what follows from what is wanted and what is had.
     pub(super) fn settle(&mut self, channel: &Channel) {
         let Some(entry) = self.entries.get_mut(channel) else { return };
         match (entry.want, entry.have) {
-            (true, Have::No) if self.connection.is_some() => {
-                entry.have = Have::Queued;
-                self.subscribe.push_back(channel.clone());
+            (true, Have::No) => {
+                let Some(lane) = self.routes.lane(channel) else { return };
+                let Some(desk) = self.desks.get_mut(&lane).filter(|desk| desk.connection.is_some()) else { return };
+                (entry.have, entry.lane) = (Have::Queued, lane);
+                desk.subscribe.push_back(channel.clone());
+                desk.news.notify_one();
             }
             (false, Have::Live(_)) => {
                 entry.have = Have::Leaving;
-                self.unsubscribe.push_back(channel.clone());
+                let Some(desk) = self.desks.get_mut(&entry.lane) else { return };
+                desk.unsubscribe.push_back(channel.clone());
+                desk.news.notify_one();
             }
             // Its place in the queue is passed over, or is that of a later wish.
             (false, Have::No | Have::Queued | Have::Refused) => {
@@ -72,29 +103,71 @@ impl State {
         }
     }
 
-    pub(super) fn take_subscribe(&mut self, most: usize) -> (Vec<Channel>, usize) {
-        let count = self.subscribe.len().min(most);
-        let taken: Vec<Channel> = self.subscribe.drain(..count).collect();
+    /// The channel is not had any more, on whatever lane it was.
+    pub(super) fn lose(&mut self, channel: &Channel) {
+        let Some(entry) = self.entries.get_mut(channel) else { return };
+        if let (Have::Live(_) | Have::Leaving, Some(desk)) = (entry.have, self.desks.get_mut(&entry.lane)) {
+            desk.live = desk.live.saturating_sub(1);
+        }
+        entry.have = Have::No;
+    }
+
+    /// A subscription that is another lane's business now. Of a sharded one the server rids itself.
+    pub(super) fn orphan(&mut self, lane: LaneId, channel: &Channel) {
+        if let (PubSub::Classic, Some(desk)) = (self.pubsub, self.desks.get_mut(&lane)) {
+            desk.orphans.push(channel.clone());
+            desk.news.notify_one();
+        }
+    }
+
+    /// The entry of a channel, if it is so on that lane.
+    pub(super) fn entry_on(&mut self, lane: LaneId, channel: &str, is: fn(Have) -> bool) -> Option<&mut Entry> {
+        self.entries.get_mut(channel).filter(|entry| entry.lane == lane && is(entry.have))
+    }
+
+    pub(super) fn take_subscribe(&mut self, lane: LaneId, most: usize) -> (Vec<Channel>, usize) {
+        let Some(desk) = self.desks.get_mut(&lane) else { return (Vec::new(), 0) };
+        let count = desk.subscribe.len().min(most);
+        let taken: Vec<Channel> = desk.subscribe.drain(..count).collect();
         let asked = taken.into_iter().filter(|channel| {
-            let queued = self.entries.get_mut(channel).filter(|entry| entry.have == Have::Queued);
+            let queued = self.entry_on(lane, channel, |have| have == Have::Queued);
             queued.map(|entry| entry.have = Have::Asked).is_some()
         });
         (asked.collect(), count)
     }
 
-    pub(super) fn take_unsubscribe(&mut self, most: usize) -> Vec<Channel> {
-        let count = self.unsubscribe.len().min(most);
-        self.unsubscribe.drain(..count).collect()
+    pub(super) fn take_unsubscribe(&mut self, lane: LaneId, most: usize) -> Vec<Channel> {
+        let Some(desk) = self.desks.get_mut(&lane) else { return Vec::new() };
+        let count = desk.orphans.len().min(most);
+        let orphans: Vec<Channel> = desk.orphans.drain(..count).collect();
+        let count = desk.unsubscribe.len().min(most - count);
+        let leaving: Vec<Channel> = desk.unsubscribe.drain(..count).collect();
+        let mut all = Vec::new();
+        for channel in orphans {
+            // It may have come back meanwhile.
+            if self.entry_on(lane, &channel, |have| matches!(have, Have::Asked | Have::Live(_))).is_none() {
+                all.push(channel);
+            }
+        }
+        for channel in leaving {
+            if self.entry_on(lane, &channel, |have| have == Have::Leaving).is_some() {
+                all.push(channel);
+            }
+        }
+        all
     }
 
-    pub(super) fn refused_now(&self) -> impl Iterator<Item = &Entry> {
-        let entries = self.refused.iter().filter_map(|channel| self.entries.get(channel));
-        entries.filter(|entry| entry.have == Have::Refused)
+    /// The channels of a lane that are refused, and still are.
+    pub(super) fn refused_now(&self, lane: LaneId) -> impl Iterator<Item = &Channel> {
+        let refused = self.desks.get(&lane).into_iter().flat_map(|desk| &desk.refused);
+        refused.filter(move |channel| {
+            self.entries.get(*channel).is_some_and(|entry| entry.lane == lane && entry.have == Have::Refused)
+        })
     }
 }
 
 impl Entry {
     pub(super) fn new(topic: Topic) -> Self {
-        Self { topic, want: false, have: Have::No, held: false, calls: Vec::new() }
+        Self { topic, want: false, have: Have::No, lane: 0, held: false, calls: Vec::new() }
     }
 }

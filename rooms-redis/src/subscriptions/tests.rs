@@ -6,7 +6,10 @@ use futures::FutureExt as _;
 use proptest::prelude::*;
 use rooms_core::{RoomKey, bus::Topic};
 
+use redis::RedisError;
+
 use super::*;
+use crate::routes::{SLOTS, slot};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -14,13 +17,20 @@ enum Step {
     Unsubscribe(Vec<u8>),
     /// Drops the ticket of the call at this place.
     Drop(usize),
-    /// Redis answers the next command.
-    Answer,
-    /// Redis refuses the next command.
-    Refuse,
-    Disconnect,
-    Connect,
+    /// The server of a lane answers the next command.
+    Answer(LaneId),
+    /// It refuses the next command, or says that now is not the time.
+    Refuse(LaneId),
+    Postpone(LaneId),
+    Disconnect(LaneId),
+    Connect(LaneId),
+    /// A room is given to the server of a lane.
+    Move(u8, LaneId),
+    /// It is known who has what.
+    Learn,
 }
+
+const LANES: u64 = 2;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let rooms = || prop::collection::vec(0_u8..6, 0..4);
@@ -28,12 +38,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => rooms().prop_map(Step::Subscribe),
         3 => rooms().prop_map(Step::Unsubscribe),
         2 => (0_usize..8).prop_map(Step::Drop),
-        6 => Just(Step::Answer),
-        1 => Just(Step::Refuse),
-        1 => Just(Step::Disconnect),
-        1 => Just(Step::Connect),
+        8 => (0..LANES).prop_map(Step::Answer),
+        1 => (0..LANES).prop_map(Step::Refuse),
+        1 => (0..LANES).prop_map(Step::Postpone),
+        1 => (0..LANES).prop_map(Step::Disconnect),
+        2 => (0..LANES).prop_map(Step::Connect),
+        2 => (0_u8..6, 0..LANES).prop_map(|(room, lane)| Step::Move(room, lane)),
+        1 => Just(Step::Learn),
     ];
-    prop::collection::vec(step, 0..60)
+    prop::collection::vec(step, 0..80)
 }
 
 fn channel(number: u8) -> Channel {
@@ -44,49 +57,95 @@ fn named(number: u8) -> (Channel, Topic) {
     (channel(number), Topic::Room(RoomKey::new("post", number).unwrap()))
 }
 
-/// A server of which only the subscriptions are there.
-#[derive(Default)]
+/// Two servers of which only the subscriptions are there.
 struct Redis {
-    connected: bool,
+    pubsub: PubSub,
+    connected: [bool; LANES as usize],
     connections: u64,
-    subscribed: HashSet<Channel>,
+    subscribed: [HashSet<Channel>; LANES as usize],
+    owners: HashMap<Channel, LaneId>,
+}
+
+enum How {
+    Well,
+    Refuse,
+    Postpone,
 }
 
 impl Redis {
-    /// Answers the next command; `false` if there is none.
-    fn answer(&mut self, subscriptions: &Subscriptions, refuse: bool) -> bool {
-        if !self.connected {
+    fn new(pubsub: PubSub) -> Self {
+        let owners = (0..6).map(|room| (channel(room), u64::from(room) % LANES)).collect();
+        Self { pubsub, connected: Default::default(), connections: 0, subscribed: Default::default(), owners }
+    }
+
+    fn routes(&self) -> Arc<Routes> {
+        let mut slots = vec![Some(0); usize::from(SLOTS)];
+        for (channel, owner) in &self.owners {
+            slots[usize::from(slot(channel))] = Some(*owner);
+        }
+        Arc::new(Routes::Slots(slots))
+    }
+
+    /// Answers the next command of a lane; `false` if there is none.
+    fn answer(&mut self, subscriptions: &Subscriptions, lane: LaneId, how: &How) -> bool {
+        let place = lane as usize;
+        if !self.connected[place] {
             return false;
         }
-        match subscriptions.take(2) {
-            None => return false,
-            Some(Batch::Unsubscribe(channels)) => {
-                self.subscribed.retain(|channel| !channels.contains(channel));
-                subscriptions.left(&channels);
+        match (subscriptions.take(lane, 2), how) {
+            (None, _) => return false,
+            (Some(Batch::Unsubscribe(channels)), _) => {
+                self.subscribed[place].retain(|channel| !channels.contains(channel));
+                subscriptions.left(lane, &channels);
             }
-            Some(Batch::Subscribe(channels)) if refuse => {
+            (Some(Batch::Subscribe(channels)), How::Refuse) => {
                 let error = RedisError::from((redis::ErrorKind::Extension, "no"));
-                channels.iter().for_each(|channel| subscriptions.refused(channel, &error));
+                channels.iter().for_each(|channel| subscriptions.refused(lane, channel, &error));
             }
-            Some(Batch::Subscribe(channels)) => {
-                self.subscribed.extend(channels.iter().cloned());
-                subscriptions.confirmed(&channels);
+            (Some(Batch::Subscribe(channels)), How::Postpone) => {
+                channels.iter().for_each(|channel| subscriptions.postponed(lane, channel));
+            }
+            (Some(Batch::Subscribe(channels)), How::Well) => {
+                let owns = |channel: &Channel| self.pubsub == PubSub::Classic || self.owners[channel] == lane;
+                let (here, elsewhere): (Vec<Channel>, Vec<Channel>) = channels.into_iter().partition(owns);
+                self.subscribed[place].extend(here.iter().cloned());
+                subscriptions.confirmed(lane, &here);
+                if !elsewhere.is_empty() {
+                    elsewhere.iter().for_each(|channel| _ = subscriptions.moved(lane, channel));
+                    subscriptions.reroute(self.routes());
+                }
             }
         }
         true
     }
 
-    fn connect(&mut self, subscriptions: &Subscriptions) {
-        if !std::mem::replace(&mut self.connected, true) {
+    fn connect(&mut self, subscriptions: &Subscriptions, lane: LaneId) {
+        if !std::mem::replace(&mut self.connected[lane as usize], true) {
             self.connections += 1;
-            subscriptions.connected(self.connections);
+            subscriptions.connected(lane, self.connections);
         }
     }
 
-    fn disconnect(&mut self, subscriptions: &Subscriptions) {
-        if std::mem::replace(&mut self.connected, false) {
-            self.subscribed.clear();
-            subscriptions.disconnected();
+    fn disconnect(&mut self, subscriptions: &Subscriptions, lane: LaneId) {
+        if std::mem::replace(&mut self.connected[lane as usize], false) {
+            self.subscribed[lane as usize].clear();
+            subscriptions.disconnected(lane);
+        }
+    }
+
+    /// The old owner of a sharded channel ends the subscription, and says so.
+    fn give(&mut self, subscriptions: &Subscriptions, channel: &Channel, lane: LaneId) {
+        let old = self.owners.insert(channel.clone(), lane).unwrap();
+        if self.pubsub == PubSub::Sharded && old != lane && self.subscribed[old as usize].remove(channel) {
+            subscriptions.moved(old, channel);
+        }
+    }
+
+    /// Whether messages of the channel arrive: classic ones go to all servers.
+    fn has(&self, channel: &Channel) -> bool {
+        match self.pubsub {
+            PubSub::Classic => self.subscribed.iter().any(|subscribed| subscribed.contains(channel)),
+            PubSub::Sharded => self.subscribed[self.owners[channel] as usize].contains(channel),
         }
     }
 }
@@ -96,8 +155,13 @@ type Pending<'a> = (std::pin::Pin<Box<dyn Future<Output = Outcome> + 'a>>, Step)
 
 proptest! {
     #[test]
-    fn what_is_had_comes_to_be_what_is_wanted(steps in steps()) {
-        let (subscriptions, mut redis) = (Subscriptions::default(), Redis::default());
+    fn what_is_had_comes_to_be_what_is_wanted(
+        steps in steps(),
+        pubsub in prop_oneof![Just(PubSub::Classic), Just(PubSub::Sharded)],
+    ) {
+        let mut redis = Redis::new(pubsub);
+        let subscriptions = Subscriptions::new(redis.routes(), pubsub);
+        (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
         let mut pending: Vec<Pending<'_>> = Vec::new();
         // What callers were told: that they hear it, or that they do not.
         let mut told: HashMap<Channel, bool> = HashMap::new();
@@ -114,29 +178,34 @@ proptest! {
                 }
                 Step::Drop(place) if *place < pending.len() => drop(pending.remove(*place)),
                 Step::Drop(_) => {}
-                Step::Answer => _ = redis.answer(&subscriptions, false),
-                Step::Refuse => _ = redis.answer(&subscriptions, true),
-                Step::Disconnect => redis.disconnect(&subscriptions),
-                Step::Connect => redis.connect(&subscriptions),
+                Step::Answer(lane) => _ = redis.answer(&subscriptions, *lane, &How::Well),
+                Step::Refuse(lane) => _ = redis.answer(&subscriptions, *lane, &How::Refuse),
+                Step::Postpone(lane) => _ = redis.answer(&subscriptions, *lane, &How::Postpone),
+                Step::Disconnect(lane) => redis.disconnect(&subscriptions, *lane),
+                Step::Connect(lane) => redis.connect(&subscriptions, *lane),
+                Step::Move(room, lane) => redis.give(&subscriptions, &channel(*room), *lane),
+                Step::Learn => subscriptions.reroute(redis.routes()),
             }
             settle(&mut pending, &redis, &mut told);
         }
-        redis.connect(&subscriptions);
+        subscriptions.reroute(redis.routes());
+        (0..LANES).for_each(|lane| redis.connect(&subscriptions, lane));
         loop {
-            while redis.answer(&subscriptions, false) {}
-            if subscriptions.refusals() == 0 {
+            while (0..LANES).any(|lane| redis.answer(&subscriptions, lane, &How::Well)) {}
+            if subscriptions.all_refusals() == 0 {
                 break;
             }
-            subscriptions.retry_refused();
+            (0..LANES).for_each(|lane| subscriptions.retry_refused(lane));
         }
         settle(&mut pending, &redis, &mut told);
         prop_assert!(pending.is_empty(), "{} calls are never answered", pending.len());
         for (channel, heard) in told {
-            prop_assert_eq!(redis.subscribed.contains(&channel), heard, "{}", channel);
-            prop_assert_eq!(subscriptions.topic(&channel).is_some(), heard);
+            prop_assert_eq!(redis.has(&channel), heard, "{}", channel);
+            prop_assert_eq!(subscriptions.topic(redis.owners[&channel], &channel).is_some(), heard);
         }
         let (wanted, live) = subscriptions.counts();
-        prop_assert_eq!((wanted, live), (redis.subscribed.len(), redis.subscribed.len()));
+        let subscribed = redis.subscribed.iter().map(HashSet::len).sum::<usize>();
+        prop_assert_eq!((wanted, live), (subscribed, subscribed));
         prop_assert!(lock(&subscriptions.state).calls.is_empty());
     }
 }
@@ -147,7 +216,7 @@ fn settle(pending: &mut Vec<Pending<'_>>, redis: &Redis, told: &mut HashMap<Chan
         let Some(outcome) = outcome.now_or_never() else { return true };
         if let (Outcome::Done, Step::Subscribe(rooms)) = (outcome, step) {
             for room in rooms {
-                assert!(redis.subscribed.contains(&channel(*room)), "confirmed, and not subscribed");
+                assert!(redis.has(&channel(*room)), "confirmed, and not subscribed");
                 told.insert(channel(*room), true);
             }
         }

@@ -21,6 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A running server; it is killed, and its data is gone, when dropped.
 pub(crate) struct RedisServer {
     process: Child,
+    running: bool,
     data: TempDir,
     settings: Vec<String>,
     pub(crate) port: u16,
@@ -39,7 +40,7 @@ impl RedisServer {
     pub(crate) async fn at(port: u16, settings: &[&str]) -> Self {
         let data = TempDir::new().unwrap();
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { process: spawn(port, &data, &settings), data, settings, port };
+        let mut server = Self { process: spawn(port, &data, &settings), running: true, data, settings, port };
         server.ready().await;
         server
     }
@@ -52,11 +53,17 @@ impl RedisServer {
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+        self.running = false;
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
     }
 
     /// Starts it again after [`kill`](Self::kill), at the same port and with the data it has saved.
     pub(crate) async fn restart(&mut self) {
         self.process = spawn(self.port, &self.data, &self.settings);
+        self.running = true;
         self.ready().await;
     }
 

@@ -1,0 +1,83 @@
+//! One server, and the two connections to it.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
+
+use crate::{
+    channels::Channel,
+    health::Counter,
+    lock::lock,
+    publisher::{self, Queue},
+    routes::LaneId,
+    server::Server,
+    shared::Shared,
+    subscriber,
+};
+
+/// A server's part of a bus: all of it, but in a cluster with sharded channels.
+pub(crate) struct Lane {
+    pub(crate) id: LaneId,
+    /// Where the server is, as far as that is fixed.
+    host: String,
+    pub(crate) server: Server,
+    pub(crate) queue: Queue,
+    /// The last probe that arrived: on which connection, and its number there.
+    pub(crate) probe_arrived: watch::Sender<(u64, u64)>,
+    /// Something changed that only a probe can settle.
+    pub(crate) probe_now: Notify,
+    /// The number of the last connection that was found deaf.
+    pub(crate) condemned: watch::Sender<u64>,
+    /// There may be something to subscribe or to unsubscribe.
+    pub(crate) news: Arc<Notify>,
+    pub(crate) received: Counter,
+    pub(crate) published: Counter,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Lane {
+    pub(crate) fn start(shared: &Arc<Shared>, id: LaneId, host: String, server: Server) -> Arc<Self> {
+        let lane = Arc::new(Self {
+            id,
+            host,
+            server,
+            queue: Queue::new(&shared.limits),
+            probe_arrived: watch::Sender::default(),
+            probe_now: Notify::new(),
+            condemned: watch::Sender::default(),
+            news: shared.subscriptions.open_lane(id),
+            received: Counter::default(),
+            published: Counter::default(),
+            tasks: Mutex::default(),
+        });
+        let generation = shared.status.open_lane(id);
+        let publisher = publisher::supervise(Arc::clone(shared), Arc::clone(&lane));
+        let subscriber = subscriber::supervise(Arc::clone(shared), Arc::clone(&lane), generation);
+        let tasks = [shared.runtime.spawn(publisher), shared.runtime.spawn(subscriber)];
+        *lock(&lane.tasks) = tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+        lane
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Ends both connections, and says no more.
+    pub(crate) fn stop(&self) {
+        for task in &*lock(&self.tasks) {
+            task.abort();
+        }
+        self.queue.shut();
+    }
+
+    /// A channel that goes by this lane, on which the bus hears itself; `None` if no channel does any more.
+    pub(crate) fn probe(&self, shared: &Shared) -> Option<Channel> {
+        let routes = shared.lanes.routes();
+        // A lane has at least one slot in 16,384; so many tries find it with all but certainty.
+        let names = (0..200_000_u32).map(|number| shared.names.probe(&shared.id, number));
+        names.into_iter().find(|channel| routes.lane(channel) == Some(self.id))
+    }
+}

@@ -1,0 +1,195 @@
+//! A cluster of three masters and three replicas: rooms follow their slots, and what is lost on the way is said.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/cluster.rs"]
+mod cluster;
+#[path = "support/fleet.rs"]
+mod fleet;
+#[path = "support/listener.rs"]
+mod listener;
+#[path = "support/redis_server.rs"]
+mod redis_server;
+#[path = "support/storm.rs"]
+mod storm;
+
+use std::time::Duration;
+
+use rooms_core::{
+    Bus,
+    bus::{BusError, Topic},
+};
+use rooms_redis::{ConnectError, PubSub, RedisBus};
+
+use cluster::Cluster;
+use listener::{Listener, room};
+use storm::Storm;
+
+const ROOM: &str = "ws:post:42";
+
+async fn cluster_storm() -> Storm<Cluster> {
+    let cluster = Cluster::start().await;
+    let (urls, publishing) = (cluster.urls(), cluster.quick(PubSub::Sharded));
+    Storm::over(cluster, || cluster::quick(&urls, PubSub::Sharded), publishing).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_is_moved_under_traffic() {
+    let storm = cluster_storm().await;
+    let from = storm.redis.owner(ROOM).await;
+    let to = (from + 1) % 3;
+    storm.redis.move_slot(ROOM, from, to).await;
+    storm.redis.until_listeners(to, ROOM, 3).await;
+    storm.redis.move_slot(ROOM, to, from).await;
+    storm.redis.until_listeners(from, ROOM, 3).await;
+    storm.is_over(0).await;
+    storm.check(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_is_killed_under_traffic() {
+    let mut storm = cluster_storm().await;
+    let owner = storm.redis.owner(ROOM).await;
+    storm.redis.nodes[owner].kill();
+    storm.redis.until_listeners(owner + 3, ROOM, 3).await;
+    storm.is_over(1).await;
+    storm.check(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_is_relieved_under_traffic() {
+    let storm = cluster_storm().await;
+    let owner = storm.redis.owner(ROOM).await;
+    assert_eq!(storm.redis.nodes[owner + 3].cli(&["CLUSTER", "FAILOVER"]).await, "OK");
+    storm.redis.until_listeners(owner + 3, ROOM, 3).await;
+    storm.is_over(0).await;
+    storm.check(3).await;
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_is_a_gap_of_its_rooms_and_of_no_others() {
+    let cluster = Cluster::start().await;
+    let bus = cluster.quick(PubSub::Sharded).connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    let rooms: Vec<Topic> = (0..300).map(|number| room(&format!("post:{number}"))).collect();
+    bus.subscribe(&rooms).await.unwrap();
+    let from = cluster.owner(ROOM).await;
+    cluster.move_slot(ROOM, from, (from + 1) % 3).await;
+    assert_eq!(heard.hears("gap post:42").await, ["gap post:42"]);
+    for topic in &rooms {
+        bus.publish(topic, "it works".into()).await.unwrap();
+    }
+    let mut events = heard.take(300).await;
+    events.sort();
+    let mut expected: Vec<String> = (0..300).map(|number| format!("post:{number} it works")).collect();
+    expected.sort();
+    assert_eq!(events, expected);
+    assert_eq!(bus.health().subscriber_losses, 0);
+}
+
+#[tokio::test]
+async fn rooms_are_spread_over_the_masters_and_a_foreign_publisher_reaches_them_with_spublish() {
+    let cluster = Cluster::start().await;
+    let bus = cluster.quick(PubSub::Sharded).connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    let rooms: Vec<Topic> = (0..20_000).map(|number| room(&format!("post:{number}"))).collect();
+    bus.subscribe(&rooms).await.unwrap();
+    for node in &cluster.nodes[..3] {
+        let channels = node.cli(&["PUBSUB", "SHARDCHANNELS", "ws:*"]).await.lines().count();
+        assert!((5_000..8_500).contains(&channels), "{channels}");
+    }
+    let owner = cluster.owner(ROOM).await;
+    assert_eq!(cluster.nodes[owner].cli(&["SPUBLISH", ROOM, "x"]).await, "1");
+    heard.hears("post:42 x").await;
+    bus.unsubscribe(&rooms).await.unwrap();
+    assert_eq!((bus.health().wanted, bus.health().subscribed), (0, 0));
+    assert_eq!(cluster.listeners(owner, ROOM).await, 0);
+}
+
+#[tokio::test]
+async fn a_room_of_a_dead_master_is_down_and_the_others_go_on() {
+    let mut cluster = Cluster::start().await;
+    for node in &cluster.nodes {
+        node.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await;
+    }
+    let bus = cluster.quick(PubSub::Sharded).connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    let owner = cluster.owner(ROOM).await;
+    let other = (0..).map(|number| format!("chat:{number}"));
+    let mut elsewhere = None;
+    for name in other {
+        if cluster.owner(&format!("ws:{name}")).await != owner {
+            elsewhere = Some(name);
+            break;
+        }
+    }
+    let elsewhere = elsewhere.unwrap();
+    bus.subscribe(&[room("post:42"), room(&elsewhere)]).await.unwrap();
+    // Its replica can't take over.
+    cluster.nodes[owner + 3].kill();
+    cluster.nodes[owner].kill();
+    heard.hears("down").await;
+    cluster::until("a publication that is told so", || async {
+        matches!(bus.publish(&room("post:42"), "x".into()).await, Err(BusError::Down))
+    })
+    .await;
+    bus.publish(&room(&elsewhere), "it works".into()).await.unwrap();
+    assert_eq!(heard.hears(&format!("{elsewhere} it works")).await.len(), 1);
+    cluster.nodes[owner].restart().await;
+    assert_eq!(heard.hears("up").await, ["gap post:42", "up"]);
+    bus.publish(&room("post:42"), "it works".into()).await.unwrap();
+    heard.hears("post:42 it works").await;
+}
+
+#[tokio::test]
+async fn with_classic_channels_a_foreign_publisher_reaches_the_rooms_from_any_node() {
+    let mut cluster = Cluster::start().await;
+    let bus = cluster.quick(PubSub::Classic).connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    bus.subscribe(&[room("post:42")]).await.unwrap();
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        node.cli(&["PUBLISH", ROOM, &number.to_string()]).await;
+        heard.hears(&format!("post:42 {number}")).await;
+    }
+    let owner = cluster.owner(ROOM).await;
+    cluster.nodes[owner].kill();
+    assert_eq!(heard.hears("up").await, ["down", "gap post:42", "up"]);
+    bus.publish(&room("post:42"), "again".into()).await.unwrap();
+    heard.hears("post:42 again").await;
+    assert_eq!(bus.health().unheard, 0);
+}
+
+#[tokio::test]
+async fn a_classic_channel_whose_slot_moves_is_left_where_it_was() {
+    let cluster = Cluster::start().await;
+    let builder = cluster.quick(PubSub::Classic);
+    let bus = builder.limits(|limits| limits.topology_every = Duration::from_millis(100)).connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    bus.subscribe(&[room("post:42")]).await.unwrap();
+    let from = cluster.owner(ROOM).await;
+    let to = (from + 1) % 3;
+    cluster.move_slot(ROOM, from, to).await;
+    assert_eq!(heard.hears("gap post:42").await, ["gap post:42"]);
+    let counts = ["PUBSUB", "NUMSUB", ROOM];
+    let (old, new) = (&cluster.nodes[from], &cluster.nodes[to]);
+    cluster::until("one subscription in the right place", || async {
+        old.cli(&counts).await.ends_with('0') && new.cli(&counts).await.ends_with('1')
+    })
+    .await;
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        node.cli(&["PUBLISH", ROOM, &number.to_string()]).await;
+        assert_eq!(heard.hears(&format!("post:42 {number}")).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_cluster_is_refused_with_the_reason() {
+    let redis = redis_server::RedisServer::start().await;
+    for pubsub in [PubSub::Sharded, PubSub::Classic] {
+        let error = RedisBus::builder(redis.url()).cluster([] as [&str; 0], pubsub).connect().await.unwrap_err();
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(matches!(error, ConnectError::Refused(_)) && why.contains("cluster support disabled"), "{error:?}");
+    }
+    let both = RedisBus::builder(redis.url()).sentinels(["redis://a"]).cluster([] as [&str; 0], PubSub::Sharded);
+    assert!(matches!(both.connect().await, Err(ConnectError::SentinelsAndCluster)));
+}

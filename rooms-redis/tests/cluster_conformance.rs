@@ -1,0 +1,59 @@
+//! `RedisBus` keeps the contract of the bus over a cluster, with sharded and with classic channels.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/cluster.rs"]
+mod cluster;
+#[path = "support/fleet.rs"]
+mod fleet;
+#[path = "support/redis_server.rs"]
+mod redis_server;
+
+use futures::future::join_all;
+use rooms_core::testing::bus_conformance::{Backplane, Cut};
+use rooms_redis::{PubSub, RedisBus};
+
+use cluster::Cluster;
+
+struct Nodes {
+    cluster: Cluster,
+    peers: Vec<RedisBus>,
+}
+
+impl Nodes {
+    async fn start(pubsub: PubSub) -> Self {
+        let cluster = Cluster::start().await;
+        let mut peers = Vec::new();
+        for _ in 0..3 {
+            peers.push(cluster.quick(pubsub).connect().await.unwrap());
+        }
+        Self { cluster, peers }
+    }
+}
+
+impl Backplane for Nodes {
+    type Bus = RedisBus;
+
+    fn peers(&self) -> &[RedisBus] {
+        &self.peers
+    }
+
+    async fn cut(&mut self) -> Cut {
+        self.cluster.nodes.iter_mut().for_each(redis_server::RedisServer::kill);
+        Cut::Done
+    }
+
+    async fn mend(&mut self) {
+        join_all(self.cluster.nodes.iter_mut().map(redis_server::RedisServer::restart)).await;
+    }
+}
+
+mod sharded {
+    use super::*;
+    rooms_core::bus_conformance!(Nodes::start(PubSub::Sharded).await);
+}
+
+mod classic {
+    use super::*;
+    rooms_core::bus_conformance!(Nodes::start(PubSub::Classic).await);
+}
