@@ -13,7 +13,10 @@ mod redis_server;
 #[path = "support/storm.rs"]
 mod storm;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use rooms_core::{
     Bus,
@@ -22,7 +25,7 @@ use rooms_core::{
 use rooms_redis::{ConnectError, PubSub, RedisBus};
 
 use cluster::Cluster;
-use listener::{Listener, room};
+use listener::{Listener, healthy, room};
 use storm::Storm;
 
 const ROOM: &str = "ws:post:42";
@@ -70,6 +73,7 @@ async fn a_master_is_relieved_under_traffic() {
 async fn a_slot_that_moves_is_a_gap_of_its_rooms_and_of_no_others() {
     let cluster = Cluster::start().await;
     let bus = cluster.quick(PubSub::Sharded).connect().await.unwrap();
+    let publisher = cluster.quick(PubSub::Sharded).connect().await.unwrap();
     let heard = Listener::of(&bus);
     let rooms: Vec<Topic> = (0..300).map(|number| room(&format!("post:{number}"))).collect();
     bus.subscribe(&rooms).await.unwrap();
@@ -77,7 +81,7 @@ async fn a_slot_that_moves_is_a_gap_of_its_rooms_and_of_no_others() {
     cluster.move_slot(ROOM, from, (from + 1) % 3).await;
     assert_eq!(heard.hears("gap post:42").await, ["gap post:42"]);
     for topic in &rooms {
-        bus.publish(topic, "it works".into()).await.unwrap();
+        publisher.publish(topic, "it works".into()).await.unwrap();
     }
     let mut events = heard.take(300).await;
     events.sort();
@@ -85,6 +89,44 @@ async fn a_slot_that_moves_is_a_gap_of_its_rooms_and_of_no_others() {
     expected.sort();
     assert_eq!(events, expected);
     assert_eq!(bus.health().subscriber_losses, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_that_come_and_go_while_slots_move_are_in_the_end_as_the_last_word_says() {
+    let cluster = Cluster::start().await;
+    let bus = cluster.quick(PubSub::Sharded).connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    let moving: Vec<Topic> = (0..10).map(|number| room(&format!("post:{number}"))).collect();
+    let lasting: Vec<Topic> = (10..20).map(|number| room(&format!("post:{number}"))).collect();
+    bus.subscribe(&lasting).await.unwrap();
+    let over = AtomicBool::new(false);
+    let coming_and_going = async {
+        while !over.load(Ordering::Relaxed) {
+            for topic in &moving {
+                let topic = std::slice::from_ref(topic);
+                let (_overruled, left) = tokio::join!(bus.subscribe(topic), bus.unsubscribe(topic));
+                left.unwrap();
+                bus.subscribe(topic).await.unwrap();
+            }
+            bus.unsubscribe(&moving).await.unwrap();
+        }
+    };
+    let slots_move = async {
+        for number in 0..20 {
+            let channel = format!("ws:post:{number}");
+            let from = cluster.owner(&channel).await;
+            cluster.move_slot(&channel, from, (from + 1) % 3).await;
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(coming_and_going, slots_move);
+    bus.subscribe(&moving).await.unwrap();
+    healthy(&bus, |health| health.connected && health.subscribed == 20).await;
+    for topic in moving.iter().chain(&lasting) {
+        let Topic::Room(name) = topic else { continue };
+        bus.publish(topic, "it works".into()).await.unwrap();
+        heard.hears(&format!("{name} it works")).await;
+    }
 }
 
 #[tokio::test]

@@ -80,22 +80,22 @@ async fn sharded(
     channels: &[Channel],
 ) -> Result<Vec<Answer>, Fault> {
     let answers = one_each("SSUBSCRIBE", connection, channels).await?;
-    let read = |(channel, answer): (&Channel, Value)| match answer {
-        Value::ServerError(error) => {
-            let error = RedisError::from(error);
-            match (moved_to(&error, lane.host()), error.kind()) {
-                (Some((slot, address)), _) => Ok(Answer::Moved(slot, address)),
-                (None, ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain)) => {
-                    Ok(Answer::NotNow)
-                }
-                (None, _) if is_refusal(&error) => Ok(Answer::Refused(error)),
-                (None, _) => Err(Fault::Broken(error)),
-            }
-        }
-        answer if concerns(&answer, &PushKind::SSubscribe, channel) => Ok(Answer::Done),
-        _ => Err(Fault::OutOfStep),
+    channels.iter().zip(answers).map(|(channel, answer)| read(channel, answer, lane.host())).collect()
+}
+
+/// What the answer to one `SSUBSCRIBE` means, from a server at this host.
+fn read(channel: &str, answer: Value, host: &str) -> Result<Answer, Fault> {
+    let error = match answer {
+        Value::ServerError(error) => RedisError::from(error),
+        answer if concerns(&answer, &PushKind::SSubscribe, channel) => return Ok(Answer::Done),
+        _ => return Err(Fault::OutOfStep),
     };
-    channels.iter().zip(answers).map(read).collect()
+    match (moved_to(&error, host), error.kind()) {
+        (Some((slot, address)), _) => Ok(Answer::Moved(slot, address)),
+        (None, ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain)) => Ok(Answer::NotNow),
+        (None, _) if is_refusal(&error) => Ok(Answer::Refused(error)),
+        (None, _) => Err(Fault::Broken(error)),
+    }
 }
 
 /// Sends a command for each channel, as one may name channels of one slot only.
@@ -127,4 +127,39 @@ fn names(channels: &[Channel]) -> Vec<&str> {
 
 fn failed(error: RedisError) -> Fault {
     if is_refusal(&error) { Fault::Refused(error) } else { Fault::Broken(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(kind: PushKind, channel: &str) -> Value {
+        Value::Push { kind, data: vec![Value::BulkString(channel.as_bytes().to_vec()), Value::Int(1)] }
+    }
+
+    fn error(text: &str) -> Value {
+        redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_answer_about_another_channel_is_out_of_step() {
+        assert!(matches!(read("a", push(PushKind::SSubscribe, "a"), "h"), Ok(Answer::Done)));
+        for other in [push(PushKind::SSubscribe, "b"), push(PushKind::SUnsubscribe, "a"), Value::Okay, Value::Nil] {
+            assert!(matches!(read("a", other.clone(), "h"), Err(Fault::OutOfStep)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_where_the_slot_is_or_to_wait_or_that_there_is_no_right() {
+        let moved = |text: &str| match read("a", error(text), "h") {
+            Ok(Answer::Moved(slot, (host, port))) => (slot, host, port),
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(moved("MOVED 7 10.0.0.1:6380"), (7, "10.0.0.1".to_owned(), 6380));
+        assert_eq!(moved("MOVED 7 :6380"), (7, "h".to_owned(), 6380));
+        assert_eq!(moved("MOVED 7 fe80::1:6380"), (7, "fe80::1".to_owned(), 6380));
+        assert!(matches!(read("a", error("CLUSTERDOWN Hash slot not served"), "h"), Ok(Answer::NotNow)));
+        assert!(matches!(read("a", error("NOPERM no"), "h"), Ok(Answer::Refused(_))));
+        assert!(matches!(read("a", error("ERR what?"), "h"), Err(Fault::Broken(_))));
+    }
 }
