@@ -43,6 +43,8 @@
 //! the number of viewers, and every payload that the service broadcasts to `post:42`; see [`protocol`]. How a connection
 //! ends, and whether to come back, is in the table at [`CloseCode`].
 //!
+//! The [`guide`] goes on from here.
+//!
 //! - **Rules and hooks** hang on a [`Kind`]; without a rule nobody joins.
 //! - **Bounds** are all in [`Limits`], each with its reason.
 //! - **Other sinks**: [`RoomManager::build_for`] fans out to any `futures::Sink` of [`Message`]s.
@@ -53,6 +55,8 @@
 //!   [`Kind::members`] keeps the users too. What is lost between nodes is noticed and asked for: after a crash, or any
 //!   weather on the bus, the numbers are right again within ten seconds.
 //! - **Tests of an application** over several nodes: `rooms::testing`, with the feature `testing`.
+
+pub mod guide;
 
 pub use rooms_core::{
     AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,

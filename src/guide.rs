@@ -1,0 +1,31 @@
+//! The guide: one page for each question, in the order in which a service meets them.
+//!
+//! 1. [The first room](crate) is on the front page.
+//! 2. [`rules`]: who may join, and what the application does when somebody does.
+//! 3. [`presence`]: how many are there, and who.
+//! 4. [`scaling_out`]: many processes.
+//! 5. [`failures`]: what happens when things fail, and what a page should do.
+//! 6. [`tuning`]: every bound, and what to measure.
+//! 7. [`from_python`]: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//!
+//! Every snippet in it is compiled and run.
+
+#[doc = include_str!("guide/rules.md")]
+pub mod rules {}
+
+#[doc = include_str!("guide/presence.md")]
+pub mod presence {}
+
+#[cfg(feature = "redis")]
+#[doc = include_str!("guide/scaling_out.md")]
+pub mod scaling_out {}
+
+#[doc = include_str!("guide/failures.md")]
+pub mod failures {}
+
+#[doc = include_str!("guide/tuning.md")]
+pub mod tuning {}
+
+#[cfg(feature = "redis")]
+#[doc = include_str!("guide/from_python.md")]
+pub mod from_python {}
