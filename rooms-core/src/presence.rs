@@ -26,7 +26,10 @@ use crate::{
         Peer,
         wire::{self, Say},
     },
-    registry::{Registry, asks::Answer},
+    registry::{
+        Registry,
+        asks::{Answer, ROOMS},
+    },
     room_key::RoomKey,
 };
 
@@ -80,6 +83,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Presence<S> {
                 peer.compare(number, digests.get(&registry.nodes.me()).copied().unwrap_or_default());
             }
             Say::Bye {} => {}
+            Say::Ask { rooms, .. } if rooms.len() > ROOMS => {
+                self.misheard(payload.len(), "a question for too many rooms")
+            }
             Say::Ask { ask, rooms } => registry.answer(said.node, ask, rooms),
             Say::Answer { ask, version, rows, left_out } => {
                 registry.answered(ask, Answer { from: said.node, version, rows, left_out });

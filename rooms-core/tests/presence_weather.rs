@@ -221,6 +221,7 @@ async fn rubbish_and_other_versions_are_counted_and_ignored() {
         row(1, "1", "post:43"),
         row(1, "1", "post:*"),
         "[".repeat(100_000),
+        format!(r#"{{"v":1,"node":"1","say":{{"ask":{{"ask":1,"rooms":["post:1"{}]}}}}}}"#, r#","post:1""#.repeat(512)),
         " ".repeat(2 * 1024 * 1024),
     ];
     for (number, payload) in bad.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! The task that beats, and notices who does not.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -87,6 +87,8 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
     let lease = lease(heartbeat);
     let mut begun = false;
     let mut next_beat = Instant::now();
+    // However many nodes call, they are answered together.
+    let mut next_answer = Instant::now();
     let mut seen = Instant::now();
     loop {
         let Some(this) = presence.upgrade() else { return };
@@ -99,9 +101,10 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
             begun = this.begin().await;
         }
         if begun {
-            let called = this.called.swap(false, std::sync::atomic::Ordering::Relaxed);
-            if called || Instant::now() >= next_beat {
-                next_beat = Instant::now() + heartbeat;
+            let now = Instant::now();
+            if now >= next_beat || (now >= next_answer && this.called.load(Ordering::Relaxed)) {
+                this.called.store(false, Ordering::Relaxed);
+                (next_beat, next_answer) = (now + heartbeat, now + heartbeat / 10);
                 this.beat().await;
             }
         } else {

@@ -14,8 +14,8 @@ use crate::{
     room_key::RoomKey,
 };
 
-/// Questions that wait. 1,024: two megabytes of names at the most; whoever is not answered asks again.
-const WAITING: usize = 1024;
+/// Questions that wait. 128, each for at most 512 rooms: some megabytes of names; whoever is not answered asks again.
+const WAITING: usize = 128;
 
 /// The bytes of rows in one answer; the rest is for the names of the rooms that are left out.
 const ROWS: usize = MAX_SAID - 512 * 256;
