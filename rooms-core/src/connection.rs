@@ -10,11 +10,11 @@ use crate::{
     close::Close,
     kind::{Kind, Member, Reply},
     manager::Shared,
-    message::Message,
+    message::{Form, Message},
     node::ConnectionId,
     nodes::wire::Name,
     outbox::{Outbox, Waiting},
-    protocol,
+    protocol::{self, Ref},
     room::{Arrival, Room},
     room_key::RoomKey,
     ws::FrameSink,
@@ -159,37 +159,61 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     /// # Errors
     /// [`JoinError`], whose [`close`](JoinError::close) suits a connection that is for this room alone.
     pub async fn join(&mut self, key: &RoomKey) -> Result<usize, JoinError> {
-        if let Some(entered) = self.rooms.iter().find(|entered| entered.room.key == *key) {
-            return Ok(entered.room.viewers());
+        if let Some(viewers) = self.viewers_of(key) {
+            return Ok(viewers);
         }
-        let shared = Arc::clone(&self.shared);
-        let limits = &shared.limits;
-        if self.rooms.len() >= limits.rooms_per_connection {
-            return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.rooms_per_connection });
+        let joined = self.begin_join(key, None).await?;
+        Ok(self.keep(joined))
+    }
+
+    /// How many viewers a room has that the connection is in.
+    pub(crate) fn viewers_of(&self, key: &RoomKey) -> Option<usize> {
+        self.rooms.iter().find(|entered| entered.room.key == *key).map(|entered| entered.room.viewers())
+    }
+
+    /// All of a join but the keeping of its place, which leaves the room when it is dropped; so the connection can do
+    /// something else meanwhile. The welcome repeats `reference`.
+    pub(crate) fn begin_join(
+        &self,
+        key: &RoomKey,
+        reference: Option<Arc<Ref>>,
+    ) -> impl Future<Output = Result<Joined<S>, JoinError>> + Send + use<S> {
+        let (shared, joined) = (Arc::clone(&self.shared), self.rooms.len());
+        let (member, outbox) = (self.member(key), Arc::clone(&self.outbox));
+        async move {
+            let (key, limits) = (&member.room, &shared.limits);
+            if joined >= limits.rooms_per_connection {
+                return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.rooms_per_connection });
+            }
+            let not_allowed = || JoinError::NotAllowed { room: key.clone() };
+            let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
+            if !kind.rule.allows(&member.identity, key, limits.rule).await {
+                return Err(not_allowed());
+            }
+            let (room, slot) = shared.registry.enter(key, kind, member.connection, outbox);
+            let entered = Entered { shared: Arc::clone(&shared), room, slot };
+            // Twice, because the bus may be asked to end other subscriptions first.
+            let subscribed = timeout(2 * limits.subscribe, entered.room.subscribed()).await;
+            if !matches!(subscribed, Ok(Ok(()))) {
+                return Err(JoinError::Unavailable { room: key.clone() });
+            }
+            let snapshot = kind
+                .joining(|| member.clone(), limits.hook)
+                .await
+                .map_err(|close| JoinError::Refused { room: key.clone(), close })?;
+            let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
+            let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot, reference.as_deref());
+            let (viewers, effects) = entered.room.go_live(slot, arrival, welcome);
+            shared.registry.act(&entered.room, effects);
+            Ok(Joined { entered, viewers })
         }
-        let not_allowed = || JoinError::NotAllowed { room: key.clone() };
-        let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-        if !kind.rule.allows(&self.identity, key, limits.rule).await {
-            return Err(not_allowed());
-        }
-        let (room, slot) = shared.registry.enter(key, kind, self.id, Arc::clone(&self.outbox));
-        let entered = Entered { shared: Arc::clone(&self.shared), room, slot };
-        // Twice, because the bus may be asked to end other subscriptions first.
-        let subscribed = timeout(2 * limits.subscribe, entered.room.subscribed()).await;
-        if !matches!(subscribed, Ok(Ok(()))) {
-            return Err(JoinError::Unavailable { room: key.clone() });
-        }
-        let snapshot = kind
-            .joining(|| self.member(key), limits.hook)
-            .await
-            .map_err(|close| JoinError::Refused { room: key.clone(), close })?;
-        let arrival = kind.knows_users().then(|| self.arrival(kind, key));
-        let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot);
-        let (viewers, effects) = entered.room.go_live(slot, arrival, welcome);
-        shared.registry.act(&entered.room, effects);
+    }
+
+    /// Keeps the place that a join ended with; returns the number of viewers.
+    pub(crate) fn keep(&mut self, joined: Joined<S>) -> usize {
         self.rooms.reserve_exact(1);
-        self.rooms.push(entered);
-        Ok(viewers)
+        self.rooms.push(joined.entered);
+        joined.viewers
     }
 
     /// Leaves a room; `false` where it was not in it.
@@ -233,25 +257,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         &self.outbox
     }
 
-    pub(crate) fn shared_identity(&self) -> Arc<Identity> {
-        Arc::clone(&self.identity)
-    }
-
     pub(crate) fn member(&self, room: &RoomKey) -> Member {
         Member {
             room: room.clone(),
             identity: Arc::clone(&self.identity),
             connection: self.id,
             outbox: Arc::clone(&self.outbox) as Arc<dyn Reply>,
-        }
-    }
-
-    fn arrival(&self, kind: &Kind, room: &RoomKey) -> Arrival {
-        let since = self.shared.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Arrival {
-            user: Name(self.identity.shared_user()),
-            since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-            info: kind.info(&self.identity, room),
         }
     }
 
@@ -280,6 +291,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Connection<S> {
 }
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Reply for Outbox<S> {
+    fn form(&self) -> Form {
+        Self::form(self)
+    }
+
     fn reply(&self, message: Message) {
         self.deliver(&[message]);
     }
@@ -287,6 +302,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Reply for Outbox<S> {
     fn end(&self, close: Close) {
         self.close(close, Waiting::Flush);
     }
+}
+
+/// A place in a room whose member is told that it joined, until the connection keeps it.
+pub(crate) struct Joined<S: Sink<Message> + Unpin + Send + 'static> {
+    entered: Entered<S>,
+    viewers: usize,
 }
 
 /// A place in a room, joined or joining. Dropping it leaves.
@@ -300,6 +321,16 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Entered<S> {
     fn drop(&mut self) {
         let effects = self.room.leave(self.slot);
         self.shared.registry.act(&self.room, effects);
+    }
+}
+
+/// What is told of a user who joins a room whose members are known by name.
+fn arrival<S>(shared: &Shared<S>, kind: &Kind, member: &Member) -> Arrival {
+    let since = shared.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Arrival {
+        user: Name(member.identity.shared_user()),
+        since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        info: kind.info(&member.identity, &member.room),
     }
 }
 

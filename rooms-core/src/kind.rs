@@ -13,10 +13,11 @@ use self::occupancy::RoomHooks;
 use crate::{
     auth::{Identity, Rule},
     close::Close,
-    message::Message,
+    message::{Form, Message},
     node::ConnectionId,
     nodes::wire::{Info, MAX_INFO},
     outbox::Overflow,
+    protocol::multi,
     room_key::RoomKey,
 };
 
@@ -25,8 +26,8 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 
 /// The rule and the hooks of all rooms of one kind, such as `post` for `post:42`.
 ///
-/// A kind begins with default deny: without a rule nobody joins. Hooks run one after another for each connection, within
-/// `Limits::hook`; a panic or a longer run closes that connection with 1011 and touches no other.
+/// A kind begins with default deny: without a rule nobody joins, and without a rule of its own nobody publishes. Hooks
+/// run one after another for each connection, within `Limits::hook`; a panic or a longer run closes that connection with 1011 and touches no other.
 ///
 /// ```
 /// use rooms_core::Kind;
@@ -46,9 +47,11 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 #[must_use]
 pub struct Kind {
     pub(crate) rule: Rule,
+    pub(crate) publish: Rule,
     pub(crate) overflow: Overflow,
     on_join: Option<Arc<OnJoin>>,
     on_message: Option<Arc<OnMessage>>,
+    on_publish: Option<Arc<OnPublish>>,
     on_leave: Option<Arc<OnLeave>>,
     room_hooks: RoomHooks,
     names: bool,
@@ -58,6 +61,7 @@ pub struct Kind {
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, Close>> + Send + Sync;
 type OnMessage = dyn Fn(Member, Value) -> BoxFuture<'static, Result<(), Close>> + Send + Sync;
+type OnPublish = dyn Fn(Member, Value) -> BoxFuture<'static, Result<Value, Close>> + Send + Sync;
 type OnLeave = dyn Fn(Member) -> BoxFuture<'static, ()> + Send + Sync;
 type MemberInfo = dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync;
 
@@ -66,9 +70,11 @@ impl Kind {
     pub fn new() -> Self {
         Self {
             rule: Rule::Nobody,
+            publish: Rule::Nobody,
             overflow: Overflow::Close,
             on_join: None,
             on_message: None,
+            on_publish: None,
             on_leave: None,
             room_hooks: RoomHooks::default(),
             names: false,
@@ -99,6 +105,21 @@ impl Kind {
         Self { rule: Rule::ask(rule), ..self }
     }
 
+    /// Lets every member publish by the command `publish`; without this and [`publish`](Self::publish) none may.
+    pub fn members_publish(self) -> Self {
+        Self { publish: Rule::Authenticated, ..self }
+    }
+
+    /// Sets which members may publish by the command `publish`. A rule that panics, or that has no answer within
+    /// `Limits::rule`, says no. It is asked about each publication, and never about one who has not joined.
+    pub fn publish<F, Fut>(self, rule: F) -> Self
+    where
+        F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        Self { publish: Rule::ask(rule), ..self }
+    }
+
     /// Sets what happens to a member that does not keep up; [`Overflow::Close`] unless set.
     pub fn overflow(self, overflow: Overflow) -> Self {
         Self { overflow, ..self }
@@ -122,6 +143,16 @@ impl Kind {
         Fut: Future<Output = Result<(), Close>> + Send + 'static,
     {
         Self { on_message: Some(Arc::new(move |member, message| hook(member, message).boxed())), ..self }
+    }
+
+    /// Runs for what a member publishes, once its rule has said yes. What it returns is published instead: the place to
+    /// write who said it, which the client's own word is not to be taken for. An error closes the connection.
+    pub fn on_publish<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(Member, Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Value, Close>> + Send + 'static,
+    {
+        Self { on_publish: Some(Arc::new(move |member, data| hook(member, data).boxed())), ..self }
     }
 
     /// Runs after a connection left, for whatever reason, in a task of its own.
@@ -270,6 +301,16 @@ impl Kind {
         .boxed()
     }
 
+    pub(crate) async fn publishing(&self, member: Member, data: Value, within: Duration) -> Result<Value, Close> {
+        match &self.on_publish {
+            Some(hook) => {
+                let call = async { hook(member, data).await };
+                guarded("on_publish", within, call).await.unwrap_or(Err(Close::INTERNAL))
+            }
+            None => Ok(data),
+        }
+    }
+
     /// What to run once a member has left; `None` where there is no hook.
     pub(crate) fn left(&self, member: impl FnOnce() -> Member, within: Duration) -> Option<BoxFuture<'static, ()>> {
         let hook = self.on_leave.clone()?;
@@ -303,9 +344,11 @@ impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kind")
             .field("rule", &self.rule)
+            .field("publish", &self.publish)
             .field("overflow", &self.overflow)
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())
+            .field("on_publish", &self.on_publish.is_some())
             .field("on_leave", &self.on_leave.is_some())
             .field("room_hooks", &self.room_hooks.are_there())
             .field("members", &self.names)
@@ -325,6 +368,8 @@ pub struct Member {
 
 /// Sends to one connection, whatever its sink.
 pub(crate) trait Reply: Send + Sync {
+    /// How the connection is to be told what happens in a room.
+    fn form(&self) -> Form;
     fn reply(&self, message: Message);
     fn end(&self, close: Close);
 }
@@ -348,11 +393,14 @@ impl Member {
         self.connection
     }
 
-    /// Sends to this connection alone, as JSON. To one that is closing nothing is sent; a value that does not encode is
-    /// logged.
+    /// Sends to this connection alone, as JSON, in the form that a broadcast to the room has there. To one that is closing
+    /// nothing is sent; a value that does not encode is logged.
     pub fn send<T: Serialize + ?Sized>(&self, value: &T) {
         match Message::json(value) {
-            Ok(message) => self.outbox.reply(message),
+            Ok(message) => self.outbox.reply(match self.outbox.form() {
+                Form::Single => message,
+                Form::Multi => multi::message(&self.room, &message),
+            }),
             Err(error) => tracing::error!(kind = self.room.kind(), %error, "a message to a member does not encode"),
         }
     }

@@ -19,6 +19,7 @@ use std::{
 use futures::{FutureExt as _, Sink};
 use tokio::{runtime::Handle, time::timeout};
 
+pub(crate) use self::broadcast::USER;
 pub use self::{
     broadcast::{Broadcast, BroadcastError, Reach, Receipt},
     builder::{BuildError, RoomManagerBuilder},
@@ -32,7 +33,7 @@ use crate::{
     handshake::Endpoint,
     kind::Kind,
     limits::Limits,
-    message::Message,
+    message::{Form, Message},
     node::{ConnectionId, NodeId},
     outbox::{Outbox, Waiting, WriteBatch, write_frames},
     presence::Presence,
@@ -132,17 +133,22 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// # Errors
     /// [`ConnectError`], when the user has too many connections or the process is shutting down.
     pub fn connect(&self, identity: Identity, sink: S) -> Result<Connection<S>, ConnectError> {
-        self.try_connect(identity, sink).map_err(|(error, _)| error)
+        self.try_connect(identity, sink, Form::Single).map_err(|(error, _)| error)
     }
 
     /// [`connect`](Self::connect), which gives the sink back so that the client can be told.
-    pub(crate) fn try_connect(&self, identity: Identity, sink: S) -> Result<Connection<S>, (ConnectError, S)> {
+    pub(crate) fn try_connect(
+        &self,
+        identity: Identity,
+        sink: S,
+        form: Form,
+    ) -> Result<Connection<S>, (ConnectError, S)> {
         let shared = &self.shared;
         if self.is_draining() {
             return Err((ConnectError::Draining, sink));
         }
         let id = ConnectionId::new(shared.node, shared.next_connection.fetch_add(1, Ordering::Relaxed));
-        let outbox = Arc::new(Outbox::new(sink, shared.write, &shared.limits));
+        let outbox = Arc::new(Outbox::new(sink, shared.write, &shared.limits).in_form(form));
         let limit = shared.limits.connections_per_user;
         match shared.users.enter(&identity.shared_user(), &outbox, limit) {
             Ok(()) => {
@@ -158,6 +164,11 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 Err(_) => unreachable!("a refused seat keeps no outbox"),
             },
         }
+    }
+
+    /// The manager that a connection belongs to.
+    pub(crate) const fn of(shared: Arc<Shared<S>>) -> Self {
+        Self { shared }
     }
 
     /// Asks the authenticator about a token, within `Limits::handshake`.
@@ -213,6 +224,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.shared.node
+    }
+
+    pub(crate) fn kind_of(&self, name: &str) -> Option<&Kind> {
+        self.shared.kinds.get(name).map(|kind| &**kind)
     }
 
     /// The bounds.

@@ -28,6 +28,15 @@ pub struct Message {
     kind: MessageKind,
 }
 
+/// How what happens in a room is written for a connection; see [`protocol`](crate::protocol).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// For a connection that is for one room: a payload travels bare.
+    Single,
+    /// For a connection that is in many: everything names its room.
+    Multi,
+}
+
 /// What a [`Message`] is on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -91,12 +100,24 @@ impl Message {
         Self::encode(MessageKind::Close, &payload)
     }
 
+    /// A text message in parts, which together are UTF-8.
+    pub(crate) fn text_of(parts: &[&[u8]]) -> Self {
+        Self::encode_parts(MessageKind::Text, parts)
+    }
+
     fn encode(kind: MessageKind, payload: &[u8]) -> Self {
+        Self::encode_parts(kind, &[payload])
+    }
+
+    fn encode_parts(kind: MessageKind, parts: &[&[u8]]) -> Self {
+        let length = parts.iter().map(|part| part.len()).sum();
         let mut header = [0; MAX_HEADER];
-        let header_length = put_header(&mut header, kind.opcode(), payload.len());
-        let mut frame = BytesMut::with_capacity(header_length + payload.len());
+        let header_length = put_header(&mut header, kind.opcode(), length);
+        let mut frame = BytesMut::with_capacity(header_length + length);
         frame.put_slice(header.get(..header_length).unwrap_or_default());
-        frame.put_slice(payload);
+        for part in parts {
+            frame.put_slice(part);
+        }
         Self { frame: frame.freeze(), header: header_length as u8, kind }
     }
 

@@ -31,7 +31,7 @@ use crate::{
     close::Close,
     limits::Limits,
     lock::{Mutex, lock},
-    message::Message,
+    message::{Form, Message},
 };
 
 /// Kept small: there is one for each connection, and nearly all are idle.
@@ -39,6 +39,7 @@ pub(crate) struct Outbox<S> {
     state: Mutex<State<S>>,
     write: WriteBatch<S>,
     bounds: Bounds,
+    form: Form,
 }
 
 struct State<S> {
@@ -85,7 +86,16 @@ pub(crate) enum Progress {
 impl<S: Sink<Message> + Unpin> Outbox<S> {
     pub(crate) fn new(sink: S, write: WriteBatch<S>, limits: &Limits) -> Self {
         let state = State { sink, waiting: None, task: None, phase: Phase::Open, full: Full::No };
-        Self { state: Mutex::new(state), write, bounds: Bounds::new(limits) }
+        Self { state: Mutex::new(state), write, bounds: Bounds::new(limits), form: Form::Single }
+    }
+
+    pub(crate) fn in_form(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
+    /// How the member is to be told what happens in its rooms.
+    pub(crate) const fn form(&self) -> Form {
+        self.form
     }
 
     /// Gives the member messages that are for it alone: what the sink takes at once is gone, the rest is queued.

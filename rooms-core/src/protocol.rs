@@ -1,4 +1,7 @@
-//! What travels as JSON: the events of a room, and what a client may say.
+//! What travels as JSON: the events of rooms, and what a client may say.
+//!
+//! On a connection that is for one room, the room is in the URL and a payload that the application broadcasts travels as
+//! it is:
 //!
 //! | direction | message |
 //! |---|---|
@@ -9,26 +12,58 @@
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`: messages may have been lost, fetch what you show again |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
 //!
-//! A payload that the application broadcasts travels as it is.
+//! On a connection that is in many rooms, each event names its room. A command may have a `ref`, any JSON value of at
+//! most 128 bytes but `null`, which its answer repeats. Commands are carried out one after another.
+//!
+//! | direction | message |
+//! |---|---|
+//! | in | `{"type":"join","room":"post:42","ref":1}`, and the same with `leave` |
+//! | in | `{"type":"publish","room":"post:42","data":{..},"ref":2}`, where the kind of room lets the user |
+//! | in | `{"type":"ping"}` |
+//! | in | any other `type` with a `room` that it is in: for that room's `on_message` |
+//! | out | `{"type":"room_joined","room":"post:42","viewers":3,"ref":1}`, `{"type":"room_left","room":"post:42","ref":1}` |
+//! | out | `{"type":"published","room":"post:42","ref":2}`, if the command has a `ref` |
+//! | out | `{"type":"message","room":"post:42","data":{..}}`: a payload, published by the application or a member |
+//! | out | `{"type":"viewer_joined","viewers":4,"room":"post:42"}`, and the same with `viewer_left` |
+//! | out | `pong`, `resync` and `error` as above; an `error` has the `room` and the `ref` of the command |
+//!
+//! The room `user:5` is joined for user 5 from the start, where there is a kind `user` that lets them in; its
+//! `room_joined` is then the first event. What was published before a `leave` may still arrive after `room_left`.
 
-use std::borrow::Cow;
+pub(crate) mod multi;
+pub(crate) mod single;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{Map, Value, value::RawValue};
 
-use crate::{json, message::Message, nodes::wire::Name, room_key::RoomKey};
+use crate::{message::Message, nodes::wire::Name, room_key::RoomKey};
 
 /// The `code` of an `error` event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// `bad_message`: not a JSON object with a `type` that is a string, or nested more than 64 deep.
+    /// `bad_message`: not a JSON object with a `type` that is a string, nested more than 64 deep, or a field that the
+    /// command needs is absent or of the wrong type.
     BadMessage,
     /// `unknown_type`: nothing here answers to that `type`.
     UnknownType,
     /// `unsupported`: a binary message, where only text is spoken.
     Unsupported,
+    /// `bad_room`: the room's name is none.
+    BadRoom,
+    /// `not_allowed`: the rule of the room said no, or there is no such room: the two look the same.
+    NotAllowed,
+    /// `not_joined`: the connection is not in that room.
+    NotJoined,
+    /// `too_many_rooms`: the connection is in as many rooms as are allowed.
+    TooManyRooms,
+    /// `reserved_type`: a client may not publish what looks like an event of the server's.
+    ReservedType,
+    /// `too_big`: what is published is longer than is allowed.
+    TooBig,
+    /// `unavailable`: it did not work just now, and may later.
+    Unavailable,
 }
 
 /// Which way the number of viewers went.
@@ -46,6 +81,46 @@ pub(crate) enum Reason {
     SlowConsumer,
 }
 
+/// What a client says, and what its answer repeats.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) command: Result<Command, Fault>,
+    pub(crate) reference: Option<Ref>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Command {
+    Ping,
+    Join(RoomKey),
+    Leave(RoomKey),
+    Publish(RoomKey, Value),
+    /// Any other type: the application's. Without a room it is for the only one.
+    Application(Option<RoomKey>, Value),
+}
+
+/// Why a request is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: &'static str,
+    pub(crate) room: Option<RoomKey>,
+}
+
+impl Fault {
+    pub(crate) const fn new(code: ErrorCode, message: &'static str) -> Self {
+        Self { code, message, room: None }
+    }
+
+    pub(crate) fn of(self, room: &RoomKey) -> Self {
+        Self { room: Some(room.clone()), ..self }
+    }
+}
+
+/// What a client gave a command to know its answer by: JSON that is repeated as it came.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Ref(Box<RawValue>);
+
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Event<'a> {
@@ -56,6 +131,18 @@ enum Event<'a> {
         roll: Option<Roll>,
         #[serde(flatten)]
         snapshot: Map<String, Value>,
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<&'a Ref>,
+    },
+    RoomLeft {
+        room: &'a RoomKey,
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<&'a Ref>,
+    },
+    Published {
+        room: &'a RoomKey,
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<&'a Ref>,
     },
     ViewerJoined {
         viewers: usize,
@@ -67,7 +154,10 @@ enum Event<'a> {
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         users: &'a [Person],
     },
-    Pong,
+    Pong {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<&'a Ref>,
+    },
     Resync {
         room: &'a RoomKey,
         reason: Reason,
@@ -75,7 +165,32 @@ enum Event<'a> {
     Error {
         code: ErrorCode,
         message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a RoomKey>,
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<&'a Ref>,
     },
+}
+
+/// The types that the server's own events have, now or by what is reserved for later.
+const RESERVED: [&str; 12] = [
+    "error",
+    "message",
+    "ping",
+    "pong",
+    "published",
+    "reconnect",
+    "refresh",
+    "resync",
+    "room_joined",
+    "room_left",
+    "viewer_joined",
+    "viewer_left",
+];
+
+/// Whether a client may not publish this, because members of one room would take it for an event of the server's.
+pub(crate) fn is_reserved(data: &Value) -> bool {
+    data.get("type").and_then(Value::as_str).is_some_and(|name| RESERVED.contains(&name))
 }
 
 impl Event<'_> {
@@ -106,17 +221,31 @@ pub(crate) struct Roll {
 pub(crate) const ROLL: usize = 100;
 
 /// The first event of a member. The snapshot's fields stand beside ours; ours win.
-pub(crate) fn room_joined(room: &RoomKey, viewers: usize, roll: Option<Roll>, snapshot: Value) -> Message {
+pub(crate) fn room_joined(
+    room: &RoomKey,
+    viewers: usize,
+    roll: Option<Roll>,
+    snapshot: Value,
+    reference: Option<&Ref>,
+) -> Message {
     let mut snapshot = match snapshot {
         Value::Object(fields) => fields,
         Value::Null => Map::new(),
         other => Map::from_iter([("snapshot".to_owned(), other)]),
     };
     let named: &[_] = if roll.is_some() { &["users", "members"] } else { &[] };
-    for ours in ["type", "room", "viewers"].iter().chain(named) {
+    for ours in ["type", "room", "viewers", "ref"].iter().chain(named) {
         snapshot.remove(*ours);
     }
-    Event::RoomJoined { room, viewers, roll, snapshot }.message()
+    Event::RoomJoined { room, viewers, roll, snapshot, reference }.message()
+}
+
+pub(crate) fn room_left(room: &RoomKey, reference: Option<&Ref>) -> Message {
+    Event::RoomLeft { room, reference }.message()
+}
+
+pub(crate) fn published(room: &RoomKey, reference: &Ref) -> Message {
+    Event::Published { room, reference: Some(reference) }.message()
 }
 
 pub(crate) fn viewers_changed(change: Change, viewers: usize, users: &[Person]) -> Message {
@@ -130,47 +259,12 @@ pub(crate) fn resync(room: &RoomKey, reason: Reason) -> Message {
     Event::Resync { room, reason }.message()
 }
 
-pub(crate) fn pong() -> Message {
-    Event::Pong.message()
+pub(crate) fn pong(reference: Option<&Ref>) -> Message {
+    Event::Pong { reference }.message()
 }
 
-pub(crate) fn error(code: ErrorCode, message: &str) -> Message {
-    Event::Error { code, message }.message()
-}
-
-/// What a client said.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Command {
-    Ping,
-    /// Any other type: the application's.
-    Application(Value),
-}
-
-/// The answer to a text that is no command.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BadMessage(pub(crate) &'static str);
-
-impl Command {
-    pub(crate) fn parse(text: &str) -> Result<Self, BadMessage> {
-        #[derive(Deserialize)]
-        struct Envelope<'a> {
-            #[serde(borrow, rename = "type")]
-            kind: Cow<'a, str>,
-        }
-
-        json::check_depth(text).map_err(|_| BadMessage("nested too deep"))?;
-        if !text.trim_ascii_start().starts_with('{') {
-            return Err(BadMessage("a message is a JSON object"));
-        }
-        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => BadMessage("a message has one `type`, a string"),
-            _ => BadMessage("not JSON"),
-        })?;
-        if envelope.kind == "ping" {
-            return Ok(Self::Ping);
-        }
-        serde_json::from_str(text).map(Self::Application).map_err(|_| BadMessage("not JSON"))
-    }
+pub(crate) fn error(fault: &Fault, reference: Option<&Ref>) -> Message {
+    Event::Error { code: fault.code, message: fault.message, room: fault.room.as_ref(), reference }.message()
 }
 
 #[cfg(test)]
@@ -183,46 +277,25 @@ mod tests {
     fn events_are_as_documented() {
         let room = RoomKey::new("post", 42).unwrap();
         let text = |message: Message| message.as_text().unwrap().to_owned();
+        let snapshot = json!({"post_id": 42, "viewers": "mine", "type": "x", "room": 1, "ref": 5});
         assert_eq!(
-            text(room_joined(&room, 3, None, json!({"post_id": 42, "viewers": "mine", "type": "x", "room": 1}))),
+            text(room_joined(&room, 3, None, snapshot, None)),
             r#"{"type":"room_joined","room":"post:42","viewers":3,"post_id":42}"#,
         );
-        assert_eq!(
-            text(room_joined(&room, 1, None, Value::Null)),
-            r#"{"type":"room_joined","room":"post:42","viewers":1}"#
-        );
+        let welcome = |reference| text(room_joined(&room, 1, None, Value::Null, reference));
+        assert_eq!(welcome(None), r#"{"type":"room_joined","room":"post:42","viewers":1}"#);
+        let reference = Ref(RawValue::from_string("[1, 2]".to_owned()).unwrap());
+        assert_eq!(welcome(Some(&reference)), r#"{"type":"room_joined","room":"post:42","viewers":1,"ref":[1, 2]}"#);
+        assert_eq!(text(room_left(&room, None)), r#"{"type":"room_left","room":"post:42"}"#);
         assert_eq!(text(viewers_changed(Change::Joined, 4, &[])), r#"{"type":"viewer_joined","viewers":4}"#);
         assert_eq!(text(viewers_changed(Change::Left, 3, &[])), r#"{"type":"viewer_left","viewers":3}"#);
         assert_eq!(text(resync(&room, Reason::BusGap)), r#"{"type":"resync","room":"post:42","reason":"bus_gap"}"#);
-        assert_eq!(text(pong()), r#"{"type":"pong"}"#);
+        assert_eq!(text(pong(None)), r#"{"type":"pong"}"#);
+        let fault = Fault::new(ErrorCode::BadMessage, "not JSON");
+        assert_eq!(text(error(&fault, None)), r#"{"type":"error","code":"bad_message","message":"not JSON"}"#);
         assert_eq!(
-            text(error(ErrorCode::BadMessage, "not JSON")),
-            r#"{"type":"error","code":"bad_message","message":"not JSON"}"#,
+            text(error(&fault.of(&room), Some(&reference))),
+            r#"{"type":"error","code":"bad_message","message":"not JSON","room":"post:42","ref":[1, 2]}"#,
         );
-    }
-
-    #[test]
-    fn commands_are_parsed_strictly() {
-        assert_eq!(Command::parse(r#" {"type":"ping","extra":[1]}"#), Ok(Command::Ping));
-        assert_eq!(Command::parse(r#"{"type":"p\u0069ng"}"#), Ok(Command::Ping));
-        let vote = json!({"type": "vote", "for": 1});
-        assert_eq!(Command::parse(&vote.to_string()), Ok(Command::Application(vote)));
-        for bad in [
-            "",
-            "ping",
-            "1",
-            "null",
-            "[]",
-            "[\"ping\"]",
-            "{",
-            "{}",
-            r#"{"type":5}"#,
-            r#"{"type":null}"#,
-            r#"{"type":"ping"} x"#,
-            r#"{"type":"ping","type":"ping"}"#,
-            &format!("{{\"type\":{}", "[".repeat(50_000)),
-        ] {
-            assert!(Command::parse(bad).is_err(), "{bad:.40}");
-        }
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     kind::Kind,
     limits::Limits,
     lock::{Mutex, lock},
-    message::Message,
+    message::{Form, Message},
     node::ConnectionId,
     nodes::Nodes,
     outbox::{About, Outbox, Source, Waiting},
@@ -64,6 +64,8 @@ struct State<S> {
     /// Slots, so that a flusher's place holds while members come and go.
     members: Vec<Option<Member<S>>>,
     free: Vec<usize>,
+    /// How many of the members are in many rooms and so are told in that form.
+    multi: usize,
     progress: Progress,
     /// A message was dropped for want of space, and none was kept since.
     lossy: bool,
@@ -137,6 +139,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
             log: Log::default(),
             members: Vec::new(),
             free: Vec::new(),
+            multi: 0,
             progress: Progress::default(),
             lossy: false,
             count: Count::new(&kind, limits),
@@ -151,6 +154,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     pub(crate) fn enter(&self, connection: ConnectionId, outbox: Arc<Outbox<S>>) -> (usize, Effects) {
         let mut state = lock(&self.state);
         state.empty_since = None;
+        state.multi += usize::from(outbox.form() == Form::Multi);
         let member = Member { connection, outbox, cursor: state.log.head(), held: Some(Box::default()), known: None };
         let slot = match state.free.pop() {
             Some(slot) => slot,
@@ -187,7 +191,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         let viewers = count.viewers();
         let Some(Some(member)) = members.get_mut(slot) else { return (viewers, Effects::default()) };
         // What the flusher has not come by with yet goes the same way, so that no old count follows the new one.
-        member.hold(log, self.bounds);
+        member.hold(log, &self.key, self.bounds);
         member.cursor = log.head();
         let Some(held) = member.held.take() else { return (viewers, Effects::default()) };
         let arriving = count.arrive(member.connection, arrival);
@@ -204,6 +208,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
+        state.multi -= usize::from(member.outbox.form() == Form::Multi);
         let empty = state.free.len() == state.members.len();
         if empty {
             state.members = Vec::new();
@@ -238,7 +243,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
             return (false, if told { Effects::default() } else { state.push(self.resync(Reason::BusGap)) });
         }
         state.lossy = false;
-        (true, state.push(Entry { message, except, about: About::Content }))
+        (true, state.push(Entry::new(message, except, About::Content)))
     }
 
     /// Tells every member that it may have missed something.
@@ -248,7 +253,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     }
 
     fn resync(&self, reason: Reason) -> Entry {
-        Entry { message: protocol::resync(&self.key, reason), except: None, about: About::Loss }
+        Entry::new(protocol::resync(&self.key, reason), None, About::Loss)
     }
 
     /// What its messages say of themselves at an outbox.
@@ -361,14 +366,18 @@ impl Held {
 
 impl<S: Sink<Message> + Unpin> Member<S> {
     /// Keeps the log's news for a member that is still joining.
-    fn hold(&mut self, log: &Log, bounds: Bounds) {
+    fn hold(&mut self, log: &mut Log, room: &RoomKey, bounds: Bounds) {
         let Some(held) = &mut self.held else { return };
-        for entry in log.since(self.cursor) {
+        for entry in log.since_mut(self.cursor) {
             // Its `room_joined` says how many there are, and who.
             if matches!(entry.about, About::Viewers | About::Names) || entry.except == Some(self.connection) {
                 continue;
             }
-            if let Err(close) = held.keep(&entry.message, bounds) {
+            let message = match self.outbox.form() {
+                Form::Single => &entry.message,
+                Form::Multi => entry.multi(room),
+            };
+            if let Err(close) = held.keep(message, bounds) {
                 **held = Held { messages: Vec::new(), bytes: usize::MAX / 2 };
                 self.outbox.close(close, Waiting::Drop);
                 break;

@@ -1,19 +1,22 @@
-//! The life of one connection that is for one room.
+//! The life of one connection, for one room or for many.
 
+mod commands;
+mod farewell;
 mod heartbeat;
 mod rate;
 
 use std::{
-    pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use futures::{FutureExt as _, Sink, Stream, StreamExt as _, future::BoxFuture};
-use serde_json::Value;
+use futures::{FutureExt as _, Sink, Stream, StreamExt as _};
 use tokio::time::timeout;
 
+pub use self::farewell::refuse;
 use self::{
+    commands::{Done, Work},
+    farewell::farewell,
     heartbeat::{Beat, Heartbeat, Reading, Terms},
     rate::Rate,
 };
@@ -21,11 +24,10 @@ use crate::{
     auth::Identity,
     close::{Close, CloseCode},
     connection::Connection,
-    limits::Limits,
     manager::RoomManager,
-    message::Message,
-    outbox::{Outbox, Progress, Waiting, write_sink},
-    protocol::{self, Command, ErrorCode},
+    message::{Form, Message},
+    outbox::{Progress, Waiting},
+    protocol::{self, ErrorCode, Fault},
     room_key::RoomKey,
     ws::{Incoming, WsError},
 };
@@ -45,10 +47,53 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
     {
+        self.serve_in(Form::Single, stream, sink, identity, Some(room))
+    }
+
+    /// Serves a connection whose client joins and leaves rooms by itself; returns why it ended. What is said is in
+    /// [`protocol`](crate::protocol), and the rest is as with [`serve_room`](Self::serve_room).
+    ///
+    /// The user's own room, such as `user:5`, is joined first, where there is a kind `user` whose rule lets them in; it
+    /// counts as one of `Limits::rooms_per_connection`.
+    ///
+    /// ```
+    /// use futures::{StreamExt as _, channel::mpsc};
+    /// use rooms_core::{Identity, Kind, Message, RoomManager, ws::Incoming};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).build()?;
+    /// let (client, stream) = mpsc::unbounded();
+    /// let (sink, mut received) = mpsc::unbounded();
+    /// tokio::spawn(rooms.serve(stream, sink, Identity::new("5")?));
+    ///
+    /// client.unbounded_send(Ok(Incoming::Text(r#"{"type":"join","room":"post:42","ref":1}"#.into())))?;
+    /// let answer: Message = received.next().await.unwrap();
+    /// assert_eq!(answer.as_text(), Some(r#"{"type":"room_joined","room":"post:42","viewers":1,"ref":1}"#));
+    /// # Ok(()) }
+    /// ```
+    pub fn serve<R>(&self, stream: R, sink: S, identity: Identity) -> impl Future<Output = Close> + Send + use<R, S>
+    where
+        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
+    {
+        let first = self.user_room(identity.user());
+        self.serve_in(Form::Multi, stream, sink, identity, first)
+    }
+
+    fn serve_in<R>(
+        &self,
+        form: Form,
+        stream: R,
+        sink: S,
+        identity: Identity,
+        first: Option<RoomKey>,
+    ) -> impl Future<Output = Close> + Send + use<R, S>
+    where
+        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
+    {
         // Built outside the async block and used there in place: a future keeps what it moves twice, and this one lives
         // as long as its connection.
-        let mut session = match self.try_connect(identity, sink) {
-            Ok(connection) => Ok(Session::new(connection, stream, room)),
+        let mut session = match self.try_connect(identity, sink, form) {
+            Ok(connection) => Ok(Session::new(connection, stream, first)),
             Err((error, sink)) => {
                 let limits = self.limits().clone();
                 Err(Box::pin(async move {
@@ -66,64 +111,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     }
 }
 
-/// Tells a client why it is not let in: one close frame, and time for it to arrive.
-///
-/// A browser sees the code and the reason of a close frame; of a refused upgrade it sees nothing.
-pub async fn refuse<R, S>(stream: R, sink: S, close: Close, limits: &Limits)
-where
-    R: Stream<Item = Result<Incoming, WsError>> + Unpin,
-    S: Sink<Message> + Unpin,
-{
-    let outbox = Outbox::new(sink, write_sink, limits);
-    outbox.close(close, Waiting::Drop);
-    _ = timeout(limits.close_within, farewell(&outbox, stream)).await;
-}
-
-/// Gets the close frame out, and lets the client read it: whoever closes a TCP socket with unread input sends a reset,
-/// which overtakes what is still on its way.
-async fn farewell<R, S>(outbox: &Outbox<S>, mut stream: R)
-where
-    R: Stream<Item = Result<Incoming, WsError>> + Unpin,
-    S: Sink<Message> + Unpin,
-{
-    let (mut shut, mut ended) = (false, false);
-    std::future::poll_fn(|cx| {
-        if !shut {
-            shut = match outbox.drive(cx) {
-                Progress::Closed(_) => outbox.poll_shut(cx).is_ready(),
-                Progress::Broken => return Poll::Ready(()),
-                _ => false,
-            };
-        }
-        while !ended {
-            match stream.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(Incoming::Close(_)))) if shut => return Poll::Ready(()),
-                Poll::Ready(Some(Err(WsError::Io(_))) | None) => ended = true,
-                Poll::Ready(Some(_)) => {}
-                Poll::Pending => break,
-            }
-        }
-        if shut && ended { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-}
-
 /// All that an idle connection keeps, besides its outbox and its place in the room.
 struct Session<R, S: Sink<Message> + Unpin + Send + 'static> {
     connection: Connection<S>,
     stream: R,
-    doing: Doing,
+    /// What is at work on a command; the next one waits for it, and the heartbeat does not.
+    work: Option<Work<S>>,
     heartbeat: Heartbeat,
     rate: Rate,
-}
-
-enum Doing {
-    /// It has not joined its room yet.
-    Joining(Box<RoomKey>),
-    /// It waits for what comes.
-    Nothing,
-    /// A hook is at work on a message; the next message waits for it, and the heartbeat does not.
-    Working(BoxFuture<'static, Result<(), Close>>),
 }
 
 /// How a connection ends.
@@ -134,10 +129,10 @@ enum End {
     Gone,
 }
 
-enum Event {
+enum Event<S: Sink<Message> + Unpin + Send + 'static> {
     Incoming(Option<Result<Incoming, WsError>>),
     Beat(Beat),
-    Worked(Result<(), Close>),
+    Done(Done<S>),
     /// Somebody closed the outbox, or its sink failed.
     Closing(Close),
 }
@@ -147,51 +142,20 @@ where
     R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
     S: Sink<Message> + Unpin + Send + 'static,
 {
-    fn new(connection: Connection<S>, stream: R, room: RoomKey) -> Self {
+    fn new(connection: Connection<S>, stream: R, first: Option<RoomKey>) -> Self {
         let heartbeat = Heartbeat::new(&connection.shared().limits);
-        Self { connection, stream, doing: Doing::Joining(Box::new(room)), heartbeat, rate: Rate::new() }
+        let mut session = Self { connection, stream, work: None, heartbeat, rate: Rate::new() };
+        session.work = first.map(|room| session.first_join(&room));
+        session
     }
 
     /// The whole life of the connection; returns why it ended.
     async fn serve(&mut self) -> Close {
-        // Boxed, both: a task keeps the memory of its largest moment for as long as it lives, and these are short.
-        let end = if let Err(close) = self.join().boxed().await {
-            End::Closing(close)
-        } else {
-            std::future::poll_fn(|cx| self.poll_end(cx)).await
-        };
+        let end = std::future::poll_fn(|cx| self.poll_end(cx)).await;
+        // Boxed: a task keeps the memory of its largest moment for as long as it lives, and this one is short.
         let close = self.end(end).boxed().await;
         tracing::debug!(connection = %self.connection.id(), %close, "a connection ended");
         close
-    }
-
-    /// Joins the room, unless the connection is closed first.
-    async fn join(&mut self) -> Result<(), Close> {
-        let Doing::Joining(room) = std::mem::replace(&mut self.doing, Doing::Nothing) else { return Ok(()) };
-        let outbox = Arc::clone(self.connection.outbox());
-        let (shared, identity) = (Arc::clone(self.connection.shared()), self.connection.shared_identity());
-        let heartbeat = &mut self.heartbeat;
-        let mut join = pin!(self.connection.join(&room));
-        std::future::poll_fn(|cx| {
-            // A token may end, and a proxy cut what is silent, while a rule or a hook takes its time.
-            while let Poll::Ready(beat) = heartbeat.poll_beat(cx, Terms::of(&shared, &identity), Reading::Paused) {
-                match beat {
-                    Beat::Ping => outbox.deliver(&[Message::ping()]),
-                    Beat::Over(close) => return Poll::Ready(Err(close)),
-                }
-            }
-            if let Progress::Broken | Progress::Closing(_) | Progress::Closed(_) = outbox.drive(cx) {
-                return Poll::Ready(Err(outbox.closing().unwrap_or(GONE)));
-            }
-            join.as_mut().poll(cx).map(|joined| match joined {
-                Ok(_) => Ok(()),
-                Err(error) => {
-                    tracing::debug!(%error, "a connection did not get into its room");
-                    Err(error.close())
-                }
-            })
-        })
-        .await
     }
 
     /// Runs until the connection has to end.
@@ -213,8 +177,7 @@ where
                     Ok(())
                 }
                 Event::Beat(Beat::Over(close)) | Event::Closing(close) => Err(close),
-                // What the hook sent before it closed goes out first.
-                Event::Worked(result) => result.inspect_err(|close| self.connection.close(close.clone())),
+                Event::Done(done) => self.finish(done),
             };
             if let Err(close) = step {
                 return Poll::Ready(End::Closing(close));
@@ -222,21 +185,21 @@ where
         }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<S>> {
         match self.connection.outbox().drive(cx) {
             Progress::Open => {}
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
             Progress::Closing(close) | Progress::Closed(close) => return Poll::Ready(Event::Closing(close)),
         }
-        let reading = match &mut self.doing {
-            Doing::Working(work) => {
-                if let Poll::Ready(result) = work.as_mut().poll(cx) {
-                    self.doing = Doing::Nothing;
-                    return Poll::Ready(Event::Worked(result));
+        let reading = match &mut self.work {
+            Some(work) => {
+                if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                    self.work = None;
+                    return Poll::Ready(Event::Done(done));
                 }
                 Reading::Paused
             }
-            _ => match self.stream.poll_next_unpin(cx) {
+            None => match self.stream.poll_next_unpin(cx) {
                 Poll::Ready(incoming) => return Poll::Ready(Event::Incoming(incoming)),
                 Poll::Pending => Reading::Now,
             },
@@ -247,9 +210,10 @@ where
 
     fn take(&mut self, incoming: Incoming) -> Result<(), Close> {
         match incoming {
-            Incoming::Text(text) => self.command(&text),
+            Incoming::Text(text) => self.carry_out(&text),
             Incoming::Binary(_) => {
-                self.connection.send(&protocol::error(ErrorCode::Unsupported, "binary messages are not taken here"));
+                let fault = Fault::new(ErrorCode::Unsupported, "binary messages are not taken here");
+                self.connection.send(&protocol::error(&fault, None));
             }
             Incoming::Ping(payload) => self.connection.send(&Message::pong(&payload)),
             Incoming::Pong => {}
@@ -259,31 +223,11 @@ where
         Ok(())
     }
 
-    fn command(&mut self, text: &str) {
-        match Command::parse(text) {
-            Ok(Command::Ping) => self.connection.send(&protocol::pong()),
-            Ok(Command::Application(message)) => match self.hook(message) {
-                Some(work) => self.doing = Doing::Working(work),
-                None => {
-                    self.connection.send(&protocol::error(ErrorCode::UnknownType, "nothing answers to this type here"))
-                }
-            },
-            Err(fault) => self.connection.send(&protocol::error(ErrorCode::BadMessage, fault.0)),
-        }
-    }
-
-    /// The application's answer to a message; `None` where the kind takes none.
-    fn hook(&self, message: Value) -> Option<BoxFuture<'static, Result<(), Close>>> {
-        let room = self.connection.rooms().next()?;
-        let kind = self.connection.shared().kinds.get(room.kind()).filter(|kind| kind.takes_messages())?;
-        Some(kind.message(self.connection.member(room), message, self.connection.shared().limits.hook))
-    }
-
-    /// Leaves the room at once, and then says good-bye if anybody is there; returns why it ended.
+    /// Leaves its rooms at once, and then says good-bye if anybody is there; returns why it ended.
     async fn end(&mut self, end: End) -> Close {
         let outbox = Arc::clone(self.connection.outbox());
         // A hook under way is dropped before the leaving begins: it may hold what `on_leave` waits for.
-        self.doing = Doing::Nothing;
+        self.work = None;
         let close = match end {
             End::Closing(close) => close,
             End::Gone => {

@@ -4,6 +4,8 @@
 
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/talk.rs"]
+mod talk;
 
 use std::{
     future::pending,
@@ -17,40 +19,10 @@ use rooms_core::{
     ws::{Incoming, WsError},
 };
 use serde_json::{Value, json};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::time::Instant;
 
-use rig::{Inbox, Rooms, idle, key, who};
-
-/// One client: what it sends goes in at the top.
-struct Talk {
-    send: mpsc::UnboundedSender<Result<Incoming, WsError>>,
-    inbox: Inbox,
-    ended: JoinHandle<Close>,
-}
-
-impl Talk {
-    fn open(rooms: &Rooms, identity: Identity) -> Self {
-        let (send, stream) = mpsc::unbounded();
-        let (sink, receiver) = mpsc::unbounded();
-        let ended = tokio::spawn(rooms.serve_room(stream, sink, identity, key("post:42")));
-        Self { send, inbox: Inbox(receiver), ended }
-    }
-
-    async fn joined(rooms: &Rooms, user: &str) -> Self {
-        let mut talk = Self::open(rooms, who(user));
-        assert_eq!(talk.inbox.next().await["type"], "room_joined");
-        talk
-    }
-
-    fn say(&self, text: impl Into<String>) {
-        self.send.unbounded_send(Ok(Incoming::Text(text.into()))).unwrap();
-    }
-
-    async fn ask(&mut self, text: impl Into<String>) -> Value {
-        self.say(text);
-        self.inbox.next().await
-    }
-}
+use rig::{Rooms, idle, key, who};
+use talk::Talk;
 
 fn rooms(kind: Kind) -> Rooms {
     RoomManager::build_for().kind("post", kind).clock(Arc::new(Paused::new())).build().unwrap()

@@ -1,4 +1,4 @@
-//! Who may join: one rule for each kind of room, and no rule means no.
+//! Who may join, and who may publish: rules for each kind of room, and no rule means no.
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::room_key::RoomKey;
 
 type Ask = dyn Fn(Arc<Identity>, RoomKey) -> BoxFuture<'static, bool> + Send + Sync;
 
-/// Answers whether a user may join a room.
+/// Answers whether a user may do something in a room.
 #[derive(Clone)]
 pub(crate) enum Rule {
     /// Nobody: what a kind without a rule says.
@@ -43,15 +43,11 @@ impl Rule {
                 match tokio::time::timeout(within, answer).await {
                     Ok(Ok(allowed)) => allowed,
                     Ok(Err(_)) => {
-                        tracing::error!(kind = room.kind(), "a join rule panicked, so the join is denied");
+                        tracing::error!(kind = room.kind(), "a rule panicked, so it says no");
                         false
                     }
                     Err(_) => {
-                        tracing::error!(
-                            kind = room.kind(),
-                            ?within,
-                            "a join rule gave no answer, so the join is denied"
-                        );
+                        tracing::error!(kind = room.kind(), ?within, "a rule gave no answer, so it says no");
                         false
                     }
                 }

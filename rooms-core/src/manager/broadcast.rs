@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::RoomManager;
 use crate::{
+    auth::IdentityError,
     bus::{BusError, Topic},
     envelope,
     message::Message,
@@ -14,6 +15,9 @@ use crate::{
     room_key::RoomKey,
     ws::FrameSink,
 };
+
+/// The kind of the rooms that hold a user's connections.
+pub(crate) const USER: &str = "user";
 
 /// What became of a broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,9 @@ pub enum BroadcastError {
         /// `Limits::broadcast`.
         limit: usize,
     },
+    /// There can be no such user.
+    #[error("no user has this id")]
+    User(#[source] IdentityError),
     /// The bus refused it, or gave no answer.
     #[error("{room}: the bus did not take the message")]
     Bus {
@@ -89,6 +96,38 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         value: &T,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<'a, S, T> {
         self.to(room).json(value)
+    }
+
+    /// Sends a value, as JSON, to every connection of a user, on all nodes: to the room `user:{user}`.
+    ///
+    /// A connection that is in many rooms is in that room from the start, where there is a kind `user` that lets the
+    /// user in, such as [`Kind::owner_only`](crate::Kind::owner_only); any other has to join it.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast), and [`BroadcastError::User`] for what is no user's id.
+    ///
+    /// ```
+    /// use rooms_core::{Kind, RoomManager};
+    /// use serde_json::json;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rooms: RoomManager = RoomManager::builder().kind("user", Kind::owner_only()).build()?;
+    /// rooms.send_to_user("5", &json!({"type": "notice"})).await?;
+    /// assert!(rooms.send_to_user("5\n", &json!({"type": "notice"})).await.is_err());
+    /// # Ok(()) }
+    /// ```
+    pub fn send_to_user<T: Serialize + ?Sized>(
+        &self,
+        user: &str,
+        value: &T,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<S, T> {
+        let room = RoomKey::new(USER, user).map_err(|error| BroadcastError::User(error.into()));
+        let (rooms, payload) = (self.clone(), serde_json::to_vec(value));
+        async move {
+            let room = room?;
+            let payload = payload.map_err(|source| BroadcastError::Encode { room: room.clone(), source })?;
+            rooms.to(&room).send(payload).await
+        }
     }
 
     /// Begins a broadcast with options: `rooms.to(&room).except(connection).json(&value).await`.

@@ -165,10 +165,8 @@ impl Count {
     /// The events that tell a change: first who came, then who went, each with the number that is.
     fn events(&mut self, event: Event) -> Vec<Entry> {
         let Event { change, count, except } = event;
-        let entry = |change, except, people: &[Person], about| Entry {
-            message: protocol::viewers_changed(change, count, people),
-            except,
-            about,
+        let entry = |change, except, people: &[Person], about| {
+            Entry::new(protocol::viewers_changed(change, count, people), except, about)
         };
         let news = match &mut self.present {
             Some(present) if present.has_news() => present.tell(),

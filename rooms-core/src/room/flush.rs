@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use super::{Room, State};
 use crate::{
     lock::lock,
-    message::Message,
+    message::{Form, Message},
     node::ConnectionId,
     outbox::{About, Outbox, Source},
 };
@@ -110,6 +110,8 @@ struct Chunk<S> {
     source: Source,
     members: Vec<Due<S>>,
     messages: Vec<Message>,
+    /// The same for members that are in many rooms; empty where the room has none.
+    multi: Vec<Message>,
     about: Vec<About>,
     /// The position of the first message.
     first: u64,
@@ -206,7 +208,7 @@ impl<S: Sink<Message> + Unpin> State<S> {
                 continue;
             }
             if member.held.is_some() {
-                member.hold(&self.log, room.bounds);
+                member.hold(&mut self.log, &room.key, room.bounds);
             } else {
                 chunk.first = chunk.first.min(member.cursor);
                 chunk.members.push(Due {
@@ -216,6 +218,9 @@ impl<S: Sink<Message> + Unpin> State<S> {
                 });
             }
             member.cursor = head;
+        }
+        if self.multi > 0 {
+            chunk.multi.extend(self.log.since_mut(chunk.first).map(|entry| entry.multi(&room.key).clone()));
         }
         for (index, entry) in self.log.since(chunk.first).enumerate() {
             chunk.messages.push(entry.message.clone());
@@ -229,21 +234,32 @@ impl<S: Sink<Message> + Unpin> State<S> {
 
 impl<S: Sink<Message> + Unpin> Chunk<S> {
     const fn new(source: Source) -> Self {
-        Self { source, members: Vec::new(), messages: Vec::new(), about: Vec::new(), first: 0, excepts: Vec::new() }
+        Self {
+            source,
+            members: Vec::new(),
+            messages: Vec::new(),
+            multi: Vec::new(),
+            about: Vec::new(),
+            first: 0,
+            excepts: Vec::new(),
+        }
     }
 
     /// Gives each member its messages, outside every lock but its own; returns how many.
     fn deliver(&self) -> u64 {
         let mut count = 0;
         for due in &self.members {
+            let messages = match due.outbox.form() {
+                Form::Single => &self.messages,
+                Form::Multi => &self.multi,
+            };
             let mut from = usize::try_from(due.cursor - self.first).unwrap_or(usize::MAX);
             let skipped = self.excepts.iter().filter(|(_, connection)| *connection == due.connection);
-            let ends = skipped.map(|(index, _)| *index).chain([self.messages.len()]);
+            let ends = skipped.map(|(index, _)| *index).chain([messages.len()]);
             for end in ends {
                 // A skipped message may lie before the member's cursor.
                 let place = from..end.max(from);
-                if let (Some(batch @ [_, ..]), Some(about)) = (self.messages.get(place.clone()), self.about.get(place))
-                {
+                if let (Some(batch @ [_, ..]), Some(about)) = (messages.get(place.clone()), self.about.get(place)) {
                     due.outbox.deliver_from(&self.source, batch, about);
                     count += batch.len() as u64;
                 }
@@ -256,6 +272,7 @@ impl<S: Sink<Message> + Unpin> Chunk<S> {
     fn clear(&mut self) {
         self.members.clear();
         self.messages.clear();
+        self.multi.clear();
         self.about.clear();
         self.excepts.clear();
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{message::Message, node::ConnectionId, outbox::About};
+use crate::{message::Message, node::ConnectionId, outbox::About, protocol::multi, room_key::RoomKey};
 
 /// Messages in their order, each with its position. What every member has been given is trimmed off the front.
 #[derive(Default)]
@@ -20,6 +20,24 @@ pub(super) struct Entry {
     /// The one member that does not get it.
     pub(super) except: Option<ConnectionId>,
     pub(super) about: About,
+    /// The same for members that are in many rooms; made when the first of them is given it.
+    multi: Option<Message>,
+}
+
+impl Entry {
+    pub(super) const fn new(message: Message, except: Option<ConnectionId>, about: About) -> Self {
+        Self { message, except, about, multi: None }
+    }
+
+    /// The message as it is for a member that is in many rooms.
+    pub(super) fn multi(&mut self, room: &RoomKey) -> &Message {
+        self.multi.get_or_insert_with(|| match self.about {
+            About::Content => multi::message(room, &self.message),
+            About::Viewers | About::Names => multi::with_room(room, &self.message),
+            // It names its room already.
+            About::Loss => self.message.clone(),
+        })
+    }
 }
 
 /// A number of messages and their bytes together.
@@ -44,6 +62,11 @@ impl Log {
     pub(super) fn since(&self, position: u64) -> impl Iterator<Item = &Entry> {
         let skip = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.entries.range(skip.min(self.entries.len())..)
+    }
+
+    pub(super) fn since_mut(&mut self, position: u64) -> impl Iterator<Item = &mut Entry> {
+        let skip = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.entries.range_mut(skip.min(self.entries.len())..)
     }
 
     /// Forgets what lies before a position.

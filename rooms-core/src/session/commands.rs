@@ -1,0 +1,191 @@
+//! What a client asks for, and how it is answered.
+
+use std::sync::Arc;
+
+use futures::{FutureExt as _, Sink, Stream, future::BoxFuture};
+use serde_json::Value;
+
+use super::Session;
+use crate::{
+    close::Close,
+    connection::{JoinError, Joined},
+    kind::Kind,
+    manager::{BroadcastError, RoomManager, USER},
+    message::{Form, Message},
+    protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
+    room_key::RoomKey,
+    ws::{Incoming, WsError},
+};
+
+/// A command under way. It owns what it needs, so that the connection goes on beside it.
+pub(super) type Work<S> = BoxFuture<'static, Done<S>>;
+
+/// What came of it.
+pub(super) enum Done<S: Sink<Message> + Unpin + Send + 'static> {
+    /// A place in a room, to be kept.
+    Joined(Joined<S>),
+    /// Something to say.
+    Answer(Message),
+    /// It is done, and there is nothing to say.
+    Silently,
+    /// The connection has to end.
+    Over(Close),
+}
+
+const NOT_JOINED: Fault = Fault::new(ErrorCode::NotJoined, "the connection is not in this room");
+
+impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
+    /// The room of a user's own connections, where the application has that kind.
+    pub(super) fn user_room(&self, user: &str) -> Option<RoomKey> {
+        self.kind_of(USER)?;
+        RoomKey::new(USER, user).ok()
+    }
+}
+
+impl<R, S> Session<R, S>
+where
+    R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
+    S: Sink<Message> + Unpin + Send + 'static,
+{
+    fn form(&self) -> Form {
+        self.connection.outbox().form()
+    }
+
+    /// The join that a connection begins with: of its only room, or of the user's own.
+    pub(super) fn first_join(&self, room: &RoomKey) -> Work<S> {
+        let (form, join) = (self.form(), self.connection.begin_join(room, None));
+        async move {
+            match (join.await, form) {
+                (Ok(joined), _) => Done::Joined(joined),
+                // Whoever has no room of their own does without.
+                (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
+                (Err(error), _) => over(&error),
+            }
+        }
+        .boxed()
+    }
+
+    /// Does what a client says, or begins to.
+    pub(super) fn carry_out(&mut self, text: &str) {
+        let Request { command, reference } = match self.form() {
+            Form::Single => single::read(text),
+            Form::Multi => multi::read(text),
+        };
+        let answer = match command {
+            Ok(Command::Ping) => protocol::pong(reference.as_ref()),
+            Ok(Command::Join(room)) => match self.connection.viewers_of(&room) {
+                Some(viewers) => protocol::room_joined(&room, viewers, None, Value::Null, reference.as_ref()),
+                None => return self.work = Some(self.join(room, reference)),
+            },
+            Ok(Command::Leave(room)) if self.connection.leave(&room) => protocol::room_left(&room, reference.as_ref()),
+            Ok(Command::Leave(room)) => protocol::error(&NOT_JOINED.of(&room), reference.as_ref()),
+            Ok(Command::Publish(room, data)) => match self.joined(&room) {
+                Ok(_) => return self.work = Some(self.publish(room, data, reference)),
+                Err(fault) => protocol::error(&fault, reference.as_ref()),
+            },
+            Ok(Command::Application(room, message)) => match self.hook(room, message) {
+                Ok(work) => return self.work = Some(work),
+                Err(fault) => protocol::error(&fault, reference.as_ref()),
+            },
+            Err(fault) => protocol::error(&fault, reference.as_ref()),
+        };
+        self.connection.send(&answer);
+    }
+
+    pub(super) fn finish(&mut self, done: Done<S>) -> Result<(), Close> {
+        match done {
+            Done::Joined(joined) => _ = self.connection.keep(joined),
+            Done::Answer(answer) => self.connection.send(&answer),
+            Done::Silently => {}
+            Done::Over(close) => {
+                // What a hook sent before it closed goes out first.
+                self.connection.close(close.clone());
+                return Err(close);
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&self, room: RoomKey, reference: Option<Ref>) -> Work<S> {
+        let reference = reference.map(Arc::new);
+        let join = self.connection.begin_join(&room, reference.clone());
+        async move {
+            match join.await {
+                Ok(joined) => Done::Joined(joined),
+                Err(error) => match fault(&error) {
+                    Some(fault) => Done::Answer(protocol::error(&fault.of(&room), reference.as_deref())),
+                    None => over(&error),
+                },
+            }
+        }
+        .boxed()
+    }
+
+    fn publish(&self, room: RoomKey, data: Value, reference: Option<Ref>) -> Work<S> {
+        let rooms = RoomManager::of(Arc::clone(self.connection.shared()));
+        let member = self.connection.member(&room);
+        async move {
+            let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
+            let Some(kind) = rooms.kind_of(room.kind()) else { return refused(NOT_JOINED) };
+            if !kind.publish.allows(&member.identity, &room, rooms.limits().rule).await {
+                return refused(Fault::new(ErrorCode::NotAllowed, "not allowed"));
+            }
+            let data = match kind.publishing(member, data, rooms.limits().hook).await {
+                Ok(data) => data,
+                Err(close) => return Done::Over(close),
+            };
+            match rooms.broadcast(&room, &data).await {
+                Ok(_) => match &reference {
+                    Some(reference) => Done::Answer(protocol::published(&room, reference)),
+                    None => Done::Silently,
+                },
+                Err(BroadcastError::TooBig { .. }) => refused(Fault::new(ErrorCode::TooBig, "the data is too long")),
+                Err(error) => {
+                    tracing::warn!(%error, "what a member published did not go out");
+                    refused(Fault::new(ErrorCode::Unavailable, "it may have been published or not"))
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// The application's answer to a message.
+    fn hook(&self, room: Option<RoomKey>, message: Value) -> Result<Work<S>, Fault> {
+        let Some(room) = room.or_else(|| self.connection.rooms().next().cloned()) else { return Err(multi::unknown()) };
+        let kind = self.joined(&room)?;
+        if !kind.takes_messages() {
+            return Err(match self.form() {
+                Form::Single => multi::unknown(),
+                Form::Multi => multi::unknown().of(&room),
+            });
+        }
+        let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook);
+        let done = |result| match result {
+            Ok(()) => Done::Silently,
+            Err(close) => Done::Over(close),
+        };
+        Ok(work.map(done).boxed())
+    }
+
+    /// The kind of a room that the connection is in.
+    fn joined(&self, room: &RoomKey) -> Result<&Kind, Fault> {
+        let joined = self.connection.rooms().any(|joined| joined == room);
+        let kind = self.connection.shared().kinds.get(room.kind()).filter(|_| joined).map(|kind| &**kind);
+        kind.ok_or_else(|| NOT_JOINED.of(room))
+    }
+}
+
+/// What a connection that stays is told of a join that failed; `None` where it can't stay.
+fn fault(error: &JoinError) -> Option<Fault> {
+    Some(match error {
+        JoinError::NotAllowed { .. } => Fault::new(ErrorCode::NotAllowed, "not allowed"),
+        JoinError::TooManyRooms { .. } => Fault::new(ErrorCode::TooManyRooms, "the connection is in too many rooms"),
+        JoinError::Unavailable { .. } => Fault::new(ErrorCode::Unavailable, "try again later"),
+        JoinError::Refused { .. } => return None,
+    })
+}
+
+fn over<S: Sink<Message> + Unpin + Send + 'static>(error: &JoinError) -> Done<S> {
+    tracing::debug!(%error, "a connection did not get into its room");
+    Done::Over(error.close())
+}

@@ -1,0 +1,506 @@
+//! One connection in many rooms: commands, rights, what it is told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/rig.rs"]
+mod rig;
+#[path = "support/talk.rs"]
+mod talk;
+
+use std::{future::pending, time::Duration};
+
+use futures::StreamExt as _;
+use rooms_core::{Close, CloseCode, Kind, Limits, LocalBus, MessageKind, RoomManager};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use rig::{Client, Rooms, idle, key};
+use talk::Talk;
+
+/// Channels where everybody may talk, posts where nobody but `editor` may, and a room for each user.
+fn rooms() -> Rooms {
+    limited(|_| {})
+}
+
+fn limited(limits: impl FnOnce(&mut Limits)) -> Rooms {
+    let channel = Kind::authenticated().members_publish();
+    let post = Kind::new()
+        .join(|_, room| async move { room.id() != "13" })
+        .publish(|who, _| async move { who.user() == "editor" });
+    RoomManager::build_for()
+        .kind("channel", channel)
+        .kind("post", post)
+        .kind("silent", Kind::authenticated())
+        .limits(limits)
+        .build()
+        .unwrap()
+}
+
+fn command(kind: &str, room: &str, reference: impl Into<Value>) -> String {
+    json!({"type": kind, "room": room, "ref": reference.into()}).to_string()
+}
+
+fn publish(room: &str, data: impl Into<Value>) -> String {
+    json!({"type": "publish", "room": room, "data": data.into(), "ref": "p"}).to_string()
+}
+
+async fn join(talk: &mut Talk, room: &str) {
+    let answer = talk.ask(command("join", room, "j")).await;
+    assert_eq!((&answer["type"], &answer["room"], &answer["ref"]), (&json!("room_joined"), &json!(room), &json!("j")));
+}
+
+async fn error(talk: &mut Talk, text: impl Into<String>) -> Value {
+    let mut answer = talk.ask(text).await;
+    assert_eq!(answer["type"], "error", "{answer}");
+    assert!(answer["message"].is_string());
+    let fields = answer.as_object_mut().unwrap();
+    fields.remove("type");
+    fields.remove("message");
+    answer
+}
+
+#[tokio::test(start_paused = true)]
+async fn rooms_are_joined_and_left_and_everything_names_its_room() {
+    let rooms = rooms();
+    let mut talk = Talk::multi(&rooms, "a");
+    assert!(talk.inbox.is_silent().await, "nothing is said before it is asked for");
+    join(&mut talk, "channel:1").await;
+    join(&mut talk, "post:2").await;
+    let one = json!({"n": 1, "text": "é\u{1f600}"});
+    rooms.broadcast(&key("channel:1"), &one).await.unwrap();
+    assert_eq!(talk.inbox.next().await, json!({"type": "message", "room": "channel:1", "data": one}));
+    rooms.broadcast(&key("post:2"), &2).await.unwrap();
+    assert_eq!(talk.inbox.next().await, json!({"type": "message", "room": "post:2", "data": 2}));
+
+    let other = Client::join(&rooms, "b", "post:2").await;
+    assert_eq!(talk.inbox.next().await, json!({"type": "viewer_joined", "viewers": 2, "room": "post:2"}));
+    drop(other);
+    assert_eq!(talk.inbox.next().await, json!({"type": "viewer_left", "viewers": 1, "room": "post:2"}));
+
+    let left = talk.ask(command("leave", "channel:1", 7)).await;
+    assert_eq!(left, json!({"type": "room_left", "room": "channel:1", "ref": 7}));
+    rooms.broadcast(&key("channel:1"), &3).await.unwrap();
+    assert!(talk.inbox.is_silent().await);
+    assert_eq!(rooms.local_viewers(&key("channel:1")), 0);
+    drop(talk);
+    idle().await;
+    assert_eq!(rooms.local_viewers(&key("post:2")), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_of_both_forms_are_each_given_theirs_in_one_order() {
+    let rooms = rooms();
+    let (mut single, mut multi) = (Talk::joined(&rooms, "a").await, Talk::multi(&rooms, "b"));
+    join(&mut multi, "post:42").await;
+    single.inbox.all().await;
+    let room = key("post:42");
+    for n in 0..200 {
+        rooms.broadcast(&room, &n).await.unwrap();
+    }
+    assert_eq!(single.inbox.all().await, (0..200).map(Value::from).collect::<Vec<_>>());
+    let wrapped = |n| json!({"type": "message", "room": "post:42", "data": n});
+    assert_eq!(multi.inbox.all().await, (0..200).map(wrapped).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_is_encoded_once_for_each_form() {
+    let rooms = rooms();
+    let mut talks = [Talk::joined(&rooms, "a").await, Talk::joined(&rooms, "b").await];
+    let mut many = [Talk::multi(&rooms, "c"), Talk::multi(&rooms, "d")];
+    for talk in &mut many {
+        join(talk, "post:42").await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for talk in talks.iter_mut().chain(&mut many) {
+        talk.inbox.all().await;
+    }
+    rooms.broadcast(&key("post:42"), &1).await.unwrap();
+    for [one, two] in [&mut talks, &mut many] {
+        let (one, two) = (one.inbox.0.next().await.unwrap(), two.inbox.0.next().await.unwrap());
+        assert_eq!(one.frame().as_ptr(), two.frame().as_ptr(), "both are given the same bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_broadcast_while_a_room_is_joined_follows_in_the_same_form() {
+    let kind = Kind::authenticated().on_join(|_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(json!({"title": "A post"}))
+    });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    talk.say(command("join", "post:42", 1));
+    idle().await;
+    rooms.broadcast(&key("post:42"), &"meanwhile").await.unwrap();
+    let welcome = json!({"type": "room_joined", "room": "post:42", "viewers": 1, "title": "A post", "ref": 1});
+    assert_eq!(talk.inbox.next().await, welcome);
+    assert_eq!(talk.inbox.next().await, json!({"type": "message", "room": "post:42", "data": "meanwhile"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ref_of_any_shape_is_repeated() {
+    let rooms = rooms();
+    let mut talk = Talk::multi(&rooms, "a");
+    for reference in [json!(1), json!(-1.5), json!("x\ny"), json!([1, [2]]), json!({"type": "pong"}), json!(true)] {
+        let pong = talk.ask(json!({"type": "ping", "ref": reference}).to_string()).await;
+        assert_eq!(pong, json!({"type": "pong", "ref": reference}));
+    }
+    assert_eq!(talk.ask(r#"{"type":"ping","ref":null}"#).await, json!({"type": "pong"}));
+    let long = json!({"type": "ping", "ref": "x".repeat(127)}).to_string();
+    assert_eq!(error(&mut talk, long).await, json!({"code": "bad_message"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_command_and_a_wrong_field_are_errors_and_the_connection_lives() {
+    let rooms = rooms();
+    let mut talk = Talk::multi(&rooms, "a");
+    let deep = format!("{{\"type\":\"join\",\"room\":{}1{}}}", "[".repeat(50_000), "]".repeat(50_000));
+    for (text, fault) in [
+        ("not JSON", json!({"code": "bad_message"})),
+        ("[]", json!({"code": "bad_message"})),
+        (&deep, json!({"code": "bad_message"})),
+        (r#"{"ref":1}"#, json!({"code": "bad_message", "ref": 1})),
+        (r#"{"type":5,"ref":1}"#, json!({"code": "bad_message", "ref": 1})),
+        (r#"{"type":"dance","ref":[1]}"#, json!({"code": "unknown_type", "ref": [1]})),
+        (r#"{"type":"room_joined","room":"post:42"}"#, json!({"code": "not_joined", "room": "post:42"})),
+        (r#"{"type":"join","ref":1}"#, json!({"code": "bad_message", "ref": 1})),
+        (r#"{"type":"join","room":["post:42"],"ref":1}"#, json!({"code": "bad_message", "ref": 1})),
+        (r#"{"type":"leave","room":5}"#, json!({"code": "bad_message"})),
+        (r#"{"type":"join","room":"a:1","room":"a:2","ref":1}"#, json!({"code": "bad_message"})),
+        (r#"{"type":"publish","room":"a:1","ref":1}"#, json!({"code": "bad_message", "room": "a:1", "ref": 1})),
+    ] {
+        assert_eq!(error(&mut talk, text).await, fault, "{text:.60}");
+    }
+    assert_eq!(talk.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
+    assert_eq!(rooms.stats().rooms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hostile_name_of_a_room_is_an_error_and_no_room() {
+    let rooms = rooms();
+    let mut talk = Talk::multi(&rooms, "a");
+    let long = format!("post:{}", "x".repeat(10_000));
+    for name in [
+        "post:*",
+        "post:?",
+        "post:[a]",
+        "post:{x}",
+        "p{o}st:1",
+        "*:*",
+        "post:\u{0}",
+        "post:\u{1b}[31m",
+        "post:\n",
+        "post:42\r\n",
+        "post:é",
+        "пост:42",
+        "post:\u{202e}",
+        "",
+        ":",
+        "post:",
+        ":42",
+        "post",
+        "Post:42",
+        " post:42",
+        "post:42 ",
+        "post:\"",
+        &long,
+    ] {
+        assert_eq!(
+            error(&mut talk, command("join", name, 1)).await,
+            json!({"code": "bad_room", "ref": 1}),
+            "{name:.40}"
+        );
+        assert_eq!(error(&mut talk, publish(name, json!(1))).await, json!({"code": "bad_room", "ref": "p"}));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(rooms.stats().rooms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forbidden_room_and_one_that_does_not_exist_are_answered_alike() {
+    let rooms = rooms();
+    let mut talk = Talk::multi(&rooms, "a");
+    let mut answers = Vec::new();
+    for room in ["post:13", "nothing:13"] {
+        let mut answer = talk.ask(command("join", room, 1)).await;
+        assert_eq!((&answer["code"], &answer["room"]), (&json!("not_allowed"), &json!(room)));
+        answer.as_object_mut().unwrap().remove("room");
+        answers.push(answer);
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(rooms.stats().rooms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn joining_twice_is_joining_once() {
+    let rooms = rooms();
+    let mut talk = Talk::multi(&rooms, "a");
+    join(&mut talk, "post:42").await;
+    let again = talk.ask(command("join", "post:42", 2)).await;
+    assert_eq!(again, json!({"type": "room_joined", "room": "post:42", "viewers": 1, "ref": 2}));
+    rooms.broadcast(&key("post:42"), &1).await.unwrap();
+    assert_eq!(talk.inbox.all().await.len(), 1);
+    talk.ask(command("leave", "post:42", 3)).await;
+    assert_eq!(rooms.local_viewers(&key("post:42")), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_in_a_room_neither_leaves_it_nor_publishes_there() {
+    let rooms = rooms();
+    let mut talk = Talk::multi(&rooms, "a");
+    let fault = |reference: &str| json!({"code": "not_joined", "room": "channel:1", "ref": reference});
+    assert_eq!(error(&mut talk, command("leave", "channel:1", "l")).await, fault("l"));
+    assert_eq!(error(&mut talk, publish("channel:1", json!(1))).await, fault("p"));
+    join(&mut talk, "channel:1").await;
+    talk.ask(command("leave", "channel:1", "l")).await;
+    assert_eq!(error(&mut talk, publish("channel:1", json!(1))).await, fault("p"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_publishes_where_the_kind_lets_it() {
+    let rooms = rooms();
+    let (mut a, mut editor) = (Talk::multi(&rooms, "a"), Talk::multi(&rooms, "editor"));
+    for room in ["silent:1", "post:2", "channel:3"] {
+        join(&mut a, room).await;
+    }
+    for room in ["silent:1", "post:2", "channel:3"] {
+        join(&mut editor, room).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    a.inbox.all().await;
+    let fault = |room: &str| json!({"code": "not_allowed", "room": room, "ref": "p"});
+    assert_eq!(error(&mut a, publish("silent:1", json!(1))).await, fault("silent:1"));
+    assert_eq!(error(&mut editor, publish("silent:1", json!(1))).await, fault("silent:1"));
+    assert_eq!(error(&mut a, publish("post:2", json!(1))).await, fault("post:2"));
+    let message = json!({"type": "message", "room": "post:2", "data": {"type": "x"}});
+    editor.say(publish("post:2", json!({"type": "x"})));
+    let mut told = editor.inbox.all().await;
+    told.sort_by_key(ToString::to_string);
+    assert_eq!(told, [message.clone(), json!({"type": "published", "room": "post:2", "ref": "p"})]);
+    assert_eq!(a.inbox.all().await, [message]);
+    a.say(json!({"type": "publish", "room": "channel:3", "data": "hi"}).to_string());
+    let hi = json!({"type": "message", "room": "channel:3", "data": "hi"});
+    assert_eq!(a.inbox.all().await, std::slice::from_ref(&hi), "without a ref there is nothing to answer");
+    assert_eq!(editor.inbox.all().await, [hi]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_rule_that_panics_or_hangs_says_no() {
+    let panics = Kind::authenticated().publish(|_, _| async { panic!("a rule that panics") });
+    let hangs = Kind::authenticated().publish(|_, _| pending());
+    let rooms: Rooms = RoomManager::build_for().kind("panics", panics).kind("hangs", hangs).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    for room in ["panics:1", "hangs:1"] {
+        join(&mut talk, room).await;
+        let start = Instant::now();
+        assert_eq!(error(&mut talk, publish(room, json!(1))).await["code"], "not_allowed");
+        assert!(start.elapsed() <= Duration::from_secs(6));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_publishes_nothing_that_looks_like_the_servers_word() {
+    let rooms = rooms();
+    let mut talk = Talk::multi(&rooms, "a");
+    join(&mut talk, "channel:1").await;
+    for reserved in ["room_joined", "viewer_left", "resync", "error", "reconnect", "message", "pong"] {
+        let fault = json!({"code": "reserved_type", "room": "channel:1", "ref": "p"});
+        assert_eq!(error(&mut talk, publish("channel:1", json!({"type": reserved, "viewers": 0}))).await, fault);
+    }
+    // Some parsers take the first of two fields and some the last, so one of them is published.
+    talk.say(r#"{"type":"publish","room":"channel:1","data":{"type":"error","type":"mine"}}"#);
+    let got = talk.inbox.0.next().await.unwrap();
+    assert_eq!(got.payload(), br#"{"type":"message","room":"channel:1","data":{"type":"mine"}}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_what_the_hook_makes_of_it() {
+    let kind = Kind::authenticated().members_publish().on_publish(|member, data| async move {
+        match data["text"].as_str() {
+            Some(text) => Ok(json!({"from": member.identity().user(), "text": text})),
+            None => Err(Close::new(CloseCode::POLICY, "no text")),
+        }
+    });
+    let rooms: Rooms = RoomManager::build_for().kind("channel", kind).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    join(&mut talk, "channel:1").await;
+    talk.say(r#"{"type":"publish","room":"channel:1","data":{"from":"b","text":"hi"}}"#);
+    assert_eq!(talk.inbox.next().await["data"], json!({"from": "a", "text": "hi"}));
+    talk.say(r#"{"type":"publish","room":"channel:1","data":5}"#);
+    assert_eq!(talk.inbox.close().await, Close::new(CloseCode::POLICY, "no text"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_bounded() {
+    let rooms = limited(|limits| limits.broadcast = 100);
+    let mut talk = Talk::multi(&rooms, "a");
+    join(&mut talk, "channel:1").await;
+    let fault = json!({"code": "too_big", "room": "channel:1", "ref": "p"});
+    assert_eq!(error(&mut talk, publish("channel:1", json!("x".repeat(99)))).await, fault);
+    talk.say(publish("channel:1", json!("x".repeat(98))));
+    assert_eq!(talk.inbox.all().await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_applications_own_message_goes_to_the_hook_of_its_room() {
+    let kind = Kind::authenticated().on_message(|member, message| async move {
+        member.send(&json!({"type": "heard", "n": message["n"]}));
+        Ok(())
+    });
+    let rooms: Rooms =
+        RoomManager::build_for().kind("post", kind).kind("silent", Kind::authenticated()).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    join(&mut talk, "post:42").await;
+    join(&mut talk, "silent:1").await;
+    let heard = talk.ask(r#"{"type":"say","room":"post:42","n":1}"#).await;
+    assert_eq!(heard, json!({"type": "message", "room": "post:42", "data": {"type": "heard", "n": 1}}));
+    let fault = json!({"code": "unknown_type", "room": "silent:1", "ref": "x"});
+    assert_eq!(error(&mut talk, command("say", "silent:1", "x")).await, fault);
+    let fault = json!({"code": "not_joined", "room": "post:7", "ref": "x"});
+    assert_eq!(error(&mut talk, command("say", "post:7", "x")).await, fault);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_in_so_many_rooms_and_no_more() {
+    let rooms = limited(|limits| limits.inbound_burst = 10_000);
+    let mut talk = Talk::multi(&rooms, "a");
+    for n in 0..128 {
+        join(&mut talk, &format!("post:x{n}")).await;
+    }
+    let fault = json!({"code": "too_many_rooms", "room": "post:129", "ref": 1});
+    assert_eq!(error(&mut talk, command("join", "post:129", 1)).await, fault);
+    talk.ask(command("leave", "post:x0", 1)).await;
+    join(&mut talk, "post:129").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_joins_in_a_second_end_the_connection_that_sent_them_and_no_other() {
+    let rooms = rooms();
+    let mut other = Talk::multi(&rooms, "b");
+    join(&mut other, "post:1").await;
+    let mut talk = Talk::multi(&rooms, "a");
+    for n in 0..10_000 {
+        talk.say(command("join", &format!("post:x{n}"), n));
+    }
+    assert_eq!(talk.inbox.close().await, Close::TOO_MANY_MESSAGES);
+    drop(talk);
+    assert_eq!(other.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!((rooms.stats().rooms, rooms.stats().connections), (1, 1));
+
+    // Where the application lets so many through, each has its answer.
+    let rooms = limited(|limits| (limits.inbound_burst, limits.inbound_per_second) = (20_000, 20_000));
+    let mut talk = Talk::multi(&rooms, "a");
+    for n in 0..10_000 {
+        talk.say(command("join", &format!("post:x{n}"), n));
+        if n % 500 == 0 {
+            idle().await;
+        }
+    }
+    for n in 0..10_000 {
+        let answer = talk.inbox.next().await;
+        assert_eq!((&answer["ref"], answer["type"] == "room_joined"), (&json!(n), n < 128), "{answer}");
+    }
+    assert_eq!(rooms.stats().rooms, 128);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_are_carried_out_one_after_another() {
+    let kind = Kind::new().join(|_, room| async move {
+        // The later ones would be faster.
+        tokio::time::sleep(Duration::from_millis(100 - room.id().parse::<u64>().unwrap())).await;
+        true
+    });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    for n in 0..30 {
+        talk.say(command("join", &format!("post:{n}"), n));
+        talk.say(json!({"type": "ping", "ref": n}).to_string());
+        talk.say(command("leave", &format!("post:{n}"), n));
+    }
+    for n in 0..30 {
+        for kind in ["room_joined", "pong", "room_left"] {
+            let answer = talk.inbox.next().await;
+            assert_eq!((&answer["type"], &answer["ref"]), (&json!(kind), &json!(n)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_rule_holds_up_neither_others_nor_the_heartbeat_nor_what_is_broadcast() {
+    let kind = Kind::new().join(|_, room| async move { if room.id() == "slow" { pending().await } else { true } });
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", kind)
+        .limits(|limits| limits.rule = Duration::from_secs(300))
+        .build()
+        .unwrap();
+    let (mut slow, mut other) = (Talk::multi(&rooms, "a"), Talk::multi(&rooms, "b"));
+    join(&mut slow, "post:1").await;
+    slow.say(command("join", "post:slow", 1));
+    idle().await;
+    join(&mut other, "post:2").await;
+    rooms.broadcast(&key("post:1"), &1).await.unwrap();
+    assert_eq!(slow.inbox.next().await["data"], 1);
+    let mut pings = 0;
+    let answer = loop {
+        let message = slow.inbox.0.next().await.unwrap();
+        match message.kind() {
+            MessageKind::Ping => pings += 1,
+            _ => break message,
+        }
+    };
+    assert!(pings >= 10, "{pings} pings in 300 s");
+    let answer: Value = serde_json::from_slice(answer.payload()).unwrap();
+    assert_eq!((&answer["code"], &answer["ref"]), (&json!("not_allowed"), &json!(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_is_reached_in_every_tab_on_every_node() {
+    let bus = LocalBus::new();
+    let node = |bus| -> Rooms {
+        RoomManager::build_for()
+            .kind("user", Kind::owner_only())
+            .kind("post", Kind::authenticated())
+            .bus(bus)
+            .build()
+            .unwrap()
+    };
+    let (one, two) = (node(bus.peer()), node(bus));
+    let mut tabs = [Talk::multi(&one, "5"), Talk::multi(&one, "5"), Talk::multi(&two, "5")];
+    let mut other = Talk::multi(&two, "6");
+    for tab in &mut tabs {
+        let first = tab.inbox.next().await;
+        assert_eq!((&first["type"], &first["room"]), (&json!("room_joined"), &json!("user:5")));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for tab in tabs.iter_mut().chain([&mut other]) {
+        tab.inbox.all().await;
+    }
+    one.send_to_user("5", &json!({"type": "notice"})).await.unwrap();
+    for tab in &mut tabs {
+        let notice = json!({"type": "message", "room": "user:5", "data": {"type": "notice"}});
+        assert_eq!(tab.inbox.all().await, [notice]);
+    }
+    assert!(other.inbox.is_silent().await);
+    assert_eq!(error(&mut other, command("join", "user:5", 1)).await["code"], "not_allowed");
+    assert!(one.send_to_user("5 6", &1).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_have_a_room_of_their_own_is_connected_without() {
+    let kind = Kind::new().join(|_, _| async { false });
+    let rooms: Rooms = RoomManager::build_for().kind("user", kind).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "5");
+    assert_eq!(talk.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_hook_that_refuses_closes_the_connection_as_elsewhere() {
+    let kind = Kind::authenticated().on_join(|_| async { Err(Close::new(CloseCode::POLICY, "not today")) });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    talk.say(command("join", "post:42", 1));
+    assert_eq!(talk.inbox.close().await, Close::new(CloseCode::POLICY, "not today"));
+    talk.ended.await.unwrap();
+    assert_eq!(rooms.stats().connections, 0);
+}
