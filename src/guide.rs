@@ -6,7 +6,8 @@
 //! 4. [`scaling_out`]: many processes.
 //! 5. [`failures`]: what happens when things fail, and what a page should do.
 //! 6. [`tuning`]: every bound, and what to measure.
-//! 7. [`from_python`]: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//! 7. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
+//! 8. [`from_python`]: moving over from the dict of sets and `psubscribe`, one worker at a time.
 //!
 //! Every snippet in it is compiled and run.
 
@@ -25,6 +26,10 @@ pub mod failures {}
 
 #[doc = include_str!("guide/tuning.md")]
 pub mod tuning {}
+
+#[cfg(feature = "testing")]
+#[doc = include_str!("guide/testing.md")]
+pub mod testing {}
 
 #[cfg(feature = "redis")]
 #[doc = include_str!("guide/from_python.md")]

@@ -1,9 +1,12 @@
-//! What proves things: suites for implementations of a trait, and nodes with bad weather for applications.
+//! What proves things: a kit for an application's tests, nodes with bad weather between them, and suites for
+//! implementations of a trait.
 //!
 //! All of it fails by panicking, as tests do.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 pub mod bus_conformance;
 pub mod faults;
 pub mod fleet;
+pub mod kit;
+pub mod user;

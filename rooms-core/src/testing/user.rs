@@ -1,0 +1,230 @@
+//! A user in a test of an application.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures::channel::mpsc;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, DuplexStream},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{
+    auth::Identity,
+    close::Close,
+    manager::RoomManager,
+    ws::{self, Incoming, WsError},
+};
+
+/// How long something that is expected may take, in paused time. A minute: past every window, lease and rule.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long nothing has to come where nothing is expected. A second: past the windows of viewer events.
+const SILENCE: Duration = Duration::from_secs(1);
+/// What is under way to a user at most. Its task always reads, so it is seldom full.
+const PIPE: usize = 64 * 1024;
+
+/// One connection to the multi-room endpoint. Dropping it goes without a word, as a page that is closed does.
+#[derive(Debug)]
+pub struct TestUser {
+    name: String,
+    says: mpsc::UnboundedSender<Result<Incoming, WsError>>,
+    hears: mpsc::UnboundedReceiver<Bytes>,
+    /// What came and was not asked for yet.
+    mailbox: VecDeque<Value>,
+    ended: JoinHandle<Close>,
+}
+
+impl TestUser {
+    pub(super) fn connect(rooms: &RoomManager, identity: Identity) -> Self {
+        let name = identity.user().to_owned();
+        let (client, server) = tokio::io::duplex(PIPE);
+        let (_unread, sink) = ws::over(server, &[], rooms.limits());
+        let (says, stream) = mpsc::unbounded();
+        let (heard, hears) = mpsc::unbounded();
+        let ended = tokio::spawn(rooms.serve(stream, sink, identity));
+        tokio::spawn(listen(client, heard, says.clone()));
+        Self { name, says, hears, mailbox: VecDeque::new(), ended }
+    }
+
+    /// Joins a room; returns its `room_joined`.
+    ///
+    /// # Panics
+    /// Where it is refused.
+    pub async fn join(&mut self, room: &str) -> Value {
+        match self.try_join(room).await {
+            Ok(joined) => joined,
+            Err(refused) => panic!("{}: {room} is refused: {refused}", self.name),
+        }
+    }
+
+    /// Joins a room, or returns the `error` that refuses it.
+    ///
+    /// # Errors
+    /// The event, with its `code`.
+    ///
+    /// # Panics
+    /// Where there is no answer, or the connection is closed.
+    pub async fn try_join(&mut self, room: &str) -> Result<Value, Value> {
+        self.ask(json!({"type": "join", "room": room})).await
+    }
+
+    /// Leaves a room.
+    ///
+    /// # Panics
+    /// Where it was not in it.
+    pub async fn leave(&mut self, room: &str) {
+        if let Err(refused) = self.ask(json!({"type": "leave", "room": room})).await {
+            panic!("{}: can't leave {room}: {refused}", self.name);
+        }
+    }
+
+    /// Publishes to a room.
+    ///
+    /// # Panics
+    /// Where it is refused.
+    pub async fn publish<T: Serialize + Sync + ?Sized>(&mut self, room: &str, data: &T) {
+        if let Err(refused) = self.try_publish(room, data).await {
+            panic!("{}: publishing to {room} is refused: {refused}", self.name);
+        }
+    }
+
+    /// Publishes to a room, or returns the `error` that refuses it.
+    ///
+    /// # Errors
+    /// The event, with its `code`.
+    ///
+    /// # Panics
+    /// Where there is no answer, or the connection is closed.
+    pub async fn try_publish<T: Serialize + Sync + ?Sized>(&mut self, room: &str, data: &T) -> Result<(), Value> {
+        self.ask(json!({"type": "publish", "room": room, "data": data})).await.map(drop)
+    }
+
+    /// Sends any message, such as one for a room's `on_message`.
+    ///
+    /// # Panics
+    /// Where it does not encode.
+    pub fn send<T: Serialize + ?Sized>(&self, message: &T) {
+        let text = serde_json::to_string(message).expect("a message that encodes");
+        // To a connection that has ended nothing is sent, as on a socket.
+        _ = self.says.unbounded_send(Ok(Incoming::Text(text)));
+    }
+
+    /// The next event of this type, or the data of the next message whose data has it. What came before it is kept for
+    /// who expects it later.
+    ///
+    /// # Panics
+    /// Where none comes within a minute.
+    pub async fn expect_event(&mut self, of_type: &str) -> Value {
+        let is_it = |event: &Value| event["type"] == of_type || event["data"]["type"] == of_type;
+        let mut at = self.mailbox.iter().position(is_it);
+        while at.is_none() {
+            let Some(event) = self.next(PATIENCE).await else {
+                panic!("{}: no `{of_type}` came, but {:?}", self.name, self.mailbox)
+            };
+            at = is_it(&event).then_some(self.mailbox.len());
+            self.mailbox.push_back(event);
+        }
+        let mut event = at.and_then(|at| self.mailbox.remove(at)).unwrap_or_default();
+        if event["type"] == of_type { event } else { event["data"].take() }
+    }
+
+    /// Makes sure that nothing has come that was not expected, and that nothing comes within a second.
+    ///
+    /// # Panics
+    /// Where something does.
+    pub async fn expect_nothing(&mut self) {
+        if let Some(event) = self.next(SILENCE).await {
+            self.mailbox.push_back(event);
+        }
+        assert!(self.mailbox.is_empty(), "{}: {:?} came", self.name, self.mailbox);
+    }
+
+    /// Forgets what has come so far, and what comes within a second.
+    pub async fn forget(&mut self) {
+        while self.next(SILENCE).await.is_some() {}
+        self.mailbox.clear();
+    }
+
+    /// Why the server closed the connection.
+    ///
+    /// # Panics
+    /// Where it does not within a minute.
+    pub async fn expect_close(&mut self) -> Close {
+        match timeout(PATIENCE, &mut self.ended).await {
+            Ok(Ok(close)) => close,
+            Ok(Err(panicked)) => panic!("{}: the session: {panicked}", self.name),
+            Err(_) => panic!("{}: the connection goes on", self.name),
+        }
+    }
+
+    /// Asks, and waits for the answer to that.
+    async fn ask(&mut self, mut command: Value) -> Result<Value, Value> {
+        const REF: &str = "asked by the test";
+
+        command["ref"] = REF.into();
+        self.send(&command);
+        loop {
+            let Some(mut event) = self.next(PATIENCE).await else {
+                panic!("{}: no answer to {command}, but {:?}", self.name, self.mailbox)
+            };
+            if event["ref"] != REF {
+                self.mailbox.push_back(event);
+                continue;
+            }
+            if let Some(event) = event.as_object_mut() {
+                event.remove("ref");
+            }
+            return if event["type"] == "error" { Err(event) } else { Ok(event) };
+        }
+    }
+
+    async fn next(&mut self, within: Duration) -> Option<Value> {
+        let payload = timeout(within, self.hears.recv()).await.ok()?.ok()?;
+        Some(serde_json::from_slice(&payload).expect("events are JSON"))
+    }
+}
+
+/// Reads what the server writes, and answers its pings.
+async fn listen(
+    mut client: DuplexStream,
+    heard: mpsc::UnboundedSender<Bytes>,
+    says: mpsc::UnboundedSender<Result<Incoming, WsError>>,
+) {
+    const PING: u8 = 9;
+    const CLOSE: u8 = 8;
+
+    let mut bytes = BytesMut::new();
+    while client.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) {
+        while let Some((opcode, payload)) = frame(&mut bytes) {
+            let sent = match opcode {
+                PING => says.unbounded_send(Ok(Incoming::Pong)).is_ok(),
+                CLOSE => says.unbounded_send(Ok(Incoming::Close(None))).is_ok(),
+                _ => heard.unbounded_send(payload).is_ok(),
+            };
+            if !sent {
+                return;
+            }
+        }
+    }
+}
+
+/// Takes one frame of a server off the front: whole and unmasked (RFC 6455 section 5.2). Its opcode and its payload.
+fn frame(bytes: &mut BytesMut) -> Option<(u8, Bytes)> {
+    let mut head: &[u8] = bytes;
+    let opcode = head.try_get_u8().ok()? & 0x0f;
+    let length = match head.try_get_u8().ok()? {
+        126 => head.try_get_u16().ok()?.into(),
+        127 => head.try_get_u64().ok()?,
+        short => short.into(),
+    };
+    let start = bytes.len() - head.len();
+    let end = start + usize::try_from(length).ok()?;
+    if bytes.len() < end {
+        return None;
+    }
+    let mut whole = bytes.split_to(end).freeze();
+    Some((opcode, whole.split_off(start)))
+}

@@ -1,0 +1,82 @@
+//! The kit for applications, tried on a small application.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures::FutureExt as _;
+use rooms_core::{Close, CloseCode, Identity, Kind, RoomKey, RoomManagerBuilder, testing::kit::RoomsTest};
+use serde_json::json;
+
+fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
+    let channel = Kind::authenticated().members().members_publish().on_message(|member, message| async move {
+        if message["type"] == "quit" {
+            return Err(Close::NORMAL);
+        }
+        member.send(&json!({"type": "echo", "of": message["text"]}));
+        Ok(())
+    });
+    rooms.kind("channel", channel).kind("user", Kind::owner_only())
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_join_publish_and_hear_each_other_on_any_node() {
+    let test = RoomsTest::with_nodes(2, kinds);
+    let mut ada = test.connect("ada").await;
+    let mut bob = test.connect_to(1, Identity::new("bob").unwrap()).await;
+    assert_eq!(ada.expect_event("room_joined").await["room"], "user:ada", "one's own room is joined from the start");
+    assert_eq!(ada.join("channel:1").await["viewers"], 1);
+    bob.join("channel:1").await;
+    bob.publish("channel:1", &json!({"type": "said", "text": "hi"})).await;
+    assert_eq!(ada.expect_event("said").await["text"], "hi");
+    test.rooms().send_to_user("bob", &json!({"type": "notice"})).await.unwrap();
+    bob.expect_event("notice").await;
+    ada.send(&json!({"type": "say", "room": "channel:1", "text": "x".repeat(40_000)}));
+    assert_eq!(ada.expect_event("echo").await["of"].as_str().unwrap().len(), 40_000);
+    bob.leave("channel:1").await;
+    ada.forget().await;
+    ada.expect_nothing().await;
+    test.advance(Duration::from_secs(600)).await;
+    ada.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_and_closes_are_seen() {
+    let test = RoomsTest::new(kinds);
+    let mut ada = test.connect("ada").await;
+    assert_eq!(ada.try_join("user:bob").await.unwrap_err()["code"], "not_allowed");
+    assert_eq!(ada.try_publish("channel:1", &1).await.unwrap_err()["code"], "not_joined");
+    ada.join("channel:1").await;
+    ada.send(&json!({"type": "quit", "room": "channel:1"}));
+    assert_eq!(ada.expect_close().await.code(), CloseCode::NORMAL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_killed_is_noticed_by_the_others() {
+    let test = RoomsTest::with_nodes(2, kinds);
+    let mut ada = test.connect("ada").await;
+    let mut bob = test.connect_to(1, Identity::new("bob").unwrap()).await;
+    ada.join("channel:1").await;
+    bob.join("channel:1").await;
+    ada.forget().await;
+    test.faults(1).kill();
+    let left = ada.expect_event("viewer_left").await;
+    assert_eq!((&left["viewers"], &left["users"]), (&json!(1), &json!([{"user": "bob"}])));
+    let room = RoomKey::new("channel", 1).unwrap();
+    assert_eq!(test.rooms().viewers(&room).await.viewers, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_expected_and_does_not_come_fails_the_test_and_says_what_came() {
+    let test = RoomsTest::new(kinds);
+    let mut ada = test.connect("ada").await;
+    let failed = AssertUnwindSafe(ada.expect_event("miracle")).catch_unwind().await.unwrap_err();
+    let said = failed.downcast_ref::<String>().unwrap();
+    assert!(said.starts_with("ada: no `miracle` came") && said.contains("room_joined"), "{said}");
+    let failed = AssertUnwindSafe(ada.expect_nothing()).catch_unwind().await.unwrap_err();
+    assert!(failed.downcast_ref::<String>().unwrap().contains("user:ada"));
+    let failed = AssertUnwindSafe(ada.join("user:bob")).catch_unwind().await.unwrap_err();
+    assert!(failed.downcast_ref::<String>().unwrap().contains("not_allowed"));
+    let failed = AssertUnwindSafe(ada.expect_close()).catch_unwind().await.unwrap_err();
+    assert!(failed.downcast_ref::<String>().unwrap().contains("goes on"));
+}
