@@ -11,7 +11,8 @@
 //!    will. Both may be called again for the same topic, and both take topics in any number.
 //! 4. **Down is not silence.** A bus that knows that it can't reach its backplane says [`BusEvent::Down`] and answers
 //!    `publish` with [`BusError::Down`]. It comes back by itself, subscribes again to all that was wanted, and only then
-//!    says [`BusEvent::Up`], with what may have been lost meanwhile.
+//!    says [`BusEvent::Up`], with what may have been lost meanwhile. Messages may arrive between the two: those that are
+//!    received before all is well again are not held back, and each is still heard at most once and in order.
 //! 5. **Unknown is not down.** Where a publish may or may not have happened the error is [`BusError::Unknown`], and the
 //!    bus does not try again.
 //! 6. **Loss is said.** Whatever may have lost a message of a topic is reported, by [`BusEvent::Gap`] or by `Up`.
@@ -83,6 +84,9 @@ impl<B: Bus + ?Sized> Bus for Arc<B> {
 ///
 /// The call never blocks: what can't be done at once is queued, in bounds, by the receiver. So a bus may call it from
 /// whatever reads its backplane, spares a channel and a task's wake-up for each message, and stalls nobody.
+///
+/// A bus may hold a lock meanwhile, so that no event overtakes another. So [`event`](Self::event) asks the bus nothing, be
+/// it only how it is: that can deadlock.
 pub trait BusReceiver: Send + Sync + 'static {
     /// Takes one event. The events of one topic are handed over in their order.
     fn event(&self, event: BusEvent);

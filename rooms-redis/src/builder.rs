@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::{
     access::{Access, address_of, times},
     bus::RedisBus,
-    channels::Names,
+    channels::{Names, is_plain},
     cluster::Nodes,
     fault::Fault,
     health::Counters,
@@ -54,6 +54,12 @@ pub enum ConnectError {
     /// A URL is none of Redis.
     #[error("a URL of Redis can't be read")]
     Url(#[source] Box<dyn Error + Send + Sync>),
+    /// A prefix, or the name of the client, has a space, a control character or something beyond ASCII in it.
+    #[error("{name:?} can't be a prefix or a client's name: visible ASCII characters only, and no spaces")]
+    Name {
+        /// Which it is.
+        name: String,
+    },
     /// A room could have the channel of something else.
     #[error("the prefix of rooms and the prefix of nodes must not begin with one another")]
     Prefixes,
@@ -140,7 +146,7 @@ impl RedisBusBuilder {
     }
 
     /// Sets what the connections are called in `CLIENT LIST`, before `:sub` and `:pub`; `rooms:` and a random number
-    /// without it. Redis allows no spaces in it.
+    /// without it. Visible ASCII characters, no spaces.
     pub fn client_name(self, name: impl Into<String>) -> Self {
         Self { client_name: Some(name.into()), ..self }
     }
@@ -190,6 +196,10 @@ impl RedisBusBuilder {
     /// [`ConnectError`], where Redis need not be asked: the URL, the prefixes, the runtime.
     pub fn start(self) -> Result<RedisBus, ConnectError> {
         let Self { url, sentinels, cluster, tls_root, names, client_name, limits } = self;
+        let client = client_name.as_deref().filter(|name| !is_plain(name));
+        if let Some(name) = names.unfit().or(client) {
+            return Err(ConnectError::Name { name: name.to_owned() });
+        }
         if !names.are_apart() {
             return Err(ConnectError::Prefixes);
         }

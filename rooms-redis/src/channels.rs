@@ -40,10 +40,21 @@ impl Names {
         format!("{}probe:{id}:{number}", self.nodes).into()
     }
 
+    /// The prefix, if there is one, that `CLIENT LIST`, ACLs and logs can't show as it is.
+    pub(crate) fn unfit(&self) -> Option<&str> {
+        [&*self.rooms, &*self.nodes].into_iter().find(|prefix| !is_plain(prefix))
+    }
+
     /// Whether no room can have the channel of anything else, whatever its key: a kind may be named `rooms-ctl`.
     pub(crate) fn are_apart(&self) -> bool {
         !self.rooms.starts_with(&self.nodes) && !self.nodes.starts_with(&self.rooms)
     }
+}
+
+/// Whether a name is of visible ASCII characters. Redis takes no others in the name of a client; in a channel they would
+/// break the lines of whoever looks at it.
+pub(crate) fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]

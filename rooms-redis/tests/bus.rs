@@ -76,6 +76,22 @@ async fn a_prefix_keeps_two_services_apart() {
 }
 
 #[tokio::test]
+async fn names_that_redis_can_not_take_or_show_are_refused_before_anything_is_connected() {
+    for name in ["a b", "a\nb", "a\0", "\u{e9}", "a\u{7f}"] {
+        let builder = || RedisBus::builder("redis://127.0.0.1:1");
+        let all = [builder().room_prefix(name), builder().node_prefix(name), builder().client_name(name)];
+        for (number, builder) in all.into_iter().enumerate() {
+            let refused = builder.start();
+            assert!(
+                matches!(&refused, Err(ConnectError::Name { name: said }) if said == name),
+                "{number}: {refused:?}"
+            );
+        }
+    }
+    assert!(RedisBus::builder("redis://127.0.0.1:1").room_prefix("{blog}ws:").client_name("node-7").start().is_ok());
+}
+
+#[tokio::test]
 async fn a_payload_that_is_too_long_is_a_gap_and_the_next_one_arrives() {
     let redis = RedisServer::start().await;
     let bus = RedisBus::builder(redis.url()).limits(|limits| limits.payload = 1_000).connect().await.unwrap();
