@@ -26,6 +26,8 @@ pub(crate) enum Link {
     Mute,
     /// Where Redis closes, the client is not told.
     HidesTheEnd,
+    /// The client is told that Redis has closed, and Redis is told nothing, whatever the client does.
+    HalfClosed,
 }
 
 pub(crate) struct Proxy {
@@ -97,9 +99,12 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch:
     loop {
         let passes = |link: &Link| match link {
             Link::Open | Link::HidesTheEnd => true,
-            Link::Stalled => false,
+            Link::Stalled | Link::HalfClosed => false,
             Link::Mute => direction == Direction::ToRedis,
         };
+        if *link.borrow() == Link::HalfClosed && direction == Direction::FromRedis {
+            _ = to.shutdown().await;
+        }
         if link.wait_for(passes).await.is_err() {
             return;
         }

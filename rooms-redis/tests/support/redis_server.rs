@@ -18,6 +18,11 @@ use tokio::{
 /// Long beyond what any step takes, on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long, or how large, a test is: as it is always run, or with `ROOMS_LONG_TESTS` set.
+pub(crate) fn size<T>(short: T, long: T) -> T {
+    if std::env::var_os("ROOMS_LONG_TESTS").is_some() { long } else { short }
+}
+
 /// A running server; it is killed, and its data is gone, when dropped.
 pub(crate) struct RedisServer {
     process: Child,
