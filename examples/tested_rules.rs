@@ -8,7 +8,8 @@ use rooms::{Close, JwtAuthenticator, Kind, RoomManager, RoomManagerBuilder};
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     let channel = Kind::new().join(|who, _| async move { who.user() != "mallory" }).members().members_publish();
     let channel = channel.on_publish(|_, word| async move {
-        if word["text"].as_str().is_some_and(|text| text.len() <= 100) { Ok(word) } else { Err(Close::NOT_ALLOWED) }
+        let short = word.get("text").and_then(|text| text.as_str()).is_some_and(|text| text.len() <= 100);
+        if short { Ok(word) } else { Err(Close::NOT_ALLOWED) }
     });
     rooms.kind("channel", channel).kind("user", Kind::owner_only())
 }
