@@ -249,10 +249,9 @@ impl<S: Sink<Message> + Unpin> Chunk<S> {
     fn deliver(&self) -> u64 {
         let mut count = 0;
         for due in &self.members {
-            let messages = match due.outbox.form() {
-                Form::Single => &self.messages,
-                Form::Multi => &self.multi,
-            };
+            // A room without members of the other form does not look at each member's.
+            let single = self.multi.is_empty() || due.outbox.form() == Form::Single;
+            let messages = if single { &self.messages } else { &self.multi };
             let mut from = usize::try_from(due.cursor - self.first).unwrap_or(usize::MAX);
             let skipped = self.excepts.iter().filter(|(_, connection)| *connection == due.connection);
             let ends = skipped.map(|(index, _)| *index).chain([messages.len()]);
