@@ -36,6 +36,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A page that watches many rooms connects once, to a handler that answers with [`RoomUpgrade::rooms`], and joins and
+//! leaves by itself.
+//!
 //! An endpoint of its own is a layer of its route: `.layer(Extension(Endpoint::new().bad_token(BadToken::Refuse)))`.
 
 mod socket;

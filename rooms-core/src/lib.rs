@@ -9,6 +9,7 @@
 //! one flusher for the room gives each member all that it has not had, in one write, tried in place on the socket. What a
 //! slow socket does not take waits in that member's own bounded outbox, and holds up nobody.
 
+mod admission;
 mod auth;
 pub mod bus;
 mod close;
@@ -36,6 +37,7 @@ mod users;
 pub mod ws;
 
 pub use self::{
+    admission::{Admission, Socket},
     auth::{
         AuthError, Authenticator, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET,
         SystemClock, WallClock,

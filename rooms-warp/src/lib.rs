@@ -1,1 +1,46 @@
-//! WebSocket rooms for Warp. Empty so far: the Warp adapter is not written yet.
+//! WebSocket rooms for Warp.
+//!
+//! [`upgrade`] is a filter: it checks the handshake and the `Origin`, takes the token where the endpoint says,
+//! authenticates, and gives a [`RoomUpgrade`], which upgrades by itself onto the raw TCP stream. The [`RoomManager`] is a
+//! cheap handle, so any other filter broadcasts with one line.
+//!
+//! ```
+//! use rooms_core::{Endpoint, JwtAuthenticator, Kind, RoomKey, RoomManager};
+//! use rooms_warp::RoomUpgrade;
+//! use serde_json::json;
+//! use warp::{Filter, http::StatusCode};
+//!
+//! async fn like(post: u64, rooms: RoomManager) -> StatusCode {
+//!     let Ok(room) = RoomKey::new("post", post) else { return StatusCode::NOT_FOUND };
+//!     match rooms.broadcast(&room, &json!({"type": "liked"})).await {
+//!         Ok(_) => StatusCode::OK,
+//!         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let rooms = RoomManager::builder()
+//!     .authenticator(JwtAuthenticator::hs256("a secret of at least 32 bytes....")?)
+//!     .endpoint(Endpoint::new().query_token("token"))
+//!     .kind("post", Kind::authenticated())
+//!     .build()?;
+//!
+//! let live = warp::path!("posts" / u64 / "live")
+//!     .and(rooms_warp::upgrade(&rooms))
+//!     .map(|post, upgrade: RoomUpgrade| upgrade.room("post", post));
+//! let many = warp::path!("ws").and(rooms_warp::upgrade(&rooms)).map(RoomUpgrade::rooms);
+//! let likes = warp::path!("posts" / u64 / "likes")
+//!     .and(warp::post())
+//!     .and(warp::any().map(move || rooms.clone()))
+//!     .then(like);
+//! let served = warp::serve(live.or(many).or(likes));
+//! # drop(served);
+//! # Ok(()) }
+//! ```
+
+mod socket;
+mod upgrade;
+
+pub use self::upgrade::{RoomUpgrade, upgrade, upgrade_at};
+#[doc(no_inline)]
+pub use rooms_core::RoomManager;

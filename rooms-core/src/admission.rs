@@ -1,0 +1,149 @@
+//! An upgrade from the head of its request to the connection that is served: what all frameworks' adapters share.
+
+use std::fmt;
+
+use http::{HeaderMap, Method, Response, Uri};
+use tokio::time::timeout;
+
+use crate::{
+    auth::{AuthError, Identity},
+    close::Close,
+    handshake::{BadToken, Endpoint, Handshake, Refusal},
+    limits::Limits,
+    manager::RoomManager,
+    room_key::RoomKey,
+    session::refuse,
+    ws::{FrameSink, FrameStream},
+};
+
+/// A request that is answered by an upgrade; what then happens on the socket is decided already.
+///
+/// An adapter asks [`RoomManager::admit`], answers with [`response`](Self::response), and hands over what its framework
+/// calls an upgrade as a future of the socket's two halves, with [`serve_room`](Self::serve_room) or
+/// [`serve`](Self::serve). Whoever has a bad token is told so by a close frame whichever of them is called.
+#[must_use = "an upgrade is served by `serve_room` or `serve`"]
+pub struct Admission {
+    rooms: RoomManager,
+    handshake: Handshake,
+    verdict: Result<Identity, Close>,
+}
+
+impl RoomManager {
+    /// Checks a request that would be a connection, and asks the authenticator about its token.
+    ///
+    /// # Errors
+    /// [`Refusal`], whose [`response`](Refusal::response) is the answer: the process is shutting down, the request is no
+    /// upgrade or from a page that may not connect, or its token is bad and the endpoint answers that over HTTP.
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method, Uri};
+    /// use rooms_core::{RoomManager, handshake::Refusal};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let rooms: RoomManager = RoomManager::builder().build().unwrap();
+    /// let uri = Uri::from_static("/live");
+    /// let refused = rooms.admit(rooms.endpoint(), &Method::GET, &uri, &HeaderMap::new()).await.unwrap_err();
+    /// assert_eq!(refused, Refusal::NotAnUpgrade);
+    /// assert_eq!(refused.response().status(), 426);
+    /// # }
+    /// ```
+    pub async fn admit(
+        &self,
+        endpoint: &Endpoint,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Admission, Refusal> {
+        if self.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        let handshake = Handshake::read(endpoint, method, uri, headers)?;
+        let verdict = self.authenticate(handshake.token()).await;
+        let verdict = verdict.map_err(|reason| match reason {
+            // An authenticator that does not answer is no fault of the token, and the client should come back.
+            AuthError::Unavailable => (Refusal::Unavailable, Close::UNAVAILABLE),
+            _ => (Refusal::Token, Close::INVALID_TOKEN),
+        });
+        let verdict = match verdict {
+            Ok(identity) => Ok(identity),
+            Err((refusal, _)) if handshake.bad_token() == BadToken::Refuse => return Err(refusal),
+            Err((_, close)) => Err(close),
+        };
+        Ok(Admission { rooms: self.clone(), handshake, verdict })
+    }
+}
+
+impl Admission {
+    /// Who connects.
+    ///
+    /// # Errors
+    /// The close that turns away whoever has no good token.
+    pub const fn identity(&self) -> Result<&Identity, &Close> {
+        self.verdict.as_ref()
+    }
+
+    /// The bounds that the socket's halves are made with.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        self.rooms.limits()
+    }
+
+    /// The answer that opens the WebSocket.
+    #[must_use]
+    pub fn response(&self) -> Response<()> {
+        self.handshake.response()
+    }
+
+    /// Serves the socket in a task of its own, as a connection that is for one room.
+    pub fn serve_room<E>(self, room: RoomKey, socket: impl Socket<E>)
+    where
+        E: fmt::Display,
+    {
+        self.open(socket, |rooms, identity, (stream, sink)| {
+            // A task of its own, so that a connection does not keep the memory of its upgrade.
+            tokio::spawn(rooms.serve_room(stream, sink, identity, room));
+        });
+    }
+
+    /// Serves the socket in a task of its own, as a connection that joins and leaves rooms by itself.
+    pub fn serve<E>(self, socket: impl Socket<E>)
+    where
+        E: fmt::Display,
+    {
+        self.open(socket, |rooms, identity, (stream, sink)| {
+            tokio::spawn(rooms.serve(stream, sink, identity));
+        });
+    }
+
+    fn open<E: fmt::Display>(
+        self,
+        socket: impl Socket<E>,
+        serve: impl FnOnce(&RoomManager, Identity, (FrameStream, FrameSink)) + Send + 'static,
+    ) {
+        let Self { rooms, verdict, .. } = self;
+        tokio::spawn(async move {
+            let halves = match timeout(rooms.limits().handshake, socket).await {
+                Ok(Ok(halves)) => halves,
+                Ok(Err(error)) => return tracing::debug!(%error, "an upgrade failed"),
+                Err(_) => return tracing::debug!(within = ?rooms.limits().handshake, "an upgrade took too long"),
+            };
+            match verdict {
+                Ok(identity) => serve(&rooms, identity, halves),
+                Err(close) => refuse(halves.0, halves.1, close, rooms.limits()).await,
+            }
+        });
+    }
+}
+
+/// The two halves of a socket, once its upgrade is done: [`ws::tcp`](crate::ws::tcp) or [`ws::over`](crate::ws::over) of
+/// what a framework gives.
+pub trait Socket<E>: Future<Output = Result<(FrameStream, FrameSink), E>> + Send + 'static {}
+
+impl<E, F> Socket<E> for F where F: Future<Output = Result<(FrameStream, FrameSink), E>> + Send + 'static {}
+
+/// Without the token and the claims.
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("verdict", &self.verdict).finish_non_exhaustive()
+    }
+}

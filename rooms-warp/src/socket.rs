@@ -1,0 +1,22 @@
+//! From hyper's upgraded connection to frames.
+
+use std::io;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use rooms_core::{
+    Limits,
+    ws::{self, FrameSink, FrameStream},
+};
+use tokio::net::TcpStream;
+
+/// Waits for the upgrade and takes the socket out of hyper's hands: the raw TCP stream where it is one, any byte stream
+/// otherwise.
+///
+/// The other adapter has the same lines: core names no HTTP server, and adapters do not know each other.
+pub(crate) async fn open(upgrade: OnUpgrade, limits: Limits) -> io::Result<(FrameStream, FrameSink)> {
+    match downcast::<TokioIo<TcpStream>>(upgrade.await.map_err(io::Error::other)?) {
+        Ok(parts) => ws::tcp(parts.io.into_inner(), &parts.read_buf, &limits),
+        Err(upgraded) => Ok(ws::over(TokioIo::new(upgraded), &[], &limits)),
+    }
+}

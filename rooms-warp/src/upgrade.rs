@@ -1,0 +1,131 @@
+//! The filter.
+
+use std::{convert::Infallible, fmt};
+
+use hyper::upgrade::OnUpgrade;
+use rooms_core::{Admission, Endpoint, Identity, RoomKey, RoomManager, handshake::Refusal};
+use warp::{
+    Filter,
+    http::{HeaderMap, Method, Uri},
+    path::FullPath,
+    reply::{Reply as _, Response},
+};
+
+use crate::socket;
+
+/// A request to an endpoint of the manager's, to be answered by [`RoomUpgrade::room`] or [`RoomUpgrade::rooms`].
+///
+/// The filter checks the request by RFC 6455 and the `Origin` by the endpoint's rule, finds the token where the endpoint
+/// says and has it authenticated. It rejects nothing: what failed there is in the [`RoomUpgrade`], whose answer is then an
+/// HTTP error that says what was wrong, or for a bad token the upgrade and a close frame 1008 `Invalid token` (the endpoint
+/// may choose 401). So put it behind the path.
+pub fn upgrade(
+    rooms: &RoomManager,
+) -> impl Filter<Extract = (RoomUpgrade,), Error = Infallible> + Clone + Send + Sync + use<> {
+    upgrade_at(rooms, rooms.endpoint().clone())
+}
+
+/// [`upgrade`] with an endpoint of the route's own.
+pub fn upgrade_at(
+    rooms: &RoomManager,
+    endpoint: Endpoint,
+) -> impl Filter<Extract = (RoomUpgrade,), Error = Infallible> + Clone + Send + Sync + use<> {
+    let rooms = rooms.clone();
+    let query = warp::query::raw().map(Some).or(warp::any().map(|| None::<String>)).unify();
+    let ask = move |method, path, query, headers, upgrade| {
+        let (rooms, endpoint) = (rooms.clone(), endpoint.clone());
+        async move { RoomUpgrade::ask(&rooms, &endpoint, &method, &uri(&path, query), &headers, upgrade).await }
+    };
+    warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .then(ask)
+}
+
+/// An upgrade, or what is wrong with it; call [`room`](Self::room) or [`rooms`](Self::rooms) to answer it.
+///
+/// Once the answer is sent, a task of its own serves the connection until it ends. HTTP/1.1 only.
+#[must_use = "an upgrade is answered by `room` or `rooms`"]
+pub struct RoomUpgrade(Result<(Admission, OnUpgrade), Refusal>);
+
+impl RoomUpgrade {
+    async fn ask(
+        rooms: &RoomManager,
+        endpoint: &Endpoint,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        upgrade: Option<OnUpgrade>,
+    ) -> Self {
+        Self(match rooms.admit(endpoint, method, uri, headers).await {
+            // hyper leaves it with a request that it can upgrade.
+            Ok(admission) => upgrade.map(|upgrade| (admission, upgrade)).ok_or(Refusal::NotAnUpgrade),
+            Err(refusal) => Err(refusal),
+        })
+    }
+
+    /// Who connects; `None` where the request is refused, or the token is bad.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.0.as_ref().ok()?.0.identity().ok()
+    }
+
+    /// Upgrades, and joins the room `kind:id` if its rule lets this user in; else the connection is closed with 4403.
+    ///
+    /// An id that is none is answered with 400, and no room is made.
+    pub fn room(self, kind: &str, id: impl fmt::Display) -> Response {
+        match RoomKey::new(kind, id) {
+            Ok(room) => self.room_key(room),
+            // What is wrong with the request itself comes first, and a bad token is told by its close frame.
+            Err(_) if self.identity().is_some() => refused(&Refusal::Room),
+            Err(_) => self.rooms(),
+        }
+    }
+
+    /// [`room`](Self::room) for a key that is parsed already.
+    pub fn room_key(self, room: RoomKey) -> Response {
+        self.answer(Some(room))
+    }
+
+    /// Upgrades; the client then joins and leaves rooms by itself, as [`protocol`](rooms_core::protocol) says.
+    ///
+    /// The user's own room, such as `user:5`, is joined from the start, where there is a kind `user` that lets them in.
+    pub fn rooms(self) -> Response {
+        self.answer(None)
+    }
+
+    fn answer(self, room: Option<RoomKey>) -> Response {
+        let (admission, upgrade) = match self.0 {
+            Ok(admitted) => admitted,
+            Err(refusal) => return refused(&refusal),
+        };
+        let answer = admission.response().map(|()| "").into_response();
+        let socket = socket::open(upgrade, admission.limits().clone());
+        match room {
+            Some(room) => admission.serve_room(room, socket),
+            None => admission.serve(socket),
+        }
+        answer
+    }
+}
+
+fn uri(path: &FullPath, query: Option<String>) -> Uri {
+    let target = match query {
+        Some(query) => format!("{}?{query}", path.as_str()),
+        None => path.as_str().to_owned(),
+    };
+    // It was part of one, so it is one.
+    Uri::try_from(target).unwrap_or_default()
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    refusal.response().into_response()
+}
+
+impl fmt::Debug for RoomUpgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomUpgrade").field("identity", &self.identity()).finish_non_exhaustive()
+    }
+}
