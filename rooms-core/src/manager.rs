@@ -11,13 +11,16 @@ use std::{
     fmt,
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use futures::{FutureExt as _, Sink};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 pub(crate) use self::broadcast::USER;
 pub use self::{
@@ -83,6 +86,8 @@ pub(crate) struct Shared<S> {
     write: WriteBatch<S>,
     pub(crate) runtime: Handle,
     draining: AtomicBool,
+    /// Until when what waits for a member may go out, once the process is shutting down.
+    pub(crate) flush_by: OnceLock<Instant>,
     bus_down: AtomicBool,
     /// Messages from the bus that were no messages.
     bad_payloads: AtomicU64,

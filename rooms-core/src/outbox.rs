@@ -171,6 +171,15 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         }
     }
 
+    /// [`close`](Self::close) with a last message in front of the close frame, whatever waits already.
+    pub(crate) fn close_after(&self, last: Message, close: Close) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.waiting.get_or_insert_default().append(last);
+            state.close(close, Waiting::Flush);
+        }
+    }
+
     /// Ends an outbox whose connection is gone, unless it is closing: then what waits still goes out.
     pub(crate) fn abandon(&self) {
         let mut state = lock(&self.state);

@@ -10,6 +10,7 @@
 //! | out | for a kind with members, `room_joined` has `"users":2,"members":[{"user":"5","info":{..}},..]`, at most 100 of them, and `viewer_joined` and `viewer_left` have `"users":[{"user":"6"}]` where somebody came or went |
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`: messages may have been lost, fetch what you show again |
+//! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012: come back after that time, which differs from client to client |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
 //!
 //! On a connection that is in many rooms, each event names its room. A command may have a `ref`, any JSON value of at
@@ -25,13 +26,15 @@
 //! | out | `{"type":"published","room":"post:42","ref":2}`, if the command has a `ref` |
 //! | out | `{"type":"message","room":"post:42","data":{..}}`: a payload, published by the application or a member |
 //! | out | `{"type":"viewer_joined","viewers":4,"room":"post:42"}`, and the same with `viewer_left` |
-//! | out | `pong`, `resync` and `error` as above; an `error` has the `room` and the `ref` of the command |
+//! | out | `pong`, `resync`, `reconnect` and `error` as above; an `error` has the `room` and the `ref` of the command |
 //!
 //! The room `user:5` is joined for user 5 from the start, where there is a kind `user` that lets them in; its
 //! `room_joined` is then the first event. What was published before a `leave` may still arrive after `room_left`.
 
 pub(crate) mod multi;
 pub(crate) mod single;
+
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -162,6 +165,9 @@ enum Event<'a> {
         room: &'a RoomKey,
         reason: Reason,
     },
+    Reconnect {
+        in_ms: u64,
+    },
     Error {
         code: ErrorCode,
         message: &'a str,
@@ -259,6 +265,10 @@ pub(crate) fn resync(room: &RoomKey, reason: Reason) -> Message {
     Event::Resync { room, reason }.message()
 }
 
+pub(crate) fn reconnect(after: Duration) -> Message {
+    Event::Reconnect { in_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) }.message()
+}
+
 pub(crate) fn pong(reference: Option<&Ref>) -> Message {
     Event::Pong { reference }.message()
 }
@@ -290,6 +300,7 @@ mod tests {
         assert_eq!(text(viewers_changed(Change::Joined, 4, &[])), r#"{"type":"viewer_joined","viewers":4}"#);
         assert_eq!(text(viewers_changed(Change::Left, 3, &[])), r#"{"type":"viewer_left","viewers":3}"#);
         assert_eq!(text(resync(&room, Reason::BusGap)), r#"{"type":"resync","room":"post:42","reason":"bus_gap"}"#);
+        assert_eq!(text(reconnect(Duration::from_millis(1_234))), r#"{"type":"reconnect","in_ms":1234}"#);
         assert_eq!(text(pong(None)), r#"{"type":"pong"}"#);
         let fault = Fault::new(ErrorCode::BadMessage, "not JSON");
         assert_eq!(text(error(&fault, None)), r#"{"type":"error","code":"bad_message","message":"not JSON"}"#);

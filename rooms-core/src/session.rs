@@ -11,12 +11,12 @@ use std::{
 };
 
 use futures::{FutureExt as _, Sink, Stream, StreamExt as _};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 pub use self::farewell::refuse;
 use self::{
     commands::{Done, Work},
-    farewell::farewell,
+    farewell::{farewell, flushed},
     heartbeat::{Beat, Heartbeat, Reading, Terms},
     rate::Rate,
 };
@@ -237,7 +237,12 @@ where
         };
         outbox.close(close.clone(), Waiting::Drop);
         self.connection.leave_all();
-        _ = timeout(self.connection.shared().limits.close_within, farewell(&outbox, &mut self.stream)).await;
+        let within = self.connection.shared().limits.close_within;
+        if let Some(flush_by) = self.connection.shared().flush_by.get().filter(|_| close == Close::RESTART) {
+            // A process that goes down has that much time for a member that is slow.
+            _ = timeout_at(*flush_by, flushed(&outbox)).await;
+        }
+        _ = timeout(within, farewell(&outbox, &mut self.stream)).await;
         outbox.closing().unwrap_or(close)
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
 };
@@ -155,6 +155,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
                 write: self.write,
                 runtime,
                 draining: AtomicBool::new(false),
+                flush_by: OnceLock::new(),
                 bus_down: AtomicBool::new(false),
                 bad_payloads: AtomicU64::new(0),
             }

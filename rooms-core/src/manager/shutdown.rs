@@ -1,35 +1,49 @@
 //! Going down without a herd behind.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use futures::Sink;
 use tokio::time::{Instant, interval, timeout_at};
 
 use super::RoomManager;
-use crate::{close::Close, limits::FOREVER, message::Message, outbox::Waiting};
+use crate::{close::Close, limits::FOREVER, message::Message, protocol};
 
 /// Connections are closed at least this fast, so that a few of them do not take the whole time: 100 a second.
 const PACE: Duration = Duration::from_millis(10);
+
+/// When a member is asked to come back after its close, at the earliest and at the latest. Half a second: whatever stands
+/// in front of the processes has seen by then that this one takes nobody. The rest spreads what a restart sets free at
+/// once over five seconds, on top of the time that the closing takes.
+const COME_BACK: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(5_500)];
 
 impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// Refuses new connections, closes the ones there are with 1012 `restart`, spread over `within`, and resolves when
     /// all are gone, or `Limits::close_within` after that time; a bus that does not let go is given as long again.
     ///
-    /// What waits for a member goes out before its close frame. At least a hundred connections are closed a second, so a
+    /// [`is_draining`](Self::is_draining), which is for a readiness check, says so from the call on. What waits for a
+    /// member goes out before its close frame, if the member takes it within `within`. Each is told before the close when
+    /// to come back, by an event `reconnect` with a random `in_ms` of half a second to five and a half. At least a hundred connections are closed a second, so a
     /// small process is gone long before `within`. May be called again; dropping the future leaves the rest connected,
     /// and new connections refused.
     pub async fn shutdown(&self, within: Duration) {
         let shared = &self.shared;
         let within = within.min(FOREVER);
+        let flush_by = Instant::now() + within;
+        // The first shutdown counts.
+        _ = shared.flush_by.set(flush_by);
         shared.draining.store(true, Ordering::Relaxed);
-        let deadline = Instant::now() + within + shared.limits.close_within;
+        let deadline = flush_by + shared.limits.close_within;
         let outboxes = shared.users.outboxes();
         // Four fifths for the closing, one for the last of them to say good-bye.
         let pace = within.mul_f64(0.8) / u32::try_from(outboxes.len().max(1)).unwrap_or(u32::MAX);
         let mut ticks = interval(pace.clamp(Duration::from_nanos(1), PACE));
         for outbox in outboxes {
             ticks.tick().await;
-            outbox.close(Close::RESTART, Waiting::Flush);
+            outbox.close_after(protocol::reconnect(come_back()), Close::RESTART);
         }
         if timeout_at(deadline, shared.users.gone()).await.is_err() {
             tracing::warn!(connections = shared.users.connections(), "connections were left at the end of a shutdown");
@@ -42,4 +56,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         // A bus that does not let go keeps nobody.
         _ = timeout_at(deadline.max(Instant::now() + shared.limits.close_within), good_bye).await;
     }
+}
+
+/// A time between the bounds, another one for each member.
+fn come_back() -> Duration {
+    let [least, most] = COME_BACK;
+    let spread = u64::try_from((most - least).as_millis()).unwrap_or(u64::MAX);
+    // Each state has keys of its own, so this is as random as the seed of a hash map.
+    least + Duration::from_millis(RandomState::new().hash_one(()) % spread)
 }

@@ -54,3 +54,12 @@ where
     })
     .await;
 }
+
+/// Waits until the close frame is out, or can't be sent any more.
+pub(super) async fn flushed<S: Sink<Message> + Unpin>(outbox: &Outbox<S>) {
+    std::future::poll_fn(|cx| match outbox.drive(cx) {
+        Progress::Closed(_) | Progress::Broken => Poll::Ready(()),
+        _ => Poll::Pending,
+    })
+    .await;
+}
