@@ -19,7 +19,7 @@ use tracing::level_filters::LevelFilter;
 use service::{Claims, Service, close_of, next_json, token};
 
 fn routes() -> Router<RoomManager> {
-    Router::new().route("/posts/{id}/live", get(service::live)).route("/any/{id}/live", get(service::any))
+    Router::new().route("/posts/{id}/live", get(service::live))
 }
 
 #[derive(Clone, Default)]

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+pub mod adapter_conformance;
 pub mod bus_conformance;
 pub mod faults;
 pub mod fleet;

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::StreamExt as _;
 use jsonwebtoken::{EncodingKey, Header};
 use rooms_axum::RoomUpgrade;
-use rooms_core::{Authenticator, Endpoint, JwtAuthenticator, Kind, Limits, RoomKey, RoomManager};
+use rooms_core::{Endpoint, JwtAuthenticator, Kind, Limits, RoomKey, RoomManager};
 use serde_json::{Map, Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -19,12 +19,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
-    tungstenite::{
-        self, Message,
-        client::IntoClientRequest as _,
-        http::{HeaderName, HeaderValue},
-        protocol::frame::coding::CloseCode,
-    },
+    tungstenite::{self, Message, protocol::frame::coding::CloseCode},
 };
 
 const SECRET: &[u8] = b"a secret for tests of at least 32 bytes";
@@ -42,34 +37,22 @@ pub(crate) async fn live(upgrade: RoomUpgrade, Path(id): Path<u64>) -> Response 
     upgrade.room("post", id)
 }
 
-pub(crate) async fn any(upgrade: RoomUpgrade, Path(id): Path<String>) -> Response {
-    upgrade.room("post", id)
-}
-
 impl Service {
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
     pub(crate) async fn with(limits: impl FnOnce(&mut Limits)) -> Self {
-        Self::serve(JwtAuthenticator::hs256(SECRET).unwrap(), Self::posts(), limits).await
+        Self::serve(Kind::authenticated(), limits).await
     }
 
     pub(crate) async fn with_kind(kind: Kind) -> Self {
-        Self::serve(JwtAuthenticator::hs256(SECRET).unwrap(), kind, |_| {}).await
+        Self::serve(kind, |_| {}).await
     }
 
-    pub(crate) async fn with_authenticator(authenticator: impl Authenticator) -> Self {
-        Self::serve(authenticator, Self::posts(), |limits| limits.handshake = Duration::from_millis(50)).await
-    }
-
-    fn posts() -> Kind {
-        Kind::new().join(|_, room| async move { room.id() != "13" })
-    }
-
-    async fn serve(authenticator: impl Authenticator, kind: Kind, limits: impl FnOnce(&mut Limits)) -> Self {
+    async fn serve(kind: Kind, limits: impl FnOnce(&mut Limits)) -> Self {
         let rooms = RoomManager::builder()
-            .authenticator(authenticator)
+            .authenticator(JwtAuthenticator::hs256(SECRET).unwrap())
             .endpoint(Endpoint::new().query_token("token"))
             .kind("post", kind)
             .limits(limits)
@@ -87,16 +70,7 @@ impl Service {
     }
 
     pub(crate) async fn try_connect(&self, uri: &str) -> Result<Socket, tungstenite::Error> {
-        self.connect_with(uri, &[]).await
-    }
-
-    pub(crate) async fn connect_with(&self, uri: &str, headers: &[(&str, &str)]) -> Result<Socket, tungstenite::Error> {
-        let mut request = format!("ws://{}{uri}", self.address).into_client_request().unwrap();
-        for (name, value) in headers {
-            let name: HeaderName = name.parse().unwrap();
-            request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
-        }
-        tokio_tungstenite::connect_async(request).await.map(|(socket, _)| socket)
+        tokio_tungstenite::connect_async(format!("ws://{}{uri}", self.address)).await.map(|(socket, _)| socket)
     }
 
     /// Connects to `post:42` and takes the `room_joined`.
@@ -104,22 +78,6 @@ impl Service {
         let mut socket = self.connect("/posts/42/live", &token(user)).await;
         assert_eq!(next_json(&mut socket).await["type"], "room_joined");
         socket
-    }
-
-    /// The status of an upgrade that is refused.
-    pub(crate) async fn refusal(&self, uri: &str, headers: &[(&str, &str)]) -> u16 {
-        match self.connect_with(uri, headers).await {
-            Err(tungstenite::Error::Http(response)) => response.status().as_u16(),
-            other => panic!("refused over HTTP, not {other:?}"),
-        }
-    }
-
-    /// The status of the answer to a request as it stands.
-    pub(crate) async fn raw(&self, head: &str) -> u16 {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let answer = read_until(&mut stream, "\r\n\r\n").await;
-        answer.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     /// A bare TCP stream that has joined `post:42`.
@@ -161,33 +119,6 @@ async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     })
     .await
     .expect("an answer in time")
-}
-
-/// The code of the close frame that a bare stream gets, whatever frames come before it.
-pub(crate) async fn raw_close(stream: &mut TcpStream) -> u16 {
-    timeout(PATIENCE, async {
-        loop {
-            let [first, length] = read_bytes(stream).await;
-            let length = match length {
-                126 => u16::from_be_bytes(read_bytes(stream).await),
-                length => u16::from(length),
-            };
-            assert_ne!(length, 127, "a frame under 64 KiB");
-            let mut payload = vec![0; usize::from(length)];
-            stream.read_exact(&mut payload).await.unwrap();
-            if first == 0x88 {
-                return u16::from_be_bytes([payload[0], payload[1]]);
-            }
-        }
-    })
-    .await
-    .expect("a close frame in time")
-}
-
-async fn read_bytes<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
-    let mut bytes = [0; N];
-    stream.read_exact(&mut bytes).await.expect("a close frame before the end");
-    bytes
 }
 
 /// The next message that is not a ping, as JSON.

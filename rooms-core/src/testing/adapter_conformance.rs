@@ -1,0 +1,231 @@
+//! The contract of an adapter to a web framework, clause by clause, over real sockets.
+//!
+//! [`adapter_conformance!`](crate::adapter_conformance) makes a test of each clause. It is given an async function that
+//! serves three routes on a free port of `127.0.0.1` and says where:
+//!
+//! - `/rooms/{kind}/{id}`: a connection for that one room, by the endpoint of the manager;
+//! - `/strict/{kind}/{id}`: the same by the endpoint [`Stage::strict`];
+//! - `/socket`: a connection that is in many rooms, by the endpoint of the manager.
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use rooms_core::testing::adapter_conformance::Stage;
+//!
+//! async fn serve(stage: Stage) -> SocketAddr {
+//!     let Stage { rooms, strict, .. } = stage;
+//! #   let _ = (rooms, strict);
+//!     todo!("the routes, by the adapter that is to be proved")
+//! }
+//!
+//! rooms_core::adapter_conformance!(serve);
+//! # fn main() {}
+//! ```
+
+#![allow(clippy::indexing_slicing, reason = "a suite fails by panicking")]
+
+mod client;
+mod closing;
+mod conversation;
+mod opening;
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use self::client::Client;
+pub use self::{
+    closing::{a_drain_ends_well, a_vanished_client_is_counted_out, closes_arrive, silence_is_noticed, slow_is_alone},
+    conversation::{fidelity, many_rooms, one_room},
+    opening::{bad_tokens, origins, refusals, token_places},
+};
+use crate::{
+    auth::{AuthError, Authenticator, Identity},
+    close::{Close, CloseCode},
+    handshake::{BadToken, Endpoint},
+    kind::Kind,
+    limits::Limits,
+    manager::RoomManager,
+    room_key::RoomKey,
+};
+
+/// What an adapter serves for the suite.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Stage {
+    /// The manager behind all routes.
+    pub rooms: RoomManager,
+    /// The endpoint of the routes under `/strict`, where a bad token is refused with 401.
+    pub strict: Endpoint,
+}
+
+/// An adapter under test: how it serves, and how patient the suite is with it.
+#[derive(Debug)]
+pub struct Suite<F> {
+    serve: F,
+    patience: Duration,
+}
+
+/// Makes a test of each clause of the contract, in the place where it is called.
+///
+/// The argument is an async function from a [`Stage`] to the address where it is served. The tests need tokio with the
+/// features `macros` and `rt-multi-thread`.
+#[macro_export]
+macro_rules! adapter_conformance {
+    ($serve:expr) => {
+        $crate::adapter_conformance! { @tests ($serve)
+            what_is_no_upgrade_is_told_so_over_http => refusals,
+            a_foreign_page_is_refused => origins,
+            a_bad_token_is_upgraded_and_closed_or_refused_as_the_endpoint_says => bad_tokens,
+            the_token_is_found_where_it_may_be_and_in_one_place_only => token_places,
+            a_connection_for_one_room => one_room,
+            a_connection_for_many_rooms => many_rooms,
+            what_is_sent_arrives_as_it_was => fidelity,
+            a_close_frame_arrives_whatever_was_wrong => closes_arrive,
+            a_member_that_does_not_read_delays_nobody => slow_is_alone,
+            a_client_that_vanishes_is_counted_out => a_vanished_client_is_counted_out,
+            a_client_that_answers_no_ping_is_closed => silence_is_noticed,
+            a_drain_refuses_with_503_and_closes_with_1012 => a_drain_ends_well,
+        }
+    };
+    (@tests ($serve:expr) $($name:ident => $clause:ident,)*) => {
+        $(
+            #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let suite = $crate::testing::adapter_conformance::Suite::new($serve);
+                $crate::testing::adapter_conformance::$clause(&suite).await;
+            }
+        )*
+    };
+}
+
+/// How an adapter serves a stage: an async function.
+pub trait Serve: Send + Sync {
+    /// Serves it on a free port, and says where.
+    fn serve(&self, stage: Stage) -> impl Future<Output = SocketAddr> + Send;
+}
+
+impl<F, Served> Serve for F
+where
+    F: Fn(Stage) -> Served + Send + Sync,
+    Served: Future<Output = SocketAddr> + Send,
+{
+    fn serve(&self, stage: Stage) -> impl Future<Output = SocketAddr> + Send {
+        self(stage)
+    }
+}
+
+impl<F: Serve> Suite<F> {
+    /// A suite that waits for anything up to 30 s: long beyond what any step takes, on any machine.
+    pub const fn new(serve: F) -> Self {
+        Self { serve, patience: Duration::from_secs(30) }
+    }
+
+    /// Sets how long the suite waits for anything.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    async fn stage(&self) -> Theatre {
+        self.stage_with(|_| {}).await
+    }
+
+    async fn stage_with(&self, limits: impl FnOnce(&mut Limits) + Send) -> Theatre {
+        let post =
+            Kind::new().join(|_, room| async move { room.id() != "13" }).on_message(|member, message| async move {
+                if message["type"] == "panic" {
+                    return Err(Close::INTERNAL);
+                }
+                member.send(&json!({"type": "echo", "of": message}));
+                Ok(())
+            });
+        let endpoint = Endpoint::new().query_token("token");
+        let rooms = RoomManager::builder()
+            .authenticator(Doorman)
+            .endpoint(endpoint.clone())
+            .kind("post", post)
+            .kind("channel", Kind::authenticated().members_publish())
+            .kind("user", Kind::owner_only())
+            .limits(|bounds| {
+                bounds.handshake = Duration::from_millis(500);
+                limits(bounds);
+            })
+            .build()
+            .expect("rooms");
+        let strict = endpoint.bad_token(BadToken::Refuse);
+        let address = self.serve.serve(Stage { rooms: rooms.clone(), strict }).await;
+        Theatre { rooms, address, patience: self.patience }
+    }
+}
+
+/// A served adapter.
+struct Theatre {
+    rooms: RoomManager,
+    address: SocketAddr,
+    patience: Duration,
+}
+
+impl Theatre {
+    async fn connect(&self, target: &str) -> Client {
+        self.connect_with(target, &[]).await.unwrap_or_else(|status| panic!("{target}: {status} instead of an upgrade"))
+    }
+
+    /// Connects with these headers besides; the status where that is refused.
+    async fn connect_with(&self, target: &str, headers: &[(&str, &str)]) -> Result<Client, u16> {
+        let opened = Client::open(self.address, target, headers, &[], self.patience).await;
+        opened.map_err(|head| head.status())
+    }
+
+    async fn status(&self, target: &str, headers: &[(&str, &str)]) -> u16 {
+        self.connect_with(target, headers).await.err().unwrap_or(101)
+    }
+
+    /// A member of `post:42` that has had its `room_joined`.
+    async fn joined(&self, user: &str) -> Client {
+        let mut client = self.connect(&format!("/rooms/post/42?token=user-{user}")).await;
+        assert_eq!(client.json().await["type"], "room_joined");
+        client
+    }
+
+    async fn broadcast(&self, value: &Value) {
+        self.rooms.broadcast(&room(), value).await.expect("a broadcast");
+    }
+
+    /// Waits until nobody is connected any more.
+    async fn empty(&self) {
+        let empty = async {
+            while self.rooms.stats().connections > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(self.patience, empty).await.expect("every connection is counted out");
+    }
+}
+
+fn room() -> RoomKey {
+    RoomKey::new("post", 42).expect("a room")
+}
+
+fn bad_token() -> (u16, String) {
+    (CloseCode::POLICY.get(), "Invalid token".to_owned())
+}
+
+/// Lets in whoever has the token `user-` and their id.
+#[derive(Debug)]
+struct Doorman;
+
+#[async_trait]
+impl Authenticator for Doorman {
+    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
+        match token {
+            "hang" => std::future::pending().await,
+            "panic" => panic!("the table of users is gone"),
+            _ => {
+                let user = token.strip_prefix("user-").ok_or(AuthError::Refused("no such token"))?;
+                Identity::new(user).map_err(|_| AuthError::Subject)
+            }
+        }
+    }
+}
