@@ -2,17 +2,21 @@
 //!
 //! 1. [The first room](crate) is on the front page.
 //! 2. [`rules`]: who may join, and what the application does when somebody does.
-//! 3. [`presence`]: how many are there, and who.
-//! 4. [`scaling_out`]: many processes.
-//! 5. [`failures`]: what happens when things fail, and what a page should do.
-//! 6. [`tuning`]: every bound, and what to measure.
-//! 7. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
-//! 8. [`from_python`]: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//! 3. [`many_rooms`]: one socket for a page that watches many things.
+//! 4. [`presence`]: how many are there, and who.
+//! 5. [`scaling_out`]: many processes.
+//! 6. [`failures`]: what happens when things fail, and what a page should do.
+//! 7. [`tuning`]: every bound, and what to measure.
+//! 8. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
+//! 9. [`from_python`]: moving over from the dict of sets and `psubscribe`, one worker at a time.
 //!
 //! Every snippet in it is compiled and run.
 
 #[doc = include_str!("guide/rules.md")]
 pub mod rules {}
+
+#[doc = include_str!("guide/many_rooms.md")]
+pub mod many_rooms {}
 
 #[doc = include_str!("guide/presence.md")]
 pub mod presence {}

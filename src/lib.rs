@@ -1,4 +1,4 @@
-//! Authenticated WebSocket rooms for Axum services, in one process or many.
+//! Authenticated WebSocket rooms for Axum and Warp services, in one process or many.
 //!
 //! A service adds live updates per resource: the comments under `post:42`, the notices for `user:5`. Rooms are
 //! authenticated by a JWT at connect, which is watched until it expires; authorised by a rule for each kind of room;
@@ -50,7 +50,8 @@
 //! - **Other sinks**: [`RoomManager::build_for`] fans out to any `futures::Sink` of [`Message`]s.
 //! - **Cryptography** behind tokens: the feature `jwt-rust-crypto` (the default) or `jwt-aws-lc`.
 //! - **Other processes**: a [`Bus`] joins nodes: [`LocalBus`] within one process, and with the feature `redis` (for TLS
-//!   `redis-tls`) `rooms::redis::RedisBus` over Redis. The crate for Warp is still empty.
+//!   `redis-tls`) `rooms::redis::RedisBus` over Redis.
+//! - **Warp** instead of Axum: the feature `warp`, and the filter `rooms::warp::upgrade`.
 //! - **Who is there**: every number of viewers is over all nodes; [`RoomManager::viewers`] is it anywhere, and
 //!   [`Kind::members`] keeps the users too. What is lost between nodes is noticed and asked for: after a crash, or any
 //!   weather on the bus, the numbers are right again within ten seconds.
@@ -75,6 +76,13 @@ pub use rooms_core::testing;
 pub mod axum {
     #[doc(inline)]
     pub use rooms_axum::RoomUpgrade;
+}
+
+/// The Warp integration.
+#[cfg(feature = "warp")]
+pub mod warp {
+    #[doc(inline)]
+    pub use rooms_warp::{RoomUpgrade, upgrade, upgrade_at};
 }
 
 /// The bus over Redis.

@@ -26,9 +26,11 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     ///
     /// [`is_draining`](Self::is_draining), which is for a readiness check, says so from the call on. What waits for a
     /// member goes out before its close frame, if the member takes it within `within`. Each is told before the close when
-    /// to come back, by an event `reconnect` with a random `in_ms` of half a second to five and a half. At least a hundred connections are closed a second, so a
-    /// small process is gone long before `within`. May be called again; dropping the future leaves the rest connected,
-    /// and new connections refused.
+    /// to come back, by an event `reconnect` with a random `in_ms` of half a second to five and a half. At least a
+    /// hundred connections are closed a second, so a small process is gone long before `within`.
+    ///
+    /// At the end the other nodes are told good-bye, and count out at once whoever is left. May be called again;
+    /// dropping the future leaves the rest connected, and new connections refused.
     pub async fn shutdown(&self, within: Duration) {
         let shared = &self.shared;
         let within = within.min(FOREVER);
