@@ -27,7 +27,8 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 /// The rule and the hooks of all rooms of one kind, such as `post` for `post:42`.
 ///
 /// A kind begins with default deny: without a rule nobody joins, and without a rule of its own nobody publishes. Hooks
-/// run one after another for each connection, within `Limits::hook`; a panic or a longer run closes that connection with 1011 and touches no other.
+/// run one after another for each connection, within `Limits::hook`; a panic or a longer run closes that connection with
+/// 1011 and touches no other.
 ///
 /// ```
 /// use rooms_core::Kind;
@@ -187,6 +188,9 @@ impl Kind {
 
     /// Goes on counting, and naming, a member that left for so long; one whose user joins the room again meanwhile has
     /// never left. Hides the reload of a page. At most a minute; zero unless set.
+    ///
+    /// Where the page comes back on another node, its user is not told to have left either. The number is one too high
+    /// there until the first node has heard of it, and for the whole time in a kind without [`members`](Self::members).
     pub fn leave_grace(self, grace: Duration) -> Self {
         Self { leave_grace: grace.min(MAX_GRACE), ..self }
     }

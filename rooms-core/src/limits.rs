@@ -65,8 +65,8 @@ pub struct Limits {
     pub close_within: Duration,
     /// How long a room stays subscribed after its last local member. 5 s: a page reload costs no subscription.
     pub linger: Duration,
-    /// The shortest time between two viewer events of a room, and between two rows that this node publishes of it.
-    /// 250 ms: ten thousand joins in a second are a few events.
+    /// The window of a room's viewer events, and of the rows that this node publishes of it: the first change is told at
+    /// once, and what follows at the window's end. 250 ms: ten thousand joins in a second are a few events.
     pub viewer_window: Duration,
     /// How often a node tells the others that it lives. 2 s; one that is silent for 3.25 of these is gone: three missed
     /// and a moment for the third to be late. The same on all nodes.
@@ -77,7 +77,7 @@ pub struct Limits {
     /// The nodes that are counted. 1,024: a guard against a bus that is full of strangers.
     pub nodes: usize,
     /// The users of one room that are named on this node, for kinds with [`members`](crate::Kind::members); more are
-    /// counted. 1,000: with all that may be said of each they just fit in one message between nodes, 1 MiB.
+    /// counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
     pub named: usize,
 }
 
@@ -116,6 +116,12 @@ impl Default for Limits {
 /// The longest duration that is told from "never". A hundred years: sums of it and the time fit every clock's range.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 366 * 86_400);
 
+/// The shortest window and answer: the resolution of tokio's timer.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The users that fit into one message between nodes, each with the longest id and the most that may be said of it.
+const MOST_NAMED: usize = 1000;
+
 impl Limits {
     /// Makes "never" a time that can be reckoned with.
     pub(crate) fn clamp(&mut self) {
@@ -135,6 +141,10 @@ impl Limits {
         ] {
             *duration = FOREVER.min(*duration);
         }
+        for duration in [&mut self.viewer_window, &mut self.answer] {
+            *duration = SHORTEST.max(*duration);
+        }
+        self.named = self.named.min(MOST_NAMED);
     }
 
     pub(crate) fn inbound(&self) -> Inbound {

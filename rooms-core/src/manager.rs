@@ -109,7 +109,7 @@ pub struct Stats {
     pub misheard: u64,
     /// Nodes that are live, this one included.
     pub nodes: usize,
-    /// Rows that were published: how many members this node has in a room, each time that it changed.
+    /// Rows that were given to the bus: how many members this node has in a room, each time that it changed.
     pub rows_published: u64,
     /// Whether the bus is known to be down.
     pub bus_down: bool,

@@ -95,7 +95,7 @@ impl Nodes {
             return None;
         }
         if known.peers.len() >= self.most {
-            tracing::warn!(limit = self.most, "a node is ignored: there are as many as are allowed");
+            tracing::debug!(limit = self.most, "a node is ignored: there are as many as are allowed");
             return None;
         }
         let peer = Arc::new(Peer::new(node, now));

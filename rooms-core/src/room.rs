@@ -323,7 +323,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         let over = state.count.is_over(self.nodes.is_alone());
         match state.empty_since {
             // What is left of its members is to be counted out first, under this room's versions.
-            Some(_) if !over => Linger::Since(Instant::now()),
+            Some(_) if !over => Linger::Uncounted,
             Some(empty) if empty <= since => Linger::Over,
             Some(empty) => Linger::Since(empty),
             None => {
@@ -341,6 +341,8 @@ pub(crate) enum Linger {
     Over,
     /// Empty, but only since then.
     Since(Instant),
+    /// Empty, but somebody is still counted, or the others or the application are still to be told.
+    Uncounted,
     /// Not empty.
     Occupied,
 }

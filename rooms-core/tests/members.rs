@@ -7,14 +7,21 @@ mod nodes;
 #[path = "support/rig.rs"]
 mod rig;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::join_all;
-use rooms_core::{Kind, Members, MembersError, testing::fleet::Fleet};
+use rooms_core::{Identity, Kind, Members, MembersError, RoomKey, testing::fleet::Fleet};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use nodes::{Nodes, nodes, settle, told};
+use nodes::{Nodes, nodes, settle, told, with_kinds};
 use rig::{Client, idle, key};
 
 fn names(members: &Members) -> Vec<(&str, usize)> {
@@ -107,7 +114,7 @@ async fn the_first_member_of_a_node_is_told_of_who_is_elsewhere_and_of_nobody_tw
 #[tokio::test(start_paused = true)]
 async fn a_process_without_members_lists_them_and_a_kind_that_keeps_none_says_so() {
     let fleet = nodes(2);
-    idle().await;
+    settle().await;
     let _ada = Client::join(fleet.node(0), "ada", "chat:1").await;
     let members = fleet.node(1).members(&key("chat:1")).await.unwrap();
     assert_eq!((names(&members), members.exact), (vec![("ada", 1)], true));
@@ -187,7 +194,7 @@ async fn a_reload_within_the_grace_is_nothing_to_tell() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_that_comes_back_on_another_node_is_no_leave_and_no_second_viewer() {
+async fn who_comes_back_on_another_node_has_not_left() {
     let fleet: Nodes =
         Fleet::new(2, |_, node| node.kind("chat", Kind::authenticated().members().leave_grace(Duration::from_secs(3))));
     idle().await;
@@ -259,11 +266,9 @@ async fn users_past_the_limit_are_counted_and_not_named() {
     let fleet: Nodes =
         Fleet::new(2, |_, node| node.kind("chat", Kind::authenticated().members()).limits(|limits| limits.named = 3));
     idle().await;
-    let mut clients: Vec<_> =
-        join_all((0..5).map(|n| async move { n })).await.into_iter().map(|n| format!("u{n}")).collect();
     let mut members = Vec::new();
-    for user in clients.drain(..) {
-        members.push(Client::join(fleet.node(0), &user, "chat:1").await);
+    for number in 0..5 {
+        members.push(Client::join(fleet.node(0), &format!("u{number}"), "chat:1").await);
     }
     settle().await;
     for node in 0..2 {
@@ -305,4 +310,47 @@ async fn a_crowd_is_named_a_few_hundred_at_a_time_and_a_newcomer_is_told_of_a_hu
     settle().await;
     let left: usize = ada.inbox.all().await.iter().filter(|e| e["type"] == "viewer_left").map(|e| users(e).len()).sum();
     assert_eq!(left, 900);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_within_the_grace_says_anew_who_it_is() {
+    let said = Arc::new(AtomicUsize::new(0));
+    let fleet: Nodes = Fleet::new(2, |_, node| {
+        let said = Arc::clone(&said);
+        let info = move |_: &Identity, _: &RoomKey| json!(said.fetch_add(1, Ordering::Relaxed));
+        node.kind("chat", Kind::authenticated().member_info(info).leave_grace(Duration::from_secs(3)))
+    });
+    settle().await;
+    for expected in 0..3 {
+        let ada = Client::join(fleet.node(0), "ada", "chat:1").await;
+        settle().await;
+        for node in 0..2 {
+            let members = fleet.node(node).members(&key("chat:1")).await.unwrap();
+            assert_eq!((members.users.len(), &members.users[0].info), (1, &Some(json!(expected))), "node {node}");
+        }
+        drop(ada);
+    }
+}
+
+/// As a node alone publishes no rows, what changed has to be kept for when it is not.
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_and_goes_while_a_node_is_alone_is_known_to_the_next_node() {
+    let mut fleet: Nodes = Fleet::new(1, |_, node| with_kinds(node).limits(|limits| limits.named = 8));
+    let _stays = Client::join(fleet.node(0), "ada", "chat:1").await;
+    for number in 0..50 {
+        drop(Client::join(fleet.node(0), &format!("u{number}"), "chat:1").await);
+    }
+    let new = fleet.add(|_, node| with_kinds(node).limits(|limits| limits.named = 8));
+    settle().await;
+    let _bob = Client::join(fleet.node(new), "bob", "chat:1").await;
+    for number in 0..20 {
+        drop(Client::join(fleet.node(0), &format!("v{number}"), "chat:1").await);
+    }
+    settle().await;
+    for node in 0..2 {
+        let members = fleet.node(node).members(&key("chat:1")).await.unwrap();
+        let mut listed: Vec<_> = members.users.iter().map(|user| &*user.user).collect();
+        listed.sort_unstable();
+        assert_eq!((listed, members.exact), (vec!["ada", "bob"], true), "node {node}");
+    }
 }

@@ -42,7 +42,7 @@ struct Receiver(Arc<dyn BusReceiver>);
 /// Who is subscribed to what, in shards by topic so that publishers to different rooms seldom meet.
 ///
 /// A shard stays locked while its receivers are called: that is what gives every port the same order. A receiver only
-/// queues, so the time is short.
+/// queues, or looks at what nodes say to each other, so the time is short.
 #[derive(Debug)]
 struct Hub {
     shards: [Mutex<HashMap<Topic, Vec<Subscriber>>>; SHARDS],

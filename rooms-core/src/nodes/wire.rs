@@ -37,7 +37,7 @@ pub(crate) struct Said {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Say {
-    /// A node begins: the others beat at once.
+    /// A node begins: the others beat soon.
     Hello {},
     Beat {
         number: u64,

@@ -41,12 +41,20 @@ impl Pulse {
         self.change(State::Listening(Some(now)));
     }
 
+    /// Nobody is blamed for what was not heard while this process stood still; a bus that is down stays down.
+    fn forgive(&self, now: Instant) {
+        let mut state = lock(&self.0);
+        if matches!(*state, State::Listening(_)) {
+            *state = State::Listening(Some(now));
+        }
+    }
+
     pub(super) fn stop(&self) {
         self.change(State::Over);
     }
 
-    pub(super) fn is_paused(&self) -> bool {
-        *lock(&self.0) == State::Deaf
+    pub(super) fn is_listening(&self) -> bool {
+        matches!(*lock(&self.0), State::Listening(_))
     }
 
     fn is_over(&self) -> bool {
@@ -95,7 +103,7 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
         let now = Instant::now();
         if now > seen + heartbeat * 2 {
             // It was this process that stood still: what the others said meanwhile is still to be read.
-            pulse.resume(now);
+            pulse.forgive(now);
         }
         if !begun {
             begun = this.begin().await;
@@ -104,6 +112,7 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
             let now = Instant::now();
             if now >= next_beat || (now >= next_answer && this.called.load(Ordering::Relaxed)) {
                 this.called.store(false, Ordering::Relaxed);
+                // A tenth, so that a crowd of callers costs half of what the heartbeats of ten nodes do.
                 (next_beat, next_answer) = (now + heartbeat, now + heartbeat / 10);
                 this.beat().await;
             }

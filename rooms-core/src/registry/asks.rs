@@ -130,7 +130,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     /// Who does not answer in time is asked again later; nobody waits for a node whose rows are to be asked for anyhow.
     pub(super) async fn begin(self: Arc<Self>, rooms: Vec<Arc<Room<S>>>) {
         let keys: Vec<RoomKey> = rooms.iter().map(|room| room.key.clone()).collect();
-        let peers = self.nodes.live();
+        let (peers, unsettled): (Vec<_>, Vec<_>) = self.nodes.live().into_iter().partition(|peer| peer.is_settled());
+        for peer in unsettled {
+            self.want_rows(&peer);
+        }
         let answers = self.ask(&peers, &keys, self.limits.answer).await;
         for peer in answers.missing {
             self.want_rows(&peer);
@@ -151,11 +154,13 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     /// Asks one node for its rows of all rooms that are here.
     pub(crate) async fn ask_for_all(self: Arc<Self>, peer: Arc<Peer>) {
         let rooms = self.rooms();
-        let mut outcome = Asked::Answered;
+        let (mut outcome, mut in_vain) = (Asked::Answered, 0);
         for rooms in rooms.chunks(ROOMS) {
-            outcome = self.ask_for(&peer, rooms).await;
-            if outcome == Asked::InVain {
-                break;
+            match self.ask_for(&peer, rooms).await {
+                Asked::Answered => in_vain = 0,
+                // One answer may be lost; a node that gives none is asked again later.
+                Asked::InVain if in_vain > 0 => break,
+                Asked::InVain => (outcome, in_vain) = (Asked::InVain, in_vain + 1),
             }
         }
         peer.end_asking(outcome);

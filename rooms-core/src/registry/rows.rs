@@ -15,7 +15,7 @@ use crate::{
     bus::Topic,
     lock::{Mutex, lock},
     message::Message,
-    nodes::wire::Say,
+    nodes::wire::{Row, Say},
     room::Room,
 };
 
@@ -66,7 +66,7 @@ async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S
 }
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
-    async fn publish_row(&self, row: crate::nodes::wire::Row) {
+    async fn publish_row(&self, row: Row) {
         self.rows.published.fetch_add(1, Ordering::Relaxed);
         let topic = Topic::Control(row.room.clone());
         // One that is lost makes the digests differ, and is asked for.

@@ -118,12 +118,24 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         }
     }
 
-    async fn unsubscribe(&self, due: Vec<(Instant, RoomKey)>) {
+    fn linger_again(&self, since: Instant, key: RoomKey) {
+        lock(&self.subscriptions.queue).lingering.push_back((since, key));
+    }
+
+    async fn unsubscribe(self: &Arc<Self>, due: Vec<(Instant, RoomKey)>) {
         let mut topics = Vec::new();
         for (since, key) in due {
             match self.retire(&key, since) {
                 Linger::Over => topics.extend(both(&key)),
-                Linger::Since(later) => lock(&self.subscriptions.queue).lingering.push_back((later, key)),
+                Linger::Since(later) => self.linger_again(later, key),
+                Linger::Uncounted => {
+                    // Told, where it was not worth it before; looked at again when that may have been done.
+                    if let Some(room) = self.find(&key) {
+                        let (_, effects) = room.row();
+                        self.act(&room, effects);
+                    }
+                    self.linger_again(Instant::now() + self.limits.viewer_window, key);
+                }
                 Linger::Occupied => {}
             }
         }

@@ -92,7 +92,12 @@ impl Count {
         let roll = self.roll();
         self.live += 1;
         let ghost = arrival.as_ref().and_then(|arrival| self.ghosts.back(&arrival.user));
-        if let (Some(named), Some(Arrival { user, .. })) = (ghost, &arrival) {
+        if let (Some(named), Some(Arrival { user, info, .. })) = (ghost, &arrival) {
+            if let Some(present) = &mut self.present
+                && present.renew(user, info.as_ref())
+            {
+                self.rows.change();
+            }
             self.viewers.returned(connection);
             let known = Some(Known { user: user.clone(), named });
             return Arriving { viewers: self.viewers.count(), roll, known, announcement: Announcement::default() };
@@ -201,7 +206,8 @@ impl Count {
 
     /// Whether nothing of this node is left to count, and the others know it.
     pub(super) fn is_over(&self, alone: bool) -> bool {
-        self.ghosts.is_empty() && (alone || self.rows.is_told())
+        // While the application is being told, the room of that name stays this one: another would tell beside it.
+        self.ghosts.is_empty() && !self.occupancy.running && (alone || self.rows.is_told())
     }
 }
 
@@ -231,6 +237,13 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         let present = present.as_ref()?;
         let users = present.users().chain(rows.users()).cloned().collect();
         Some(Listed { users, unnamed: present.unnamed() + rows.unnamed() })
+    }
+
+    /// Who is in the room on this node; `None` where the kind does not ask.
+    pub(crate) fn listed_here(&self) -> Option<Listed> {
+        let state = lock(&self.state);
+        let present = state.count.present.as_ref()?;
+        Some(Listed { users: present.users().cloned().collect(), unnamed: present.unnamed() })
     }
 
     /// Looks at the count when a window ends: tells the members and the other nodes if need be, and keeps the window

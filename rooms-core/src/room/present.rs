@@ -16,8 +16,9 @@ pub(super) struct Present {
     told: HashSet<Name>,
     /// Who is here and not told, or told and not here.
     news: BTreeSet<Name>,
-    /// Who changed on this node since its row was published.
+    /// Who changed on this node since its row was published; past `most` of them, everybody may have.
     unsent: HashSet<Name>,
+    all_unsent: bool,
     /// Connections on this node whose users are not named.
     unnamed: u32,
     /// The users that are named on this node: `Limits::named`.
@@ -55,6 +56,7 @@ impl Present {
             told: HashSet::new(),
             news: BTreeSet::new(),
             unsent: HashSet::new(),
+            all_unsent: false,
             unnamed: 0,
             most,
         }
@@ -77,7 +79,7 @@ impl Present {
             self.here.insert(name.clone(), User { user: name.clone(), connections: 1, since, info });
             self.on_node(&name);
         }
-        self.unsent.insert(name);
+        self.changed(name);
         Named::Yes
     }
 
@@ -89,10 +91,31 @@ impl Present {
         }
         let Some(user) = self.here.get_mut(name) else { return };
         user.connections -= 1;
-        self.unsent.insert(name.clone());
         if user.connections == 0 {
             self.here.remove(name);
             self.off_node(name);
+        }
+        self.changed(name.clone());
+    }
+
+    /// Takes what is said of a user who is back; whether it is news.
+    pub(super) fn renew(&mut self, name: &Name, info: Option<&Info>) -> bool {
+        let Some(user) = self.here.get_mut(name).filter(|user| info.is_some() && user.info.as_ref() != info) else {
+            return false;
+        };
+        user.info = info.cloned();
+        self.changed(name.clone());
+        true
+    }
+
+    /// A node that is alone publishes nothing, so this is bounded by itself.
+    fn changed(&mut self, name: Name) {
+        if self.unsent.len() >= self.most {
+            self.unsent = HashSet::new();
+            self.all_unsent = true;
+        }
+        if !self.all_unsent {
+            self.unsent.insert(name);
         }
     }
 
@@ -174,7 +197,7 @@ impl Present {
     /// The users of this node's row: those that changed since a version, or all.
     pub(super) fn changed_since(&mut self, since: Option<u64>) -> Users {
         let changed = std::mem::take(&mut self.unsent);
-        if since.is_none() {
+        if std::mem::take(&mut self.all_unsent) || since.is_none() {
             return self.whole();
         }
         let mut users = Users { since, here: Vec::new(), gone: Vec::new(), unnamed: self.unnamed };

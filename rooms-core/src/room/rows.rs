@@ -147,14 +147,13 @@ impl Rows {
             None => Other { peer: Arc::clone(peer), version: 0, connections: 0, users: HashMap::new(), unnamed: 0 },
         };
         other.flip(room, &self.own);
-        self.remote -= other.connections as usize;
         (other.version, other.connections) = (row.version, row.connections);
-        self.remote += other.connections as usize;
         other.flip(room, &self.own);
         if let Some(present) = &mut present {
             other.take_users(row, present);
         }
         self.others.push(other);
+        self.recount();
         Applied::Taken
     }
 
@@ -163,7 +162,7 @@ impl Rows {
         let Some(at) = self.others.iter().position(|other| other.peer.id() == peer.id()) else { return false };
         let other = self.others.swap_remove(at);
         other.flip(room, &self.own);
-        self.remote -= other.connections as usize;
+        self.recount();
         if let Some(present) = present {
             for name in other.users.keys() {
                 present.off_node(name);
@@ -184,7 +183,12 @@ impl Rows {
 
     /// Connections on other nodes whose users are not named.
     pub(super) fn unnamed(&self) -> usize {
-        self.others.iter().map(|other| other.unnamed as usize).sum()
+        self.others.iter().map(|other| other.unnamed as usize).fold(0, usize::saturating_add)
+    }
+
+    fn recount(&mut self) {
+        let counts = self.others.iter().map(|other| other.connections as usize);
+        self.remote = counts.fold(0, usize::saturating_add);
     }
 
     fn flip_all(&self, room: &RoomKey) {

@@ -50,7 +50,7 @@ const NOTHING: Announcement = Announcement { event: None };
 impl Viewers {
     /// On all nodes.
     pub(super) const fn count(&self) -> usize {
-        self.local + self.remote
+        self.local.saturating_add(self.remote)
     }
 
     /// On this node.
