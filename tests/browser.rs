@@ -105,6 +105,22 @@ async fn a_restarted_server_is_joined_again() {
 }
 
 #[tokio::test]
+async fn a_page_comes_back_when_the_server_says() {
+    let program = Program::start().await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&program.url(POST)).await;
+        sign_in(&page, "ann").await;
+        let bye =
+            r#"received({"type": "reconnect", "in_ms": 90000}, open); closed(1012); return $("state").textContent"#;
+        assert_eq!(page.script(bye).await, json!("Offline, trying again in 90 s"));
+        // The next time nobody said anything.
+        let again = r#"closed(1006); return $("state").textContent"#;
+        assert_eq!(page.script(again).await, json!("Offline, trying again in 1 s"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_refused_token_is_said_and_not_tried_again() {
     let program = Program::start().await;
     Browser::run(Device::Desktop, async |browser: Browser| {
