@@ -6,6 +6,8 @@
 mod rig;
 #[path = "support/talk.rs"]
 mod talk;
+#[path = "support/valve.rs"]
+mod valve;
 
 use std::{
     future::pending,
@@ -23,6 +25,7 @@ use tokio::time::Instant;
 
 use rig::{Rooms, idle, key, who};
 use talk::Talk;
+use valve::ValveSink;
 
 fn rooms(kind: Kind) -> Rooms {
     RoomManager::build_for().kind("post", kind).clock(Arc::new(Paused::new())).build().unwrap()
@@ -246,6 +249,46 @@ async fn a_shutdown_reaches_a_connection_that_is_still_joining() {
     rooms.shutdown(Duration::from_secs(5)).await;
     assert_eq!(talk.inbox.close().await, Close::RESTART);
     assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_gives_a_slow_member_its_time_and_one_that_is_stuck_no_more() {
+    for opens in [true, false] {
+        let rooms: RoomManager<ValveSink> =
+            RoomManager::build_for().kind("post", Kind::authenticated()).build().unwrap();
+        let (valve, sink) = valve::new();
+        let (send, stream) = mpsc::unbounded::<Result<Incoming, WsError>>();
+        let ended = tokio::spawn(rooms.serve_room(stream, sink, who("a"), key("post:42")));
+        valve.open(1);
+        idle().await;
+        for n in 0..20 {
+            rooms.broadcast(&key("post:42"), &n).await.unwrap();
+        }
+        idle().await;
+        let (start, draining) = (Instant::now(), rooms.clone());
+        let drained = tokio::spawn(async move { draining.shutdown(Duration::from_secs(20)).await });
+        // Far longer than any other close frame may take.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        if opens {
+            valve.open(22);
+            // The client closes its side once it has the close frame.
+            idle().await;
+            drop(send);
+        }
+        drained.await.unwrap();
+        let within = if opens { 16 } else { 23 };
+        assert!(start.elapsed() <= Duration::from_secs(within), "{:?}", start.elapsed());
+        assert_eq!(ended.await.unwrap(), Close::RESTART);
+        let taken = valve.taken();
+        assert_eq!(taken.len(), if opens { 23 } else { 1 });
+        if let [.., last, reconnect, close] = &*taken {
+            assert_eq!(last.as_text(), Some("19"));
+            let told: Value = serde_json::from_slice(reconnect.payload()).unwrap();
+            assert_eq!(told["type"], "reconnect");
+            assert!((500..5_500).contains(&told["in_ms"].as_u64().unwrap()));
+            assert_eq!(rig::parse_close(close), Close::RESTART);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! A sink that takes as many messages as it is opened for.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::{
     convert::Infallible,
     pin::Pin,
