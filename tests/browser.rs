@@ -146,7 +146,7 @@ async fn the_keyboard_is_enough() {
     let program = Program::start().await;
     Browser::run(Device::Desktop, async |browser: Browser| {
         let page = browser.first(&program.url(POST)).await;
-        tab_to(&page, Key::Tab, "user").await;
+        page.tab_to("user").await;
         page.keys("ann").await;
         page.keys(&Key::Enter).await;
         page.says("#state", "Live").await;
@@ -155,27 +155,16 @@ async fn the_keyboard_is_enough() {
         page.keys("By hand").await;
         page.keys(&(Key::Control + &Key::Enter + &Key::Null)).await;
         page.says("#comments li p", "By hand").await;
-        tab_to(&page, Key::Tab, "send").await;
-        tab_to(&page, Key::Tab, "logout").await;
+        page.tab_to("send").await;
+        page.tab_to("logout").await;
         page.script("document.activeElement.blur()").await;
-        tab_to(&page, Key::Tab, "like").await;
+        page.tab_to("like").await;
         page.keys(&Key::Space).await;
         page.says("#likes", "1").await;
         assert_eq!(page.script("return getComputedStyle(document.activeElement).outlineStyle").await, json!("solid"));
         page.picture("keyboard").await;
     })
     .await;
-}
-
-/// Tabs until an element has the focus, at most once round the page.
-async fn tab_to(page: &Page, key: Key, id: &str) {
-    for _ in 0..15 {
-        if page.script("return document.activeElement.id").await == json!(id) {
-            return;
-        }
-        page.keys(&key).await;
-    }
-    panic!("{id} can't be reached with the Tab key");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use fantoccini::{Client, ClientBuilder, Locator, elements::Element, wd::WindowHandle};
+use fantoccini::{Client, ClientBuilder, Locator, elements::Element, key::Key, wd::WindowHandle};
 use futures::FutureExt as _;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -134,6 +134,17 @@ impl Page {
     /// Presses keys where the focus is.
     pub(crate) async fn keys(&self, keys: &str) {
         self.here().await.active_element().await.unwrap().send_keys(keys).await.unwrap();
+    }
+
+    /// Tabs until an element has the focus, at most once round the page.
+    pub(crate) async fn tab_to(&self, id: &str) {
+        for _ in 0..25 {
+            if self.script("return document.activeElement.id").await == json!(id) {
+                return;
+            }
+            self.keys(&Key::Tab).await;
+        }
+        panic!("{id} can't be reached with the Tab key");
     }
 
     pub(crate) async fn script(&self, script: &str) -> Value {

@@ -1,4 +1,4 @@
-//! The `live_posts` program as a process of its own.
+//! An example as a process of its own: `live_posts`, or the chat.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -24,23 +24,28 @@ impl Program {
 
     /// At a port, or at any with 0.
     pub(crate) async fn start_at(port: u16) -> Self {
-        Self::start_with(&[("PORT", &port.to_string())]).await
+        Self::start_with("live_posts", &[("PORT", &port.to_string())]).await
+    }
+
+    /// The chat, at a port, or at any with 0.
+    pub(crate) async fn start_chat_at(port: u16) -> Self {
+        Self::start_with("chat", &[("PORT", &port.to_string())]).await
     }
 
     /// As one of several processes, joined by a Redis.
     pub(crate) async fn start_over(redis: &str) -> Self {
-        Self::start_with(&[("PORT", "0"), ("REDIS_URL", redis)]).await
+        Self::start_with("live_posts", &[("PORT", "0"), ("REDIS_URL", redis)]).await
     }
 
-    async fn start_with(environment: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(lines::example("live_posts"))
+    async fn start_with(example: &str, environment: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(lines::example(example))
             .env_remove("REDIS_URL")
             .env("JWT_SECRET", SECRET)
             .env("NO_COLOR", "1")
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{error}: {}", lines::how_to_build("live_posts")));
+            .unwrap_or_else(|error| panic!("{error}: {}", lines::how_to_build(example)));
         let mut log = Lines::of(process.stdout.take().unwrap());
         let port = log.after("listening on http://localhost:").await.parse().unwrap();
         Self { process, log, port }

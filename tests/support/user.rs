@@ -1,4 +1,4 @@
-//! A user of the `live_posts` program, over HTTP and WebSocket.
+//! A user of an example, over HTTP and WebSocket.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -48,7 +48,18 @@ impl<'a> User<'a> {
 
     /// Opens a post, and takes the `room_joined`.
     pub(crate) async fn watch(&self, post: u64) -> (Live, Value) {
-        let url = self.program.url(&format!("/ws/posts/{post}/live?token={}", self.token)).replace("http", "ws");
+        self.open(&format!("/ws/posts/{post}/live")).await
+    }
+
+    /// Opens a tab of the chat, and takes the `room_joined` of the user's own room.
+    pub(crate) async fn tab(&self) -> Live {
+        let (live, joined) = self.open("/ws").await;
+        assert!(joined["type"] == "room_joined" && joined["room"].as_str().unwrap().starts_with("user:"), "{joined}");
+        live
+    }
+
+    async fn open(&self, path: &str) -> (Live, Value) {
+        let url = self.program.url(&format!("{path}?token={}", self.token)).replace("http", "ws");
         let mut live = Live(connect_async(url).await.unwrap().0);
         let joined = live.event().await;
         (live, joined)
@@ -60,6 +71,10 @@ pub(crate) struct Live(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>>);
 impl Live {
     pub(crate) async fn message(&mut self) -> Message {
         timeout(PATIENCE, self.0.next()).await.expect("a message in time").expect("a message").unwrap()
+    }
+
+    pub(crate) async fn send(&mut self, message: &Value) {
+        self.0.send(Message::text(message.to_string())).await.unwrap();
     }
 
     pub(crate) async fn event(&mut self) -> Value {

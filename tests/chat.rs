@@ -1,0 +1,179 @@
+//! The chat, as a process: over HTTP and WebSocket.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/user.rs"]
+mod user;
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
+
+use program::Program;
+use user::{Live, User};
+
+/// Joins a room, and gives the answer; what comes before it is let go.
+async fn join(tab: &mut Live, room: &str) -> Value {
+    tab.send(&json!({"type": "join", "room": room, "ref": "join"})).await;
+    loop {
+        let event = tab.event().await;
+        if event["ref"] == "join" {
+            return event;
+        }
+    }
+}
+
+/// What was said to a tab so far, without who came and went.
+async fn told(tab: &mut Live) -> Vec<Value> {
+    let events = tab.until_pong().await;
+    events.into_iter().filter(|event| event["type"] == "message").collect()
+}
+
+#[tokio::test]
+async fn a_bad_request_is_refused_with_words() {
+    let program = Program::start_chat_at(0).await;
+    let ann = User::login(&program, "ann").await;
+    let stranger = User { token: String::new(), http: Client::new(), program: &program };
+    let forged = User { token: format!("{}x", ann.token), http: Client::new(), program: &program };
+    let hello = json!({"text": "hello"});
+
+    let cases = [
+        (&ann, "/login", json!({"user": "a b"}), 422),
+        (&ann, "/login", json!({"user": ""}), 422),
+        (&ann, "/login", json!({"user": "a\n"}), 422),
+        (&ann, "/login", json!({"user": "x".repeat(201)}), 422),
+        (&ann, "/login", json!({"user": 5}), 422),
+        (&ann, "/login", json!({}), 422),
+        (&ann, "/login", json!([]), 422),
+        (&ann, "/login", json!({"user": "x".repeat(70_000)}), 413),
+        (&stranger, "/messages/bob", hello.clone(), 401),
+        (&forged, "/messages/bob", hello.clone(), 401),
+        (&ann, "/messages/a%20b", hello.clone(), 422),
+        (&ann, "/messages/%FF", hello.clone(), 422),
+        (&ann, "/messages/", hello.clone(), 404),
+        (&ann, "/messages/bob", json!({"text": " \n "}), 422),
+        (&ann, "/messages/bob", json!({"text": "é".repeat(501)}), 422),
+        (&ann, "/messages/bob", json!({"text": null}), 422),
+    ];
+    for (who, path, body, expected) in cases {
+        let (status, answer) = who.post(path, &body).await;
+        assert_eq!(status.as_u16(), expected, "{path} {body}");
+        assert!(answer["error"].as_str().is_some_and(|text| text.len() > 10), "{path}: {answer}");
+    }
+    let (status, _) = ann.request(Method::POST, "/login", "{no json".to_owned()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let (status, _) = ann.get("/login").await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    let (status, _) = ann.post("/messages/bob", &json!({"text": "é".repeat(500)})).await;
+    assert_eq!(status, StatusCode::CREATED, "500 characters are allowed, however many bytes they are");
+}
+
+#[tokio::test]
+async fn a_direct_message_reaches_every_tab_of_both_and_nobody_else() {
+    let program = Program::start_chat_at(0).await;
+    // A user's id that has to be escaped in a path.
+    let (ann, bob, eve) = (
+        User::login(&program, "auth0|ann/1").await,
+        User::login(&program, "bob").await,
+        User::login(&program, "eve").await,
+    );
+    let (mut one, mut two) = (ann.tab().await, ann.tab().await);
+    let (mut senders, mut other, mut eves) = (bob.tab().await, bob.tab().await, eve.tab().await);
+
+    let (status, answer) = bob.post("/messages/auth0%7Cann%2F1", &json!({"text": " psst ", "from": "eve"})).await;
+    assert_eq!((status, &answer["tabs"]), (StatusCode::CREATED, &json!(2)));
+    let message = &answer["message"];
+    assert_eq!(
+        (&message["type"], &message["from"], &message["to"], &message["text"]),
+        (&json!("direct"), &json!("bob"), &json!("auth0|ann/1"), &json!("psst"))
+    );
+    for (tab, room) in [
+        (&mut one, "user:auth0|ann/1"),
+        (&mut two, "user:auth0|ann/1"),
+        (&mut senders, "user:bob"),
+        (&mut other, "user:bob"),
+    ] {
+        assert_eq!(told(tab).await, [json!({"type": "message", "room": room, "data": message})]);
+    }
+    assert_eq!(told(&mut eves).await, [] as [Value; 0]);
+    assert_eq!(join(&mut eves, "user:bob").await["code"], "not_allowed");
+
+    let (_, answer) = bob.post("/messages/nobody", &json!({"text": "?"})).await;
+    assert_eq!(answer["tabs"], 0, "the sender is told that nobody was there");
+}
+
+#[tokio::test]
+async fn what_is_said_carries_the_name_of_who_said_it() {
+    let program = Program::start_chat_at(0).await;
+    let (ann, bob) = (User::login(&program, "ann").await, User::login(&program, "bob").await);
+    let (mut anns, mut bobs) = (ann.tab().await, bob.tab().await);
+    assert_eq!(join(&mut anns, "channel:general").await["viewers"], 1);
+    join(&mut anns, "typing:general").await;
+    for room in ["channel:general", "typing:general"] {
+        assert_eq!(join(&mut bobs, room).await["type"], "room_joined");
+    }
+
+    let said = json!({"type": "said", "from": "ann", "text": " hello "});
+    bobs.send(&json!({"type": "publish", "room": "channel:general", "data": said})).await;
+    bobs.send(&json!({"type": "publish", "room": "typing:general", "data": {"from": "ann", "long": "x".repeat(999)}}))
+        .await;
+    told(&mut bobs).await;
+    let heard = told(&mut anns).await;
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    let data = &heard[0]["data"];
+    assert_eq!((&data["type"], &data["from"], &data["text"]), (&json!("said"), &json!("bob"), &json!("hello")));
+    assert!(data["id"].is_string() && data["at"].is_string(), "{data}");
+    assert_eq!(heard[1]["data"], json!({"type": "typing", "from": "bob"}));
+}
+
+#[tokio::test]
+async fn a_text_that_no_page_sends_ends_its_connection_and_no_other() {
+    let program = Program::start_chat_at(0).await;
+    let ann = User::login(&program, "ann").await;
+    let mut other = ann.tab().await;
+    join(&mut other, "channel:general").await;
+    for data in [json!({"text": "é".repeat(501)}), json!({"text": " "}), json!({"text": 5}), json!([])] {
+        let mut tab = ann.tab().await;
+        join(&mut tab, "channel:general").await;
+        tab.send(&json!({"type": "publish", "room": "channel:general", "data": data})).await;
+        assert_eq!(tab.close_code().await, CloseCode::Policy, "{data}");
+    }
+    assert_eq!(told(&mut other).await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn a_hostile_room_is_refused_and_the_connection_goes_on() {
+    let program = Program::start_chat_at(0).await;
+    let mut tab = User::login(&program, "ann").await.tab().await;
+    for id in ["", "*", "{a}", "a b", "a\nb", "\u{0}", "наш", &"x".repeat(201), &"x".repeat(10_000)] {
+        let room = format!("channel:{id}");
+        let answer = join(&mut tab, &room).await;
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("bad_room")), "{id:?}");
+    }
+    assert_eq!(join(&mut tab, "secret:general").await["code"], "not_allowed");
+    assert_eq!(join(&mut tab, "channel:general").await["viewers"], 1);
+}
+
+#[tokio::test]
+async fn a_signal_closes_the_members_with_1012_and_the_program_ends_with_0() {
+    let program = Program::start_chat_at(0).await;
+    let ann = User::login(&program, "ann").await;
+    let mut tab = ann.tab().await;
+    let (status, health) = ann.get("/healthz").await;
+    assert_eq!((status, health), (StatusCode::OK, json!({"status": "ok", "connections": 1, "rooms": 1, "bus": null})));
+
+    let token = ann.token.clone();
+    program.signal("TERM");
+    let event = tab.event().await;
+    assert!(event["type"] == "reconnect" && event["in_ms"].is_u64(), "{event}");
+    let Message::Close(Some(close)) = tab.message().await else { panic!("a close frame with a code") };
+    assert_eq!(close.code, CloseCode::Restart);
+    drop((tab, ann));
+    let (status, log) = program.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("shutting down") && !log.contains(&token), "{log}");
+}

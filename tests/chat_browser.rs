@@ -1,0 +1,259 @@
+//! The page of the chat in a real browser.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "browser/browser.rs"]
+mod browser;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/program.rs"]
+mod program;
+
+use fantoccini::key::Key;
+use serde_json::{Value, json};
+use tokio::time::{Duration, Instant, sleep};
+
+use browser::{Browser, Device, Page};
+use lines::PATIENCE;
+use program::Program;
+
+const LAST: &str = "#log .said:last-child p";
+
+/// Signs in, and waits until so many are in the channel that is open.
+async fn sign_in(page: &Page, user: &str, here: usize) {
+    page.fill("#user", user).await;
+    page.click("#enter").await;
+    page.says("#state", "Live").await;
+    are_here(page, here).await;
+}
+
+async fn are_here(page: &Page, count: usize) {
+    let end = format!(": {count}");
+    page.shows("#here", |text| text.ends_with(&end)).await;
+}
+
+/// Writes where the page says a message is written.
+async fn say(page: &Page, text: &str) {
+    page.fill("#text", text).await;
+    page.fill("#text", &Key::Enter).await;
+}
+
+async fn people(page: &Page) -> Value {
+    page.script("return [...document.querySelectorAll('#people .name')].map(name => name.textContent)").await
+}
+
+async fn until(page: &Page, script: &str) {
+    let by = Instant::now() + PATIENCE;
+    while page.script(script).await != json!(true) {
+        assert!(Instant::now() < by, "never so: {script}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn two_users_talk_and_see_each_other_here() {
+    let program = Program::start_chat_at(0).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&program.url("/")).await;
+        sign_in(&ann, "ann", 1).await;
+        let bob = browser.another(&program.url("/")).await;
+        sign_in(&bob, "bob", 2).await;
+        are_here(&ann, 2).await;
+        for page in [&ann, &bob] {
+            assert_eq!(people(page).await, json!(["ann", "bob"]));
+        }
+
+        say(&ann, "Is anybody here? <b>not bold</b>").await;
+        bob.says(LAST, "Is anybody here? <b>not bold</b>").await;
+        bob.says("#log .said:last-child .who", "ann").await;
+        say(&bob, "I am. The plain text arrives as it was typed.").await;
+        ann.says(LAST, "I am. The plain text arrives as it was typed.").await;
+        say(&ann, "And whoever comes to this channel is in the list on the right.").await;
+        bob.says(LAST, "And whoever comes to this channel is in the list on the right.").await;
+        bob.fill("#text", "One more th").await;
+        ann.says("#typing", "bob is typing…").await;
+        ann.picture("chat").await;
+
+        // Another channel is another room.
+        bob.click("[data-key='channel:random']").await;
+        bob.says("#title", "# random").await;
+        assert_eq!(bob.script("return document.querySelectorAll('#log .said').length").await, json!(0));
+        bob.close().await;
+        are_here(&ann, 1).await;
+        assert_eq!(people(&ann).await, json!(["ann"]));
+        assert_eq!(ann.script("return document.querySelectorAll('#log .said').length").await, json!(3), "none twice");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_direct_message_is_in_every_tab_of_both() {
+    let program = Program::start_chat_at(0).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let one = browser.first(&program.url("/")).await;
+        sign_in(&one, "ann", 1).await;
+        let two = browser.another(&program.url("/")).await;
+        sign_in(&two, "ann", 1).await;
+        let bob = browser.another(&program.url("/")).await;
+        sign_in(&bob, "bob", 2).await;
+
+        bob.fill("#to", "ann").await;
+        bob.click("#write button").await;
+        bob.says("#title", "@ ann").await;
+        say(&bob, "Psst").await;
+        bob.says(LAST, "Psst").await;
+        for page in [&one, &two] {
+            page.says("[data-key='direct:bob'] .badge", "1\nunread").await;
+            page.click("[data-key='direct:bob']").await;
+            page.says(LAST, "Psst").await;
+        }
+        say(&two, "Yes?").await;
+        for page in [&one, &two, &bob] {
+            page.says(LAST, "Yes?").await;
+            assert_eq!(page.script("return document.querySelectorAll('#log .said').length").await, json!(2));
+        }
+        one.picture("chat_direct").await;
+
+        bob.fill("#to", "a b").await;
+        bob.click("#write button").await;
+        say(&bob, "Is that a name?").await;
+        bob.shows("#notice", |text| text.starts_with("user: 1 to 200")).await;
+        assert_eq!(bob.script("return document.getElementById('text').value").await, json!("Is that a name?"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn typing_is_seen_and_vanishes() {
+    let program = Program::start_chat_at(0).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&program.url("/")).await;
+        sign_in(&ann, "ann", 1).await;
+        // All that was ever shown, as a signal may be over before anybody looks.
+        ann.script(
+            "window.shown = []; const at = document.getElementById('typing');
+             new MutationObserver(() => window.shown.push(at.textContent)).observe(at, {childList: true});",
+        )
+        .await;
+        let bob = browser.another(&program.url("/")).await;
+        sign_in(&bob, "bob", 2).await;
+        bob.fill("#text", "hm").await;
+        until(&ann, "return window.shown.includes('bob is typing…') && window.shown.at(-1) === ''").await;
+        assert_eq!(bob.text("#typing").await, "", "nobody is told of their own typing");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_joined_again() {
+    let program = Program::start_chat_at(0).await;
+    let port = program.port;
+    Browser::run(Device::Desktop, async move |browser: Browser| {
+        let page = browser.first(&program.url("/")).await;
+        sign_in(&page, "ann", 1).await;
+        page.fill("#channel", "rust").await;
+        page.click("#join button").await;
+        page.says("#title", "# rust").await;
+        say(&page, "Before").await;
+        page.says(LAST, "Before").await;
+
+        program.signal("TERM");
+        let (status, log) = program.ended().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        page.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+        say(&page, "Is it kept?").await;
+        page.shows("#notice", |text| text.starts_with("Not connected")).await;
+        page.picture("chat_offline").await;
+
+        let program = Program::start_chat_at(port).await;
+        page.says("#state", "Live").await;
+        are_here(&page, 1).await;
+        page.shows("#log .note.warn", |text| text.starts_with("The connection was lost")).await;
+        page.fill("#text", &Key::Enter).await;
+        page.says(LAST, "Is it kept?").await;
+        drop(program);
+        page.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hostile_channel_is_refused_with_words_and_nothing_breaks() {
+    let program = Program::start_chat_at(0).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&program.url("/")).await;
+        sign_in(&page, "ann", 1).await;
+        page.script("window.faults = []; window.onerror = fault => window.faults.push(fault)").await;
+        for name in ["<img src=x onerror=faults.push(1)>", "*", "{a}", "a b", "наш", "\"']);", &"x".repeat(201)] {
+            page.fill("#channel", name).await;
+            page.click("#join button").await;
+            page.shows("#join-notice", |text| text.starts_with("That is no name for a channel")).await;
+            page.script("document.getElementById('channel').value = ''").await;
+        }
+        assert_eq!(page.script("return document.querySelectorAll('#channels li').length").await, json!(2));
+
+        say(&page, "<img src=x onerror=faults.push(2)>").await;
+        page.says(LAST, "<img src=x onerror=faults.push(2)>").await;
+        page.says("#state", "Live").await;
+        assert_eq!(page.script("return window.faults").await, json!([]));
+        page.picture("chat_refused").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_keyboard_is_enough() {
+    let program = Program::start_chat_at(0).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&program.url("/")).await;
+        page.tab_to("user").await;
+        page.keys("ann").await;
+        page.keys(&Key::Enter).await;
+        page.says("#state", "Live").await;
+        are_here(&page, 1).await;
+
+        // Signing in leads to the message.
+        page.keys("By hand").await;
+        page.keys(&Key::Enter).await;
+        page.says(LAST, "By hand").await;
+        page.tab_to("channel").await;
+        page.keys("rust").await;
+        page.keys(&Key::Enter).await;
+        page.says("#title", "# rust").await;
+        page.tab_to("leave").await;
+        assert_eq!(page.script("return getComputedStyle(document.activeElement).outlineStyle").await, json!("solid"));
+        page.keys(&Key::Enter).await;
+        page.says("#title", "# general").await;
+        page.tab_to("to").await;
+        page.tab_to("log").await;
+        page.tab_to("logout").await;
+        page.keys(&Key::Space).await;
+        page.says("#state", "Signed out").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_phone_shows_it_without_scrolling_sideways() {
+    let program = Program::start_chat_at(0).await;
+    Browser::run(Device::Phone, async |browser: Browser| {
+        let page = browser.first(&program.url("/")).await;
+        page.picture("chat_phone_signed_out").await;
+        let long = "w".repeat(150);
+        sign_in(&page, &long, 1).await;
+        let fits = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+        say(&page, "A short one").await;
+        say(&page, &long).await;
+        page.says(LAST, &long).await;
+        assert_eq!((page.script(fits).await, page.script("return window.innerWidth").await), (json!(true), json!(360)));
+        page.picture("chat_phone").await;
+
+        page.click("#more").await;
+        page.fill("#channel", &long).await;
+        page.click("#join button").await;
+        page.shows("#title", |text| text.starts_with("# www")).await;
+        assert_eq!(page.script(fits).await, json!(true));
+        page.picture("chat_phone_forms").await;
+    })
+    .await;
+}
