@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    net::TcpListener,
     panic::AssertUnwindSafe,
     path::Path,
     process::{Child, Command, Stdio},
@@ -38,11 +39,30 @@ struct Driver {
 
 impl Driver {
     async fn start() -> Self {
-        let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
-        let mut process = started.unwrap_or_else(|error| panic!("chromedriver: {error}; `{INSTALL}` installs it"));
-        let mut output = Lines::of(process.stdout.take().unwrap());
-        let port = output.after("started successfully on port ").await;
-        Self { process, url: format!("http://127.0.0.1:{}", port.trim_end_matches('.')) }
+        // It binds two addresses to one port, and ends where another has the second, or takes it meanwhile.
+        for _ in 0..20 {
+            let port = free_port();
+            let started = Command::new("chromedriver").arg(format!("--port={port}")).stdout(Stdio::piped()).spawn();
+            let process = started.unwrap_or_else(|error| panic!("chromedriver: {error}; `{INSTALL}` installs it"));
+            let mut driver = Self { process, url: String::new() };
+            let mut output = Lines::of(driver.process.stdout.take().unwrap());
+            if let Some(port) = output.after_if_ever("started successfully on port ").await {
+                driver.url = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
+                return driver;
+            }
+        }
+        panic!("chromedriver does not start");
+    }
+}
+
+/// A port that is free at both addresses of this machine.
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if TcpListener::bind(("::1", port)).is_ok() || TcpListener::bind("[::1]:0").is_err() {
+            return port;
+        }
     }
 }
 

@@ -41,11 +41,15 @@ impl Lines {
 
     /// What follows a text that some line holds.
     pub(crate) async fn after(&mut self, text: &str) -> String {
+        self.after_if_ever(text).await.unwrap_or_else(|| panic!("no line says {text:?}"))
+    }
+
+    /// The same; `None` where the pipe ends before.
+    pub(crate) async fn after_if_ever(&mut self, text: &str) -> Option<String> {
         loop {
-            let line = timeout(PATIENCE, self.0.recv()).await.ok().flatten();
-            let line = line.unwrap_or_else(|| panic!("no line says {text:?}"));
+            let line = timeout(PATIENCE, self.0.recv()).await.ok().flatten()?;
             if let Some((_, after)) = line.split_once(text) {
-                return after.trim().to_owned();
+                return Some(after.trim().to_owned());
             }
         }
     }
