@@ -105,19 +105,25 @@ async fn members_of_both_forms_are_each_given_theirs_in_one_order() {
 #[tokio::test(start_paused = true)]
 async fn a_broadcast_is_encoded_once_for_each_form() {
     let rooms = rooms();
-    let mut talks = [Talk::joined(&rooms, "a").await, Talk::joined(&rooms, "b").await];
-    let mut many = [Talk::multi(&rooms, "c"), Talk::multi(&rooms, "d")];
-    for talk in &mut many {
-        join(talk, "post:42").await;
+    let (mut single, mut multi) = (Vec::new(), Vec::new());
+    // More than are served at a time.
+    for n in 0..100 {
+        single.push(Talk::joined(&rooms, &format!("s{n}")).await);
+        multi.push(Talk::multi(&rooms, &format!("m{n}")));
+        multi[n].ask(command("join", "post:42", 1)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    for talk in talks.iter_mut().chain(&mut many) {
+    for talk in single.iter_mut().chain(&mut multi) {
         talk.inbox.all().await;
     }
     rooms.broadcast(&key("post:42"), &1).await.unwrap();
-    for [one, two] in [&mut talks, &mut many] {
-        let (one, two) = (one.inbox.0.next().await.unwrap(), two.inbox.0.next().await.unwrap());
-        assert_eq!(one.frame().as_ptr(), two.frame().as_ptr(), "both are given the same bytes");
+    for talks in [&mut single, &mut multi] {
+        let mut given = Vec::new();
+        for talk in talks {
+            given.push(talk.inbox.0.next().await.unwrap());
+        }
+        let same = given.windows(2).all(|two| two[0].frame().as_ptr() == two[1].frame().as_ptr());
+        assert!(same, "all are given the same bytes");
     }
 }
 
