@@ -247,11 +247,20 @@ impl<S: Sink<Message> + Unpin> Chunk<S> {
 
     /// Gives each member its messages, outside every lock but its own; returns how many.
     fn deliver(&self) -> u64 {
+        if self.multi.is_empty() {
+            // Without a look at each member, because this is the hot path of most rooms.
+            return self.deliver_in(|_| &self.messages);
+        }
+        self.deliver_in(|outbox| match outbox.form() {
+            Form::Single => &self.messages,
+            Form::Multi => &self.multi,
+        })
+    }
+
+    fn deliver_in<'a>(&'a self, messages: impl Fn(&Outbox<S>) -> &'a [Message]) -> u64 {
         let mut count = 0;
         for due in &self.members {
-            // A room without members of the other form does not look at each member's.
-            let single = self.multi.is_empty() || due.outbox.form() == Form::Single;
-            let messages = if single { &self.messages } else { &self.multi };
+            let messages = messages(&due.outbox);
             let mut from = usize::try_from(due.cursor - self.first).unwrap_or(usize::MAX);
             let skipped = self.excepts.iter().filter(|(_, connection)| *connection == due.connection);
             let ends = skipped.map(|(index, _)| *index).chain([messages.len()]);
