@@ -1,7 +1,7 @@
 //! Real connections to real servers, each in a process of its own, held against a floor of the same run.
 //!
-//! `cargo bench --features axum --bench sockets` runs everything; a word after `--` only the scenarios with that word in
-//! their names (`-- idle`). Each server has the first core, the load generator the last. In each run the contenders of
+//! `cargo bench --features axum,warp --bench sockets` runs everything; a word after `--` only the scenarios with that
+//! word in their names (`-- idle`). Each server has the first core, the load generator the last. In each run the contenders of
 //! a scenario take turns, and what counts is the median of the ratios to the floor. A message that is lost, doubled or
 //! out of order fails the run.
 //!
@@ -27,7 +27,7 @@ use crate::{cores::Cores, report::Runs, scenarios::Size};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "cargo bench --features axum --bench sockets -- [WORD ...] [--runs N] [--smoke]";
+const USAGE: &str = "cargo bench --features axum,warp --bench sockets -- [WORD ...] [--runs N] [--smoke]";
 
 struct Options {
     words: Vec<String>,

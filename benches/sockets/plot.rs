@@ -10,15 +10,19 @@ use crate::{
     scenarios::{Figure, Work},
 };
 
-const COLOURS: [RGBColor; 3] = [RGBColor(176, 176, 170), RGBColor(47, 111, 94), RGBColor(180, 84, 31)];
-const ROW: u32 = 64;
+/// One for each contender, in their order.
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(176, 176, 170), RGBColor(47, 111, 94), RGBColor(112, 160, 140), RGBColor(180, 84, 31)];
+const ROW: u32 = 81;
 
 /// Draws the fan-out scenarios: one group of bars each, one bar a contender.
 pub(crate) fn draw(path: &Path, all: &[Runs]) -> Result<()> {
     let shown: Vec<_> = all
         .iter()
         .filter(|runs| runs.scenario.figure == Figure::Cpu)
-        .filter(|runs| runs.scenario.contenders.iter().map(|c| &*c.name).eq(["floor", "rooms", "handwritten"]))
+        .filter(|runs| {
+            runs.scenario.contenders.iter().map(|c| &*c.name).eq(["floor", "rooms", "rooms on warp", "handwritten"])
+        })
         .filter(|runs| matches!(runs.scenario.contenders.first().map(|c| c.work), Some(Work::FanOut { .. })))
         .collect();
     if shown.is_empty() {
@@ -28,8 +32,10 @@ pub(crate) fn draw(path: &Path, all: &[Runs]) -> Result<()> {
     let height = 70 + ROW * shown.len() as u32;
     let area = SVGBackend::new(path, (880, height)).into_drawing_area();
     area.fill(&WHITE)?;
-    let widest =
-        shown.iter().flat_map(|runs| (0..3).filter_map(|place| Some(runs.ratio(place)?.median))).fold(1.0, f64::max);
+    let widest = shown
+        .iter()
+        .flat_map(|runs| (0..COLOURS.len()).filter_map(|place| Some(runs.ratio(place)?.median)))
+        .fold(1.0, f64::max);
     let scale = |ratio: f64| 250 + (ratio / widest * 500.0) as i32;
     let text = ("sans-serif", 13).into_font();
     area.draw(&Text::new(

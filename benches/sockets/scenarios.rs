@@ -111,7 +111,7 @@ const fn setup(kind: Kind, payload: usize) -> Setup {
 
 fn everybody(floor: Kind, payload: usize, work: Work) -> Vec<Contender> {
     let contender = |kind| Contender::new(kind, setup(kind, payload), work);
-    [floor, Kind::Rooms, Kind::Handwritten].map(contender).into()
+    [floor, Kind::Rooms, Kind::RoomsOnWarp, Kind::Handwritten].map(contender).into()
 }
 
 fn memory(name: &'static str, connections: usize) -> Scenario {

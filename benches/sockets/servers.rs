@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Upgrade,
     /// This library behind Axum, through its public API alone.
     Rooms,
+    /// The same behind Warp.
+    RoomsOnWarp,
     /// What is often written: `axum::extract::ws`, a map of rooms, an `mpsc` and two tasks for each connection.
     Handwritten,
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Kind {
             Self::Handshake => "handshake",
             Self::Upgrade => "axum upgrade alone",
             Self::Rooms => "rooms",
+            Self::RoomsOnWarp => "rooms on warp",
             Self::Handwritten => "handwritten",
         })
     }
@@ -93,7 +96,7 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
         Kind::Handshake => floor::shake_hands_only(),
         Kind::Upgrade => runtime.block_on(upgrade::serve()),
         Kind::Rooms if setup.each > 1 => runtime.block_on(many_rooms::serve(filling, setup.each)),
-        Kind::Rooms => runtime.block_on(library::serve(filling, setup)),
+        Kind::Rooms | Kind::RoomsOnWarp => runtime.block_on(library::serve(filling, setup)),
         Kind::Handwritten => runtime.block_on(handwritten::serve(filling)),
     }
 }

@@ -1,10 +1,13 @@
-//! This library behind Axum: an ordinary program on the public API alone.
+//! This library behind Axum and behind Warp: ordinary programs on the public API alone.
+
+use std::io;
 
 use axum::{Router, extract::Path, response::Response, routing::get};
 use rooms::{
     Connection, Endpoint, Identity, JwtAuthenticator, Kind, Limits, RoomKey, RoomManager, axum::RoomUpgrade, ws,
 };
 use tokio::net::TcpListener;
+use warp::Filter as _;
 
 use super::{Command, Filling, SECRET, Setup, announce, calls, control};
 use crate::Result;
@@ -18,7 +21,6 @@ pub(super) async fn serve(filling: Filling, setup: Setup) -> Result<()> {
         .build()?;
     let _others = fill(&rooms, setup.other_rooms).await?;
     let times = calls::begin(&rooms, setup.call)?;
-    let app = Router::new().route("/posts/{post}/live", get(live)).with_state(rooms.clone());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let commands = TcpListener::bind(("127.0.0.1", 0)).await?;
     announce(listener.local_addr()?, commands.local_addr()?);
@@ -29,10 +31,20 @@ pub(super) async fn serve(filling: Filling, setup: Setup) -> Result<()> {
         }
     };
     tokio::select! {
-        served = async { axum::serve(listener, app).await } => served?,
+        served = listen(setup.kind, listener, rooms.clone()) => served?,
         controlled = control(commands, publish, || times.report()) => controlled?,
     }
     Ok(())
+}
+
+async fn listen(kind: super::Kind, listener: TcpListener, rooms: RoomManager) -> io::Result<()> {
+    if kind == super::Kind::RoomsOnWarp {
+        let live = warp::path!("posts" / u64 / "live").and(rooms::warp::upgrade(&rooms));
+        let live = live.map(|post, upgrade: rooms::warp::RoomUpgrade| upgrade.room("post", post));
+        warp::serve(live).incoming(listener).run().await;
+        return Ok(());
+    }
+    axum::serve(listener, Router::new().route("/posts/{post}/live", get(live)).with_state(rooms)).await
 }
 
 async fn live(upgrade: RoomUpgrade, Path(post): Path<u64>) -> Response {
