@@ -14,7 +14,7 @@ use crate::{
     node::ConnectionId,
     nodes::wire::Name,
     outbox::{Outbox, Waiting},
-    protocol::{self, Ref},
+    protocol::{self, Ref, Roll},
     room::{Arrival, Room},
     room_key::RoomKey,
     ws::FrameSink,
@@ -159,16 +159,20 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     /// # Errors
     /// [`JoinError`], whose [`close`](JoinError::close) suits a connection that is for this room alone.
     pub async fn join(&mut self, key: &RoomKey) -> Result<usize, JoinError> {
-        if let Some(viewers) = self.viewers_of(key) {
-            return Ok(viewers);
+        if let Some(entered) = self.place(key) {
+            return Ok(entered.room.viewers());
         }
         let joined = self.begin_join(key, None).await?;
         Ok(self.keep(joined))
     }
 
-    /// How many viewers a room has that the connection is in.
-    pub(crate) fn viewers_of(&self, key: &RoomKey) -> Option<usize> {
-        self.rooms.iter().find(|entered| entered.room.key == *key).map(|entered| entered.room.viewers())
+    /// What one who is in a room already is told when it joins again: how many viewers there are, and who.
+    pub(crate) fn standing(&self, key: &RoomKey) -> Option<(usize, Option<Roll>)> {
+        self.place(key).map(|entered| entered.room.standing())
+    }
+
+    fn place(&self, key: &RoomKey) -> Option<&Entered<S>> {
+        self.rooms.iter().find(|entered| entered.room.key == *key)
     }
 
     /// All of a join but the keeping of its place, which leaves the room when it is dropped; so the connection can do

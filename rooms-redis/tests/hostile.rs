@@ -12,7 +12,7 @@ use rooms_core::{Identity, Message, ws::Incoming};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    net::{TcpStream, tcp::OwnedReadHalf},
+    net::TcpStream,
     time::timeout,
 };
 
@@ -20,14 +20,12 @@ use fleet::{Node, quick};
 use redis_server::{PATIENCE, RedisServer};
 
 /// Every command that Redis is given from here on, one a line.
-async fn monitor(redis: &RedisServer) -> Lines<BufReader<OwnedReadHalf>> {
+async fn monitor(redis: &RedisServer) -> Lines<BufReader<TcpStream>> {
     let address = redis.url().rsplit_once("//").unwrap().1.trim_end_matches('/').to_owned();
-    let (read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
-    write.write_all(b"MONITOR\r\n").await.unwrap();
-    let mut lines = BufReader::new(read).lines();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"MONITOR\r\n").await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("+OK"));
-    // The half that writes stays open as long as the test.
-    std::mem::forget(write);
     lines
 }
 

@@ -94,11 +94,16 @@ impl Live {
         }
     }
 
+    /// The close frame's code, after whatever came before it.
     pub(crate) async fn close_code(&mut self) -> CloseCode {
-        loop {
-            if let Message::Close(close) = self.message().await {
-                return close.unwrap().code;
+        let closed = async {
+            loop {
+                if let Message::Close(close) = self.message().await {
+                    return close.unwrap().code;
+                }
             }
-        }
+        };
+        // As a whole: pings go on coming from a server that does not close.
+        timeout(PATIENCE, closed).await.expect("a close in time")
     }
 }

@@ -78,7 +78,7 @@ impl Pulse {
     }
 }
 
-/// How much longer than three heartbeats a node may be silent: a quarter of one, for the third to be late.
+/// How long a node may be silent: three heartbeats, and a quarter of one for the third to be late.
 fn lease(heartbeat: Duration) -> Duration {
     heartbeat * 13 / 4
 }
@@ -133,5 +133,39 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
             () = sleep_until(wake) => {}
             () = registry.news.notified() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_millis(6_500);
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_blamed_for_what_could_not_be_heard() {
+        let pulse = Pulse::default();
+        let start = Instant::now() + 2 * LEASE;
+        assert_eq!(pulse.silent_since(start, LEASE), Some(start - LEASE));
+        pulse.pause();
+        assert_eq!(pulse.silent_since(start, LEASE), None, "the bus is down");
+        pulse.resume(start);
+        assert_eq!(pulse.silent_since(start + LEASE / 2, LEASE), None, "it was down a moment ago");
+        assert_eq!(pulse.silent_since(start + LEASE, LEASE), Some(start));
+        pulse.forgive(start + LEASE);
+        assert_eq!(pulse.silent_since(start + LEASE, LEASE), None, "this process stood still");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_stood_still_while_its_bus_is_down_blames_nobody_either() {
+        let pulse = Pulse::default();
+        pulse.pause();
+        pulse.forgive(Instant::now());
+        assert!(!pulse.is_listening());
+        assert_eq!(pulse.silent_since(Instant::now() + 2 * LEASE, LEASE), None);
+        pulse.stop();
+        pulse.resume(Instant::now());
+        pulse.forgive(Instant::now());
+        assert!(!pulse.is_listening(), "it said good-bye");
     }
 }

@@ -230,6 +230,12 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         lock(&self.state).count.viewers.count()
     }
 
+    /// How many viewers there are, and who, as the members were told last.
+    pub(crate) fn standing(&self) -> (usize, Option<Roll>) {
+        let state = lock(&self.state);
+        (state.count.viewers(), state.count.roll())
+    }
+
     /// Who is in the room, on all nodes; `None` where the kind does not ask.
     pub(crate) fn listed(&self) -> Option<Listed> {
         let state = lock(&self.state);

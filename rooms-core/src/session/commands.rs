@@ -73,8 +73,8 @@ where
         };
         let answer = match command {
             Ok(Command::Ping) => protocol::pong(reference.as_ref()),
-            Ok(Command::Join(room)) => match self.connection.viewers_of(&room) {
-                Some(viewers) => protocol::room_joined(&room, viewers, None, Value::Null, reference.as_ref()),
+            Ok(Command::Join(room)) => match self.connection.standing(&room) {
+                Some((viewers, roll)) => protocol::room_joined(&room, viewers, roll, Value::Null, reference.as_ref()),
                 None => return self.work = Some(self.join(room, reference)),
             },
             Ok(Command::Leave(room)) if self.connection.leave(&room) => protocol::room_left(&room, reference.as_ref()),
