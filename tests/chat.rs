@@ -6,6 +6,8 @@
 mod lines;
 #[path = "support/program.rs"]
 mod program;
+#[path = "../rooms-redis/tests/support/redis_server.rs"]
+mod redis_server;
 #[path = "support/user.rs"]
 mod user;
 
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use program::Program;
+use redis_server::RedisServer;
 use user::{Live, User};
 
 /// Joins a room, and gives the answer; what comes before it is let go.
@@ -70,6 +73,42 @@ async fn a_bad_request_is_refused_with_words() {
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     let (status, _) = ann.post("/messages/bob", &json!({"text": "é".repeat(500)})).await;
     assert_eq!(status, StatusCode::CREATED, "500 characters are allowed, however many bytes they are");
+}
+
+#[tokio::test]
+async fn two_processes_over_redis_are_one_chat_and_one_that_is_killed_takes_its_members_with_it() {
+    let redis = RedisServer::start().await;
+    let first = Program::start_chat_over(&redis.url()).await;
+    let mut second = Program::start_chat_over(&redis.url()).await;
+    let (ann, bob) = (User::login(&first, "ann").await, User::login(&second, "bob").await);
+    let (mut of_ann, mut of_bob) = (ann.tab().await, bob.tab().await);
+    join(&mut of_ann, "channel:general").await;
+    join(&mut of_bob, "channel:general").await;
+    let users = |event: &Value| event["users"].as_array().into_iter().flatten().cloned().collect::<Vec<_>>();
+    let mut named = Vec::new();
+    while !named.contains(&json!({"user": "bob"})) {
+        named.extend(users(&of_ann.event().await));
+    }
+
+    of_bob.send(&json!({"type": "publish", "room": "channel:general", "data": {"text": "hello"}})).await;
+    let (status, _) = ann.post("/messages/bob", &json!({"text": "for you"})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    for (tab, room, text) in [(&mut of_ann, "channel:general", "hello"), (&mut of_bob, "user:bob", "for you")] {
+        loop {
+            let event = tab.event().await;
+            if event["type"] == "message" && event["room"] == room {
+                break assert_eq!(event["data"]["text"], text);
+            }
+        }
+    }
+
+    second.kill();
+    loop {
+        let event = of_ann.event().await;
+        if event["type"] == "viewer_left" {
+            break assert_eq!(users(&event), [json!({"user": "bob"})]);
+        }
+    }
 }
 
 #[tokio::test]

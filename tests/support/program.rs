@@ -37,6 +37,11 @@ impl Program {
         Self::start_with("live_posts", &[("PORT", "0"), ("REDIS_URL", redis)]).await
     }
 
+    /// The chat, as one of several processes.
+    pub(crate) async fn start_chat_over(redis: &str) -> Self {
+        Self::start_with("chat", &[("PORT", "0"), ("REDIS_URL", redis)]).await
+    }
+
     async fn start_with(example: &str, environment: &[(&str, &str)]) -> Self {
         let mut process = Command::new(lines::example(example))
             .env_remove("REDIS_URL")
