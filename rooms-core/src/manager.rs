@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub(crate) use self::broadcast::USER;
+pub(crate) use self::{broadcast::USER, shutdown::come_back};
 pub use self::{
     broadcast::{Broadcast, BroadcastError, Reach, Receipt},
     builder::{BuildError, RoomManagerBuilder},
@@ -38,7 +38,7 @@ use crate::{
     limits::Limits,
     message::{Form, Message},
     node::{ConnectionId, NodeId},
-    outbox::{Outbox, Waiting, WriteBatch, write_frames},
+    outbox::{Outbox, WriteBatch, write_frames},
     presence::Presence,
     registry::Registry,
     room_key::RoomKey,
@@ -160,7 +160,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 // A shutdown that began since the first look has either seen this seat or set the flag before it was
                 // taken: one of the two closes the connection.
                 if self.is_draining() {
-                    outbox.close(Close::RESTART, Waiting::Drop);
+                    outbox.close_after(come_back(), Close::RESTART);
                 }
                 Ok(Connection::new(Arc::clone(shared), id, identity, outbox))
             }

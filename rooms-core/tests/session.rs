@@ -251,6 +251,19 @@ async fn a_shutdown_reaches_a_connection_that_is_still_joining() {
     assert!(start.elapsed() < Duration::from_secs(3));
 }
 
+/// Its upgrade was under way when the drain began.
+#[tokio::test(start_paused = true)]
+async fn who_comes_too_late_is_told_when_to_come_back_too() {
+    let rooms = rooms(Kind::authenticated());
+    rooms.shutdown(Duration::from_secs(5)).await;
+    let mut late = Talk::open(&rooms, who("a"));
+    let told = late.inbox.next().await;
+    assert_eq!(told["type"], "reconnect");
+    assert!((500..5_500).contains(&told["in_ms"].as_u64().unwrap()), "{told}");
+    assert_eq!(late.inbox.close().await, Close::RESTART);
+    assert_eq!(late.ended.await.unwrap(), Close::RESTART);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_gives_a_slow_member_its_time_and_one_that_is_stuck_no_more() {
     for opens in [true, false] {

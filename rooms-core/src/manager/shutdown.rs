@@ -45,7 +45,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         let mut ticks = interval(pace.clamp(Duration::from_nanos(1), PACE));
         for outbox in outboxes {
             ticks.tick().await;
-            outbox.close_after(protocol::reconnect(come_back()), Close::RESTART);
+            outbox.close_after(come_back(), Close::RESTART);
         }
         if timeout_at(deadline, shared.users.gone()).await.is_err() {
             tracing::warn!(connections = shared.users.connections(), "connections were left at the end of a shutdown");
@@ -60,10 +60,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     }
 }
 
-/// A time between the bounds, another one for each member.
-fn come_back() -> Duration {
+/// The event that says when to come back: at a time between the bounds, another one for each member.
+pub(crate) fn come_back() -> Message {
     let [least, most] = COME_BACK;
     let spread = u64::try_from((most - least).as_millis()).unwrap_or(u64::MAX);
     // Each state has keys of its own, so this is as random as the seed of a hash map.
-    least + Duration::from_millis(RandomState::new().hash_one(()) % spread)
+    protocol::reconnect(least + Duration::from_millis(RandomState::new().hash_one(()) % spread))
 }

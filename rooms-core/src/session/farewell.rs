@@ -8,12 +8,14 @@ use tokio::time::timeout;
 use crate::{
     close::Close,
     limits::Limits,
+    manager::come_back,
     message::Message,
     outbox::{Outbox, Progress, Waiting, write_sink},
     ws::{Incoming, WsError},
 };
 
-/// Tells a client why it is not let in: one close frame, and time for it to arrive.
+/// Tells a client why it is not let in: one close frame, and time for it to arrive. Where the close is
+/// [`Close::RESTART`], it is told before that when to come back, as the members of a process that goes down are.
 ///
 /// A browser sees the code and the reason of a close frame; of a refused upgrade it sees nothing.
 pub async fn refuse<R, S>(stream: R, sink: S, close: Close, limits: &Limits)
@@ -22,7 +24,11 @@ where
     S: Sink<Message> + Unpin,
 {
     let outbox = Outbox::new(sink, write_sink, limits);
-    outbox.close(close, Waiting::Drop);
+    if close == Close::RESTART {
+        outbox.close_after(come_back(), close);
+    } else {
+        outbox.close(close, Waiting::Drop);
+    }
     _ = timeout(limits.close_within, farewell(&outbox, stream)).await;
 }
 

@@ -92,7 +92,9 @@ pub async fn a_drain_ends_well(suite: &Suite<impl Serve>) {
     let stage = suite.stage().await;
     let mut members = Vec::new();
     for n in 0..MEMBERS {
-        members.push(stage.connect(&format!("/socket?token=user-{n}")).await);
+        let mut member = stage.connect(&format!("/socket?token=user-{n}")).await;
+        assert_eq!(member.json().await["room"], format!("user:{n}"));
+        members.push(member);
     }
     let rooms = stage.rooms.clone();
     let start = Instant::now();
@@ -106,8 +108,7 @@ pub async fn a_drain_ends_well(suite: &Suite<impl Serve>) {
         assert_eq!(head.status(), 503, "{head:?}");
         assert!(head.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok()), "{head:?}");
     }
-    for (n, member) in members.iter_mut().enumerate() {
-        assert_eq!(member.json().await["room"], format!("user:{n}"));
+    for member in &mut members {
         let told = member.json().await;
         assert_eq!(told["type"], "reconnect", "{told}");
         assert!(told["in_ms"].is_u64(), "{told}");
