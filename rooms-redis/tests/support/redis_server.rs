@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -150,7 +150,19 @@ pub(crate) fn missing<T>(program: &str, error: &std::io::Error) -> T {
     panic!("{program}: {error}; `apt-get install redis-server` installs it")
 }
 
-/// A port that nothing listens on now.
+/// A port that nothing listens on, and that no other call is given while this process lives, also in other processes:
+/// between here and the server's own `bind` it would be anybody's otherwise, and so it would between a kill and a restart.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    // Below those that the system gives to outgoing connections, which know of no lease.
+    const PORTS: std::ops::Range<u16> = 10_000..30_000;
+    // Tests that run at once begin apart; none needs more than a few dozen.
+    let begin = (std::process::id() % 500) as usize * 40;
+    let lease = |port| {
+        // Redis listens with TCP alone, so the UDP port of that number can stand for the lease.
+        let lease = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        std::mem::forget(lease);
+        Some(port)
+    };
+    PORTS.cycle().skip(begin).take(PORTS.len()).find_map(lease).expect("a free port")
 }
