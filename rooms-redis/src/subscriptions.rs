@@ -108,7 +108,8 @@ impl Subscriptions {
 
     /// Whether somebody relies on some channel.
     pub(crate) fn any_held(&self) -> bool {
-        lock(&self.state).entries.values().any(|entry| entry.held)
+        let state = lock(&self.state);
+        state.entries.values().any(|entry| state.is_held(entry))
     }
 
     /// How many channels that somebody relies on are refused.

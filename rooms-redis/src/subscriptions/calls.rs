@@ -5,18 +5,20 @@ use tokio::sync::oneshot;
 
 use super::{
     Subscriptions,
-    state::{Have, State},
+    state::{Entry, Have, State},
 };
 use crate::{channels::Channel, lock::lock};
 
 pub(super) type CallId = u64;
 
-/// A call that is not answered yet.
+/// A call whose caller has not been told yet how it ended.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) goal: Goal,
     channels: Vec<Channel>,
-    answer: oneshot::Sender<Outcome>,
+    /// `None` once the answer is on its way. Until it is taken the call is here still: a caller that is dropped in
+    /// between never knew that it was heard, and would never say that it wants it no more.
+    answer: Option<oneshot::Sender<Outcome>>,
 }
 
 /// What a call waits for.
@@ -49,7 +51,11 @@ impl Ticket<'_> {
     /// How the call ended. May be dropped at any time.
     pub(crate) async fn outcome(mut self) -> Outcome {
         // The sender goes only with an answer.
-        (&mut self.answer).await.unwrap_or(Outcome::Overruled)
+        let outcome = (&mut self.answer).await.unwrap_or(Outcome::Overruled);
+        if let Outcome::Done = outcome {
+            lock(&self.subscriptions.state).close_call(self.id);
+        }
+        outcome
     }
 }
 
@@ -69,7 +75,7 @@ impl State {
         let id = self.next_call;
         self.next_call += 1;
         let (sender, answer) = oneshot::channel();
-        self.calls.insert(id, Call { goal, channels, answer: sender });
+        self.calls.insert(id, Call { goal, channels, answer: Some(sender) });
         (id, Ticket { subscriptions, id, answer })
     }
 
@@ -94,6 +100,12 @@ impl State {
     }
 
     fn finish(&mut self, id: CallId) {
+        let Some(answer) = self.calls.get_mut(&id).and_then(|call| call.answer.take()) else { return };
+        _ = answer.send(Outcome::Done);
+    }
+
+    /// The caller knows that it has what it waited for, and relies on it.
+    fn close_call(&mut self, id: CallId) {
         let Some(call) = self.calls.remove(&id) else { return };
         for channel in &call.channels {
             if let Some(entry) = self.entries.get_mut(channel) {
@@ -101,17 +113,22 @@ impl State {
                 entry.calls.retain(|call| *call != id);
             }
         }
-        _ = call.answer.send(Outcome::Done);
+    }
+
+    /// Whether somebody was told, or is being told, that a channel is heard: what it misses from then on is a loss.
+    pub(super) fn is_held(&self, entry: &Entry) -> bool {
+        let heard = |call: &Call| call.goal == Goal::Heard && call.answer.is_none();
+        entry.held || entry.calls.iter().filter_map(|id| self.calls.get(id)).any(heard)
     }
 
     pub(super) fn fail(&mut self, id: CallId, outcome: Outcome) {
-        if let Some(call) = self.give_up(id) {
-            _ = call.answer.send(outcome);
+        if let Some(answer) = self.give_up(id).and_then(|call| call.answer) {
+            _ = answer.send(outcome);
         }
     }
 
     pub(super) fn waits_to_hear(&self, id: CallId) -> bool {
-        self.calls.get(&id).is_some_and(|call| call.goal == Goal::Heard)
+        self.calls.get(&id).is_some_and(|call| call.goal == Goal::Heard && call.answer.is_some())
     }
 
     /// Ends a call without its goal: what only it wanted is wanted no more.

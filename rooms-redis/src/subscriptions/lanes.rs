@@ -111,10 +111,10 @@ impl Subscriptions {
                 continue;
             };
             entry.have = Have::Live(clock);
-            if entry.held {
+            waiting.extend_from_slice(&entry.calls);
+            if let Some(entry) = state.entries.get(channel).filter(|entry| state.is_held(entry)) {
                 held.push(entry.topic.clone());
             }
-            waiting.extend_from_slice(&entry.calls);
             if let Some(desk) = state.desks.get_mut(&lane) {
                 desk.live += 1;
             }
