@@ -2,14 +2,14 @@
 //!
 //! The kinds are registered by one function. The program calls it with its builder, and the tests with theirs.
 
-use rooms::{Close, JwtAuthenticator, Kind, RoomManager, RoomManagerBuilder};
+use rooms::{HookError, JwtAuthenticator, Kind, RoomManager, RoomManagerBuilder};
 
 /// Channels are open to everybody who does not call himself mallory; words are published by members, and short.
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     let channel = Kind::new().join(|who, _| async move { who.user() != "mallory" }).members().members_publish();
     let channel = channel.on_publish(|_, word| async move {
         let short = word.get("text").and_then(|text| text.as_str()).is_some_and(|text| text.len() <= 100);
-        if short { Ok(word) } else { Err(Close::NOT_ALLOWED) }
+        if short { Ok(word) } else { Err(HookError::refused("at most 100 bytes of text")) }
     });
     rooms.kind("channel", channel).kind("user", Kind::owner_only())
 }
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 mod tests {
     use std::time::Duration;
 
-    use rooms::{CloseCode, testing::kit::RoomsTest};
+    use rooms::testing::kit::RoomsTest;
     use serde_json::json;
 
     use super::kinds;
@@ -47,12 +47,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_long_speech_ends_the_connection() {
+    async fn a_long_speech_is_refused() {
         let test = RoomsTest::new(kinds);
         let mut ada = test.connect("ada").await;
         ada.join("channel:general").await;
         ada.send(&json!({"type": "publish", "room": "channel:general", "data": {"text": "x".repeat(101)}}));
-        assert_eq!(ada.expect_close().await.code(), CloseCode::NOT_ALLOWED);
+        assert_eq!(ada.expect_event("error").await["message"], "at most 100 bytes of text");
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,7 +61,7 @@ pub mod guide;
 
 pub use rooms_core::{
     AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
-    Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, Identity, IdentityError, JoinError,
+    Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, HookError, Identity, IdentityError, JoinError,
     JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET,
     Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, OriginError, Overflow, Present, Reach,
     Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Stats, SystemClock, ViewerCount, WallClock, bus,

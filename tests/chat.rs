@@ -170,16 +170,20 @@ async fn what_is_said_carries_the_name_of_who_said_it() {
 }
 
 #[tokio::test]
-async fn a_text_that_no_page_sends_ends_its_connection_and_no_other() {
+async fn a_text_that_no_page_sends_is_refused_with_words_and_nobody_hears_it() {
     let program = Program::start_chat_at(0).await;
     let ann = User::login(&program, "ann").await;
-    let mut other = ann.tab().await;
+    let (mut tab, mut other) = (ann.tab().await, ann.tab().await);
     join(&mut other, "channel:general").await;
-    for data in [json!({"text": "é".repeat(501)}), json!({"text": " "}), json!({"text": 5}), json!([])] {
-        let mut tab = ann.tab().await;
-        join(&mut tab, "channel:general").await;
-        tab.send(&json!({"type": "publish", "room": "channel:general", "data": data})).await;
-        assert_eq!(tab.close_code().await, CloseCode::Policy, "{data}");
+    join(&mut tab, "channel:general").await;
+    for (data, length) in
+        [(json!({"text": "é".repeat(501)}), 501), (json!({"text": " "}), 0), (json!({"text": 5}), 0), (json!([]), 0)]
+    {
+        tab.send(&json!({"type": "publish", "room": "channel:general", "data": data, "ref": 5})).await;
+        let words = format!("text: 1 to 500 characters, and there are {length}");
+        let refused =
+            json!({"type": "error", "code": "refused", "message": words, "room": "channel:general", "ref": 5});
+        assert_eq!(tab.event().await, refused);
     }
     assert_eq!(told(&mut other).await, [] as [Value; 0]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rooms::{Close, CloseCode, Kind, Overflow, RoomManagerBuilder};
+use rooms::{Close, HookError, Kind, Overflow, RoomManagerBuilder};
 use serde_json::{Value, json};
 
 /// The longest text, in characters.
@@ -27,11 +27,11 @@ pub(crate) fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     rooms.kind("channel", channel).kind("typing", typing).kind("user", Kind::owner_only())
 }
 
-/// What the channel hears of `{"text":..}`. The page checks the text first, so a bad one comes from no page.
-fn said_by(who: &str, said: &Value) -> Result<Value, Close> {
+/// What the channel hears of `{"text":..}`.
+fn said_by(who: &str, said: &Value) -> Result<Value, HookError> {
     let text = said.get("text").and_then(Value::as_str).unwrap_or_default();
-    let text = text_of(text).map_err(|wrong| Close::new(CloseCode::POLICY, wrong))?;
-    stamped("said", who, text).ok_or(Close::INTERNAL)
+    let text = text_of(text).map_err(HookError::refused)?;
+    Ok(stamped("said", who, text).ok_or(Close::INTERNAL)?)
 }
 
 /// A text without the space around it, or what is wrong with it.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::{
     auth::Identity,
     close::Close,
-    kind::{Kind, Member, Reply},
+    kind::{HookError, Kind, Member, Reply},
     manager::Shared,
     message::{Form, Message},
     node::ConnectionId,
@@ -105,13 +105,13 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The `on_join` hook closes the connection, or failed.
-    #[error("{room}: the join hook closes the connection: {close}")]
+    /// The `on_join` hook says no, or failed.
+    #[error("{room}: the join hook says no: {error}")]
     Refused {
         /// Where.
         room: RoomKey,
-        /// With what.
-        close: Close,
+        /// What it says.
+        error: HookError,
     },
 }
 
@@ -123,7 +123,7 @@ impl JoinError {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
             Self::Unavailable { .. } => Close::UNAVAILABLE,
-            Self::Refused { close, .. } => close.clone(),
+            Self::Refused { error, .. } => error.clone().into_close(),
         }
     }
 }
@@ -204,7 +204,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
             let snapshot = kind
                 .joining(|| member.clone(), limits.hook)
                 .await
-                .map_err(|close| JoinError::Refused { room: key.clone(), close })?;
+                .map_err(|error| JoinError::Refused { room: key.clone(), error })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
             let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot, reference.as_deref());
             let (viewers, effects) = entered.room.go_live(slot, arrival, welcome);

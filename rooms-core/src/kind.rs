@@ -1,5 +1,6 @@
 //! Kinds of rooms: who may join, and what the application does when something happens in one.
 
+mod hook_error;
 mod member;
 mod occupancy;
 
@@ -8,8 +9,8 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-pub use self::member::Member;
 use self::occupancy::RoomHooks;
+pub use self::{hook_error::HookError, member::Member};
 pub(crate) use self::{member::Reply, occupancy::Occupancy};
 use crate::{
     auth::{Identity, Rule},
@@ -26,7 +27,7 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 ///
 /// A kind begins with default deny: without a rule nobody joins, and without a rule of its own nobody publishes. Hooks
 /// run one after another for each connection, within `Limits::hook`; a panic or a longer run closes that connection with
-/// 1011 and touches no other.
+/// 1011 and touches no other. A hook says no by a [`HookError`].
 ///
 /// ```
 /// use rooms_core::Kind;
@@ -58,9 +59,9 @@ pub struct Kind {
     pub(crate) leave_grace: Duration,
 }
 
-type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, Close>> + Send + Sync;
-type OnMessage = dyn Fn(Member, Value) -> BoxFuture<'static, Result<(), Close>> + Send + Sync;
-type OnPublish = dyn Fn(Member, Value) -> BoxFuture<'static, Result<Value, Close>> + Send + Sync;
+type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
+type OnMessage = dyn Fn(Member, Value) -> BoxFuture<'static, Result<(), HookError>> + Send + Sync;
+type OnPublish = dyn Fn(Member, Value) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
 type OnLeave = dyn Fn(Member) -> BoxFuture<'static, ()> + Send + Sync;
 type MemberInfo = dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync;
 
@@ -125,31 +126,31 @@ impl Kind {
     }
 
     /// Runs when a connection joins, before it is told so. The object that it returns is sent inside `room_joined`; what
-    /// is broadcast meanwhile comes after it, so a snapshot read here misses nothing. An error closes the connection.
+    /// is broadcast meanwhile comes after it, so a snapshot read here misses nothing. An error refuses the join.
     pub fn on_join<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Value, Close>> + Send + 'static,
+        Fut: Future<Output = Result<Value, HookError>> + Send + 'static,
     {
         Self { on_join: Some(Arc::new(move |member| hook(member).boxed())), ..self }
     }
 
     /// Runs for each message whose `type` is not the protocol's own. Without it such a message is answered by an
-    /// `unknown_type` error. An error closes the connection.
+    /// `unknown_type` error.
     pub fn on_message<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member, Value) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Close>> + Send + 'static,
+        Fut: Future<Output = Result<(), HookError>> + Send + 'static,
     {
         Self { on_message: Some(Arc::new(move |member, message| hook(member, message).boxed())), ..self }
     }
 
     /// Runs for what a member publishes, once its rule has said yes. What it returns is published instead: the place to
-    /// write who said it, which the client's own word is not to be taken for. An error closes the connection.
+    /// write who said it, which the client's own word is not to be taken for. An error publishes nothing.
     pub fn on_publish<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member, Value) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Value, Close>> + Send + 'static,
+        Fut: Future<Output = Result<Value, HookError>> + Send + 'static,
     {
         Self { on_publish: Some(Arc::new(move |member, data| hook(member, data).boxed())), ..self }
     }
@@ -279,11 +280,13 @@ impl Kind {
         self.on_message.is_some()
     }
 
-    pub(crate) async fn joining(&self, member: impl FnOnce() -> Member, within: Duration) -> Result<Value, Close> {
+    pub(crate) async fn joining(&self, member: impl FnOnce() -> Member, within: Duration) -> Result<Value, HookError> {
         match &self.on_join {
             Some(hook) => {
                 let member = member();
-                guarded("on_join", within, async { hook(member).await }).await.unwrap_or(Err(Close::INTERNAL))
+                guarded("on_join", within, async { hook(member).await })
+                    .await
+                    .unwrap_or(Err(HookError::Close(Close::INTERNAL)))
             }
             None => Ok(Value::Null),
         }
@@ -294,20 +297,20 @@ impl Kind {
         member: Member,
         message: Value,
         within: Duration,
-    ) -> BoxFuture<'static, Result<(), Close>> {
+    ) -> BoxFuture<'static, Result<(), HookError>> {
         let Some(hook) = self.on_message.clone() else { return futures::future::ready(Ok(())).boxed() };
         async move {
             let call = async { hook(member, message).await };
-            guarded("on_message", within, call).await.unwrap_or(Err(Close::INTERNAL))
+            guarded("on_message", within, call).await.unwrap_or(Err(HookError::Close(Close::INTERNAL)))
         }
         .boxed()
     }
 
-    pub(crate) async fn publishing(&self, member: Member, data: Value, within: Duration) -> Result<Value, Close> {
+    pub(crate) async fn publishing(&self, member: Member, data: Value, within: Duration) -> Result<Value, HookError> {
         match &self.on_publish {
             Some(hook) => {
                 let call = async { hook(member, data).await };
-                guarded("on_publish", within, call).await.unwrap_or(Err(Close::INTERNAL))
+                guarded("on_publish", within, call).await.unwrap_or(Err(HookError::Close(Close::INTERNAL)))
             }
             None => Ok(data),
         }

@@ -46,7 +46,7 @@ pub use self::{
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, OriginError},
-    kind::{Kind, Member},
+    kind::{HookError, Kind, Member},
     limits::Limits,
     manager::{
         Broadcast, BroadcastError, BuildError, Members, MembersError, Present, Reach, Receipt, RoomManager,

@@ -34,7 +34,7 @@
 pub(crate) mod multi;
 pub(crate) mod single;
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -65,6 +65,8 @@ pub enum ErrorCode {
     ReservedType,
     /// `too_big`: what is published is longer than is allowed.
     TooBig,
+    /// `refused`: a hook of the application says no, in words of its own.
+    Refused,
     /// `unavailable`: it did not work just now, and may later.
     Unavailable,
 }
@@ -105,13 +107,18 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) code: ErrorCode,
-    pub(crate) message: &'static str,
+    pub(crate) message: Cow<'static, str>,
     pub(crate) room: Option<RoomKey>,
 }
 
 impl Fault {
     pub(crate) const fn new(code: ErrorCode, message: &'static str) -> Self {
-        Self { code, message, room: None }
+        Self { code, message: Cow::Borrowed(message), room: None }
+    }
+
+    /// In the application's words.
+    pub(crate) const fn refused(message: Cow<'static, str>) -> Self {
+        Self { code: ErrorCode::Refused, message, room: None }
     }
 
     pub(crate) fn of(self, room: &RoomKey) -> Self {
@@ -274,7 +281,7 @@ pub(crate) fn pong(reference: Option<&Ref>) -> Message {
 }
 
 pub(crate) fn error(fault: &Fault, reference: Option<&Ref>) -> Message {
-    Event::Error { code: fault.code, message: fault.message, room: fault.room.as_ref(), reference }.message()
+    Event::Error { code: fault.code, message: &fault.message, room: fault.room.as_ref(), reference }.message()
 }
 
 #[cfg(test)]

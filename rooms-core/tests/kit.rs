@@ -11,7 +11,7 @@ use serde_json::json;
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     let channel = Kind::authenticated().members().members_publish().on_message(|member, message| async move {
         if message["type"] == "quit" {
-            return Err(Close::NORMAL);
+            return Err(Close::NORMAL.into());
         }
         member.send(&json!({"type": "echo", "of": message["text"]}));
         Ok(())

@@ -12,7 +12,7 @@ mod talk;
 use std::{future::pending, time::Duration};
 
 use futures::StreamExt as _;
-use rooms_core::{Close, CloseCode, Kind, LocalBus, MessageKind, RoomManager};
+use rooms_core::{Close, CloseCode, HookError, Kind, LocalBus, MessageKind, RoomManager};
 use serde_json::{Value, json};
 
 use channels::{command, error, join, publish, rooms};
@@ -159,7 +159,8 @@ async fn what_is_published_is_what_the_hook_makes_of_it() {
     let kind = Kind::authenticated().members_publish().on_publish(|member, data| async move {
         match data["text"].as_str() {
             Some(text) => Ok(json!({"from": member.identity().user(), "text": text})),
-            None => Err(Close::new(CloseCode::POLICY, "no text")),
+            None if data == 6 => Err(Close::new(CloseCode::POLICY, "no text").into()),
+            None => Err(HookError::refused("no text")),
         }
     });
     let rooms: Rooms = RoomManager::build_for().kind("channel", kind).build().unwrap();
@@ -167,7 +168,10 @@ async fn what_is_published_is_what_the_hook_makes_of_it() {
     join(&mut talk, "channel:1").await;
     talk.say(r#"{"type":"publish","room":"channel:1","data":{"from":"b","text":"hi"}}"#);
     assert_eq!(talk.inbox.next().await["data"], json!({"from": "a", "text": "hi"}));
-    talk.say(r#"{"type":"publish","room":"channel:1","data":5}"#);
+    let fault = json!({"code": "refused", "room": "channel:1", "ref": 7});
+    let publish = r#"{"type":"publish","room":"channel:1","data":5,"ref":7}"#;
+    assert_eq!(error(&mut talk, publish).await, fault);
+    talk.say(r#"{"type":"publish","room":"channel:1","data":6}"#);
     assert_eq!(talk.inbox.close().await, Close::new(CloseCode::POLICY, "no text"));
 }
 
@@ -281,10 +285,20 @@ async fn who_may_not_have_a_room_of_their_own_is_connected_without() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_join_hook_that_refuses_closes_the_connection_as_elsewhere() {
-    let kind = Kind::authenticated().on_join(|_| async { Err(Close::new(CloseCode::POLICY, "not today")) });
-    let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
+async fn a_join_hook_refuses_its_room_or_closes_the_connection() {
+    let kind = Kind::authenticated().on_join(|member| async move {
+        match member.room().id() {
+            "42" => Err(Close::new(CloseCode::POLICY, "not today").into()),
+            _ => Err(HookError::refused("not now")),
+        }
+    });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind.clone()).kind("user", kind).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
+    let refused = json!({"type": "error", "code": "refused", "message": "not now", "room": "user:a"});
+    assert_eq!(talk.inbox.next().await, refused, "of the user's own room");
+    let fault = json!({"code": "refused", "room": "post:7", "ref": 1});
+    assert_eq!(error(&mut talk, command("join", "post:7", 1)).await, fault);
+    assert_eq!((rooms.local_viewers(&key("user:a")), rooms.local_viewers(&key("post:7"))), (0, 0));
     talk.say(command("join", "post:42", 1));
     assert_eq!(talk.inbox.close().await, Close::new(CloseCode::POLICY, "not today"));
     talk.ended.await.unwrap();

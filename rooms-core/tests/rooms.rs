@@ -202,7 +202,7 @@ async fn a_join_that_is_dropped_leaves_nothing_wherever_it_was() {
 async fn a_join_hook_may_close_and_its_panic_is_an_internal_error() {
     let kind = Kind::authenticated().on_join(|member| async move {
         match member.room().id() {
-            "full" => Err(Close::new(CloseCode::TRY_AGAIN, "full")),
+            "full" => Err(Close::new(CloseCode::TRY_AGAIN, "full").into()),
             "panic" => panic!("a hook that panics"),
             "hang" => pending().await,
             _ => Ok(Value::Null),

@@ -17,7 +17,7 @@ use std::{
 
 use futures::{FutureExt as _, channel::mpsc};
 use rooms_core::{
-    Close, CloseCode, Identity, Kind, Limits, MessageKind, RoomManager, WallClock,
+    Close, CloseCode, HookError, Identity, Kind, Limits, MessageKind, RoomManager, WallClock,
     ws::{Incoming, WsError},
 };
 use serde_json::{Value, json};
@@ -187,18 +187,18 @@ async fn messages_reach_the_hook_in_order_and_its_answers_the_sender_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_panics_hangs_or_refuses_closes_its_connection_and_no_other() {
+async fn a_hook_that_panics_hangs_or_closes_ends_its_connection_and_no_other() {
     let kind = Kind::authenticated().on_message(|_, message| async move {
         match message["do"].as_str() {
             Some("panic") => panic!("a hook that panics"),
             Some("hang") => pending().await,
-            _ => Err(Close::new(CloseCode::POLICY, "not here")),
+            _ => Err(Close::new(CloseCode::POLICY, "not here").into()),
         }
     });
     let rooms = rooms(kind);
     let mut other = Talk::joined(&rooms, "b").await;
     for (what, close) in
-        [("panic", Close::INTERNAL), ("hang", Close::INTERNAL), ("refuse", Close::new(CloseCode::POLICY, "not here"))]
+        [("panic", Close::INTERNAL), ("hang", Close::INTERNAL), ("close", Close::new(CloseCode::POLICY, "not here"))]
     {
         let mut talk = Talk::joined(&rooms, "a").await;
         talk.say(json!({"type": "x", "do": what}).to_string());
@@ -207,6 +207,25 @@ async fn a_hook_that_panics_hangs_or_refuses_closes_its_connection_and_no_other(
     other.inbox.all().await;
     assert_eq!(other.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
     assert_eq!(rooms.local_viewers(&key("post:42")), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_refuses_says_why_and_the_connection_goes_on() {
+    let kind = Kind::authenticated().on_message(|_, _| async { Err(HookError::refused("not here")) });
+    let rooms = rooms(kind);
+    let mut talk = Talk::joined(&rooms, "a").await;
+    let refused = json!({"type": "error", "code": "refused", "message": "not here"});
+    assert_eq!(talk.ask(r#"{"type":"x"}"#).await, refused);
+    assert_eq!(talk.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_hook_that_refuses_the_only_room_closes_with_its_words() {
+    let rooms = rooms(Kind::authenticated().on_join(|_| async { Err(HookError::refused("not today")) }));
+    let mut talk = Talk::open(&rooms, who("a"));
+    assert_eq!(talk.inbox.close().await, Close::new(CloseCode::NOT_ALLOWED, "not today"));
+    talk.ended.await.unwrap();
+    assert_eq!((rooms.stats().connections, rooms.local_viewers(&key("post:42"))), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -386,7 +405,7 @@ async fn a_hook_under_way_is_dropped_before_on_leave_runs() {
 async fn what_a_hook_sends_before_it_closes_arrives() {
     let kind = Kind::authenticated().on_message(|member, _| async move {
         member.send(&json!({"type": "last"}));
-        Err(Close::NOT_ALLOWED)
+        Err(Close::NOT_ALLOWED.into())
     });
     let rooms = rooms(kind);
     let mut talk = Talk::joined(&rooms, "a").await;

@@ -9,7 +9,7 @@ use super::Session;
 use crate::{
     close::Close,
     connection::{JoinError, Joined},
-    kind::Kind,
+    kind::{HookError, Kind},
     manager::{BroadcastError, RoomManager, USER},
     message::{Form, Message},
     protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
@@ -32,7 +32,10 @@ pub(super) enum Done<S: Sink<Message> + Unpin + Send + 'static> {
     Over(Close),
 }
 
+const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
 const NOT_JOINED: Fault = Fault::new(ErrorCode::NotJoined, "the connection is not in this room");
+const TOO_MANY_ROOMS: Fault = Fault::new(ErrorCode::TooManyRooms, "the connection is in too many rooms");
+const UNAVAILABLE: Fault = Fault::new(ErrorCode::Unavailable, "try again later");
 
 impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// The room of a user's own connections, where the application has that kind.
@@ -59,6 +62,7 @@ where
                 (Ok(joined), _) => Done::Joined(joined),
                 // Whoever has no room of their own does without.
                 (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
+                (Err(JoinError::Refused { room, error }), Form::Multi) => no(error, Some(&room), None),
                 (Err(error), _) => over(&error),
             }
         }
@@ -83,8 +87,8 @@ where
                 Ok(_) => return self.work = Some(self.publish(room, data, reference)),
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
-            Ok(Command::Application(room, message)) => match self.hook(room, message) {
-                Ok(work) => return self.work = Some(work),
+            Ok(Command::Application(room, message)) => match self.hooked(room) {
+                Ok((kind, room)) => return self.work = Some(self.hook(kind, room, message, reference)),
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
             Err(fault) => protocol::error(&fault, reference.as_ref()),
@@ -110,12 +114,13 @@ where
         let reference = reference.map(Arc::new);
         let join = self.connection.begin_join(&room, reference.clone());
         async move {
+            let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_deref()));
             match join.await {
                 Ok(joined) => Done::Joined(joined),
-                Err(error) => match fault(&error) {
-                    Some(fault) => Done::Answer(protocol::error(&fault.of(&room), reference.as_deref())),
-                    None => over(&error),
-                },
+                Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
+                Err(JoinError::TooManyRooms { .. }) => refused(TOO_MANY_ROOMS),
+                Err(JoinError::Unavailable { .. }) => refused(UNAVAILABLE),
+                Err(JoinError::Refused { error, .. }) => no(error, Some(&room), reference.as_deref()),
             }
         }
         .boxed()
@@ -128,11 +133,11 @@ where
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = rooms.kind_of(room.kind()) else { return refused(NOT_JOINED) };
             if !kind.publish.allows(&member.identity, &room, rooms.limits().rule).await {
-                return refused(Fault::new(ErrorCode::NotAllowed, "not allowed"));
+                return refused(NOT_ALLOWED);
             }
             let data = match kind.publishing(member, data, rooms.limits().hook).await {
                 Ok(data) => data,
-                Err(close) => return Done::Over(close),
+                Err(error) => return no(error, Some(&room), reference.as_ref()),
             };
             match rooms.broadcast(&room, &data).await {
                 Ok(_) => match &reference {
@@ -149,22 +154,27 @@ where
         .boxed()
     }
 
-    /// The application's answer to a message.
-    fn hook(&self, room: Option<RoomKey>, message: Value) -> Result<Work<S>, Fault> {
-        let Some(room) = room.or_else(|| self.connection.rooms().next().cloned()) else { return Err(multi::unknown()) };
+    /// The room whose hook a message is for: the one that it names, or the only one.
+    fn hooked(&self, room: Option<RoomKey>) -> Result<(&Kind, RoomKey), Fault> {
+        let room = room.or_else(|| self.connection.rooms().next().cloned()).ok_or_else(multi::unknown)?;
         let kind = self.joined(&room)?;
-        if !kind.takes_messages() {
-            return Err(match self.form() {
-                Form::Single => multi::unknown(),
-                Form::Multi => multi::unknown().of(&room),
-            });
-        }
+        if kind.takes_messages() { Ok((kind, room)) } else { Err(Fault { room: self.named(room), ..multi::unknown() }) }
+    }
+
+    /// The application's answer to a message.
+    fn hook(&self, kind: &Kind, room: RoomKey, message: Value, reference: Option<Ref>) -> Work<S> {
         let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook);
-        let done = |result| match result {
+        let room = self.named(room);
+        let done = move |result| match result {
             Ok(()) => Done::Silently,
-            Err(close) => Done::Over(close),
+            Err(error) => no(error, room.as_ref(), reference.as_ref()),
         };
-        Ok(work.map(done).boxed())
+        work.map(done).boxed()
+    }
+
+    /// A room as an answer names it: not at all where there is only one.
+    fn named(&self, room: RoomKey) -> Option<RoomKey> {
+        (self.form() == Form::Multi).then_some(room)
     }
 
     /// The kind of a room that the connection is in.
@@ -175,14 +185,18 @@ where
     }
 }
 
-/// What a connection that stays is told of a join that failed; `None` where it can't stay.
-fn fault(error: &JoinError) -> Option<Fault> {
-    Some(match error {
-        JoinError::NotAllowed { .. } => Fault::new(ErrorCode::NotAllowed, "not allowed"),
-        JoinError::TooManyRooms { .. } => Fault::new(ErrorCode::TooManyRooms, "the connection is in too many rooms"),
-        JoinError::Unavailable { .. } => Fault::new(ErrorCode::Unavailable, "try again later"),
-        JoinError::Refused { .. } => return None,
-    })
+/// What a hook that says no comes to.
+fn no<S>(error: HookError, room: Option<&RoomKey>, reference: Option<&Ref>) -> Done<S>
+where
+    S: Sink<Message> + Unpin + Send + 'static,
+{
+    match error {
+        HookError::Refused(words) => {
+            let fault = Fault { room: room.cloned(), ..Fault::refused(words) };
+            Done::Answer(protocol::error(&fault, reference))
+        }
+        HookError::Close(close) => Done::Over(close),
+    }
 }
 
 fn over<S: Sink<Message> + Unpin + Send + 'static>(error: &JoinError) -> Done<S> {

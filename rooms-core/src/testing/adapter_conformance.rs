@@ -136,7 +136,7 @@ impl<F: Serve> Suite<F> {
         let post =
             Kind::new().join(|_, room| async move { room.id() != "13" }).on_message(|member, message| async move {
                 if message["type"] == "panic" {
-                    return Err(Close::INTERNAL);
+                    return Err(Close::INTERNAL.into());
                 }
                 member.send(&json!({"type": "echo", "of": message}));
                 Ok(())

@@ -1,0 +1,53 @@
+//! How a hook says no.
+
+use std::borrow::Cow;
+
+use crate::close::{Close, CloseCode};
+
+/// How a hook says no: in words that the client is told, or by closing the connection.
+///
+/// ```
+/// use rooms_core::{Close, HookError, Kind};
+///
+/// let channel = Kind::authenticated().members_publish().on_publish(|_, said| async move {
+///     match said["text"].as_str() {
+///         Some(text) if text.len() <= 500 => Ok(said),
+///         Some(_) => Err(HookError::refused("a text has at most 500 bytes")),
+///         None => Err(Close::NOT_ALLOWED.into()),
+///     }
+/// });
+/// # let _ = channel;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HookError {
+    /// The client is told so by an `error` event with the code [`refused`](crate::ErrorCode::Refused) and these words,
+    /// and the connection goes on. A connection that is for one room and is refused by its `on_join` is of no use: it is
+    /// closed with 4403 and these words.
+    #[error("{0}")]
+    Refused(Cow<'static, str>),
+    /// The connection is closed, with all its rooms.
+    #[error("the connection is closed with {0}")]
+    Close(Close),
+}
+
+impl HookError {
+    /// Refuses with words for the client.
+    pub fn refused(words: impl Into<Cow<'static, str>>) -> Self {
+        Self::Refused(words.into())
+    }
+
+    /// The close of a connection that can't go on.
+    pub(crate) fn into_close(self) -> Close {
+        match self {
+            Self::Refused(words) => Close::new(CloseCode::NOT_ALLOWED, words),
+            Self::Close(close) => close,
+        }
+    }
+}
+
+impl From<Close> for HookError {
+    fn from(close: Close) -> Self {
+        Self::Close(close)
+    }
+}
