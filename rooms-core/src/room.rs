@@ -8,6 +8,7 @@ mod count;
 mod flush;
 mod ghosts;
 mod log;
+mod loss;
 mod present;
 mod rows;
 mod viewers;
@@ -27,6 +28,7 @@ use self::{
     count::{Count, Known},
     flush::Progress,
     log::{Entry, Log, Span},
+    loss::Loss,
 };
 use crate::{
     close::Close,
@@ -67,8 +69,9 @@ struct State<S> {
     /// How many of the members are in many rooms and so are told in that form.
     multi: usize,
     progress: Progress,
-    /// A message was dropped for want of space, and none was kept since.
-    lossy: bool,
+    /// The furthest that any member is in the log.
+    ahead: u64,
+    loss: Loss,
     count: Count,
     subscription: Subscription,
     /// Since when nobody is in it.
@@ -141,7 +144,8 @@ impl<S: Sink<Message> + Unpin> Room<S> {
             free: Vec::new(),
             multi: 0,
             progress: Progress::default(),
-            lossy: false,
+            ahead: 0,
+            loss: Loss::default(),
             count: Count::new(&kind, limits),
             subscription: Subscription::Failed,
             empty_since: None,
@@ -155,7 +159,9 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         let mut state = lock(&self.state);
         state.empty_since = None;
         state.multi += usize::from(outbox.form() == Form::Multi);
-        let member = Member { connection, outbox, cursor: state.log.head(), held: Some(Box::default()), known: None };
+        let head = state.log.head();
+        state.ahead = head;
+        let member = Member { connection, outbox, cursor: head, held: Some(Box::default()), known: None };
         let slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
@@ -214,6 +220,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
             state.members = Vec::new();
             state.free = Vec::new();
             state.log.clear();
+            state.loss = Loss::default();
             state.empty_since = Some(Instant::now());
             // Nobody is left to be told of it, but publishers may wait for space.
             self.changed.notify_waiters();
@@ -236,24 +243,15 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         if state.members.is_empty() {
             return (true, Effects::default());
         }
-        let twice = Span { messages: self.bounds.log_messages * 2, bytes: self.bounds.log_bytes.saturating_mul(2) };
+        let twice = Span {
+            messages: self.bounds.log_messages.saturating_mul(2),
+            bytes: self.bounds.log_bytes.saturating_mul(2),
+        };
         if !state.log.fits(message.frame().len(), twice) {
-            // One word of it stands for all that is lost until the next message that is kept.
-            let told = std::mem::replace(&mut state.lossy, true);
-            return (false, if told { Effects::default() } else { state.push(self.resync(Reason::BusGap)) });
+            return (false, self.lost(&mut state));
         }
-        state.lossy = false;
+        state.loss.kept();
         (true, state.push(Entry::new(message, except, About::Content)))
-    }
-
-    /// Tells every member that it may have missed something.
-    pub(crate) fn gap(&self) -> Effects {
-        let mut state = lock(&self.state);
-        if state.members.is_empty() { Effects::default() } else { state.push(self.resync(Reason::BusGap)) }
-    }
-
-    fn resync(&self, reason: Reason) -> Entry {
-        Entry::new(protocol::resync(&self.key, reason), None, About::Loss)
     }
 
     /// What its messages say of themselves at an outbox.

@@ -16,6 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
 use rooms_core::{
     BroadcastError, Bus, JoinError, Kind, LocalBus, Reach, RoomManager,
     bus::{BusError, BusEvent, BusReceiver, Lost, Topic},
@@ -218,7 +219,9 @@ async fn what_is_no_message_is_counted_and_the_next_one_arrives() {
         bus.say_message(payload);
     }
     bus.say_message(&b"{\"from\":\"another language\"}"[..]);
-    assert_eq!(member.inbox.all().await, [json!({"from": "another language"})]);
+    // What is too long may have been meant for the members.
+    let resync = json!({"type": "resync", "room": "post:42", "reason": "bus_gap"});
+    assert_eq!(member.inbox.all().await, [resync, json!({"from": "another language"})]);
     assert_eq!(rooms.stats().bad_payloads, count);
 }
 
@@ -241,6 +244,42 @@ async fn a_bus_that_outruns_the_room_costs_messages_and_that_is_said_once() {
     assert_eq!(member.inbox.all().await, expected);
     bus.say_message("20");
     assert_eq!(member.inbox.all().await, [20]);
+}
+
+/// A round of a large room takes a while, and the bus does not wait for it.
+#[tokio::test(start_paused = true)]
+async fn who_was_told_of_a_loss_before_its_end_is_told_again() {
+    let bus = Arc::new(Faulty::default());
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", Kind::authenticated())
+        .limits(|limits| limits.log_messages = 1)
+        .bus(Arc::clone(&bus))
+        .build()
+        .unwrap();
+    let mut members = Vec::new();
+    for n in 0..200 {
+        members.push(Client::join(&rooms, &format!("u{n}"), "post:42").await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for member in &mut members {
+        member.inbox.all().await;
+    }
+    let lose = |from: usize| (from..from + 4).for_each(|n| bus.say_message(n.to_string()));
+    lose(0);
+    let first = loop {
+        tokio::task::yield_now().await;
+        if let Some(Some(message)) = members[0].inbox.0.next().now_or_never() {
+            break message;
+        }
+    };
+    assert_eq!(first.as_text(), Some("0"));
+    assert!(members[199].inbox.0.next().now_or_never().is_none(), "the round is not over");
+    lose(4);
+    let resync = json!({"type": "resync", "room": "post:42", "reason": "bus_gap"});
+    assert_eq!(members[0].inbox.all().await, [json!(1), resync.clone(), resync.clone()]);
+    assert_eq!(members[199].inbox.all().await, [json!(0), json!(1), resync.clone(), resync]);
+    bus.say_message("8");
+    assert_eq!(members[0].inbox.all().await, [8]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,14 +67,12 @@ async fn poison_on_the_channel_is_counted_and_the_next_message_arrives() {
     let redis = RedisServer::with(&["--client-output-buffer-limit", "pubsub 0 0 0"]).await;
     let node = Node::start(quick(redis.url())).await;
     let mut member = node.join("5", "post:42").await;
-    let poison: [&[u8]; 9] = [
+    let poison: [&[u8]; 7] = [
         b"",
         b"not JSON",
         b"\xff\xfe",
         b"{}{}",
-        &vec![b'['; 500_000],
         &[vec![b'['; 65], vec![b']'; 65]].concat(),
-        &[b"\"".to_vec(), vec![b'x'; 64 * 1024], b"\"".to_vec()].concat(),
         b"\x01v1;x=;{}",
         b"\x01nonsense",
     ];
@@ -86,11 +84,13 @@ async fn poison_on_the_channel_is_counted_and_the_next_message_arrives() {
     assert_eq!(member.next().await, json!({"from": "another language"}));
     assert_eq!(node.rooms.stats().bad_payloads, poison.len() as u64);
 
-    // What is too long for the bus is not looked at: it may have been anything, and so it is a gap.
-    publish(&mut foreign, &vec![b'x'; size(20_000_000, 100_000_000)]).await;
-    publish(&mut foreign, b"2").await;
-    assert_eq!(member.next().await, json!({"type": "resync", "room": "post:42", "reason": "bus_gap"}));
-    assert_eq!(member.next().await, json!(2));
+    // What is too long, for the room or for the bus, is not looked at: it may have been anything, and so it is a gap.
+    for length in [64 * 1024 + 1, size(20_000_000, 100_000_000)] {
+        publish(&mut foreign, &vec![b'['; length]).await;
+        publish(&mut foreign, b"2").await;
+        assert_eq!(member.next().await, json!({"type": "resync", "room": "post:42", "reason": "bus_gap"}));
+        assert_eq!(member.next().await, json!(2));
+    }
     assert_eq!((node.bus.health().oversized, node.bus.health().subscriber_losses), (1, 0));
 }
 

@@ -7,8 +7,10 @@ use futures::Sink;
 use super::Shared;
 use crate::{
     bus::{BusEvent, BusReceiver, Lost, Topic},
-    envelope, json,
+    envelope::{self, BrokenEnvelope},
+    json::{self, JsonFault},
     message::Message,
+    node::ConnectionId,
     room_key::RoomKey,
 };
 
@@ -55,15 +57,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Shared<S> {
     /// Gives a payload to the members of a room on this node. Bytes that are no message are counted and dropped; what
     /// they are is not logged, because it can be anything.
     pub(super) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
-        let opened = envelope::open(payload).map_err(|error| error.to_string());
-        let checked = opened.and_then(|opened| {
-            if opened.json.len() > self.limits.broadcast {
-                return Err("too long".to_owned());
-            }
-            let text = json::check(opened.json).map_err(|fault| fault.to_string())?;
-            Ok((text, opened.except))
-        });
-        match checked {
+        match self.read(payload) {
             Ok((text, except)) => {
                 if !self.registry.append(room, Message::text(text), except) {
                     tracing::warn!(%room, "a message was dropped: the room's log is full");
@@ -71,8 +65,31 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Shared<S> {
             }
             Err(fault) => {
                 self.bad_payloads.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%room, length = payload.len(), fault, "a payload from the bus was dropped");
+                tracing::warn!(%room, length = payload.len(), %fault, "a payload from the bus was dropped");
+                // It was meant for the members, and they do not get it: a publisher of another make, or another limit.
+                if let (BadPayload::TooLong, Some(room)) = (fault, self.registry.find(room)) {
+                    self.registry.act(&room, room.gap());
+                }
             }
         }
     }
+
+    fn read<'a>(&self, payload: &'a [u8]) -> Result<(&'a str, Option<ConnectionId>), BadPayload> {
+        let opened = envelope::open(payload)?;
+        if opened.json.len() > self.limits.broadcast {
+            return Err(BadPayload::TooLong);
+        }
+        Ok((json::check(opened.json)?, opened.except))
+    }
+}
+
+/// Why a payload is not given to anybody.
+#[derive(Debug, thiserror::Error)]
+enum BadPayload {
+    #[error(transparent)]
+    Envelope(#[from] BrokenEnvelope),
+    #[error("too long")]
+    TooLong,
+    #[error(transparent)]
+    Json(#[from] JsonFault),
 }

@@ -139,7 +139,7 @@ impl<S: Sink<Message> + Unpin> Flusher<S> {
                     self.leave(&mut state.progress);
                     return Next::Over;
                 }
-                let more = state.begin_round();
+                let more = state.begin_round(&room);
                 room.changed.notify_waiters();
                 if !more {
                     self.leave(&mut state.progress);
@@ -184,8 +184,9 @@ impl<S> Drop for Flusher<S> {
 
 impl<S: Sink<Message> + Unpin> State<S> {
     /// Forgets what every member has had, and begins the next round; `false` where nobody is behind.
-    fn begin_round(&mut self) -> bool {
+    fn begin_round(&mut self, room: &Room<S>) -> bool {
         self.log.trim(self.progress.goal);
+        room.say_again(self);
         let head = self.log.head();
         if head == self.progress.goal || self.members.is_empty() {
             return false;
@@ -218,6 +219,7 @@ impl<S: Sink<Message> + Unpin> State<S> {
                 });
             }
             member.cursor = head;
+            self.ahead = head;
         }
         if self.multi > 0 {
             chunk.multi.extend(self.log.since_mut(chunk.first).map(|entry| entry.multi(&room.key).clone()));

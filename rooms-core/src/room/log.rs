@@ -48,6 +48,10 @@ pub(super) struct Span {
 }
 
 impl Log {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The position of the next message.
     pub(super) fn head(&self) -> u64 {
         self.first + self.entries.len() as u64

@@ -1,0 +1,67 @@
+//! That messages were lost: said once for all that is lost together, and said again to whoever had the word too early.
+
+use futures::Sink;
+
+use super::{Effects, Room, State, log::Entry};
+use crate::{
+    lock::lock,
+    message::Message,
+    outbox::About,
+    protocol::{self, Reason},
+};
+
+/// What the members of a room are told of losses.
+#[derive(Debug, Default)]
+pub(super) struct Loss {
+    /// The place of the last word of it in the log, if no message was kept since.
+    told: Option<u64>,
+    /// More was lost when somebody had been given that word already. One more is due with the next round, not at once:
+    /// a bus that outruns the room would have one for each chunk of members.
+    again: bool,
+}
+
+impl Loss {
+    /// A message was kept: what is lost after it is another loss.
+    pub(super) const fn kept(&mut self) {
+        self.told = None;
+    }
+}
+
+impl<S: Sink<Message> + Unpin> Room<S> {
+    /// Tells every member that it may have missed something.
+    pub(crate) fn gap(&self) -> Effects {
+        let mut state = lock(&self.state);
+        self.lost(&mut state)
+    }
+
+    /// Notes that something is lost to every member that there is.
+    pub(super) fn lost(&self, state: &mut State<S>) -> Effects {
+        if state.members.is_empty() {
+            return Effects::default();
+        }
+        match state.loss.told {
+            // The word of it is still ahead of everybody.
+            Some(at) if state.ahead <= at => Effects::default(),
+            Some(_) if !state.log.is_empty() => {
+                state.loss.again = true;
+                Effects::default()
+            }
+            _ => {
+                state.loss.told = Some(state.log.head());
+                state.push(self.word_of_loss())
+            }
+        }
+    }
+
+    /// The word that is due with the next round.
+    pub(super) fn say_again(&self, state: &mut State<S>) {
+        if std::mem::take(&mut state.loss.again) {
+            state.loss.told = Some(state.log.head());
+            state.log.push(self.word_of_loss());
+        }
+    }
+
+    fn word_of_loss(&self) -> Entry {
+        Entry::new(protocol::resync(&self.key, Reason::BusGap), None, About::Loss)
+    }
+}
