@@ -6,7 +6,7 @@ use futures::Sink;
 use tokio::time::timeout;
 
 use crate::{
-    auth::Identity,
+    auth::{Identity, Verdict},
     close::Close,
     kind::{HookError, Kind, Member, Reply},
     manager::Shared,
@@ -91,6 +91,12 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
+    /// The rule of the kind panicked, or gave no answer within `Limits::rule`.
+    #[error("{room}: the rule gave no answer")]
+    NoAnswer {
+        /// Where.
+        room: RoomKey,
+    },
     /// The connection is in too many rooms.
     #[error("{room}: the connection is in {limit} rooms, and no more are allowed")]
     TooManyRooms {
@@ -122,7 +128,7 @@ impl JoinError {
         match self {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
-            Self::Unavailable { .. } => Close::UNAVAILABLE,
+            Self::NoAnswer { .. } | Self::Unavailable { .. } => Close::UNAVAILABLE,
             Self::Refused { error, .. } => error.clone().into_close(),
         }
     }
@@ -191,8 +197,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            if !kind.rule.allows(&member.identity, key, limits.rule).await {
-                return Err(not_allowed());
+            match kind.rule.verdict(&member.identity, key, limits.rule).await {
+                Verdict::Yes => {}
+                Verdict::No => return Err(not_allowed()),
+                Verdict::NoAnswer => return Err(JoinError::NoAnswer { room: key.clone() }),
             }
             let (room, slot) = shared.registry.enter(key, kind, member.connection, outbox);
             let entered = Entered { shared: Arc::clone(&shared), room, slot };

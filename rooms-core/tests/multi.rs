@@ -241,7 +241,7 @@ async fn a_slow_rule_holds_up_neither_others_nor_the_heartbeat_nor_what_is_broad
     };
     assert!(pings >= 10, "{pings} pings in 300 s");
     let answer: Value = serde_json::from_slice(answer.payload()).unwrap();
-    assert_eq!((&answer["code"], &answer["ref"]), (&json!("not_allowed"), &json!(1)));
+    assert_eq!((&answer["code"], &answer["ref"]), (&json!("unavailable"), &json!(1)));
 }
 
 #[tokio::test(start_paused = true)]

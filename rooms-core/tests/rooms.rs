@@ -141,7 +141,8 @@ async fn a_rule_that_panics_or_hangs_says_no() {
     let mut client = Client::connect(&rooms, "a");
     for room in ["now:1", "later:1", "hangs:1"] {
         let refused = client.connection.join(&key(room)).await.unwrap_err();
-        assert_eq!(refused, JoinError::NotAllowed { room: key(room) });
+        assert_eq!(refused, JoinError::NoAnswer { room: key(room) });
+        assert_eq!(refused.close(), Close::UNAVAILABLE, "a page comes back later");
     }
     assert!(client.connection.join(&key("now:fine")).await.is_ok());
 }

@@ -9,6 +9,15 @@ use crate::room_key::RoomKey;
 
 type Ask = dyn Fn(Arc<Identity>, RoomKey) -> BoxFuture<'static, bool> + Send + Sync;
 
+/// What a rule says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Yes,
+    No,
+    /// It panicked or gave no answer in time: nobody gets in, and whoever asks again later may.
+    NoAnswer,
+}
+
 /// Answers whether a user may do something in a room.
 #[derive(Clone)]
 pub(crate) enum Rule {
@@ -31,9 +40,8 @@ impl Rule {
         Self::Ask(Arc::new(move |who, room| rule(who, room).boxed()))
     }
 
-    /// A rule that panics, or that takes longer than `within`, says no.
-    pub(crate) async fn allows(&self, who: &Arc<Identity>, room: &RoomKey, within: Duration) -> bool {
-        match self {
+    pub(crate) async fn verdict(&self, who: &Arc<Identity>, room: &RoomKey, within: Duration) -> Verdict {
+        let allowed = match self {
             Self::Nobody => false,
             Self::Authenticated => true,
             Self::Owner => who.user() == room.id(),
@@ -43,16 +51,17 @@ impl Rule {
                 match tokio::time::timeout(within, answer).await {
                     Ok(Ok(allowed)) => allowed,
                     Ok(Err(_)) => {
-                        tracing::error!(kind = room.kind(), "a rule panicked, so it says no");
-                        false
+                        tracing::error!(kind = room.kind(), "a rule panicked, so nobody gets in");
+                        return Verdict::NoAnswer;
                     }
                     Err(_) => {
-                        tracing::error!(kind = room.kind(), ?within, "a rule gave no answer, so it says no");
-                        false
+                        tracing::error!(kind = room.kind(), ?within, "a rule gave no answer, so nobody gets in");
+                        return Verdict::NoAnswer;
                     }
                 }
             }
-        }
+        };
+        if allowed { Verdict::Yes } else { Verdict::No }
     }
 }
 

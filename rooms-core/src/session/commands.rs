@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::Session;
 use crate::{
+    auth::Verdict,
+    bus::BusError,
     close::Close,
     connection::{JoinError, Joined},
     kind::{HookError, Kind},
@@ -35,6 +37,7 @@ pub(super) enum Done<S: Sink<Message> + Unpin + Send + 'static> {
 const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
 const NOT_JOINED: Fault = Fault::new(ErrorCode::NotJoined, "the connection is not in this room");
 const TOO_MANY_ROOMS: Fault = Fault::new(ErrorCode::TooManyRooms, "the connection is in too many rooms");
+const PERHAPS: Fault = Fault::new(ErrorCode::Unavailable, "it may have been published or not");
 const UNAVAILABLE: Fault = Fault::new(ErrorCode::Unavailable, "try again later");
 
 impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
@@ -119,7 +122,7 @@ where
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
                 Err(JoinError::TooManyRooms { .. }) => refused(TOO_MANY_ROOMS),
-                Err(JoinError::Unavailable { .. }) => refused(UNAVAILABLE),
+                Err(JoinError::NoAnswer { .. } | JoinError::Unavailable { .. }) => refused(UNAVAILABLE),
                 Err(JoinError::Refused { error, .. }) => no(error, Some(&room), reference.as_deref()),
             }
         }
@@ -132,8 +135,10 @@ where
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = rooms.kind_of(room.kind()) else { return refused(NOT_JOINED) };
-            if !kind.publish.allows(&member.identity, &room, rooms.limits().rule).await {
-                return refused(NOT_ALLOWED);
+            match kind.publish.verdict(&member.identity, &room, rooms.limits().rule).await {
+                Verdict::Yes => {}
+                Verdict::No => return refused(NOT_ALLOWED),
+                Verdict::NoAnswer => return refused(UNAVAILABLE),
             }
             let data = match kind.publishing(member, data, rooms.limits().hook).await {
                 Ok(data) => data,
@@ -147,7 +152,8 @@ where
                 Err(BroadcastError::TooBig { .. }) => refused(Fault::new(ErrorCode::TooBig, "the data is too long")),
                 Err(error) => {
                     tracing::warn!(%error, "what a member published did not go out");
-                    refused(Fault::new(ErrorCode::Unavailable, "it may have been published or not"))
+                    let unknown = matches!(error, BroadcastError::Bus { source: BusError::Unknown(_), .. });
+                    refused(if unknown { PERHAPS } else { UNAVAILABLE })
                 }
             }
         }
