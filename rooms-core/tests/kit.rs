@@ -52,6 +52,31 @@ async fn refusals_and_closes_are_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_dropped_is_gone_and_a_token_ends_when_the_test_says() {
+    let test = RoomsTest::new(kinds);
+    let mut ada = test.connect("ada").await;
+    let bob = test.connect("bob").await;
+    ada.join("channel:1").await;
+    ada.forget().await;
+    drop({
+        let mut bob = bob;
+        bob.join("channel:1").await;
+        bob
+    });
+    assert_eq!(ada.expect_event("viewer_left").await["users"], json!([{"user": "bob"}]));
+    assert_eq!(test.rooms().stats().connections, 1);
+
+    let hour = std::time::SystemTime::now() + Duration::from_secs(3600);
+    let mut eve = test.connect_to(0, Identity::new("eve").unwrap().expiring_at(hour)).await;
+    eve.join("channel:1").await;
+    test.advance(Duration::from_secs(3590)).await;
+    eve.send(&json!({"type": "ping"}));
+    eve.expect_event("pong").await;
+    test.advance(Duration::from_secs(11)).await;
+    assert_eq!(eve.expect_close().await, Close::TOKEN_EXPIRED);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_is_killed_is_noticed_by_the_others() {
     let test = RoomsTest::with_nodes(2, kinds);
     let mut ada = test.connect("ada").await;

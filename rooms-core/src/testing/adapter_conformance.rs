@@ -148,10 +148,7 @@ impl<F: Serve> Suite<F> {
             .kind("post", post)
             .kind("channel", Kind::authenticated().members_publish())
             .kind("user", Kind::owner_only())
-            .limits(|bounds| {
-                bounds.handshake = Duration::from_millis(500);
-                limits(bounds);
-            })
+            .limits(limits)
             .build()
             .expect("rooms");
         let strict = endpoint.bad_token(BadToken::Refuse);

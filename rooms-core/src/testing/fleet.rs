@@ -22,10 +22,14 @@
 //! # Ok(()) }
 //! ```
 
+use std::{sync::Arc, time::SystemTime};
+
 use futures::Sink;
+use tokio::time::Instant;
 
 use super::faults::{Faults, FaultyBus, Weather};
 use crate::{
+    auth::WallClock,
     bus::LocalBus,
     manager::{RoomManager, RoomManagerBuilder},
     message::Message,
@@ -33,7 +37,8 @@ use crate::{
 
 /// Managers that are nodes of each other. Their bus is a [`LocalBus`]; each has [`Faults`] of its own.
 ///
-/// Made for paused time (`#[tokio::test(start_paused = true)]`): then seconds of bad weather take none.
+/// Made for paused time (`#[tokio::test(start_paused = true)]`): then seconds of bad weather take none, and tokens end by
+/// that time too, unless `make` sets a clock.
 #[derive(Debug)]
 pub struct Fleet<S> {
     hub: LocalBus,
@@ -61,7 +66,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Fleet<S> {
         let number = self.nodes.len();
         let faults = Faults::new(number as u64);
         let bus = FaultyBus::new(self.hub.peer(), faults.clone());
-        let manager = make(number, RoomManager::build_for().bus(bus)).build();
+        let builder = RoomManager::build_for().bus(bus).clock(Arc::new(PausedClock::new()));
+        let manager = make(number, builder).build();
         self.nodes.push((manager.expect("a node whose parts fit"), faults));
         number
     }
@@ -101,5 +107,24 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Fleet<S> {
         for (_, faults) in &self.nodes {
             faults.weather(weather.clone());
         }
+    }
+}
+
+/// The time of day, going with tokio's clock from when it was made: where that is paused, tokens end when the test says.
+#[derive(Debug)]
+struct PausedClock {
+    made: Instant,
+    then: SystemTime,
+}
+
+impl PausedClock {
+    fn new() -> Self {
+        Self { made: Instant::now(), then: SystemTime::now() }
+    }
+}
+
+impl WallClock for PausedClock {
+    fn now(&self) -> SystemTime {
+        self.then + self.made.elapsed()
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, DuplexStream},
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
     time::timeout,
 };
 
@@ -35,6 +35,14 @@ pub struct TestUser {
     /// What came and was not asked for yet.
     mailbox: VecDeque<Value>,
     ended: JoinHandle<Close>,
+    listens: AbortHandle,
+}
+
+impl Drop for TestUser {
+    fn drop(&mut self) {
+        // It has the other end of the socket, and would go on answering pings.
+        self.listens.abort();
+    }
 }
 
 impl TestUser {
@@ -45,8 +53,8 @@ impl TestUser {
         let (says, stream) = mpsc::unbounded();
         let (heard, hears) = mpsc::unbounded();
         let ended = tokio::spawn(rooms.serve(stream, sink, identity));
-        tokio::spawn(listen(client, heard, says.clone()));
-        Self { name, says, hears, mailbox: VecDeque::new(), ended }
+        let listens = tokio::spawn(listen(client, heard, says.clone())).abort_handle();
+        Self { name, says, hears, mailbox: VecDeque::new(), ended, listens }
     }
 
     /// Joins a room; returns its `room_joined`.
