@@ -1,9 +1,9 @@
 //! One live connection, and the rooms that it is in.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{convert::Infallible, fmt, sync::Arc, time::SystemTime};
 
-use futures::Sink;
-use tokio::time::timeout;
+use futures::{FutureExt as _, Sink, future::Shared as SharedFuture};
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     auth::{Identity, Verdict},
@@ -53,7 +53,12 @@ pub struct Connection<S: Sink<Message> + Unpin + Send + 'static = FrameSink> {
     outbox: Arc<Outbox<S>>,
     /// Left one by one by `Drop`.
     rooms: Vec<Entered<S>>,
+    /// The end of the hooks about rooms that it left, if it left any.
+    leaving: Option<Leaving>,
 }
+
+/// Resolves, to an error, when the task that has the other end is done.
+type Leaving = SharedFuture<oneshot::Receiver<Infallible>>;
 
 /// Why a connection was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +141,7 @@ impl JoinError {
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     pub(crate) fn new(shared: Arc<Shared<S>>, id: ConnectionId, identity: Identity, outbox: Arc<Outbox<S>>) -> Self {
-        Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new() }
+        Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new(), leaving: None }
     }
 
     /// Its id, unique over all nodes.
@@ -190,6 +195,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     ) -> impl Future<Output = Result<Joined<S>, JoinError>> + Send + use<S> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.len());
         let (member, outbox) = (self.member(key), Arc::clone(&self.outbox));
+        let hooks_over = self.hooks_over();
         async move {
             let (key, limits) = (&member.room, &shared.limits);
             if joined >= limits.rooms_per_connection {
@@ -209,6 +215,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
             if !matches!(subscribed, Ok(Ok(()))) {
                 return Err(JoinError::Unavailable { room: key.clone() });
             }
+            hooks_over.await;
             let snapshot = kind
                 .joining(|| member.clone(), limits.hook)
                 .await
@@ -234,7 +241,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     pub fn leave(&mut self, key: &RoomKey) -> bool {
         let Some(at) = self.rooms.iter().position(|entered| entered.room.key == *key) else { return false };
         let entered = self.rooms.swap_remove(at);
-        self.left(entered);
+        self.left(vec![entered]);
         true
     }
 
@@ -279,17 +286,38 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     }
 
     pub(crate) fn leave_all(&mut self) {
-        for entered in std::mem::take(&mut self.rooms) {
-            self.left(entered);
-        }
+        let all = std::mem::take(&mut self.rooms);
+        self.left(all);
     }
 
-    fn left(&self, entered: Entered<S>) {
-        let key = entered.room.key.clone();
-        drop(entered);
-        let Some(kind) = self.shared.kinds.get(key.kind()) else { return };
-        if let Some(hook) = kind.left(|| self.member(&key), self.shared.limits.hook) {
-            self.shared.runtime.spawn(hook);
+    /// Gives places up, and then runs the hooks about it in one task, after those of before.
+    fn left(&mut self, places: Vec<Entered<S>>) {
+        let within = self.shared.limits.hook;
+        let hook = |entered: &Entered<S>| entered.room.kind.left(|| self.member(&entered.room.key), within);
+        let hooks: Vec<_> = places.iter().filter_map(hook).collect();
+        drop(places);
+        if hooks.is_empty() {
+            return;
+        }
+        let before = self.hooks_over();
+        let (running, over) = oneshot::channel::<Infallible>();
+        self.leaving = Some(over.shared());
+        self.shared.registry.hooks.spawn(&self.shared.runtime, async move {
+            before.await;
+            for hook in hooks {
+                hook.await;
+            }
+            drop(running);
+        });
+    }
+
+    /// Resolves when the hooks about the rooms that were left have run: the next one of this connection comes after.
+    pub(crate) fn hooks_over(&self) -> impl Future<Output = ()> + Send + use<S> {
+        let leaving = self.leaving.clone();
+        async move {
+            if let Some(leaving) = leaving {
+                _ = leaving.await;
+            }
         }
     }
 }

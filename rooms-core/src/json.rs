@@ -18,15 +18,15 @@ pub(crate) enum JsonFault {
 /// Checks that bytes are UTF-8 and one JSON value that is not too deep.
 pub(crate) fn check(bytes: &[u8]) -> Result<&str, JsonFault> {
     let text = std::str::from_utf8(bytes).map_err(|_| JsonFault::NotJson)?;
-    check_depth(text)?;
+    check_depth(bytes)?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|_| JsonFault::NotJson)?;
     Ok(text)
 }
 
 /// Counts brackets outside strings. On a text that is not JSON it may count wrong; then parsing refuses it.
-pub(crate) fn check_depth(text: &str) -> Result<(), JsonFault> {
+pub(crate) fn check_depth(bytes: &[u8]) -> Result<(), JsonFault> {
     let mut depth = 0_usize;
-    let mut bytes = text.bytes();
+    let mut bytes = bytes.iter();
     while let Some(byte) = bytes.next() {
         match byte {
             b'[' | b'{' => {
@@ -43,7 +43,7 @@ pub(crate) fn check_depth(text: &str) -> Result<(), JsonFault> {
     Ok(())
 }
 
-fn skip_string(bytes: &mut std::str::Bytes<'_>) {
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     while let Some(byte) = bytes.next() {
         match byte {
             b'"' => return,

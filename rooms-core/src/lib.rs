@@ -16,6 +16,7 @@ mod close;
 mod connection;
 mod envelope;
 pub mod handshake;
+mod hooks;
 mod json;
 mod kind;
 mod limits;

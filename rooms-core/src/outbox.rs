@@ -74,7 +74,10 @@ pub(crate) enum Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Open; the task will be woken when there is something to do.
-    Open,
+    Open {
+        /// The bytes that wait, if it is more than half of what may: a member with so much to read asks for no more.
+        backlog: usize,
+    },
     /// Closing, and the close frame is not out yet.
     Closing(Close),
     /// The close frame is out.
@@ -106,8 +109,13 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
     /// Gives the member messages of a room, each with what it is about; where too many wait, the room's rule decides.
     pub(crate) fn deliver_from(&self, source: &Source, batch: &[Message], about: &[About]) {
         self.give(batch, |queue, at| {
-            let (message, about) = batch.get(at).zip(about.get(at))?;
-            Some(queue.offer_from(message, *about, source, self.bounds))
+            let (message, this) = batch.get(at).zip(about.get(at))?;
+            // A later one of the batch would replace it, and to look for what is replaced costs a turn of the queue.
+            let later = about.get(at + 1..).unwrap_or_default();
+            if source.replaces(*this) && later.contains(this) {
+                return None;
+            }
+            Some(queue.offer_from(message, *this, source, self.bounds))
         });
     }
 
@@ -209,7 +217,7 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
             }
         }
         match &state.phase {
-            Phase::Open => Progress::Open,
+            Phase::Open => Progress::Open { backlog: state.waiting.as_ref().map_or(0, |it| it.backlog(self.bounds)) },
             Phase::Broken => Progress::Broken,
             Phase::Closing(close) if state.waiting.is_none() && state.full == Full::No => {
                 Progress::Closed(Close::clone(close))
@@ -381,7 +389,7 @@ mod tests {
         let outbox = outbox(&sink, |_| {});
         let wakes = Arc::new(Wakes::default());
         let waker = waker(Arc::clone(&wakes));
-        assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open);
+        assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open { backlog: 0 });
         outbox.deliver(&[Message::text("a")]);
         outbox.deliver(&[Message::text("b")]);
         outbox.queue(&[Message::text("c")]);
@@ -389,7 +397,7 @@ mod tests {
         let before = wakes.0.load(Ordering::Relaxed);
         sink.open();
         assert_eq!(wakes.0.load(Ordering::Relaxed), before + 1);
-        assert_eq!(drive(&outbox), Progress::Open);
+        assert_eq!(drive(&outbox), Progress::Open { backlog: 0 });
         assert_eq!(sink.texts(), ["a", "b", "c"]);
         outbox.deliver(&[Message::text("d")]);
         assert_eq!(sink.texts(), ["a", "b", "c", "d"]);
@@ -403,7 +411,7 @@ mod tests {
             for _ in 0..3 {
                 outbox.deliver(&[Message::text("ab")]);
             }
-            assert_eq!(drive(&outbox), Progress::Open, "at the limit");
+            assert!(matches!(drive(&outbox), Progress::Open { .. }), "at the limit");
             outbox.deliver(&[Message::text("ab")]);
             assert_eq!(drive(&outbox), Progress::Closing(Close::SLOW_CONSUMER), "over the limit");
             sink.open();

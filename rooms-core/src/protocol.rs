@@ -23,7 +23,7 @@
 //! | in | `{"type":"ping"}` |
 //! | in | any other `type` with a `room` that it is in: for that room's `on_message` |
 //! | out | `{"type":"room_joined","room":"post:42","viewers":3,"ref":1}`, `{"type":"room_left","room":"post:42","ref":1}` |
-//! | out | `{"type":"published","room":"post:42","ref":2}`, if the command has a `ref` |
+//! | out | `{"type":"published","room":"post:42","ref":2}`, if the command has a `ref`; with `"reach":"local_only"` where the bus is down and only the members of this node were told |
 //! | out | `{"type":"message","room":"post:42","data":{..}}`: a payload, published by the application or a member |
 //! | out | `{"type":"viewer_joined","viewers":4,"room":"post:42"}`, and the same with `viewer_left` |
 //! | out | `pong`, `resync`, `reconnect` and `error` as above; an `error` has the `room` and the `ref` of the command |
@@ -39,7 +39,7 @@ use std::{borrow::Cow, time::Duration};
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{message::Message, nodes::wire::Name, room_key::RoomKey};
+use crate::{manager::Reach, message::Message, nodes::wire::Name, room_key::RoomKey};
 
 /// The `code` of an `error` event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -63,7 +63,7 @@ pub enum ErrorCode {
     TooManyRooms,
     /// `reserved_type`: a client may not publish what looks like an event of the server's.
     ReservedType,
-    /// `too_big`: what is published is longer than is allowed.
+    /// `too_big`: what is published is longer, or nested deeper, than is allowed.
     TooBig,
     /// `refused`: a hook of the application says no, in words of its own.
     Refused,
@@ -151,6 +151,8 @@ enum Event<'a> {
     },
     Published {
         room: &'a RoomKey,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reach: Option<&'static str>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a Ref>,
     },
@@ -257,8 +259,12 @@ pub(crate) fn room_left(room: &RoomKey, reference: Option<&Ref>) -> Message {
     Event::RoomLeft { room, reference }.message()
 }
 
-pub(crate) fn published(room: &RoomKey, reference: &Ref) -> Message {
-    Event::Published { room, reference: Some(reference) }.message()
+pub(crate) fn published(room: &RoomKey, reach: Reach, reference: &Ref) -> Message {
+    let reach = match reach {
+        Reach::AllNodes => None,
+        Reach::LocalOnly => Some("local_only"),
+    };
+    Event::Published { room, reach, reference: Some(reference) }.message()
 }
 
 pub(crate) fn viewers_changed(change: Change, viewers: usize, users: &[Person]) -> Message {

@@ -21,6 +21,7 @@ use tokio::{runtime::Handle, sync::Notify, time::timeout};
 use self::{answers::Questions, asks::Asks, rows::Rows, subscriptions::Subscriptions, windows::Windows};
 use crate::{
     bus::{Bus, BusError, Topic},
+    hooks::Hooks,
     kind::Kind,
     limits::Limits,
     lock::{Mutex, MutexGuard, lock},
@@ -45,6 +46,7 @@ pub(crate) struct Registry<S> {
     hasher: RandomState,
     limits: Limits,
     runtime: Handle,
+    pub(crate) hooks: Arc<Hooks>,
     bus: Arc<dyn Bus>,
     pub(crate) nodes: Arc<Nodes>,
     subscriptions: Subscriptions<S>,
@@ -64,6 +66,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
             hasher: RandomState::new(),
             limits: limits.clone(),
             runtime,
+            hooks: Arc::default(),
             bus,
             nodes,
             subscriptions: Subscriptions::new(),
@@ -115,7 +118,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
             self.rows.publish(self, room);
         }
         if effects.occupancy {
-            self.runtime.spawn(occupancy::tell(Arc::clone(room), self.limits.hook));
+            self.hooks.spawn(&self.runtime, occupancy::tell(Arc::clone(room), self.limits.hook));
         }
         if effects.subscribe {
             self.subscriptions.want(self, room.key.clone());

@@ -117,6 +117,10 @@ struct Session<R, S: Sink<Message> + Unpin + Send + 'static> {
     stream: R,
     /// What is at work on a command; the next one waits for it, and the heartbeat does not.
     work: Option<Work<S>>,
+    /// That next one. Until there is one, what the client sends is read: its pings, its pongs, its good-bye.
+    next: Option<Box<str>>,
+    /// What waited for the client at the last look, if that was so much that no command is carried out.
+    backlog: usize,
     heartbeat: Heartbeat,
     rate: Rate,
 }
@@ -131,6 +135,8 @@ enum End {
 
 enum Event<S: Sink<Message> + Unpin + Send + 'static> {
     Incoming(Option<Result<Incoming, WsError>>),
+    /// The command that waited has its turn.
+    Next(Box<str>),
     Beat(Beat),
     Done(Done<S>),
     /// Somebody closed the outbox, or its sink failed.
@@ -144,17 +150,22 @@ where
 {
     fn new(connection: Connection<S>, stream: R, first: Option<RoomKey>) -> Self {
         let heartbeat = Heartbeat::new(&connection.shared().limits);
-        let mut session = Self { connection, stream, work: None, heartbeat, rate: Rate::new() };
+        let mut session = Self { connection, stream, work: None, next: None, backlog: 0, heartbeat, rate: Rate::new() };
         session.work = first.map(|room| session.first_join(&room));
         session
     }
 
     /// The whole life of the connection; returns why it ended.
     async fn serve(&mut self) -> Close {
-        let end = std::future::poll_fn(|cx| self.poll_end(cx)).await;
+        // A token may have ended since it was looked at; nobody is to see such a user come in.
+        let end = if Terms::of(self.connection.shared(), self.connection.identity()).are_over() {
+            End::Closing(Close::TOKEN_EXPIRED)
+        } else {
+            std::future::poll_fn(|cx| self.poll_end(cx)).await
+        };
         // Boxed: a task keeps the memory of its largest moment for as long as it lives, and this one is short.
         let close = self.end(end).boxed().await;
-        tracing::debug!(connection = %self.connection.id(), %close, "a connection ended");
+        tracing::debug!(connection = %self.connection.id(), code = %close.code(), "a connection ended");
         close
     }
 
@@ -172,6 +183,10 @@ where
                     None => return Poll::Ready(End::Gone),
                 },
                 Event::Incoming(None) => return Poll::Ready(End::Gone),
+                Event::Next(text) => {
+                    self.carry_out(&text);
+                    Ok(())
+                }
                 Event::Beat(Beat::Ping) => {
                     self.connection.send(&Message::ping());
                     Ok(())
@@ -186,30 +201,50 @@ where
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<S>> {
-        match self.connection.outbox().drive(cx) {
-            Progress::Open => {}
+        let backlog = match self.connection.outbox().drive(cx) {
+            Progress::Open { backlog } => backlog,
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
             Progress::Closing(close) | Progress::Closed(close) => return Poll::Ready(Event::Closing(close)),
-        }
-        let reading = match &mut self.work {
-            Some(work) => {
-                if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                    self.work = None;
-                    return Poll::Ready(Event::Done(done));
-                }
-                Reading::Paused
-            }
-            None => match self.stream.poll_next_unpin(cx) {
-                Poll::Ready(incoming) => return Poll::Ready(Event::Incoming(incoming)),
-                Poll::Pending => Reading::Now,
-            },
         };
-        let terms = Terms::of(self.connection.shared(), self.connection.identity());
-        self.heartbeat.poll_beat(cx, terms, reading).map(Event::Beat)
+        if backlog < std::mem::replace(&mut self.backlog, backlog) {
+            // What a client takes of what waits for it is as good as a pong, which may stand behind a command that waits.
+            self.heartbeat.heard();
+        }
+        // Before anything else, so that nothing is done for a token that has ended, however busy the client is.
+        let (terms, reading) = (Terms::of(self.connection.shared(), self.connection.identity()), self.reading());
+        if let Poll::Ready(beat) = self.heartbeat.poll_beat(cx, terms, reading) {
+            return Poll::Ready(Event::Beat(beat));
+        }
+        if let Some(work) = &mut self.work
+            && let Poll::Ready(done) = work.as_mut().poll(cx)
+        {
+            self.work = None;
+            return Poll::Ready(Event::Done(done));
+        }
+        if !self.is_busy()
+            && let Some(text) = self.next.take()
+        {
+            return Poll::Ready(Event::Next(text));
+        }
+        match self.next {
+            Some(_) => Poll::Pending,
+            None => self.stream.poll_next_unpin(cx).map(Event::Incoming),
+        }
+    }
+
+    /// Whether the next command has to wait: for the last one, or for the client to read what it was sent.
+    fn is_busy(&self) -> bool {
+        self.work.is_some() || self.backlog > 0
+    }
+
+    fn reading(&self) -> Reading {
+        // With a backlog a pong's time runs also where it can't be seen: a client that takes nothing is gone.
+        if self.next.is_some() && self.backlog == 0 { Reading::Paused } else { Reading::Now }
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), Close> {
         match incoming {
+            Incoming::Text(text) if self.is_busy() => self.next = Some(text.into_boxed_str()),
             Incoming::Text(text) => self.carry_out(&text),
             Incoming::Binary(_) => {
                 let fault = Fault::new(ErrorCode::Unsupported, "binary messages are not taken here");

@@ -4,6 +4,8 @@
 
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/talk.rs"]
+mod talk;
 
 use std::{
     future::pending,
@@ -25,6 +27,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use rig::{Client, Rooms, idle, key};
+use talk::Talk;
 
 fn rooms(bus: impl Bus) -> Rooms {
     RoomManager::build_for().kind("post", Kind::authenticated()).bus(bus).build().unwrap()
@@ -159,6 +162,19 @@ async fn while_the_bus_is_down_local_members_are_served_and_the_receipt_says_so(
     assert_eq!(other.inbox.all().await, [resync]);
     assert_eq!(rooms.broadcast(&room, &3).await.unwrap().reach, Reach::AllNodes);
     assert_eq!(member.inbox.all().await, [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_is_told_that_what_it_published_stayed_on_this_node() {
+    let bus = Arc::new(Faulty::default());
+    let kind = Kind::authenticated().members_publish();
+    let rooms: Rooms = RoomManager::build_for().kind("channel", kind).bus(Arc::clone(&bus)).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    talk.ask(r#"{"type":"join","room":"channel:1"}"#).await;
+    *bus.publish.lock().unwrap() = Some(|| BusError::Down);
+    talk.say(r#"{"type":"publish","room":"channel:1","data":1,"ref":1}"#);
+    let published = json!({"type": "published", "room": "channel:1", "reach": "local_only", "ref": 1});
+    assert!(talk.inbox.all().await.contains(&published));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ mod talk;
 use std::{future::pending, time::Duration};
 
 use futures::StreamExt as _;
-use rooms_core::{Close, CloseCode, HookError, Kind, LocalBus, MessageKind, RoomManager};
+use rooms_core::{BroadcastError, Close, CloseCode, HookError, Kind, LocalBus, MessageKind, RoomManager, ws::Incoming};
 use serde_json::{Value, json};
 
 use channels::{command, error, join, publish, rooms};
@@ -176,6 +176,24 @@ async fn what_is_published_is_what_the_hook_makes_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_hook_nests_too_deep_is_refused_and_not_lost() {
+    let kind = Kind::authenticated().members_publish().on_publish(|_, data| async move { Ok(json!({"of": [data]})) });
+    let rooms: Rooms = RoomManager::build_for().kind("channel", kind).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    join(&mut talk, "channel:1").await;
+    let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let publish = |depth| format!(r#"{{"type":"publish","room":"channel:1","data":{},"ref":1}}"#, nested(depth));
+    let fault = json!({"code": "too_big", "room": "channel:1", "ref": 1});
+    assert_eq!(error(&mut talk, publish(63)).await, fault);
+    talk.say(publish(62));
+    assert_eq!(talk.inbox.all().await.len(), 2, "the message, and that it is published");
+    let deep: Value = serde_json::from_str(&nested(65)).unwrap();
+    let refused = rooms.broadcast(&key("channel:1"), &deep).await;
+    assert!(matches!(refused, Err(BroadcastError::TooDeep { .. })), "{refused:?}");
+    assert_eq!(rooms.stats().bad_payloads, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_applications_own_message_goes_to_the_hook_of_its_room() {
     let kind = Kind::authenticated().on_message(|member, message| async move {
         member.send(&json!({"type": "heard", "n": message["n"]}));
@@ -235,7 +253,10 @@ async fn a_slow_rule_holds_up_neither_others_nor_the_heartbeat_nor_what_is_broad
     let answer = loop {
         let message = slow.inbox.0.next().await.unwrap();
         match message.kind() {
-            MessageKind::Ping => pings += 1,
+            MessageKind::Ping => {
+                pings += 1;
+                slow.send.unbounded_send(Ok(Incoming::Pong)).unwrap();
+            }
             _ => break message,
         }
     };

@@ -150,15 +150,26 @@ async fn a_connection_ends_with_its_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_with_a_token_that_has_ended_is_told_nothing_else_and_seen_by_nobody() {
+    let rooms = rooms(Kind::authenticated());
+    let mut other = Talk::joined(&rooms, "b").await;
+    let mut talk = Talk::open(&rooms, expiring_in(0));
+    let first = futures::StreamExt::next(&mut talk.inbox.0).await.unwrap();
+    assert_eq!(rig::parse_close(&first), Close::TOKEN_EXPIRED);
+    talk.ended.await.unwrap();
+    assert!(other.inbox.is_silent().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn too_many_messages_close_with_4429() {
     let rooms = rooms(Kind::authenticated());
     let mut talk = Talk::joined(&rooms, "a").await;
-    for _ in 0..100 {
+    for _ in 0..200 {
         talk.say(r#"{"type":"ping"}"#);
     }
-    assert_eq!(talk.inbox.all().await.len(), 100);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    for _ in 0..101 {
+    assert_eq!(talk.inbox.all().await.len(), 200);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for _ in 0..201 {
         talk.say(r#"{"type":"ping"}"#);
     }
     assert_eq!(talk.inbox.close().await, Close::TOO_MANY_MESSAGES);
@@ -237,6 +248,8 @@ async fn a_slow_hook_holds_up_neither_broadcasts_nor_pings() {
         .build()
         .unwrap();
     let mut talk = Talk::joined(&rooms, "a").await;
+    // The second one waits, and behind it nothing is read.
+    talk.say(r#"{"type":"x"}"#);
     talk.say(r#"{"type":"x"}"#);
     idle().await;
     rooms.broadcast(&key("post:42"), &1).await.unwrap();

@@ -1,7 +1,9 @@
 //! To a room, on all nodes.
 
+use std::panic::AssertUnwindSafe;
+
 use bytes::Bytes;
-use futures::Sink;
+use futures::{FutureExt as _, Sink};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -9,7 +11,7 @@ use super::RoomManager;
 use crate::{
     auth::IdentityError,
     bus::{BusError, Topic},
-    envelope,
+    envelope, json,
     message::Message,
     node::ConnectionId,
     room_key::RoomKey,
@@ -58,6 +60,12 @@ pub enum BroadcastError {
         length: usize,
         /// `Limits::broadcast`.
         limit: usize,
+    },
+    /// The payload is nested deeper than 64 levels, which no node would pass on.
+    #[error("{room}: the payload is nested more than 64 deep")]
+    TooDeep {
+        /// Where.
+        room: RoomKey,
     },
     /// There can be no such user.
     #[error("no user has this id")]
@@ -164,6 +172,9 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
         if payload.len() > limit {
             return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
         }
+        if json::check_depth(&payload).is_err() {
+            return Err(BroadcastError::TooDeep { room: room.clone() });
+        }
         // Held until the message is through the bus, and so in the log.
         let _space = match shared.registry.find(room) {
             Some(local) => Some(local.reserve(payload.len()).await),
@@ -174,9 +185,13 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
             None => Bytes::from(payload),
         };
         let topic = Topic::Room(room.clone());
-        let publish = shared.bus.publish(&topic, payload.clone());
-        let published = timeout(shared.limits.publish, publish).await;
-        match published.unwrap_or_else(|elapsed| Err(BusError::Unknown(elapsed.into()))) {
+        let publish = AssertUnwindSafe(async { shared.bus.publish(&topic, payload.clone()).await }).catch_unwind();
+        let published = match timeout(shared.limits.publish, publish).await {
+            Ok(Ok(published)) => published,
+            Ok(Err(_)) => Err(BusError::Unknown("the bus panicked".into())),
+            Err(elapsed) => Err(BusError::Unknown(elapsed.into())),
+        };
+        match published {
             Ok(()) => Ok(Receipt { reach: Reach::AllNodes }),
             // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus.
             Err(BusError::Down) => {

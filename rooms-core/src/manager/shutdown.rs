@@ -29,6 +29,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// to come back, by an event `reconnect` with a random `in_ms` of half a second to five and a half. At least a
     /// hundred connections are closed a second, so a small process is gone long before `within`.
     ///
+    /// Hooks about who has left, and about rooms that are empty, have as long.
+    ///
     /// At the end the other nodes are told good-bye, and count out at once whoever is left. May be called again;
     /// dropping the future leaves the rest connected, and new connections refused.
     pub async fn shutdown(&self, within: Duration) {
@@ -49,6 +51,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         }
         if timeout_at(deadline, shared.users.gone()).await.is_err() {
             tracing::warn!(connections = shared.users.connections(), "connections were left at the end of a shutdown");
+        }
+        if timeout_at(deadline, shared.registry.hooks.over()).await.is_err() {
+            tracing::warn!("hooks were running still at the end of a shutdown");
         }
         let good_bye = async {
             // So that the other nodes count this one's members out at once, and do not wait for its silence.

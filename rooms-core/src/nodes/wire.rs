@@ -197,7 +197,7 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Said, WireFault> {
         return Err(WireFault::TooLong);
     }
     let text = std::str::from_utf8(payload).map_err(|_| WireFault::NotUnderstood)?;
-    json::check_depth(text).map_err(|_| WireFault::NotUnderstood)?;
+    json::check_depth(text.as_bytes()).map_err(|_| WireFault::NotUnderstood)?;
     match serde_json::from_str::<Said>(text) {
         Ok(said) if said.version == VERSION => Ok(said),
         _ => match serde_json::from_str::<Version>(text) {

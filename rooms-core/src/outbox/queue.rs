@@ -47,6 +47,17 @@ pub(crate) enum About {
     Loss,
 }
 
+impl Source {
+    /// Whether a message of this sort takes the place of those that wait.
+    pub(super) fn replaces(&self, about: About) -> bool {
+        match about {
+            About::Viewers => true,
+            About::Names => false,
+            About::Content | About::Loss => self.overflow == Overflow::Latest,
+        }
+    }
+}
+
 /// How much may wait. Small numbers, because every connection has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
@@ -58,6 +69,10 @@ impl Bounds {
     pub(super) fn new(limits: &Limits) -> Self {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Self { messages: small(limits.outbox_messages), bytes: small(limits.outbox_bytes) }
+    }
+
+    const fn all_but_a_sixteenth(self) -> Self {
+        Self { messages: self.messages - self.messages / 16, bytes: self.bytes - self.bytes / 16 }
     }
 
     const fn three_quarters(self) -> Self {
@@ -91,6 +106,12 @@ impl Queue {
 
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The bytes there are, where they or the messages are more than half of what may be; 0 where they are less.
+    pub(super) fn backlog(&self, bounds: Bounds) -> usize {
+        let heavy = self.exceeds(Bounds { messages: bounds.messages / 2, bytes: bounds.bytes / 2 });
+        if heavy { self.bytes } else { 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -130,14 +151,14 @@ impl Queue {
         source: &Source,
         bounds: Bounds,
     ) -> Result<(), Overrun> {
-        let replaces = match about {
-            About::Viewers => true,
-            About::Names => false,
-            About::Content | About::Loss => source.overflow == Overflow::Latest,
-        };
-        if replaces {
+        if source.replaces(about) {
             self.retain(|tag| tag.room != source.room || tag.about != about);
         }
+        let bounds = match source.overflow {
+            Overflow::Close | Overflow::Latest => bounds,
+            // Where messages are dropped to keep a member, a ping or an answer must not be the one too many.
+            Overflow::DropOldest | Overflow::Resync => bounds.all_but_a_sixteenth(),
+        };
         match source.overflow {
             _ if self.fits(message, bounds) => {}
             Overflow::Close | Overflow::Latest => return Err(Overrun),
@@ -260,6 +281,28 @@ mod tests {
         fill(&mut queue, &other, 100..102).unwrap();
         fill(&mut queue, &ours, 0..7).unwrap();
         assert_eq!(texts(&mut queue), ["100", "101", "resync", "6"]);
+    }
+
+    #[test]
+    fn a_room_that_drops_messages_leaves_space_for_a_ping() {
+        let bounds = Bounds { messages: 32, bytes: 1_000_000 };
+        for overflow in [Overflow::DropOldest, Overflow::Resync] {
+            let (mut queue, source) = (Queue::default(), source("post:1", overflow));
+            for number in 0..100 {
+                queue.offer_from(&Message::text(number.to_string()), About::Content, &source, bounds).unwrap();
+                assert!(queue.len() <= 30, "{overflow:?}");
+            }
+            queue.offer(&Message::ping(), bounds).unwrap();
+        }
+    }
+
+    #[test]
+    fn more_than_half_of_what_may_wait_is_a_backlog() {
+        let mut queue = Queue::default();
+        for expected in [0, 0, 0, 0, 5 * 7, 6 * 7] {
+            queue.offer(&Message::text("alone"), BOUNDS).unwrap();
+            assert_eq!(queue.backlog(BOUNDS), expected);
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn parse(text: &str) -> Result<Command, &'static str> {
 
 /// What is looked at before a text is parsed.
 pub(super) fn check(text: &str) -> Result<(), &'static str> {
-    json::check_depth(text).map_err(|_| "nested too deep")?;
+    json::check_depth(text.as_bytes()).map_err(|_| "nested too deep")?;
     if text.trim_ascii_start().starts_with('{') { Ok(()) } else { Err("a message is a JSON object") }
 }
 

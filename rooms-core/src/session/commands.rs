@@ -38,6 +38,8 @@ const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
 const NOT_JOINED: Fault = Fault::new(ErrorCode::NotJoined, "the connection is not in this room");
 const TOO_MANY_ROOMS: Fault = Fault::new(ErrorCode::TooManyRooms, "the connection is in too many rooms");
 const PERHAPS: Fault = Fault::new(ErrorCode::Unavailable, "it may have been published or not");
+const TOO_BIG: Fault = Fault::new(ErrorCode::TooBig, "the data is too long");
+const TOO_DEEP: Fault = Fault::new(ErrorCode::TooBig, "the data is nested too deep");
 const UNAVAILABLE: Fault = Fault::new(ErrorCode::Unavailable, "try again later");
 
 impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
@@ -131,7 +133,7 @@ where
 
     fn publish(&self, room: RoomKey, data: Value, reference: Option<Ref>) -> Work<S> {
         let rooms = RoomManager::of(Arc::clone(self.connection.shared()));
-        let member = self.connection.member(&room);
+        let (member, hooks_over) = (self.connection.member(&room), self.connection.hooks_over());
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = rooms.kind_of(room.kind()) else { return refused(NOT_JOINED) };
@@ -140,16 +142,18 @@ where
                 Verdict::No => return refused(NOT_ALLOWED),
                 Verdict::NoAnswer => return refused(UNAVAILABLE),
             }
+            hooks_over.await;
             let data = match kind.publishing(member, data, rooms.limits().hook).await {
                 Ok(data) => data,
                 Err(error) => return no(error, Some(&room), reference.as_ref()),
             };
             match rooms.broadcast(&room, &data).await {
-                Ok(_) => match &reference {
-                    Some(reference) => Done::Answer(protocol::published(&room, reference)),
+                Ok(receipt) => match &reference {
+                    Some(reference) => Done::Answer(protocol::published(&room, receipt.reach, reference)),
                     None => Done::Silently,
                 },
-                Err(BroadcastError::TooBig { .. }) => refused(Fault::new(ErrorCode::TooBig, "the data is too long")),
+                Err(BroadcastError::TooBig { .. }) => refused(TOO_BIG),
+                Err(BroadcastError::TooDeep { .. }) => refused(TOO_DEEP),
                 Err(error) => {
                     tracing::warn!(%error, "what a member published did not go out");
                     let unknown = matches!(error, BroadcastError::Bus { source: BusError::Unknown(_), .. });
@@ -170,12 +174,18 @@ where
     /// The application's answer to a message.
     fn hook(&self, kind: &Kind, room: RoomKey, message: Value, reference: Option<Ref>) -> Work<S> {
         let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook);
-        let room = self.named(room);
+        let (room, hooks_over) = (self.named(room), self.connection.hooks_over());
         let done = move |result| match result {
             Ok(()) => Done::Silently,
             Err(error) => no(error, room.as_ref(), reference.as_ref()),
         };
-        work.map(done).boxed()
+        async move {
+            done({
+                hooks_over.await;
+                work.await
+            })
+        }
+        .boxed()
     }
 
     /// A room as an answer names it: not at all where there is only one.
@@ -206,6 +216,8 @@ where
 }
 
 fn over<S: Sink<Message> + Unpin + Send + 'static>(error: &JoinError) -> Done<S> {
-    tracing::debug!(%error, "a connection did not get into its room");
-    Done::Over(error.close())
+    // Not the reason: it may be in the words of a hook, which may be a client's.
+    let close = error.close();
+    tracing::debug!(code = %close.code(), "a connection did not get into its room");
+    Done::Over(close)
 }

@@ -34,6 +34,11 @@ impl<'a> Terms<'a> {
     pub(super) fn of<S>(shared: &'a Shared<S>, identity: &Identity) -> Self {
         Terms { limits: &shared.limits, expires_at: identity.expires_at(), clock: &*shared.clock }
     }
+
+    /// Whether the token has ended.
+    pub(super) fn are_over(self) -> bool {
+        self.expires_at.is_some_and(|end| wait_until(end, self.clock.now()).is_none())
+    }
 }
 
 /// What it is time for.

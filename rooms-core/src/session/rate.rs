@@ -37,10 +37,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_burst_and_then_the_rate() {
         let (mut rate, limits) = (Rate::new(), Limits::default());
-        assert_eq!((0..200).filter(|_| rate.allows(&limits)).count(), 100);
+        assert_eq!((0..400).filter(|_| rate.allows(&limits)).count(), 200);
         tokio::time::advance(Duration::from_millis(100)).await;
-        assert_eq!((0..200).filter(|_| rate.allows(&limits)).count(), 5);
+        assert_eq!((0..400).filter(|_| rate.allows(&limits)).count(), 5);
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!((0..200).filter(|_| rate.allows(&limits)).count(), 100);
+        assert_eq!((0..400).filter(|_| rate.allows(&limits)).count(), 200);
     }
 }
