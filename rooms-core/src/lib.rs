@@ -15,6 +15,7 @@ pub mod bus;
 mod close;
 mod connection;
 mod envelope;
+mod give_back;
 pub mod handshake;
 mod hooks;
 mod json;

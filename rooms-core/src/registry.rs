@@ -21,6 +21,7 @@ use tokio::{runtime::Handle, sync::Notify, time::timeout};
 use self::{answers::Questions, asks::Asks, rows::Rows, subscriptions::Subscriptions, windows::Windows};
 use crate::{
     bus::{Bus, BusError, Topic},
+    give_back::give_back,
     hooks::Hooks,
     kind::Kind,
     limits::Limits,
@@ -206,6 +207,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         let linger = room.linger_over(since);
         if linger == Linger::Over {
             shard.remove(key);
+            give_back(&mut shard);
         }
         linger
     }

@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
+    give_back::give_back,
     lock::{Mutex, MutexGuard, lock},
     outbox::Outbox,
 };
@@ -69,6 +70,7 @@ impl<S> Users<S> {
                 && connections.remove(outbox) == Left::Nobody
             {
                 shard.remove(user);
+                give_back(&mut shard);
             }
         }
         if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {

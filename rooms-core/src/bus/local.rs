@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Bus, BusError, BusEvent, BusReceiver, Topic};
-use crate::lock::{Mutex, lock};
+use crate::{
+    give_back::give_back,
+    lock::{Mutex, lock},
+};
 
 /// A bus inside one process: never down, loses nothing.
 ///
@@ -102,6 +105,7 @@ impl Hub {
             subscribers.retain(|subscriber| subscriber.port != port);
             if subscribers.is_empty() {
                 shard.remove(topic);
+                give_back(&mut shard);
             }
         }
     }

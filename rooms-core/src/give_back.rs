@@ -1,0 +1,30 @@
+//! Memory that a map keeps after its entries are gone.
+
+use std::{collections::HashMap, hash::Hash};
+
+/// Below this a map may be as empty as it likes: some KiB, and a node has a few hundred maps.
+const KEPT: usize = 64;
+
+/// Gives back what a map has kept from a time when it was eight times as full. To be called after a removal: what it
+/// costs is spread over those that made the map so empty.
+pub(crate) fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
+        map.shrink_to(2 * map.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_that_was_full_once_is_small_again() {
+        let mut map: HashMap<usize, usize> = (0..100_000).map(|n| (n, n)).collect();
+        for n in 0..100_000 {
+            map.remove(&n);
+            give_back(&mut map);
+            assert!(map.capacity() >= map.len());
+        }
+        assert!(map.capacity() <= KEPT, "{}", map.capacity());
+    }
+}
