@@ -60,16 +60,16 @@
 pub mod guide;
 
 pub use rooms_core::{
-    AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
-    Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, HookError, Identity, IdentityError, JoinError,
-    JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET,
-    Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, OriginError, Overflow, Present, Reach,
-    Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Stats, SystemClock, ViewerCount, WallClock, bus,
-    handshake, protocol, refuse, ws,
+    Admission, AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode,
+    ConnectError, Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, HookError, Identity, IdentityError,
+    JoinError, JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN,
+    MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, OriginError, Overflow,
+    Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Socket, Stats, SystemClock,
+    ViewerCount, WallClock, bus, handshake, protocol, refuse, ws,
 };
 
 #[cfg(feature = "testing")]
-pub use rooms_core::testing;
+pub use rooms_core::{adapter_conformance, bus_conformance, testing};
 
 /// The Axum integration.
 #[cfg(feature = "axum")]

@@ -57,7 +57,9 @@ impl RoomManager {
         if self.is_draining() {
             return Err(Refusal::Draining);
         }
-        let handshake = Handshake::read(endpoint, method, uri, headers)?;
+        // A browser tells its page nothing of a refused upgrade, so whoever looks for the reason looks here.
+        let handshake = Handshake::read(endpoint, method, uri, headers)
+            .inspect_err(|refusal| tracing::debug!(%refusal, "an upgrade was refused"))?;
         let verdict = self.authenticate(handshake.token()).await;
         let verdict = verdict.map_err(|reason| match reason {
             // An authenticator that does not answer is no fault of the token, and the client should come back.

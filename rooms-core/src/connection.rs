@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::{
     auth::{Identity, Verdict},
     close::Close,
-    kind::{HookError, Kind, Member, Reply},
+    kind::{HookError, Kind, Member, Reply, Tell},
     manager::Shared,
     message::{Form, Message},
     node::ConnectionId,
@@ -282,6 +282,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
             identity: Arc::clone(&self.identity),
             connection: self.id,
             outbox: Arc::clone(&self.outbox) as Arc<dyn Reply>,
+            rooms: Arc::clone(&self.shared) as Arc<dyn Tell>,
         }
     }
 

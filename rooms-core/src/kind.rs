@@ -11,7 +11,10 @@ use serde_json::Value;
 
 use self::occupancy::RoomHooks;
 pub use self::{hook_error::HookError, member::Member};
-pub(crate) use self::{member::Reply, occupancy::Occupancy};
+pub(crate) use self::{
+    member::{Reply, Tell},
+    occupancy::Occupancy,
+};
 use crate::{
     auth::{Identity, Rule},
     close::Close,

@@ -12,7 +12,9 @@ mod talk;
 use std::{future::pending, time::Duration};
 
 use futures::StreamExt as _;
-use rooms_core::{BroadcastError, Close, CloseCode, HookError, Kind, LocalBus, MessageKind, RoomManager, ws::Incoming};
+use rooms_core::{
+    BroadcastError, Close, CloseCode, HookError, Kind, LocalBus, MessageKind, Reach, RoomManager, ws::Incoming,
+};
 use serde_json::{Value, json};
 
 use channels::{command, error, join, publish, rooms};
@@ -210,6 +212,37 @@ async fn an_applications_own_message_goes_to_the_hook_of_its_room() {
     assert_eq!(error(&mut talk, command("say", "silent:1", "x")).await, fault);
     let fault = json!({"code": "not_joined", "room": "post:7", "ref": "x"});
     assert_eq!(error(&mut talk, command("say", "post:7", "x")).await, fault);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_tells_the_room_with_its_member_or_without() {
+    let kind = Kind::authenticated().on_message(|member, message| async move {
+        let told = json!({"type": "drawn", "by": member.identity().user()});
+        let receipt = match message["type"].as_str() {
+            Some("draw") => member.broadcast(&told).await,
+            _ => member.broadcast_to_others(&told).await,
+        };
+        assert_eq!(receipt.unwrap().reach, Reach::AllNodes);
+        Ok(())
+    });
+    let bus = LocalBus::new();
+    let node = |bus| RoomManager::build_for().kind("board", kind.clone()).bus(bus).build().unwrap();
+    let (one, two): (Rooms, Rooms) = (node(bus.peer()), node(bus));
+    let mut tabs = [Talk::multi(&one, "a"), Talk::multi(&one, "a"), Talk::multi(&two, "b")];
+    for tab in &mut tabs {
+        join(tab, "board:1").await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for tab in &mut tabs {
+        tab.inbox.all().await;
+    }
+    let drawn = json!({"type": "message", "room": "board:1", "data": {"type": "drawn", "by": "a"}});
+    for (say, told) in [("draw", [1, 1, 1]), ("sketch", [0, 1, 1])] {
+        tabs[0].say(json!({"type": say, "room": "board:1"}).to_string());
+        for (tab, told) in tabs.iter_mut().zip(told) {
+            assert_eq!(tab.inbox.all().await, vec![drawn.clone(); told], "{say}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,24 +2,28 @@
 
 use std::{fmt, sync::Arc};
 
+use futures::future::BoxFuture;
 use serde::Serialize;
 
 use crate::{
     auth::Identity,
     close::Close,
+    manager::{BroadcastError, Receipt},
     message::{Form, Message},
     node::ConnectionId,
     protocol::multi,
     room_key::RoomKey,
 };
 
-/// A connection in a room, as a hook is given it.
+/// A connection in a room, as a hook is given it. One that is kept keeps the connection's end of the socket with it, and
+/// the rooms; `on_leave` is the time to let it go.
 #[derive(Clone)]
 pub struct Member {
     pub(crate) room: RoomKey,
     pub(crate) identity: Arc<Identity>,
     pub(crate) connection: ConnectionId,
     pub(crate) outbox: Arc<dyn Reply>,
+    pub(crate) rooms: Arc<dyn Tell>,
 }
 
 /// Sends to one connection, whatever its sink.
@@ -28,6 +32,16 @@ pub(crate) trait Reply: Send + Sync {
     fn form(&self) -> Form;
     fn reply(&self, message: Message);
     fn end(&self, close: Close);
+}
+
+/// Broadcasts to a room, whatever the sinks of its members.
+pub(crate) trait Tell: Send + Sync {
+    fn tell(
+        self: Arc<Self>,
+        room: RoomKey,
+        payload: Vec<u8>,
+        except: Option<ConnectionId>,
+    ) -> BoxFuture<'static, Result<Receipt, BroadcastError>>;
 }
 
 impl Member {
@@ -58,6 +72,58 @@ impl Member {
                 Form::Multi => multi::message(&self.room, &message),
             }),
             Err(error) => tracing::error!(kind = self.room.kind(), %error, "a message to a member does not encode"),
+        }
+    }
+
+    /// Sends a value, as JSON, to every member of the room on all nodes, this one included; as
+    /// [`RoomManager::broadcast`](crate::RoomManager::broadcast) does.
+    ///
+    /// A hook that passes on what a client sent should make a message of its own of it: a client can write anything, also
+    /// what looks like an event of the server's.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    ///
+    /// ```
+    /// use rooms_core::{HookError, Kind};
+    /// use serde_json::json;
+    ///
+    /// let board = Kind::authenticated().on_message(|member, message| async move {
+    ///     let drawn = json!({"type": "drawn", "by": member.identity().user(), "stroke": message["stroke"]});
+    ///     member.broadcast_to_others(&drawn).await.map_err(|_| HookError::refused("try again"))?;
+    ///     Ok(())
+    /// });
+    /// # let _ = board;
+    /// ```
+    pub fn broadcast<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<T> {
+        self.tell(value, None)
+    }
+
+    /// [`broadcast`](Self::broadcast) without this connection. Other connections of its user are told.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub fn broadcast_to_others<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<T> {
+        self.tell(value, Some(self.connection))
+    }
+
+    fn tell<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        except: Option<ConnectionId>,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<T> {
+        let (rooms, room, payload) = (Arc::clone(&self.rooms), self.room.clone(), serde_json::to_vec(value));
+        async move {
+            match payload {
+                Ok(payload) => rooms.tell(room, payload, except).await,
+                Err(source) => Err(BroadcastError::Encode { room, source }),
+            }
         }
     }
 

@@ -1,17 +1,18 @@
 //! To a room, on all nodes.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
-use futures::{FutureExt as _, Sink};
+use futures::{FutureExt as _, Sink, future::BoxFuture};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::RoomManager;
+use super::{RoomManager, Shared};
 use crate::{
     auth::IdentityError,
     bus::{BusError, Topic},
     envelope, json,
+    kind::Tell,
     message::Message,
     node::ConnectionId,
     room_key::RoomKey,
@@ -200,5 +201,17 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
             }
             Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
         }
+    }
+}
+
+impl<S: Sink<Message> + Unpin + Send + 'static> Tell for Shared<S> {
+    fn tell(
+        self: Arc<Self>,
+        room: RoomKey,
+        payload: Vec<u8>,
+        except: Option<ConnectionId>,
+    ) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
+        let rooms = RoomManager::of(self);
+        async move { Broadcast { except, ..rooms.to(&room) }.send(payload).await }.boxed()
     }
 }
