@@ -58,7 +58,8 @@ pub struct Connection<S: Sink<Message> + Unpin + Send + 'static = FrameSink> {
 }
 
 /// Resolves, to an error, when the task that has the other end is done.
-type Leaving = SharedFuture<oneshot::Receiver<Infallible>>;
+/// Boxed, because few connections have one, and all have a place for it.
+type Leaving = Box<SharedFuture<oneshot::Receiver<Infallible>>>;
 
 /// Why a connection was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -302,7 +303,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         }
         let before = self.hooks_over();
         let (running, over) = oneshot::channel::<Infallible>();
-        self.leaving = Some(over.shared());
+        self.leaving = Some(Box::new(over.shared()));
         self.shared.registry.hooks.spawn(&self.shared.runtime, async move {
             before.await;
             for hook in hooks {

@@ -20,7 +20,7 @@ use futures::Sink;
 
 pub use self::queue::Overflow;
 pub(crate) use self::{
-    queue::{About, Source},
+    queue::{About, Backlog, Source},
     write::{WriteBatch, write_frames, write_sink},
 };
 use self::{
@@ -74,10 +74,7 @@ pub(crate) enum Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Open; the task will be woken when there is something to do.
-    Open {
-        /// The bytes that wait, if it is more than half of what may: a member with so much to read asks for no more.
-        backlog: usize,
-    },
+    Open(Backlog),
     /// Closing, and the close frame is not out yet.
     Closing(Close),
     /// The close frame is out.
@@ -217,7 +214,7 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
             }
         }
         match &state.phase {
-            Phase::Open => Progress::Open { backlog: state.waiting.as_ref().map_or(0, |it| it.backlog(self.bounds)) },
+            Phase::Open => Progress::Open(state.waiting.as_mut().map_or(Backlog::Light, |it| it.look(self.bounds))),
             Phase::Broken => Progress::Broken,
             Phase::Closing(close) if state.waiting.is_none() && state.full == Full::No => {
                 Progress::Closed(Close::clone(close))
@@ -389,7 +386,7 @@ mod tests {
         let outbox = outbox(&sink, |_| {});
         let wakes = Arc::new(Wakes::default());
         let waker = waker(Arc::clone(&wakes));
-        assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open { backlog: 0 });
+        assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::Light));
         outbox.deliver(&[Message::text("a")]);
         outbox.deliver(&[Message::text("b")]);
         outbox.queue(&[Message::text("c")]);
@@ -397,7 +394,7 @@ mod tests {
         let before = wakes.0.load(Ordering::Relaxed);
         sink.open();
         assert_eq!(wakes.0.load(Ordering::Relaxed), before + 1);
-        assert_eq!(drive(&outbox), Progress::Open { backlog: 0 });
+        assert_eq!(drive(&outbox), Progress::Open(Backlog::Light));
         assert_eq!(sink.texts(), ["a", "b", "c"]);
         outbox.deliver(&[Message::text("d")]);
         assert_eq!(sink.texts(), ["a", "b", "c", "d"]);
@@ -411,7 +408,7 @@ mod tests {
             for _ in 0..3 {
                 outbox.deliver(&[Message::text("ab")]);
             }
-            assert!(matches!(drive(&outbox), Progress::Open { .. }), "at the limit");
+            assert!(matches!(drive(&outbox), Progress::Open(_)), "at the limit");
             outbox.deliver(&[Message::text("ab")]);
             assert_eq!(drive(&outbox), Progress::Closing(Close::SLOW_CONSUMER), "over the limit");
             sink.open();

@@ -26,7 +26,7 @@ use crate::{
     connection::Connection,
     manager::RoomManager,
     message::{Form, Message},
-    outbox::{Progress, Waiting},
+    outbox::{Backlog, Progress, Waiting},
     protocol::{self, ErrorCode, Fault},
     room_key::RoomKey,
     ws::{Incoming, WsError},
@@ -117,10 +117,9 @@ struct Session<R, S: Sink<Message> + Unpin + Send + 'static> {
     stream: R,
     /// What is at work on a command; the next one waits for it, and the heartbeat does not.
     work: Option<Work<S>>,
-    /// That next one. Until there is one, what the client sends is read: its pings, its pongs, its good-bye.
+    /// The next command, until it has its turn. While there is none, what the client sends is read: its pings, its
+    /// pongs, its good-bye.
     next: Option<Box<str>>,
-    /// What waited for the client at the last look, if that was so much that no command is carried out.
-    backlog: usize,
     heartbeat: Heartbeat,
     rate: Rate,
 }
@@ -135,7 +134,7 @@ enum End {
 
 enum Event<S: Sink<Message> + Unpin + Send + 'static> {
     Incoming(Option<Result<Incoming, WsError>>),
-    /// The command that waited has its turn.
+    /// The next command has its turn.
     Next(Box<str>),
     Beat(Beat),
     Done(Done<S>),
@@ -150,7 +149,7 @@ where
 {
     fn new(connection: Connection<S>, stream: R, first: Option<RoomKey>) -> Self {
         let heartbeat = Heartbeat::new(&connection.shared().limits);
-        let mut session = Self { connection, stream, work: None, next: None, backlog: 0, heartbeat, rate: Rate::new() };
+        let mut session = Self { connection, stream, work: None, next: None, heartbeat, rate: Rate::new() };
         session.work = first.map(|room| session.first_join(&room));
         session
     }
@@ -202,26 +201,32 @@ where
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<S>> {
         let backlog = match self.connection.outbox().drive(cx) {
-            Progress::Open { backlog } => backlog,
+            Progress::Open(backlog) => backlog,
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
             Progress::Closing(close) | Progress::Closed(close) => return Poll::Ready(Event::Closing(close)),
         };
-        if backlog < std::mem::replace(&mut self.backlog, backlog) {
-            // What a client takes of what waits for it is as good as a pong, which may stand behind a command that waits.
-            self.heartbeat.heard();
-        }
+        let reading = match backlog {
+            Backlog::Light if self.next.is_some() => Reading::Paused,
+            Backlog::Light => Reading::Now,
+            // A pong's time runs also where it stands behind a command that waits: who takes nothing is gone.
+            Backlog::Standing => Reading::Now,
+            Backlog::Taken => {
+                // As good as a pong.
+                self.heartbeat.heard();
+                Reading::Now
+            }
+        };
         // Before anything else, so that nothing is done for a token that has ended, however busy the client is.
-        let (terms, reading) = (Terms::of(self.connection.shared(), self.connection.identity()), self.reading());
+        let terms = Terms::of(self.connection.shared(), self.connection.identity());
         if let Poll::Ready(beat) = self.heartbeat.poll_beat(cx, terms, reading) {
             return Poll::Ready(Event::Beat(beat));
         }
-        if let Some(work) = &mut self.work
-            && let Poll::Ready(done) = work.as_mut().poll(cx)
-        {
-            self.work = None;
-            return Poll::Ready(Event::Done(done));
-        }
-        if !self.is_busy()
+        if let Some(work) = &mut self.work {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                self.work = None;
+                return Poll::Ready(Event::Done(done));
+            }
+        } else if backlog == Backlog::Light
             && let Some(text) = self.next.take()
         {
             return Poll::Ready(Event::Next(text));
@@ -232,20 +237,9 @@ where
         }
     }
 
-    /// Whether the next command has to wait: for the last one, or for the client to read what it was sent.
-    fn is_busy(&self) -> bool {
-        self.work.is_some() || self.backlog > 0
-    }
-
-    fn reading(&self) -> Reading {
-        // With a backlog a pong's time runs also where it can't be seen: a client that takes nothing is gone.
-        if self.next.is_some() && self.backlog == 0 { Reading::Paused } else { Reading::Now }
-    }
-
     fn take(&mut self, incoming: Incoming) -> Result<(), Close> {
         match incoming {
-            Incoming::Text(text) if self.is_busy() => self.next = Some(text.into_boxed_str()),
-            Incoming::Text(text) => self.carry_out(&text),
+            Incoming::Text(text) => self.next = Some(text.into_boxed_str()),
             Incoming::Binary(_) => {
                 let fault = Fault::new(ErrorCode::Unsupported, "binary messages are not taken here");
                 self.connection.send(&protocol::error(&fault, None));

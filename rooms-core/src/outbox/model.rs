@@ -93,7 +93,7 @@ fn outbox(space: usize) -> (DoorSink, Arc<Outbox<DoorSink>>) {
 /// The connection's task, until the close frame is out. A wake-up that is lost leaves it waiting, which loom reports.
 fn drive_to_the_end(outbox: &Outbox<DoorSink>) -> Progress {
     block_on(poll_fn(|cx| match outbox.drive(cx) {
-        Progress::Open { .. } | Progress::Closing(_) => Poll::Pending,
+        Progress::Open(_) | Progress::Closing(_) => Poll::Pending,
         end => Poll::Ready(end),
     }))
 }

@@ -91,6 +91,19 @@ pub(super) struct Queue {
     /// As many as messages; none for what was sent to the connection alone.
     tags: VecDeque<Option<Tag>>,
     bytes: usize,
+    /// The bytes there were at the last look.
+    looked: usize,
+}
+
+/// What a connection's task is to make of what waits for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backlog {
+    /// Less than half of what may wait.
+    Light,
+    /// More: a client with so much to read is given no more that it asks for.
+    Standing,
+    /// More, and the client has taken some of it.
+    Taken,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,10 +121,14 @@ impl Queue {
         self.bytes
     }
 
-    /// The bytes there are, where they or the messages are more than half of what may be; 0 where they are less.
-    pub(super) fn backlog(&self, bounds: Bounds) -> usize {
-        let heavy = self.exceeds(Bounds { messages: bounds.messages / 2, bytes: bounds.bytes / 2 });
-        if heavy { self.bytes } else { 0 }
+    /// Whether it is so much that the client should read first, and whether it has read since the last look.
+    pub(super) fn look(&mut self, bounds: Bounds) -> Backlog {
+        let before = std::mem::replace(&mut self.looked, self.bytes);
+        match self.exceeds(Bounds { messages: bounds.messages / 2, bytes: bounds.bytes / 2 }) {
+            false => Backlog::Light,
+            true if self.bytes < before => Backlog::Taken,
+            true => Backlog::Standing,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -299,10 +316,14 @@ mod tests {
     #[test]
     fn more_than_half_of_what_may_wait_is_a_backlog() {
         let mut queue = Queue::default();
-        for expected in [0, 0, 0, 0, 5 * 7, 6 * 7] {
+        for count in 1..=6 {
             queue.offer(&Message::text("alone"), BOUNDS).unwrap();
-            assert_eq!(queue.backlog(BOUNDS), expected);
+            assert_eq!(queue.look(BOUNDS), if count <= 4 { Backlog::Light } else { Backlog::Standing });
         }
+        queue.written(1);
+        assert_eq!([queue.look(BOUNDS), queue.look(BOUNDS)], [Backlog::Taken, Backlog::Standing]);
+        queue.written(1);
+        assert_eq!(queue.look(BOUNDS), Backlog::Light);
     }
 
     #[test]
