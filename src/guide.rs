@@ -6,11 +6,12 @@
 //! 4. [`presence`]: how many are there, and who.
 //! 5. [`scaling_out`]: many processes.
 //! 6. [`failures`]: what happens when things fail, and what a page should do.
-//! 7. [`tuning`]: every bound, and what to measure.
-//! 8. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
-//! 9. [`from_python`]: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//! 7. [`page`]: a client in JavaScript that keeps itself up.
+//! 8. [`tuning`]: every bound, and what to measure.
+//! 9. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
+//! 10. [`from_python`]: moving over from the dict of sets and `psubscribe`, one worker at a time.
 //!
-//! Every snippet in it is compiled and run.
+//! Every snippet of Rust in it is compiled and run; the client runs in a browser.
 
 #[doc = include_str!("guide/rules.md")]
 pub mod rules {}
@@ -27,6 +28,12 @@ pub mod scaling_out {}
 
 #[doc = include_str!("guide/failures.md")]
 pub mod failures {}
+
+#[doc = include_str!("guide/page.md")]
+#[doc = "```js"]
+#[doc = include_str!("guide/rooms.js")]
+#[doc = "```"]
+pub mod page {}
 
 #[doc = include_str!("guide/tuning.md")]
 pub mod tuning {}

@@ -11,10 +11,8 @@ mod program;
 
 use fantoccini::key::Key;
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep};
 
 use browser::{Browser, Device, Page};
-use lines::PATIENCE;
 use program::Program;
 
 const LAST: &str = "#log .said:last-child p";
@@ -40,14 +38,6 @@ async fn say(page: &Page, text: &str) {
 
 async fn people(page: &Page) -> Value {
     page.script("return [...document.querySelectorAll('#people .name')].map(name => name.textContent)").await
-}
-
-async fn until(page: &Page, script: &str) {
-    let by = Instant::now() + PATIENCE;
-    while page.script(script).await != json!(true) {
-        assert!(Instant::now() < by, "never so: {script}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[tokio::test]
@@ -138,7 +128,7 @@ async fn typing_is_seen_and_vanishes() {
         let bob = browser.another(&program.url("/")).await;
         sign_in(&bob, "bob", 2).await;
         bob.fill("#text", "hm").await;
-        until(&ann, "return window.shown.includes('bob is typing…') && window.shown.at(-1) === ''").await;
+        ann.until("return window.shown.includes('bob is typing…') && window.shown.at(-1) === ''").await;
         assert_eq!(bob.text("#typing").await, "", "nobody is told of their own typing");
     })
     .await;

@@ -1,5 +1,7 @@
 //! Real headless Chromium, driven over WebDriver.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::{
     future::Future,
     net::TcpListener,
@@ -169,6 +171,15 @@ impl Page {
 
     pub(crate) async fn script(&self, script: &str) -> Value {
         self.here().await.execute(script, Vec::new()).await.unwrap()
+    }
+
+    /// Waits until a script returns `true`.
+    pub(crate) async fn until(&self, script: &str) {
+        let by = Instant::now() + PATIENCE;
+        while self.script(script).await != json!(true) {
+            assert!(Instant::now() < by, "never so: {script}");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// What an element says.
