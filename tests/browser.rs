@@ -121,6 +121,85 @@ async fn a_page_comes_back_when_the_server_says() {
 }
 
 #[tokio::test]
+async fn each_close_code_is_answered_as_its_table_says() {
+    let program = Program::start().await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&program.url(POST)).await;
+        sign_in(&page, "ann").await;
+        let says = async |close: &str| {
+            let again = "$('again').checkVisibility()";
+            page.script(&format!("attempt = 0; clearTimeout(retry); {close}; return [$('state').textContent, {again}]"))
+                .await
+        };
+        assert_eq!(says("silent(socket)").await, json!(["Offline, trying again in 1 s", false]));
+        assert_eq!(says("closed(1006)").await, json!(["Offline, trying again in 1 s", false]));
+        for code in [1011, 1013, 4429] {
+            let said = says(&format!("Math.random = () => 0; closed({code})")).await;
+            assert_eq!(said, json!(["Offline, trying again in 4 s", false]), "{code}");
+        }
+        for code in [1002, 1003, 1007, 1008, 1009] {
+            let said = says(&format!("closed({code}, 'why')")).await;
+            assert_eq!(said, json!(["Refused: why", true]), "{code}");
+        }
+        assert_eq!(says("closed(4403)").await, json!(["Not allowed here", true]));
+        assert_eq!(says("closed(4430)").await, json!(["Too many tabs are open", true]));
+        page.click("#again").await;
+        page.says("#state", "Live").await;
+
+        // When to come back, as one server said it, is not for another post's connection.
+        page.script("received({type: 'reconnect', in_ms: 90000}, open)").await;
+        page.click("[data-post='1']").await;
+        page.says("#state", "Live").await;
+        assert_eq!(says("closed(1006)").await, json!(["Offline, trying again in 1 s", false]));
+
+        assert_eq!(says("closed(4401)").await, json!(["Signed out", false]));
+        page.says("#login-notice", "Your session has expired. Please sign in again.").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_that_was_told_too_little_fetches() {
+    let program = Program::start().await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&program.url(POST)).await;
+        page.script("window.faults = []; window.onerror = fault => window.faults.push(fault)").await;
+        sign_in(&page, "ann").await;
+        page.click("#like").await;
+        page.says("#likes", "1").await;
+        page.fill("#text", "Stored").await;
+        page.click("#send").await;
+        page.says("#comments li p", "Stored").await;
+        page.script("const after = setTimeout; window.setTimeout = (run, ms) => after(run, ms / 20)").await;
+
+        // What is shown is forgotten, so that only a fetch brings it back.
+        for message in [r#"{"type": "new_comment"}"#, r#"{"type": "resync"}"#, r#"{"type": "refresh"}"#] {
+            let told = format!("clear(); socket.onmessage({{data: '{message}'}}); return $('comments').children.length");
+            assert_eq!(page.script(&told).await, json!(0), "not all pages at once");
+            page.says("#comments li p", "Stored").await;
+        }
+        page.script(
+            "const real = fetch; window.fetch = () => { window.fetch = real; return Promise.reject(new Error('down')); };
+             clear(); refresh(open);",
+        )
+        .await;
+        page.says("#comments li p", "Stored").await;
+
+        for message in ["null", "5", "{}", r#"{"type": "like_count"}"#, r#"{"type": "new_comment", "comment": 5}"#] {
+            page.script(&format!("socket.onmessage({{data: '{message}'}})")).await;
+        }
+        page.says("#likes", "1").await;
+        page.says("#state", "Live").await;
+        assert_eq!(page.script("return window.faults").await, json!([]));
+
+        page.script("token = 'forged'").await;
+        page.click("#like").await;
+        page.says("#login-notice", "Please sign in again.").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_refused_token_is_said_and_not_tried_again() {
     let program = Program::start().await;
     Browser::run(Device::Desktop, async |browser: Browser| {
@@ -131,6 +210,7 @@ async fn a_refused_token_is_said_and_not_tried_again() {
         .await;
         page.says("#login-notice", "Your token was refused. Please sign in again.").await;
         page.says("#state", "Signed out").await;
+        assert_eq!(page.buttons().await, json!(["enter"]), "none without effect");
         page.picture("refused").await;
 
         page.script("window.tried = 0; window.WebSocket = class { constructor() { window.tried += 1; } }").await;
@@ -173,7 +253,7 @@ async fn a_phone_shows_it_without_scrolling_sideways() {
     Browser::run(Device::Phone, async |browser: Browser| {
         let page = browser.first(&program.url(POST)).await;
         page.picture("phone_signed_out").await;
-        sign_in(&page, "ann").await;
+        sign_in(&page, &"w".repeat(200)).await;
         let long = "w".repeat(300);
         page.fill("#text", &long).await;
         page.click("#send").await;
@@ -183,6 +263,9 @@ async fn a_phone_shows_it_without_scrolling_sideways() {
         assert_eq!(page.script(wider).await, json!(false));
         assert_eq!(page.script("return window.innerWidth").await, json!(360));
         page.picture("phone").await;
+        page.script("closed(1008, 'w'.repeat(123))").await;
+        assert_eq!(page.script(wider).await, json!(false));
+        page.picture("phone_stopped").await;
     })
     .await;
 }

@@ -182,6 +182,13 @@ impl Page {
         }
     }
 
+    /// The buttons in sight, by their ids.
+    pub(crate) async fn buttons(&self) -> Value {
+        let seen =
+            "return [...document.querySelectorAll('button')].filter(it => it.checkVisibility()).map(it => it.id)";
+        self.script(seen).await
+    }
+
     /// What an element says.
     pub(crate) async fn text(&self, css: &str) -> String {
         self.find(css).await.text().await.unwrap()
