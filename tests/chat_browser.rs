@@ -168,6 +168,58 @@ async fn a_restarted_server_is_joined_again() {
 }
 
 #[tokio::test]
+async fn a_resync_is_noted_and_the_list_made_right() {
+    let program = Program::start_chat_at(0).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&program.url("/")).await;
+        sign_in(&ann, "ann", 1).await;
+        let bob = browser.another(&program.url("/")).await;
+        sign_in(&bob, "bob", 2).await;
+        are_here(&ann, 2).await;
+        let told = r#"
+            Math.random = () => 0;
+            open.people = new Set(["ann", "gone"]);
+            paintPeople(open);
+            socket.onmessage({data: '{"type": "resync", "room": "channel:general", "reason": "bus_gap"}'});
+            return $("log").lastChild.textContent"#;
+        assert_eq!(ann.script(told).await, json!("Some messages may be missing here."));
+        ann.until("return open.people.has('bob')").await;
+        assert_eq!(people(&ann).await, json!(["ann", "bob"]));
+        assert_eq!(ann.script("return document.querySelectorAll('.note.warn').length").await, json!(1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_close_code_is_answered_as_its_table_says() {
+    let program = Program::start_chat_at(0).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&program.url("/")).await;
+        assert_eq!(page.buttons().await, json!(["enter"]), "none without effect");
+        sign_in(&page, "ann", 1).await;
+        let says = async |close: &str| {
+            let again = "$('again').checkVisibility()";
+            page.script(&format!("attempt = 0; clearTimeout(retry); {close}; return [$('state').textContent, {again}]"))
+                .await
+        };
+        assert_eq!(says("silent(socket)").await, json!(["Offline, trying again in 1 s", false]));
+        for code in [1011, 1013, 4429] {
+            let said = says(&format!("Math.random = () => 0; closed({code})")).await;
+            assert_eq!(said, json!(["Offline, trying again in 4 s", false]), "{code}");
+        }
+        assert_eq!(says("closed(1009, 'too big')").await, json!(["Refused: too big", true]));
+        assert_eq!(says("closed(4403)").await, json!(["Not allowed here", true]));
+        assert_eq!(says("closed(4430)").await, json!(["Too many tabs are open", true]));
+        page.click("#again").await;
+        page.says("#state", "Live").await;
+        assert_eq!(says("closed(4401)").await, json!(["Signed out", false]));
+        page.says("#login-notice", "Your session has expired. Please sign in again.").await;
+        assert_eq!(page.buttons().await, json!(["enter"]));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_hostile_channel_is_refused_with_words_and_nothing_breaks() {
     let program = Program::start_chat_at(0).await;
     Browser::run(Device::Desktop, async |browser: Browser| {
@@ -244,6 +296,9 @@ async fn a_phone_shows_it_without_scrolling_sideways() {
         page.shows("#title", |text| text.starts_with("# www")).await;
         assert_eq!(page.script(fits).await, json!(true));
         page.picture("chat_phone_forms").await;
+        page.script("closed(1008, 'w'.repeat(123))").await;
+        assert_eq!(page.script(fits).await, json!(true));
+        page.picture("chat_phone_stopped").await;
     })
     .await;
 }
