@@ -13,17 +13,18 @@ use crate::App;
 /// `GET /healthz`: 200 as long as the process serves its members, which it does without Redis too.
 pub(crate) fn healthz(app: &App) -> Response {
     let stats = app.rooms.stats();
-    let (status, word) = match (stats.draining, stats.bus_down) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    let word = match (stats.draining, stats.bus_down) {
+        // Whoever restarts what is not well would cut the drain short.
+        (true, _) => "draining",
         // A restart would not bring Redis back, and would cost every member its connection.
-        (false, true) => (StatusCode::OK, "degraded"),
-        (false, false) => (StatusCode::OK, "ok"),
+        (false, true) => "degraded",
+        (false, false) => "ok",
     };
     let bus = app.bus.as_ref().map(RedisBus::health).map(
         |bus| json!({"connected": bus.connected, "last_fault": bus.last_fault, "queued_messages": bus.queued_messages}),
     );
     let health = json!({"status": word, "connections": stats.connections, "rooms": stats.rooms, "bus": bus});
-    reply::with_status(reply::json(&health), status).into_response()
+    reply::json(&health).into_response()
 }
 
 /// `GET /readyz`: 200 where new members are best sent, as this process hears all others.

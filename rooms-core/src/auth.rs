@@ -61,7 +61,8 @@ impl Identity {
         Self { claims: claims.into(), ..self }
     }
 
-    /// The same identity with an end: at that time its connections are closed with 4401.
+    /// The same identity with an end: at that time a connection that is [served](crate::RoomManager::serve) for it is closed
+    /// with 4401. One that is only [driven](crate::Connection::drive) goes on.
     #[must_use]
     pub fn expiring_at(self, expires_at: SystemTime) -> Self {
         Self { expires_at: Some(expires_at), ..self }
@@ -107,6 +108,31 @@ impl fmt::Debug for Identity {
 /// Called once for each upgrade, within `Limits::handshake`. A panic and a late answer are [`AuthError::Unavailable`]: no
 /// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. Never
 /// log the token.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use rooms_core::{AuthError, Authenticator, Identity};
+///
+/// #[derive(Debug)]
+/// struct Sessions;
+///
+/// #[async_trait::async_trait]
+/// impl Authenticator for Sessions {
+///     async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
+///         // A table of sessions knows.
+///         if token != "good" {
+///             return Err(AuthError::Refused("no such session"));
+///         }
+///         let identity = Identity::new("5").map_err(|_| AuthError::Subject)?;
+///         Ok(identity.expiring_at(SystemTime::now() + Duration::from_secs(3600)))
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(Sessions.authenticate("good").await.unwrap().user(), "5");
+/// assert!(Sessions.authenticate("bad").await.is_err());
+/// # }
+/// ```
 #[async_trait]
 pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// Checks the token.

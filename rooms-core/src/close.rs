@@ -9,15 +9,16 @@ use std::{borrow::Cow, fmt};
 /// | 1000 | [`NORMAL`](Self::NORMAL) | the client said good-bye | as it likes |
 /// | 1001 | [`GOING_AWAY`](Self::GOING_AWAY) | the other end is going away | yes |
 /// | 1002 | [`PROTOCOL`](Self::PROTOCOL) | a frame that RFC 6455 forbids | no, the client is broken |
-/// | 1003 | [`UNSUPPORTED`](Self::UNSUPPORTED) | a kind of message that is not taken here | no |
+/// | 1003 | [`UNSUPPORTED`](Self::UNSUPPORTED) | a kind of message that is not taken; not sent by us, as a binary message gets an `unsupported` error | no |
+/// | 1006 | none | no close frame: the network, or an upgrade refused with 401, 403 or 503; a browser tells them not apart | yes |
 /// | 1007 | [`INVALID_TEXT`](Self::INVALID_TEXT) | a text message that is not UTF-8 | no |
 /// | 1008 | [`POLICY`](Self::POLICY) | `Invalid token`, and other refusals | not with the same token |
 /// | 1009 | [`TOO_BIG`](Self::TOO_BIG) | a message over the limit | no |
 /// | 1011 | [`INTERNAL`](Self::INTERNAL) | the application's code failed | yes, later |
 /// | 1012 | [`RESTART`](Self::RESTART) | this process is going down | yes, with a random delay |
-/// | 1013 | [`TRY_AGAIN`](Self::TRY_AGAIN) | a slow consumer, or overload | yes, later |
+/// | 1013 | [`TRY_AGAIN`](Self::TRY_AGAIN) | a slow consumer, overload, or a rule without an answer | yes, later |
 /// | 4401 | [`TOKEN_EXPIRED`](Self::TOKEN_EXPIRED) | the token's time is over | with a new token |
-/// | 4403 | [`NOT_ALLOWED`](Self::NOT_ALLOWED) | the rule of the room said no | no |
+/// | 4403 | [`NOT_ALLOWED`](Self::NOT_ALLOWED) | the rule of the room, or its `on_join`, said no | no |
 /// | 4408 | [`NO_PONG`](Self::NO_PONG) | no answer to a ping | yes |
 /// | 4429 | [`TOO_MANY_MESSAGES`](Self::TOO_MANY_MESSAGES) | the inbound rate limit | yes, slower |
 /// | 4430 | [`TOO_MANY_CONNECTIONS`](Self::TOO_MANY_CONNECTIONS) | this user has too many open | when another is closed |

@@ -49,11 +49,15 @@ pub enum BadToken {
 
 impl Endpoint {
     /// Takes the token from `Authorization: Bearer`, lets pages of the same host connect, and closes bad tokens with 1008.
+    ///
+    /// The `Origin` of a page must have the host and the port of the request's `Host`; `X-Forwarded-Host` is not read. Let
+    /// the proxy pass `Host` on, or name the origins with [`origins`](Self::origins). A refusal is a 403, of which a browser
+    /// tells its page no more than 1006; it is logged at `debug`.
     pub fn new() -> Self {
         Self { tokens: vec![TokenSource::Bearer], origins: Origins::SameHost, bad_token: BadToken::Close }
     }
 
-    /// Takes the token from a query parameter, too: `?token=..`, the one way that every browser and proxy lets through.
+    /// Takes the token from a query parameter, too: `?token=..`. A browser's page can send no header with an upgrade.
     ///
     /// A URL is written into access logs; strip the parameter there, and keep such tokens short-lived.
     pub fn query_token(mut self, parameter: impl Into<String>) -> Self {

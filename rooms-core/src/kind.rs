@@ -30,7 +30,8 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 ///
 /// A kind begins with default deny: without a rule nobody joins, and without a rule of its own nobody publishes. Hooks
 /// run one after another for each connection, within `Limits::hook`; a panic or a longer run closes that connection with
-/// 1011 and touches no other. A hook says no by a [`HookError`].
+/// 1011 and touches no other. A hook says no by a [`HookError`]. When its connection ends, `on_join`, `on_message` and
+/// `on_publish` are dropped where they stand: what has to be finished belongs in a task.
 ///
 /// ```
 /// use rooms_core::Kind;
@@ -96,7 +97,8 @@ impl Kind {
         Self { rule: Rule::Owner, ..Self::new() }
     }
 
-    /// Sets who may join. A rule that panics, or that has no answer within `Limits::rule`, says no.
+    /// Sets who may join. By a rule that panics, or that has no answer within `Limits::rule`, nobody does, and is told to try
+    /// again later.
     ///
     /// The closure takes owned values, because a `Send` future that borrows its argument can't be named. The room is
     /// given whole; `room.id()` is its id.
@@ -138,8 +140,11 @@ impl Kind {
         Self { on_join: Some(Arc::new(move |member| hook(member).boxed())), ..self }
     }
 
-    /// Runs for each message whose `type` is not the protocol's own. Without it such a message is answered by an
-    /// `unknown_type` error.
+    /// Runs for each message that is no command: on a connection for one room all but `ping`, on one for many all but
+    /// `ping`, `join`, `leave` and `publish`. Without it such a message is answered by an `unknown_type` error.
+    ///
+    /// The type may also be that of an event of ours, so do not broadcast a message as it came. Success is not answered;
+    /// what [`Member::send`] sends has no `ref`.
     pub fn on_message<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member, Value) -> Fut + Send + Sync + 'static,
@@ -158,7 +163,8 @@ impl Kind {
         Self { on_publish: Some(Arc::new(move |member, data| hook(member, data).boxed())), ..self }
     }
 
-    /// Runs after a connection left, for whatever reason, in a task of its own.
+    /// Runs after a connection left, for whatever reason, in a task of its own, to its end: once for each room that it had
+    /// joined. A [shutdown](crate::RoomManager::shutdown) waits for it; it does not run where the process is killed.
     pub fn on_leave<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member) -> Fut + Send + Sync + 'static,

@@ -1,7 +1,7 @@
 //! Authenticated WebSocket rooms: the part that knows no framework and no backplane.
 //!
 //! [`RoomManager`] is the handle; a [`Kind`] says who may join the rooms named by a [`RoomKey`], and what happens in them;
-//! a [`Bus`] joins several processes. `rooms-axum` wires it into a framework, and the crate `ws-rooms` gathers
+//! a [`Bus`] joins several processes. `rooms-axum` and `rooms-warp` wire it into frameworks, and the crate `ws-rooms` gathers
 //! everything under one roof.
 //!
 //! How a message travels: [`RoomManager::broadcast`] encodes it once and hands it to the bus. The bus hands it to every

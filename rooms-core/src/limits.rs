@@ -22,47 +22,54 @@ use crate::ws::Inbound;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The longest message from a client, in bytes, all fragments together. 64 KiB: a page of text; uploads belong on HTTP.
+    /// The longest message from a client, in bytes, all fragments together; a longer one closes it with 1009. 64 KiB: a page
+    /// of text; uploads belong on HTTP.
     pub message_in: usize,
     /// The most fragments of one message. 1,024: a 64 KiB message in 64-byte pieces; it bounds the work that empty
     /// fragments can make, which no byte count sees.
     pub fragments_in: usize,
     /// Messages a second that one connection may send for long, control frames included. 50: a fast typist with a
-    /// cursor that moves.
+    /// cursor that moves. More closes it with 4429.
     pub inbound_per_second: u32,
     /// Messages that one connection may send at once after a pause; one more closes it with 4429. 200: a page that comes
     /// back joins all its rooms, 128 at most, in one go.
     pub inbound_burst: u32,
-    /// The longest broadcast payload, in bytes. 64 KiB: a room of a thousand turns one of those into 64 MB of traffic.
+    /// The longest broadcast payload, in bytes; from elsewhere on the bus a longer one is dropped, and the members are told to
+    /// `resync`, so have it the same on all nodes. 64 KiB: a room of a thousand turns one of those into 64 MB of traffic.
     pub broadcast: usize,
     /// The bytes that may wait for one slow connection. 1 MiB: about ten seconds at 1 Mbit/s.
     pub outbox_bytes: usize,
-    /// The messages that may wait for one slow connection. 1,024.
+    /// The messages that may wait for one slow connection. 1,024: a queue of small messages costs more in places than in
+    /// bytes.
     pub outbox_messages: usize,
     /// The bytes of a room that not every member has been given yet; a publisher waits for space. 4 MiB: 64 of the
     /// longest broadcasts.
     pub log_bytes: usize,
-    /// The messages of a room that not every member has been given yet; a publisher waits for space. 1,024.
+    /// The messages of a room that not every member has been given yet; a publisher waits for space. 1,024: what one outbox
+    /// holds.
     pub log_messages: usize,
-    /// The rooms that one connection may be in. 128.
+    /// The rooms that one connection may be in. 128: what a page shows at once, and some hundred bytes for each.
     pub rooms_per_connection: usize,
-    /// The connections of one user on this node. 100: more than anybody's tabs.
+    /// The connections of one user on this node; one more is closed with 4430. 100: more than anybody's tabs.
     pub connections_per_user: usize,
     /// The time for an upgrade, and for an authenticator's answer. 10 s: a slow mobile link.
     pub handshake: Duration,
-    /// The time for a rule's answer; later is a no. 5 s.
+    /// The time for a rule's answer; without one nobody gets in. 5 s: a page that waits longer looks broken.
     pub rule: Duration,
-    /// The time for one call of a hook; longer closes the connection with 1011. 10 s.
+    /// The time for one call of a hook; longer closes the connection with 1011. 10 s: it may ask a database twice.
     pub hook: Duration,
-    /// The time for the bus to confirm a subscription. 10 s.
+    /// The time for the bus to confirm a subscription; a join waits twice that, as others may be ended first. 10 s: a
+    /// backplane that is replaced is back by then.
     pub subscribe: Duration,
-    /// The time for the bus to take a publication; past it the outcome is unknown. 10 s.
+    /// The time for the bus to take a publication; past it the outcome is unknown. 10 s: past what any backplane takes that
+    /// will answer at all.
     pub publish: Duration,
     /// How often a connection is pinged. 25 s: below the 30 s to 60 s after which common proxies cut what is idle.
     pub ping_every: Duration,
-    /// How long a ping may go unanswered. 10 s.
+    /// How long a ping may go unanswered. 10 s: a mobile link that is waking up.
     pub pong_within: Duration,
-    /// How long a closing connection may take to receive its close frame. 2 s.
+    /// How long a closing connection may take to receive its close frame. 2 s: some round trips of a slow link, and no more,
+    /// as the other end may be gone.
     pub close_within: Duration,
     /// How long a room stays subscribed after its last local member. 5 s: a page reload costs no subscription.
     pub linger: Duration,

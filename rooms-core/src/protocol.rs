@@ -9,12 +9,14 @@
 //! | out | `{"type":"viewer_joined","viewers":4}`, `{"type":"viewer_left","viewers":3}`: over all nodes |
 //! | out | for a kind with members, `room_joined` has `"users":2,"members":[{"user":"5","info":{..}},..]`, at most 100 of them, and `viewer_joined` and `viewer_left` have `"users":[{"user":"6"}]` where somebody came or went |
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
-//! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`: messages may have been lost, fetch what you show again |
+//! | in | any other `type`: for the room's `on_message` |
+//! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}` or `"slow_consumer"`: messages may have been lost, fetch what you show again |
 //! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012: come back after that time, which differs from client to client |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
 //!
 //! On a connection that is in many rooms, each event names its room. A command may have a `ref`, any JSON value of at
-//! most 128 bytes but `null`, which its answer repeats. Commands are carried out one after another.
+//! most 128 bytes but `null`, which its answer repeats, where it has one: `on_message` has none, and `publish` without a
+//! `ref`. Commands are carried out one after another.
 //!
 //! | direction | message |
 //! |---|---|

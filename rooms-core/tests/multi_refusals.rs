@@ -1,4 +1,4 @@
-//! What a client may not say on the endpoint for many rooms: each is a clear error, and everybody else goes on.
+//! What a client may not say on the multi-room endpoint: each is a clear error, and everybody else goes on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

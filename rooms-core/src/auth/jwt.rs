@@ -26,7 +26,9 @@ const FARTHEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 ///
 /// The algorithm is the key's, whatever the token says. `exp` and `sub` are required, `nbf` and `iat` are checked, `crit`
 /// is refused, a claim of the wrong type is an error and not an absence. `sub` is a string by the rule for room ids, or
-/// an integer. A connection ends at `exp` plus the leeway, the moment from which the token would not be taken.
+/// an integer. A connection ends at `exp` plus the leeway, the moment from which the token would not be taken; it can't be
+/// renewed on a live connection, so the page comes back with a new one. For other keys (RS256, a JWK set) implement
+/// [`Authenticator`].
 ///
 /// ```
 /// use rooms_core::{Authenticator as _, JwtAuthenticator};

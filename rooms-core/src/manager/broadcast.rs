@@ -109,8 +109,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
 
     /// Sends a value, as JSON, to every connection of a user, on all nodes: to the room `user:{user}`.
     ///
-    /// A connection that is in many rooms is in that room from the start, where there is a kind `user` that lets the
-    /// user in, such as [`Kind::owner_only`](crate::Kind::owner_only); any other has to join it.
+    /// A connection that is for many rooms is in that room from the start, where there is a kind `user` that lets the user
+    /// in, such as [`Kind::owner_only`](crate::Kind::owner_only). One that is for another room is not in it. Without such a
+    /// kind nobody is reached, which is no error: it may be there on other nodes.
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast), and [`BroadcastError::User`] for what is no user's id.

@@ -112,7 +112,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
         Self { bus: Arc::new(bus), ..self }
     }
 
-    /// Sets the clock by which tokens expire.
+    /// Sets the clock by which connections end with their tokens. A [`JwtAuthenticator`](crate::JwtAuthenticator) has a clock
+    /// of its own: set both.
     pub fn clock(self, clock: Arc<dyn WallClock>) -> Self {
         Self { clock, ..self }
     }

@@ -21,7 +21,7 @@ const PACE: Duration = Duration::from_millis(10);
 const COME_BACK: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(5_500)];
 
 impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
-    /// Refuses new connections, closes the ones there are with 1012 `restart`, spread over `within`, and resolves when
+    /// Refuses new connections (an upgrade gets 503 with `Retry-After`), closes the ones there are with 1012 `restart`, spread over `within`, and resolves when
     /// all are gone, or `Limits::close_within` after that time; a bus that does not let go is given as long again.
     ///
     /// [`is_draining`](Self::is_draining), which is for a readiness check, says so from the call on. What waits for a

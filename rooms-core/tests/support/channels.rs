@@ -1,4 +1,4 @@
-//! What a client says on the endpoint for many rooms, and rooms to say it in.
+//! What a client says on the multi-room endpoint, and rooms to say it in.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
