@@ -8,12 +8,15 @@ mod browser;
 mod lines;
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/user.rs"]
+mod user;
 
 use fantoccini::key::Key;
 use serde_json::{Value, json};
 
 use browser::{Browser, Device, Page};
 use program::Program;
+use user::User;
 
 const LAST: &str = "#log .said:last-child p";
 
@@ -186,6 +189,28 @@ async fn a_resync_is_noted_and_the_list_made_right() {
         ann.until("return open.people.has('bob')").await;
         assert_eq!(people(&ann).await, json!(["ann", "bob"]));
         assert_eq!(ann.script("return document.querySelectorAll('.note.warn').length").await, json!(1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_channel_lists_all_who_are_here_also_where_they_are_many() {
+    let program = Program::start_chat_at(0).await;
+    let mut tabs = Vec::new();
+    for n in 0..105 {
+        let mut tab = User::login(&program, &format!("u{n:03}")).await.tab().await;
+        tab.send(&json!({"type": "join", "room": "channel:general"})).await;
+        tab.until_pong().await;
+        tabs.push(tab);
+    }
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&program.url("/")).await;
+        sign_in(&ann, "ann", 106).await;
+        ann.until("return document.querySelectorAll('#people .name').length === 106").await;
+        assert_eq!(people(&ann).await[105], "u104");
+        drop(tabs.pop());
+        are_here(&ann, 105).await;
+        assert_eq!(people(&ann).await.as_array().unwrap().len(), 105);
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Direct messages, and how a request is refused.
+//! Direct messages, who is in a channel, and how a request is refused.
 
 use std::convert::Infallible;
 
@@ -71,6 +71,26 @@ async fn send(app: &App, to: &str, headers: &HeaderMap, body: &[u8]) -> Result<V
     // Nothing is stored, so the sender is to know when nobody was there.
     let tabs = app.rooms.viewers(&inbox).await.viewers;
     Ok(json!({"message": message, "tabs": tabs}))
+}
+
+/// `GET /channels/{name}/members`: all who are there, of whom `room_joined` names a hundred.
+pub(crate) async fn members(name: String, app: App, headers: HeaderMap) -> Response {
+    match list(&app, &name, &headers).await {
+        Ok(members) => reply::json(&members).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn list(app: &App, name: &str, headers: &HeaderMap) -> Result<Value, Problem> {
+    caller(app, headers).await?;
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    let channel = RoomKey::new("channel", &name)
+        .map_err(|_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "that is no name for a channel"))?;
+    let members = app.rooms.members(&channel).await.map_err(|error| {
+        tracing::error!(%error, "the members of a channel are not kept");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the members are not kept")
+    })?;
+    Ok(json!({"users": members.users, "unnamed": members.unnamed}))
 }
 
 async fn tell(app: &App, user: &str, message: &Value) -> Result<(), Problem> {

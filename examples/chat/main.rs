@@ -100,9 +100,14 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
         .and(warp::header::headers_cloned())
         .and(body)
         .then(api::message);
+    let members = warp::path!("channels" / String / "members")
+        .and(warp::get())
+        .and(with_app.clone())
+        .and(warp::header::headers_cloned())
+        .then(api::members);
     let healthz = warp::path!("healthz").and(warp::get()).and(with_app.clone()).map(|app: App| health::healthz(&app));
     let readyz = warp::path!("readyz").and(warp::get()).and(with_app).map(|app: App| health::readyz(&app));
-    page.or(socket).or(login).or(message).or(healthz).or(readyz).recover(api::refused)
+    page.or(socket).or(login).or(message).or(members).or(healthz).or(readyz).recover(api::refused)
 }
 
 /// `JWT_SECRET`, or a random one: then the tokens of an earlier run are not taken, and several processes do not agree.
