@@ -1,10 +1,13 @@
 //! One live connection, and the rooms that it is in.
 
-use std::{convert::Infallible, fmt, sync::Arc, time::SystemTime};
+mod leaves;
 
-use futures::{FutureExt as _, Sink, future::Shared as SharedFuture};
-use tokio::{sync::oneshot, time::timeout};
+use std::{fmt, sync::Arc, time::SystemTime};
 
+use futures::{Sink, future::join_all};
+use tokio::time::timeout;
+
+use self::leaves::Leaves;
 use crate::{
     auth::{Identity, Verdict},
     close::Close,
@@ -53,13 +56,8 @@ pub struct Connection<S: Sink<Message> + Unpin + Send + 'static = FrameSink> {
     outbox: Arc<Outbox<S>>,
     /// Left one by one by `Drop`.
     rooms: Vec<Entered<S>>,
-    /// The end of the hooks about rooms that it left, if it left any.
-    leaving: Option<Leaving>,
+    leaves: Leaves,
 }
-
-/// Resolves, to an error, when the task that has the other end is done.
-/// Boxed, because few connections have one, and all have a place for it.
-type Leaving = Box<SharedFuture<oneshot::Receiver<Infallible>>>;
 
 /// Why a connection was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -142,7 +140,7 @@ impl JoinError {
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     pub(crate) fn new(shared: Arc<Shared<S>>, id: ConnectionId, identity: Identity, outbox: Arc<Outbox<S>>) -> Self {
-        Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new(), leaving: None }
+        Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new(), leaves: Leaves::default() }
     }
 
     /// Its id, unique over all nodes.
@@ -196,7 +194,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     ) -> impl Future<Output = Result<Joined<S>, JoinError>> + Send + use<S> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.len());
         let (member, outbox) = (self.member(key), Arc::clone(&self.outbox));
-        let hooks_over = self.hooks_over();
+        let left = self.leaves.over(key);
         async move {
             let (key, limits) = (&member.room, &shared.limits);
             if joined >= limits.rooms_per_connection {
@@ -209,6 +207,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
                 Verdict::No => return Err(not_allowed()),
                 Verdict::NoAnswer => return Err(JoinError::NoAnswer { room: key.clone() }),
             }
+            // Before the room is entered, from when on its messages are kept.
+            left.await;
             let (room, slot) = shared.registry.enter(key, kind, member.connection, outbox);
             let entered = Entered { shared: Arc::clone(&shared), room, slot };
             // Twice, because the bus may be asked to end other subscriptions first.
@@ -216,7 +216,6 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
             if !matches!(subscribed, Ok(Ok(()))) {
                 return Err(JoinError::Unavailable { room: key.clone() });
             }
-            hooks_over.await;
             let snapshot = kind
                 .joining(|| member.clone(), limits.hook)
                 .await
@@ -292,35 +291,22 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         self.left(all);
     }
 
-    /// Gives places up, and then runs the hooks about it in one task, after those of before.
+    /// Gives places up, and then runs the hooks about it in one task.
     fn left(&mut self, places: Vec<Entered<S>>) {
         let within = self.shared.limits.hook;
         let hook = |entered: &Entered<S>| entered.room.kind.left(|| self.member(&entered.room.key), within);
         let hooks: Vec<_> = places.iter().filter_map(hook).collect();
+        let first = places.first().map(|entered| entered.room.key.clone());
         drop(places);
         if hooks.is_empty() {
             return;
         }
-        let before = self.hooks_over();
-        let (running, over) = oneshot::channel::<Infallible>();
-        self.leaving = Some(Box::new(over.shared()));
+        // Several at once are left at the end, and then nobody comes after.
+        let running = first.map(|room| self.leaves.begin(room));
         self.shared.registry.hooks.spawn(&self.shared.runtime, async move {
-            before.await;
-            for hook in hooks {
-                hook.await;
-            }
+            join_all(hooks).await;
             drop(running);
         });
-    }
-
-    /// Resolves when the hooks about the rooms that were left have run: the next one of this connection comes after.
-    pub(crate) fn hooks_over(&self) -> impl Future<Output = ()> + Send + use<S> {
-        let leaving = self.leaving.clone();
-        async move {
-            if let Some(leaving) = leaving {
-                _ = leaving.await;
-            }
-        }
     }
 }
 

@@ -28,10 +28,12 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 
 /// The rule and the hooks of all rooms of one kind, such as `post` for `post:42`.
 ///
-/// A kind begins with default deny: without a rule nobody joins, and without a rule of its own nobody publishes. Hooks
-/// run one after another for each connection, within `Limits::hook`; a panic or a longer run closes that connection with
-/// 1011 and touches no other. A hook says no by a [`HookError`]. When its connection ends, `on_join`, `on_message` and
-/// `on_publish` are dropped where they stand: what has to be finished belongs in a task.
+/// A kind begins with default deny: without a rule nobody joins, and without a rule of its own nobody publishes.
+///
+/// The hooks of a connection run one after another, but for `on_leave`, which runs beside the others and before the next
+/// `on_join` of the same room. Each has `Limits::hook`; a panic or a longer run closes that connection with 1011 and touches
+/// no other. A hook says no by a [`HookError`]. When its connection ends, a hook at work is dropped where it stands, within
+/// `Limits::close_within` if it was the client who left: what has to be finished belongs in a task.
 ///
 /// ```
 /// use rooms_core::Kind;
@@ -97,8 +99,8 @@ impl Kind {
         Self { rule: Rule::Owner, ..Self::new() }
     }
 
-    /// Sets who may join. By a rule that panics, or that has no answer within `Limits::rule`, nobody does, and is told to try
-    /// again later.
+    /// Sets who may join. If a rule panics, or does not answer within `Limits::rule`, the join fails, and the client is told
+    /// to try again later.
     ///
     /// The closure takes owned values, because a `Send` future that borrows its argument can't be named. The room is
     /// given whole; `room.id()` is its id.
@@ -115,8 +117,8 @@ impl Kind {
         Self { publish: Rule::Authenticated, ..self }
     }
 
-    /// Sets which members may publish by the command `publish`. A rule that panics, or that has no answer within
-    /// `Limits::rule`, says no. It is asked about each publication, and never about one who has not joined.
+    /// Sets which members may publish by the command `publish`. By a rule that panics, or that has no
+    /// answer within `Limits::rule`, nothing is published. It is asked about each publication, and never about one who has not joined.
     pub fn publish<F, Fut>(self, rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,

@@ -214,7 +214,9 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
             }
         }
         match &state.phase {
-            Phase::Open => Progress::Open(state.waiting.as_mut().map_or(Backlog::Light, |it| it.look(self.bounds))),
+            Phase::Open => {
+                Progress::Open(state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.bounds)))
+            }
             Phase::Broken => Progress::Broken,
             Phase::Closing(close) if state.waiting.is_none() && state.full == Full::No => {
                 Progress::Closed(Close::clone(close))
@@ -386,7 +388,7 @@ mod tests {
         let outbox = outbox(&sink, |_| {});
         let wakes = Arc::new(Wakes::default());
         let waker = waker(Arc::clone(&wakes));
-        assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::Light));
+        assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::default()));
         outbox.deliver(&[Message::text("a")]);
         outbox.deliver(&[Message::text("b")]);
         outbox.queue(&[Message::text("c")]);
@@ -394,7 +396,7 @@ mod tests {
         let before = wakes.0.load(Ordering::Relaxed);
         sink.open();
         assert_eq!(wakes.0.load(Ordering::Relaxed), before + 1);
-        assert_eq!(drive(&outbox), Progress::Open(Backlog::Light));
+        assert_eq!(drive(&outbox), Progress::Open(Backlog::default()));
         assert_eq!(sink.texts(), ["a", "b", "c"]);
         outbox.deliver(&[Message::text("d")]);
         assert_eq!(sink.texts(), ["a", "b", "c", "d"]);

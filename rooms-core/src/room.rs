@@ -193,12 +193,13 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         welcome: impl FnOnce(usize, Option<Roll>) -> Message,
     ) -> (usize, Effects) {
         let mut state = lock(&self.state);
-        let State { members, log, count, .. } = &mut *state;
+        let State { members, log, count, ahead, .. } = &mut *state;
         let viewers = count.viewers();
         let Some(Some(member)) = members.get_mut(slot) else { return (viewers, Effects::default()) };
         // What the flusher has not come by with yet goes the same way, so that no old count follows the new one.
         member.hold(log, &self.key, self.bounds);
         member.cursor = log.head();
+        *ahead = log.head();
         let Some(held) = member.held.take() else { return (viewers, Effects::default()) };
         let arriving = count.arrive(member.connection, arrival);
         member.known = arriving.known.map(Box::new);

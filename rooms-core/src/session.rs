@@ -17,7 +17,7 @@ pub use self::farewell::refuse;
 use self::{
     commands::{Done, Work},
     farewell::{farewell, flushed},
-    heartbeat::{Beat, Heartbeat, Reading, Terms},
+    heartbeat::{Beat, Heartbeat, PongTime, Terms},
     rate::Rate,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     connection::Connection,
     manager::RoomManager,
     message::{Form, Message},
-    outbox::{Backlog, Progress, Waiting},
+    outbox::{Progress, Waiting},
     protocol::{self, ErrorCode, Fault},
     room_key::RoomKey,
     ws::{Incoming, WsError},
@@ -113,10 +113,11 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
 
 /// All that an idle connection keeps, besides its outbox and its place in the room.
 struct Session<R, S: Sink<Message> + Unpin + Send + 'static> {
+    /// What is at work on a command; the next one waits for it, and the heartbeat does not. It is dropped before the
+    /// connection, as it may hold what `on_leave` waits for.
+    work: Option<Work<S>>,
     connection: Connection<S>,
     stream: R,
-    /// What is at work on a command; the next one waits for it, and the heartbeat does not.
-    work: Option<Work<S>>,
     /// The next command, until it has its turn. While there is none, what the client sends is read: its pings, its
     /// pongs, its good-bye.
     next: Option<Box<str>>,
@@ -128,6 +129,8 @@ struct Session<R, S: Sink<Message> + Unpin + Send + 'static> {
 enum End {
     /// With a close frame.
     Closing(Close),
+    /// With the client's own close frame, and the answer to it.
+    Left(Close),
     /// The client has gone without a word; there is nobody to tell.
     Gone,
 }
@@ -175,13 +178,10 @@ where
                 Event::Incoming(Some(Ok(incoming))) => {
                     self.heartbeat.heard();
                     let allowed = self.rate.allows(&self.connection.shared().limits);
-                    if allowed { self.take(incoming) } else { Err(Close::TOO_MANY_MESSAGES) }
+                    if allowed { self.take(incoming) } else { Err(End::Closing(Close::TOO_MANY_MESSAGES)) }
                 }
-                Event::Incoming(Some(Err(error))) => match error.close() {
-                    Some(close) => Err(close),
-                    None => return Poll::Ready(End::Gone),
-                },
-                Event::Incoming(None) => return Poll::Ready(End::Gone),
+                Event::Incoming(Some(Err(error))) => Err(error.close().map_or(End::Gone, End::Closing)),
+                Event::Incoming(None) => Err(End::Gone),
                 Event::Next(text) => {
                     self.carry_out(&text);
                     Ok(())
@@ -190,11 +190,11 @@ where
                     self.connection.send(&Message::ping());
                     Ok(())
                 }
-                Event::Beat(Beat::Over(close)) | Event::Closing(close) => Err(close),
-                Event::Done(done) => self.finish(done),
+                Event::Beat(Beat::Over(close)) | Event::Closing(close) => Err(End::Closing(close)),
+                Event::Done(done) => self.finish(done).map_err(End::Closing),
             };
-            if let Err(close) = step {
-                return Poll::Ready(End::Closing(close));
+            if let Err(end) = step {
+                return Poll::Ready(end);
             }
         }
     }
@@ -205,20 +205,23 @@ where
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
             Progress::Closing(close) | Progress::Closed(close) => return Poll::Ready(Event::Closing(close)),
         };
-        let reading = match backlog {
-            Backlog::Light if self.next.is_some() => Reading::Paused,
-            Backlog::Light => Reading::Now,
-            // A pong's time runs also where it stands behind a command that waits: who takes nothing is gone.
-            Backlog::Standing => Reading::Now,
-            Backlog::Taken => {
-                // As good as a pong.
-                self.heartbeat.heard();
-                Reading::Now
-            }
-        };
+        if backlog.taken {
+            // As good as a pong, which may stand behind all that waits.
+            self.heartbeat.heard();
+        }
         // Before anything else, so that nothing is done for a token that has ended, however busy the client is.
         let terms = Terms::of(self.connection.shared(), self.connection.identity());
-        if let Poll::Ready(beat) = self.heartbeat.poll_beat(cx, terms, reading) {
+        // Where commands wait for one at work, a pong behind them can't be seen. Where they wait for the client to read,
+        // its pong's time runs: one that takes nothing is gone.
+        let pong = if self.next.is_some() && !backlog.heavy { PongTime::Stands } else { PongTime::Runs };
+        if let Poll::Ready(beat) = self.heartbeat.poll_beat(cx, terms, pong) {
+            if beat == Beat::Over(Close::NO_PONG)
+                && self.next.is_none()
+                && let Poll::Ready(incoming) = self.stream.poll_next_unpin(cx)
+            {
+                // It is there, and this process was too busy to look.
+                return Poll::Ready(Event::Incoming(incoming));
+            }
             return Poll::Ready(Event::Beat(beat));
         }
         if let Some(work) = &mut self.work {
@@ -226,7 +229,7 @@ where
                 self.work = None;
                 return Poll::Ready(Event::Done(done));
             }
-        } else if backlog == Backlog::Light
+        } else if !backlog.heavy
             && let Some(text) = self.next.take()
         {
             return Poll::Ready(Event::Next(text));
@@ -237,7 +240,7 @@ where
         }
     }
 
-    fn take(&mut self, incoming: Incoming) -> Result<(), Close> {
+    fn take(&mut self, incoming: Incoming) -> Result<(), End> {
         match incoming {
             Incoming::Text(text) => self.next = Some(text.into_boxed_str()),
             Incoming::Binary(_) => {
@@ -247,7 +250,9 @@ where
             Incoming::Ping(payload) => self.connection.send(&Message::pong(&payload)),
             Incoming::Pong => {}
             // RFC 6455 section 5.5.1: the answer is a close frame, with the code that was sent.
-            Incoming::Close(close) => return Err(close.map_or(Close::NORMAL, |close| Close::new(close.code(), ""))),
+            Incoming::Close(close) => {
+                return Err(End::Left(close.map_or(Close::NORMAL, |close| Close::new(close.code(), ""))));
+            }
         }
         Ok(())
     }
@@ -255,10 +260,14 @@ where
     /// Leaves its rooms at once, and then says good-bye if anybody is there; returns why it ended.
     async fn end(&mut self, end: End) -> Close {
         let outbox = Arc::clone(self.connection.outbox());
-        // A hook under way is dropped before the leaving begins: it may hold what `on_leave` waits for.
-        self.work = None;
+        let within = self.connection.shared().limits.close_within;
+        // Before the leaving begins, because it may hold what `on_leave` waits for. What a client said before it went is
+        // carried out if that takes no time, as with a last message and then the close; otherwise it is dropped.
+        if let (Some(work), End::Left(_) | End::Gone) = (self.work.take(), &end) {
+            _ = timeout(within, work).await;
+        }
         let close = match end {
-            End::Closing(close) => close,
+            End::Closing(close) | End::Left(close) => close,
             End::Gone => {
                 self.connection.leave_all();
                 return outbox.closing().unwrap_or(GONE);
@@ -266,7 +275,6 @@ where
         };
         outbox.close(close.clone(), Waiting::Drop);
         self.connection.leave_all();
-        let within = self.connection.shared().limits.close_within;
         if let Some(flush_by) = self.connection.shared().flush_by.get().filter(|_| close == Close::RESTART) {
             // A process that goes down has that much time for a member that is slow.
             _ = timeout_at(*flush_by, flushed(&outbox)).await;

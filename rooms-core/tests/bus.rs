@@ -298,6 +298,38 @@ async fn who_was_told_of_a_loss_before_its_end_is_told_again() {
     assert_eq!(members[0].inbox.all().await, [8]);
 }
 
+/// It is told of the first loss with its welcome, which is before the second.
+#[tokio::test(start_paused = true)]
+async fn who_has_just_joined_is_told_of_a_loss_after_that() {
+    let (bus, open) = (Arc::new(Faulty::default()), Arc::new(AtomicBool::new(true)));
+    let door = Arc::clone(&open);
+    let kind = Kind::authenticated().on_join(move |_| {
+        let door = Arc::clone(&door);
+        // It wakes nobody; the test polls.
+        std::future::poll_fn(move |_| match door.load(Ordering::Relaxed) {
+            true => std::task::Poll::Ready(Ok(json!({}))),
+            false => std::task::Poll::Pending,
+        })
+    });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind).bus(Arc::clone(&bus)).build().unwrap();
+    let _member = Client::join(&rooms, "a", "post:42").await;
+    let mut late = Client::connect(&rooms, "b");
+    let gap = || bus.say(BusEvent::Gap { topic: Topic::Room(key("post:42")) });
+    open.store(false, Ordering::Relaxed);
+    {
+        let room = key("post:42");
+        let mut join = std::pin::pin!(late.connection.join(&room));
+        assert!(join.as_mut().now_or_never().is_none());
+        gap();
+        open.store(true, Ordering::Relaxed);
+        assert!(join.as_mut().now_or_never().is_some());
+        gap();
+    }
+    let resync = json!({"type": "resync", "room": "post:42", "reason": "bus_gap"});
+    let told = late.inbox.all().await.into_iter().filter(|event| *event == resync).count();
+    assert_eq!(told, 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_fails_is_the_joiners_error_and_the_next_try_works() {
     let bus = Arc::new(Faulty::default());

@@ -127,7 +127,7 @@ async fn who_is_not_in_a_room_neither_leaves_it_nor_publishes_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publish_rule_that_panics_or_hangs_says_no() {
+async fn by_a_rule_that_panics_or_hangs_nothing_is_published() {
     let panics = Kind::authenticated().publish(|_, _| async { panic!("a rule that panics") });
     let hangs = Kind::authenticated().publish(|_, _| pending());
     let rooms: Rooms = RoomManager::build_for().kind("panics", panics).kind("hangs", hangs).build().unwrap();

@@ -125,7 +125,7 @@ async fn a_rule_looks_at_the_user_and_the_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rule_that_panics_or_hangs_says_no() {
+async fn a_rule_that_panics_or_hangs_lets_nobody_in() {
     let panics_at_once = Kind::new().join(|_, room| {
         assert!(room.id() == "fine", "a rule that panics");
         async { true }

@@ -67,7 +67,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Shared<S> {
                 self.bad_payloads.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%room, length = payload.len(), %fault, "a payload from the bus was dropped");
                 // It was meant for the members, and they do not get it: a publisher of another make, or another limit.
-                if let (BadPayload::TooLong, Some(room)) = (fault, self.registry.find(room)) {
+                let meant = matches!(fault, BadPayload::TooLong | BadPayload::Json(JsonFault::TooDeep));
+                if let Some(room) = meant.then(|| self.registry.find(room)).flatten() {
                     self.registry.act(&room, room.gap());
                 }
             }

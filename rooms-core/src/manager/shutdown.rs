@@ -52,6 +52,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         if timeout_at(deadline, shared.users.gone()).await.is_err() {
             tracing::warn!(connections = shared.users.connections(), "connections were left at the end of a shutdown");
         }
+        for room in shared.registry.rooms() {
+            shared.registry.act(&room, room.end_graces());
+        }
         if timeout_at(deadline, shared.registry.hooks.over()).await.is_err() {
             tracing::warn!("hooks were running still at the end of a shutdown");
         }

@@ -91,19 +91,26 @@ pub(super) struct Queue {
     /// As many as messages; none for what was sent to the connection alone.
     tags: VecDeque<Option<Tag>>,
     bytes: usize,
-    /// The bytes there were at the last look.
-    looked: usize,
+    /// What was sent to the connection alone: answers, mostly.
+    own: Size,
+    /// Some was written since the last look.
+    taken: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Size {
+    messages: usize,
+    bytes: usize,
 }
 
 /// What a connection's task is to make of what waits for its client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Backlog {
-    /// Less than half of what may wait.
-    Light,
-    /// More: a client with so much to read is given no more that it asks for.
-    Standing,
-    /// More, and the client has taken some of it.
-    Taken,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    /// Answers fill more than half of what may wait: the client's next command waits until it has read some. What its
+    /// rooms send does not count, as their rules bound it already, and a command may be the one to leave them.
+    pub(crate) heavy: bool,
+    /// The client has taken some since the last look.
+    pub(crate) taken: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,14 +128,10 @@ impl Queue {
         self.bytes
     }
 
-    /// Whether it is so much that the client should read first, and whether it has read since the last look.
+    /// Whether the client should read before it asks for more, and whether it has read since the last look.
     pub(super) fn look(&mut self, bounds: Bounds) -> Backlog {
-        let before = std::mem::replace(&mut self.looked, self.bytes);
-        match self.exceeds(Bounds { messages: bounds.messages / 2, bytes: bounds.bytes / 2 }) {
-            false => Backlog::Light,
-            true if self.bytes < before => Backlog::Taken,
-            true => Backlog::Standing,
-        }
+        let heavy = self.own.messages > bounds.messages as usize / 2 || self.own.bytes > bounds.bytes as usize / 2;
+        Backlog { heavy, taken: std::mem::take(&mut self.taken) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -142,8 +145,10 @@ impl Queue {
 
     /// Forgets the first messages: they are written.
     pub(super) fn written(&mut self, count: usize) {
-        self.bytes -= self.messages.drain(..count).map(|message| message.frame().len()).sum::<usize>();
-        self.tags.drain(..count);
+        self.taken |= count > 0;
+        for _ in 0..count {
+            self.pop();
+        }
     }
 
     /// Appends, whatever the bounds say.
@@ -171,13 +176,13 @@ impl Queue {
         if source.replaces(about) {
             self.retain(|tag| tag.room != source.room || tag.about != about);
         }
-        let bounds = match source.overflow {
+        let roomy = match source.overflow {
             Overflow::Close | Overflow::Latest => bounds,
             // Where messages are dropped to keep a member, a ping or an answer must not be the one too many.
             Overflow::DropOldest | Overflow::Resync => bounds.all_but_a_sixteenth(),
         };
         match source.overflow {
-            _ if self.fits(message, bounds) => {}
+            _ if self.fits(message, roomy) => {}
             Overflow::Close | Overflow::Latest => return Err(Overrun),
             Overflow::DropOldest => self.thin(source, bounds.three_quarters()),
             Overflow::Resync => self.thin(source, Bounds { messages: 0, bytes: 0 }),
@@ -202,14 +207,23 @@ impl Queue {
 
     fn push(&mut self, message: Message, tag: Option<Tag>) {
         self.bytes += message.frame().len();
+        if tag.is_none() {
+            self.own.messages += 1;
+            self.own.bytes += message.frame().len();
+        }
         self.messages.push_back(message);
         self.tags.push_back(tag);
     }
 
     fn pop(&mut self) -> Option<(Message, Option<Tag>)> {
         let message = self.messages.pop_front()?;
+        let tag = self.tags.pop_front().flatten();
         self.bytes -= message.frame().len();
-        Some((message, self.tags.pop_front().flatten()))
+        if tag.is_none() {
+            self.own.messages -= 1;
+            self.own.bytes -= message.frame().len();
+        }
+        Some((message, tag))
     }
 
     /// Drops a room's oldest messages until no more than `keep` waits, or none of them is left; the first that is
@@ -314,16 +328,32 @@ mod tests {
     }
 
     #[test]
-    fn more_than_half_of_what_may_wait_is_a_backlog() {
+    fn a_room_that_drops_messages_is_no_reason_to_close_before_the_bound() {
+        let bounds = Bounds { messages: 32, bytes: 1_000_000 };
+        let (mut queue, other) = (Queue::default(), source("post:2", Overflow::Close));
+        for number in 0..31 {
+            queue.offer_from(&Message::text(number.to_string()), About::Content, &other, bounds).unwrap();
+        }
+        let lossy = source("post:1", Overflow::DropOldest);
+        queue.offer_from(&Message::text("the last place"), About::Content, &lossy, bounds).unwrap();
+        assert_eq!(queue.offer_from(&Message::text("over"), About::Content, &other, bounds), Err(Overrun));
+    }
+
+    #[test]
+    fn answers_in_more_than_half_of_what_may_wait_are_a_backlog_and_what_rooms_send_is_none() {
         let mut queue = Queue::default();
-        for count in 1..=6 {
+        let look = |queue: &mut Queue| (queue.look(BOUNDS).heavy, queue.look(BOUNDS).taken);
+        fill(&mut queue, &source("post:1", Overflow::DropOldest), 0..20).unwrap();
+        assert_eq!(look(&mut queue), (false, false), "what was dropped was not taken");
+        queue.written(queue.len());
+        assert!(queue.look(BOUNDS).taken);
+        for count in 1..=5 {
             queue.offer(&Message::text("alone"), BOUNDS).unwrap();
-            assert_eq!(queue.look(BOUNDS), if count <= 4 { Backlog::Light } else { Backlog::Standing });
+            assert_eq!(look(&mut queue), (count > 4, false));
         }
         queue.written(1);
-        assert_eq!([queue.look(BOUNDS), queue.look(BOUNDS)], [Backlog::Taken, Backlog::Standing]);
-        queue.written(1);
-        assert_eq!(queue.look(BOUNDS), Backlog::Light);
+        assert_eq!(queue.look(BOUNDS), Backlog { heavy: false, taken: true });
+        assert_eq!(queue.look(BOUNDS), Backlog::default());
     }
 
     #[test]

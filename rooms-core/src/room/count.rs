@@ -271,6 +271,12 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         self.tell(&mut state, announcement)
     }
 
+    /// Counts out at once whoever left and is still counted: this process goes down, and nobody comes back to it.
+    pub(crate) fn end_graces(&self) -> Effects {
+        lock(&self.state).count.ghosts.end();
+        self.window_ended()
+    }
+
     /// Takes what another node has in this room.
     pub(crate) fn apply(&self, peer: &Arc<Peer>, row: Row) -> (Applied, Effects) {
         let mut state = lock(&self.state);

@@ -45,6 +45,12 @@ impl Ghosts {
         ghost.map(|ghost| ghost.named)
     }
 
+    /// Ends the time of all.
+    pub(super) fn end(&mut self) {
+        let now = Instant::now();
+        self.0.iter_mut().for_each(|ghost| ghost.until = now);
+    }
+
     /// Takes out one whose time is over.
     pub(super) fn over(&mut self, now: Instant) -> Option<(Name, Named)> {
         self.0.front().filter(|ghost| ghost.until <= now)?;

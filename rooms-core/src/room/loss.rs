@@ -1,4 +1,4 @@
-//! That messages were lost: said once for all that is lost together, and said again to whoever had the word too early.
+//! That messages were lost: said once for all that is lost together, and once more if some had the word before the last of it.
 
 use futures::Sink;
 

@@ -133,7 +133,7 @@ where
 
     fn publish(&self, room: RoomKey, data: Value, reference: Option<Ref>) -> Work<S> {
         let rooms = RoomManager::of(Arc::clone(self.connection.shared()));
-        let (member, hooks_over) = (self.connection.member(&room), self.connection.hooks_over());
+        let member = self.connection.member(&room);
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = rooms.kind_of(room.kind()) else { return refused(NOT_JOINED) };
@@ -142,7 +142,6 @@ where
                 Verdict::No => return refused(NOT_ALLOWED),
                 Verdict::NoAnswer => return refused(UNAVAILABLE),
             }
-            hooks_over.await;
             let data = match kind.publishing(member, data, rooms.limits().hook).await {
                 Ok(data) => data,
                 Err(error) => return no(error, Some(&room), reference.as_ref()),
@@ -174,18 +173,12 @@ where
     /// The application's answer to a message.
     fn hook(&self, kind: &Kind, room: RoomKey, message: Value, reference: Option<Ref>) -> Work<S> {
         let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook);
-        let (room, hooks_over) = (self.named(room), self.connection.hooks_over());
+        let room = self.named(room);
         let done = move |result| match result {
             Ok(()) => Done::Silently,
             Err(error) => no(error, room.as_ref(), reference.as_ref()),
         };
-        async move {
-            done({
-                hooks_over.await;
-                work.await
-            })
-        }
-        .boxed()
+        work.map(done).boxed()
     }
 
     /// A room as an answer names it: not at all where there is only one.
@@ -216,7 +209,7 @@ where
 }
 
 fn over<S: Sink<Message> + Unpin + Send + 'static>(error: &JoinError) -> Done<S> {
-    // Not the reason: it may be in the words of a hook, which may be a client's.
+    // Not the reason: a hook's words may quote the client.
     let close = error.close();
     tracing::debug!(code = %close.code(), "a connection did not get into its room");
     Done::Over(close)

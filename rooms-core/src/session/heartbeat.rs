@@ -48,11 +48,12 @@ pub(super) enum Beat {
     Over(Close),
 }
 
-/// Whether the connection reads what its client sends; while it does not, a pong can't be seen and its time does not run.
+/// Whether the time for a pong runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
-    Now,
-    Paused,
+pub(super) enum PongTime {
+    Runs,
+    /// The pong may be there, and can't be seen.
+    Stands,
 }
 
 impl Heartbeat {
@@ -66,10 +67,10 @@ impl Heartbeat {
         self.pong_by = None;
     }
 
-    pub(super) fn poll_beat(&mut self, cx: &mut Context<'_>, terms: Terms<'_>, reading: Reading) -> Poll<Beat> {
+    pub(super) fn poll_beat(&mut self, cx: &mut Context<'_>, terms: Terms<'_>, pong: PongTime) -> Poll<Beat> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
-            match self.due(Instant::now(), terms, reading) {
+            match self.due(Instant::now(), terms, pong) {
                 // The timer stays expired, and is looked at again with the next poll.
                 Ok(beat) => return Poll::Ready(beat),
                 Err(next) => self.timer.as_mut().reset(next),
@@ -78,7 +79,7 @@ impl Heartbeat {
     }
 
     /// What it is time for, or when it will be time for something.
-    fn due(&mut self, now: Instant, terms: Terms<'_>, reading: Reading) -> Result<Beat, Instant> {
+    fn due(&mut self, now: Instant, terms: Terms<'_>, pong: PongTime) -> Result<Beat, Instant> {
         let left = terms.expires_at.map(|end| wait_until(end, terms.clock.now()));
         let expiry = match left {
             Some(None) => return Ok(Beat::Over(Close::TOKEN_EXPIRED)),
@@ -86,7 +87,7 @@ impl Heartbeat {
             None => None,
         };
         match self.pong_by {
-            Some(by) if by <= now && reading == Reading::Now => return Ok(Beat::Over(Close::NO_PONG)),
+            Some(by) if by <= now && pong == PongTime::Runs => return Ok(Beat::Over(Close::NO_PONG)),
             Some(by) if by <= now => self.pong_by = Some(now + terms.limits.pong_within),
             _ => {}
         }

@@ -41,6 +41,7 @@ use crate::{
 /// that time too, unless `make` sets a clock.
 #[derive(Debug)]
 pub struct Fleet<S> {
+    clock: Arc<PausedClock>,
     hub: LocalBus,
     nodes: Vec<(RoomManager<S>, Faults)>,
 }
@@ -51,7 +52,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Fleet<S> {
     /// # Panics
     /// Outside a tokio runtime, and where a builder has a mistake in it.
     pub fn new(nodes: usize, make: impl Fn(usize, RoomManagerBuilder<S>) -> RoomManagerBuilder<S>) -> Self {
-        let mut fleet = Self { hub: LocalBus::new(), nodes: Vec::new() };
+        let mut fleet = Self { clock: Arc::new(PausedClock::new()), hub: LocalBus::new(), nodes: Vec::new() };
         for _ in 0..nodes {
             fleet.add(&make);
         }
@@ -66,10 +67,16 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Fleet<S> {
         let number = self.nodes.len();
         let faults = Faults::new(number as u64);
         let bus = FaultyBus::new(self.hub.peer(), faults.clone());
-        let builder = RoomManager::build_for().bus(bus).clock(Arc::new(PausedClock::new()));
+        let builder = RoomManager::build_for().bus(bus).clock(Arc::clone(&self.clock) as Arc<dyn WallClock>);
         let manager = make(number, builder).build();
         self.nodes.push((manager.expect("a node whose parts fit"), faults));
         number
+    }
+
+    /// The time of day on all nodes: it goes with tokio's, which a test can pause.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     /// How many nodes there are, killed ones included.

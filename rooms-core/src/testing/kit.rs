@@ -25,7 +25,7 @@
 //! A user speaks the multi-room endpoint through a real session: rules, hooks, limits and heartbeats are the ones that
 //! run behind a socket. Time is paused (`#[tokio::test(start_paused = true)]`), so nothing here takes any.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{
     faults::{Faults, Weather},
@@ -74,6 +74,12 @@ impl RoomsTest {
     #[must_use]
     pub fn node(&self, number: usize) -> &RoomManager {
         self.fleet.node(number)
+    }
+
+    /// The time of day, by which tokens end: it goes with the time that [`advance`](Self::advance) lets pass.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.fleet.now()
     }
 
     /// What happens to the messages between a node and the others: cuts, freezes, losses, and its end.

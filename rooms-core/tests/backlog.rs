@@ -1,0 +1,154 @@
+//! What goes on while a client has much to read.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/channels.rs"]
+mod channels;
+#[path = "support/rig.rs"]
+mod rig;
+#[path = "support/talk.rs"]
+mod talk;
+#[path = "support/valve.rs"]
+mod valve;
+
+use std::{task::Poll, time::Duration};
+
+use futures::{channel::mpsc, stream};
+use rooms_core::{
+    Close, Kind, MessageKind, Overflow, RoomManager,
+    ws::{Incoming, WsError},
+};
+use serde_json::json;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use channels::command;
+use rig::{idle, key, who};
+use valve::{Valve, ValveSink};
+
+type Says = mpsc::UnboundedSender<Result<Incoming, WsError>>;
+
+/// A client in `post:42` that takes nothing yet but its welcome.
+async fn joined(rooms: &RoomManager<ValveSink>) -> (Valve, Says, JoinHandle<Close>) {
+    let (valve, sink) = valve::new();
+    let (send, stream) = mpsc::unbounded();
+    let ended = tokio::spawn(rooms.serve(stream, sink, who("a")));
+    valve.open(1);
+    send.unbounded_send(Ok(Incoming::Text(command("join", "post:42", 1)))).unwrap();
+    idle().await;
+    (valve, send, ended)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_is_sent_all_that_it_asks_for_however_much_that_is() {
+    let kind = Kind::authenticated().on_join(|_| async { Ok(json!({"history": "x".repeat(200_000)})) });
+    let rooms: RoomManager<ValveSink> = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let (valve, sink) = valve::new();
+    let (send, stream) = mpsc::unbounded::<Result<Incoming, WsError>>();
+    let ended = tokio::spawn(rooms.serve(stream, sink, who("a")));
+    for n in 0..100 {
+        send.unbounded_send(Ok(Incoming::Text(command("join", &format!("post:{n}"), n)))).unwrap();
+    }
+    // A message in a second: 1.6 Mbit/s.
+    for n in 0..100 {
+        idle().await;
+        valve.open(1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if valve.taken().last().is_some_and(|message| message.kind() == MessageKind::Ping) {
+            send.unbounded_send(Ok(Incoming::Pong)).unwrap();
+            valve.open(1);
+            idle().await;
+        }
+        assert!(!ended.is_finished(), "after {n} rooms");
+    }
+    let joined = valve.taken().iter().filter(|message| message.kind() == MessageKind::Text).count();
+    assert_eq!(joined, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_for_much_and_reads_nothing_is_closed() {
+    let kind = Kind::authenticated().on_join(|_| async { Ok(json!({"history": "x".repeat(200_000)})) });
+    let rooms: RoomManager<ValveSink> = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let (_valve, sink) = valve::new();
+    let (send, stream) = mpsc::unbounded::<Result<Incoming, WsError>>();
+    for n in 0..100 {
+        send.unbounded_send(Ok(Incoming::Text(command("join", &format!("post:{n}"), n)))).unwrap();
+    }
+    let start = Instant::now();
+    assert_eq!(rooms.serve(stream, sink, who("a")).await, Close::NO_PONG);
+    assert_eq!(start.elapsed().as_secs(), 37, "25 s to the ping, 10 for the pong, and 2 for the close frame");
+    idle().await;
+    assert_eq!(rooms.stats().connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_a_room_keeps_nobody_from_leaving_it() {
+    let kind = Kind::authenticated().overflow(Overflow::DropOldest);
+    let rooms: RoomManager<ValveSink> = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let (valve, send, _ended) = joined(&rooms).await;
+    let room = key("post:42");
+    for n in 0..3_000 {
+        rooms.broadcast(&room, &n).await.unwrap();
+        if n % 2 == 0 {
+            valve.open(1);
+        }
+        if n == 2_500 {
+            assert_eq!(rooms.local_viewers(&room), 1);
+            send.unbounded_send(Ok(Incoming::Text(command("leave", "post:42", 2)))).unwrap();
+        }
+        idle().await;
+    }
+    assert_eq!(rooms.local_viewers(&room), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_room_drops_is_no_sign_that_its_member_lives() {
+    let kind = Kind::authenticated().overflow(Overflow::DropOldest);
+    let rooms: RoomManager<ValveSink> = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let (_valve, _send, ended) = joined(&rooms).await;
+    let start = Instant::now();
+    while !ended.is_finished() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it goes on");
+        rooms.broadcast(&key("post:42"), &0).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ended.await.unwrap(), Close::NO_PONG);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_what_waits_lives_also_where_the_ping_stands_far_behind() {
+    let rooms: RoomManager<ValveSink> = RoomManager::build_for().kind("post", Kind::authenticated()).build().unwrap();
+    let (valve, _send, ended) = joined(&rooms).await;
+    for n in 0..600 {
+        rooms.broadcast(&key("post:42"), &n).await.unwrap();
+    }
+    for n in 0..300 {
+        // As much comes as goes.
+        rooms.broadcast(&key("post:42"), &n).await.unwrap();
+        valve.open(1);
+        sleep(Duration::from_secs(1)).await;
+        assert!(!ended.is_finished(), "after {n} s");
+    }
+}
+
+/// The process was stopped for a while: time has gone by, and what came meanwhile is still to be read.
+#[tokio::test(start_paused = true)]
+async fn a_pong_that_is_there_counts_before_its_time_is_looked_at() {
+    let rooms: RoomManager<ValveSink> = RoomManager::build_for().kind("post", Kind::authenticated()).build().unwrap();
+    let (valve, sink) = valve::new();
+    valve.open(10);
+    let start = Instant::now();
+    let mut pong = Some(Ok(Incoming::Pong));
+    // It wakes nobody: the timer for the pong is what the session wakes up by.
+    let stream = stream::poll_fn(move |_| match start.elapsed() >= Duration::from_secs(34) && pong.is_some() {
+        true => Poll::Ready(pong.take()),
+        false => Poll::Pending,
+    });
+    let ended = tokio::spawn(rooms.serve_room(stream, sink, who("a"), key("post:42")));
+    // The close frame would have its time, too.
+    sleep(Duration::from_secs(40)).await;
+    assert!(!ended.is_finished());
+    assert_eq!(ended.await.unwrap(), Close::NO_PONG, "and then there is none");
+}
