@@ -1,4 +1,4 @@
-//! That messages were lost: said once for all that is lost together, and once more if some had the word before the last of it.
+//! That messages were lost: said once for all that is lost together, and once more if some had the word too early.
 
 use futures::Sink;
 
