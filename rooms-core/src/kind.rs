@@ -117,8 +117,8 @@ impl Kind {
         Self { publish: Rule::Authenticated, ..self }
     }
 
-    /// Sets which members may publish by the command `publish`. By a rule that panics, or that has no
-    /// answer within `Limits::rule`, nothing is published. It is asked about each publication, and never about one who has not joined.
+    /// Sets which members may publish by the command `publish`. If a rule panics, or does not answer within
+    /// `Limits::rule`, nothing is published. It is asked about each publication, and never about one who has not joined.
     pub fn publish<F, Fut>(self, rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,

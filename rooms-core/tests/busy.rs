@@ -78,6 +78,32 @@ async fn what_a_client_says_just_before_it_goes_is_carried_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_goes_while_it_joins_has_left_what_it_joined() {
+    let notes = Notes::default();
+    let (joins, leaves) = (Arc::clone(&notes), Arc::clone(&notes));
+    let kind = Kind::authenticated()
+        .on_join(move |_| {
+            let joins = Arc::clone(&joins);
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                note(&joins, "join");
+                Ok(Value::Null)
+            }
+        })
+        .on_leave(move |_| {
+            note(&leaves, "leave");
+            async {}
+        });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let talk = Talk::multi(&rooms, "a");
+    talk.say(command("join", "post:42", 1));
+    drop(talk.send);
+    talk.ended.await.unwrap();
+    rooms.shutdown(Duration::ZERO).await;
+    assert_eq!(*notes.lock().unwrap(), ["join", "leave"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_hook_about_a_leave_has_run_before_the_room_is_joined_again() {
     let notes = Notes::default();
     let (joins, leaves) = (Arc::clone(&notes), Arc::clone(&notes));
