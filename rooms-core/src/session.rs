@@ -263,11 +263,11 @@ where
         let within = self.connection.shared().limits.close_within;
         // Before the leaving begins, because it may hold what `on_leave` waits for. What a client said before it went is
         // carried out if that takes no time, as with a last message and then the close; otherwise it is dropped.
-        if let (Some(work), End::Left(_) | End::Gone) = (self.work.take(), &end) {
-            if let Ok(Done::Joined(joined)) = timeout(within, work).await {
-                // Kept, so that its `on_leave` follows its `on_join`.
-                self.connection.keep(joined);
-            }
+        if let (Some(work), End::Left(_) | End::Gone) = (self.work.take(), &end)
+            && let Ok(Done::Joined(joined)) = timeout(within, work).await
+        {
+            // Kept, so that its `on_leave` follows its `on_join`.
+            self.connection.keep(joined);
         }
         let close = match end {
             End::Closing(close) | End::Left(close) => close,

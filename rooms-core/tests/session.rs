@@ -17,7 +17,7 @@ use std::{
 
 use futures::{FutureExt as _, channel::mpsc};
 use rooms_core::{
-    Close, CloseCode, HookError, Identity, Kind, Limits, MessageKind, RoomManager, WallClock,
+    Close, CloseCode, Identity, Kind, Limits, MessageKind, RoomManager, WallClock,
     ws::{Incoming, WsError},
 };
 use serde_json::{Value, json};
@@ -176,93 +176,6 @@ async fn too_many_messages_close_with_4429() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_reach_the_hook_in_order_and_its_answers_the_sender_alone() {
-    let kind = Kind::authenticated().on_message(|member, message| async move {
-        // The later ones would be faster.
-        tokio::time::sleep(Duration::from_millis(10 - message["n"].as_u64().unwrap())).await;
-        member.send(&json!({"type": "heard", "n": message["n"]}));
-        Ok(())
-    });
-    let rooms = rooms(kind);
-    let mut talk = Talk::joined(&rooms, "a").await;
-    let mut other = Talk::joined(&rooms, "b").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    talk.inbox.all().await;
-    for n in 0..10 {
-        talk.say(json!({"type": "say", "n": n}).to_string());
-    }
-    for n in 0..10 {
-        assert_eq!(talk.inbox.next().await, json!({"type": "heard", "n": n}));
-    }
-    assert!(other.inbox.is_silent().await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hook_that_panics_hangs_or_closes_ends_its_connection_and_no_other() {
-    let kind = Kind::authenticated().on_message(|_, message| async move {
-        match message["do"].as_str() {
-            Some("panic") => panic!("a hook that panics"),
-            Some("hang") => pending().await,
-            _ => Err(Close::new(CloseCode::POLICY, "not here").into()),
-        }
-    });
-    let rooms = rooms(kind);
-    let mut other = Talk::joined(&rooms, "b").await;
-    for (what, close) in
-        [("panic", Close::INTERNAL), ("hang", Close::INTERNAL), ("close", Close::new(CloseCode::POLICY, "not here"))]
-    {
-        let mut talk = Talk::joined(&rooms, "a").await;
-        talk.say(json!({"type": "x", "do": what}).to_string());
-        assert_eq!(talk.inbox.close().await, close, "{what}");
-    }
-    other.inbox.all().await;
-    assert_eq!(other.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
-    assert_eq!(rooms.local_viewers(&key("post:42")), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hook_that_refuses_says_why_and_the_connection_goes_on() {
-    let kind = Kind::authenticated().on_message(|_, _| async { Err(HookError::refused("not here")) });
-    let rooms = rooms(kind);
-    let mut talk = Talk::joined(&rooms, "a").await;
-    let refused = json!({"type": "error", "code": "refused", "message": "not here"});
-    assert_eq!(talk.ask(r#"{"type":"x"}"#).await, refused);
-    assert_eq!(talk.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_join_hook_that_refuses_the_only_room_closes_with_its_words() {
-    let rooms = rooms(Kind::authenticated().on_join(|_| async { Err(HookError::refused("not today")) }));
-    let mut talk = Talk::open(&rooms, who("a"));
-    assert_eq!(talk.inbox.close().await, Close::new(CloseCode::NOT_ALLOWED, "not today"));
-    talk.ended.await.unwrap();
-    assert_eq!((rooms.stats().connections, rooms.local_viewers(&key("post:42"))), (0, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_hook_holds_up_neither_broadcasts_nor_pings() {
-    let kind = Kind::authenticated().on_message(|_, _| pending());
-    let rooms: Rooms = RoomManager::build_for()
-        .kind("post", kind)
-        .limits(|limits| limits.hook = Duration::from_secs(300))
-        .build()
-        .unwrap();
-    let mut talk = Talk::joined(&rooms, "a").await;
-    // The second one waits, and behind it nothing is read.
-    talk.say(r#"{"type":"x"}"#);
-    talk.say(r#"{"type":"x"}"#);
-    idle().await;
-    rooms.broadcast(&key("post:42"), &1).await.unwrap();
-    assert_eq!(talk.inbox.next().await, 1);
-    let start = Instant::now();
-    let ping = futures::StreamExt::next(&mut talk.inbox.0).await.unwrap();
-    assert_eq!(ping.kind(), MessageKind::Ping);
-    // While nothing is read a pong can't be seen, so its absence proves nothing.
-    assert_eq!(talk.inbox.close().await, Close::INTERNAL);
-    assert!(start.elapsed().as_secs() >= 290);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_member_that_may_not_join_is_told_so() {
     let rooms = rooms(Kind::new().join(|who, _| async move { who.user() == "a" }));
     let mut refused = Talk::open(&rooms, who("b"));
@@ -346,84 +259,11 @@ async fn cancelling_the_session_leaves_the_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hooks_see_who_and_where() {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&seen);
-    let note = move |what: &str, member: &rooms_core::Member| {
-        let line = format!("{what} {} {}", member.identity().user(), member.room());
-        log.lock().unwrap().push(line);
-    };
-    let (join, message, leave) = (note.clone(), note.clone(), note);
-    let kind = Kind::authenticated()
-        .on_join(move |member| {
-            join("join", &member);
-            async { Ok(Value::Null) }
-        })
-        .on_message(move |member, _| {
-            message("message", &member);
-            async { Ok(()) }
-        })
-        .on_leave(move |member| {
-            leave("leave", &member);
-            async {}
-        });
-    let rooms = rooms(kind);
-    let talk = Talk::joined(&rooms, "a").await;
-    talk.say(r#"{"type":"x"}"#);
-    idle().await;
-    drop(talk);
-    idle().await;
-    assert_eq!(*seen.lock().unwrap(), ["join a post:42", "message a post:42", "leave a post:42"]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_token_that_ends_during_a_join_ends_the_join() {
     let rooms = rooms(Kind::authenticated().on_join(|_| pending()));
     let mut talk = Talk::open(&rooms, expiring_in(2));
     assert_eq!(talk.inbox.close().await, Close::TOKEN_EXPIRED);
     assert_eq!(rooms.local_viewers(&key("post:42")), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hook_under_way_is_dropped_before_on_leave_runs() {
-    let held = Arc::new(tokio::sync::Mutex::new(()));
-    let (left, was_left) = tokio::sync::oneshot::channel();
-    let left = Arc::new(Mutex::new(Some(left)));
-    let (at_message, at_leave) = (Arc::clone(&held), Arc::clone(&held));
-    let kind = Kind::authenticated()
-        .on_message(move |_, _| {
-            let held = Arc::clone(&at_message);
-            async move {
-                let _held = held.lock().await;
-                pending().await
-            }
-        })
-        .on_leave(move |_| {
-            let (held, left) = (Arc::clone(&at_leave), Arc::clone(&left));
-            async move {
-                let _held = held.lock().await;
-                _ = left.lock().unwrap().take().unwrap().send(Instant::now());
-            }
-        });
-    let rooms = rooms(kind);
-    let mut talk = Talk::open(&rooms, expiring_in(2));
-    assert_eq!(talk.inbox.next().await["type"], "room_joined");
-    talk.say(r#"{"type":"x"}"#);
-    assert_eq!(talk.inbox.close().await, Close::TOKEN_EXPIRED);
-    let closed = Instant::now();
-    assert!(was_left.await.unwrap() <= closed + Duration::from_millis(1), "not held up by the good-bye");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_hook_sends_before_it_closes_arrives() {
-    let kind = Kind::authenticated().on_message(|member, _| async move {
-        member.send(&json!({"type": "last"}));
-        Err(Close::NOT_ALLOWED.into())
-    });
-    let rooms = rooms(kind);
-    let mut talk = Talk::joined(&rooms, "a").await;
-    assert_eq!(talk.ask(r#"{"type":"x"}"#).await["type"], "last");
-    assert_eq!(talk.inbox.close().await, Close::NOT_ALLOWED);
 }
 
 #[tokio::test(start_paused = true)]
@@ -466,4 +306,34 @@ async fn a_shutdown_misses_no_connection_that_is_made_meanwhile() {
             assert_eq!(closed, Some(Some(Close::RESTART)), "round {round}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_under_way_is_dropped_before_on_leave_runs() {
+    let held = Arc::new(tokio::sync::Mutex::new(()));
+    let (left, was_left) = tokio::sync::oneshot::channel();
+    let left = Arc::new(Mutex::new(Some(left)));
+    let (at_message, at_leave) = (Arc::clone(&held), Arc::clone(&held));
+    let kind = Kind::authenticated()
+        .on_message(move |_, _| {
+            let held = Arc::clone(&at_message);
+            async move {
+                let _held = held.lock().await;
+                pending().await
+            }
+        })
+        .on_leave(move |_| {
+            let (held, left) = (Arc::clone(&at_leave), Arc::clone(&left));
+            async move {
+                let _held = held.lock().await;
+                _ = left.lock().unwrap().take().unwrap().send(Instant::now());
+            }
+        });
+    let rooms = rooms(kind);
+    let mut talk = Talk::open(&rooms, expiring_in(2));
+    assert_eq!(talk.inbox.next().await["type"], "room_joined");
+    talk.say(r#"{"type":"x"}"#);
+    assert_eq!(talk.inbox.close().await, Close::TOKEN_EXPIRED);
+    let closed = Instant::now();
+    assert!(was_left.await.unwrap() <= closed + Duration::from_millis(1), "not held up by the good-bye");
 }

@@ -12,9 +12,15 @@
 //! use rooms_core::testing::adapter_conformance::Stage;
 //!
 //! async fn serve(stage: Stage) -> SocketAddr {
-//!     let Stage { rooms, strict, .. } = stage;
-//! #   let _ = (rooms, strict);
-//!     todo!("the routes, by the adapter that is to be proved")
+//!     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+//!     let address = listener.local_addr().unwrap();
+//!     tokio::spawn(routes(listener, stage));
+//!     address
+//! }
+//!
+//! /// Serves the three routes by the adapter that is to be proved.
+//! async fn routes(listener: tokio::net::TcpListener, stage: Stage) {
+//! #   let _ = (listener, stage.rooms, stage.strict);
 //! }
 //!
 //! rooms_core::adapter_conformance!(serve);

@@ -1,0 +1,149 @@
+//! Every token that is not good, and the ones that are.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const NOW: u64 = 1_800_000_000;
+
+#[derive(Debug)]
+struct Fixed;
+
+impl WallClock for Fixed {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW)
+    }
+}
+
+fn hs256() -> JwtAuthenticator {
+    JwtAuthenticator::hs256(SECRET).unwrap().clock(Arc::new(Fixed))
+}
+
+fn signed(header: &str, claims: &str, algorithm: Algorithm, secret: &[u8]) -> String {
+    install_cryptography();
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(secret), algorithm).unwrap();
+    format!("{message}.{signature}")
+}
+
+fn token(claims: &Value) -> String {
+    signed(r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string(), Algorithm::HS256, SECRET)
+}
+
+fn refusal(claims: &Value) -> AuthError {
+    hs256().check(&token(claims)).unwrap_err()
+}
+
+#[test]
+fn a_good_token_is_an_identity() {
+    let identity = hs256().check(&token(&json!({"sub": "auth0|5f7c", "exp": NOW + 60, "role": "x"}))).unwrap();
+    assert_eq!(identity.user(), "auth0|5f7c");
+    assert_eq!(identity.expires_at(), Some(UNIX_EPOCH + Duration::from_secs(NOW + 70)));
+    assert_eq!(identity.claims::<Value>().unwrap()["role"], "x");
+}
+
+#[test]
+fn the_subject_may_be_an_integer() {
+    let user = |sub: Value| hs256().check(&token(&json!({"sub": sub, "exp": NOW + 60}))).map(|i| i.user().to_owned());
+    assert_eq!(user(json!(5)).unwrap(), "5");
+    assert_eq!(user(json!(-5)).unwrap(), "-5");
+    for bad in [json!(""), json!("a\u{0}"), json!("*"), json!("a b"), json!("é"), json!("u".repeat(201))] {
+        assert_eq!(user(bad), Err(AuthError::Subject));
+    }
+    for bad in [json!(5.5), json!(null), json!({}), json!(["5"]), json!(true)] {
+        assert_eq!(user(bad), Err(AuthError::Claims));
+    }
+}
+
+#[test]
+fn times_are_checked_with_the_leeway() {
+    let check = |claims: Value| hs256().check(&token(&claims)).err();
+    assert_eq!(check(json!({"sub": "5", "exp": NOW - 9})), None);
+    assert_eq!(check(json!({"sub": "5", "exp": NOW - 10})), Some(AuthError::Expired));
+    assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "nbf": NOW + 10})), None);
+    assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "nbf": NOW + 11})), Some(AuthError::NotYet));
+    assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "iat": NOW + 11})), Some(AuthError::NotYet));
+    assert_eq!(check(json!({"sub": "5", "exp": NOW as f64 + 0.5})), None);
+    assert_eq!(check(json!({"sub": "5", "exp": u64::MAX})), None);
+}
+
+#[test]
+fn claims_of_the_wrong_type_are_not_absent() {
+    for exp in [json!("1900000000"), json!(-1), json!(null), json!(1e300), json!([]), json!(true)] {
+        assert_eq!(refusal(&json!({"sub": "5", "exp": exp})), AuthError::Claims);
+    }
+    for (name, value) in
+        [("nbf", json!(null)), ("nbf", json!("0")), ("iat", json!({})), ("iss", json!(5)), ("aud", json!(5))]
+    {
+        assert_eq!(refusal(&json!({"sub": "5", "exp": NOW + 60, name: value})), AuthError::Claims);
+    }
+    assert_eq!(refusal(&json!({"sub": "5"})), AuthError::Claims);
+    assert_eq!(refusal(&json!({"exp": NOW + 60})), AuthError::Claims);
+    let twice = signed(
+        r#"{"alg":"HS256"}"#,
+        &format!(r#"{{"sub":"5","sub":"1","exp":{}}}"#, NOW + 60),
+        Algorithm::HS256,
+        SECRET,
+    );
+    assert_eq!(hs256().check(&twice), Err(AuthError::Claims));
+}
+
+#[test]
+fn the_algorithm_is_the_keys() {
+    let claims = json!({"sub": "5", "exp": NOW + 60}).to_string();
+    for (header, algorithm) in [
+        (r#"{"alg":"HS512"}"#, Algorithm::HS512),
+        (r#"{"alg":"none"}"#, Algorithm::HS256),
+        (r#"{"alg":"nOnE"}"#, Algorithm::HS256),
+        (r#"{"alg":"RS256"}"#, Algorithm::HS256),
+    ] {
+        assert_eq!(hs256().check(&signed(header, &claims, algorithm, SECRET)), Err(AuthError::Algorithm), "{header}");
+    }
+    for header in [r#"{"alg":"HS256","crit":["exp"]}"#, r#"{"alg":"HS256","crit":null}"#] {
+        assert_eq!(hs256().check(&signed(header, &claims, Algorithm::HS256, SECRET)), Err(AuthError::Critical));
+    }
+    let hs384 = JwtAuthenticator::hs384(SECRET).unwrap().clock(Arc::new(Fixed));
+    assert!(hs384.check(&signed(r#"{"alg":"HS384"}"#, &claims, Algorithm::HS384, SECRET)).is_ok());
+    let hs512 = JwtAuthenticator::hs512(SECRET).unwrap().clock(Arc::new(Fixed));
+    assert!(hs512.check(&signed(r#"{"alg":"HS512"}"#, &claims, Algorithm::HS512, SECRET)).is_ok());
+}
+
+#[test]
+fn a_wrong_signature_and_garbage_are_refused() {
+    let good = token(&json!({"sub": "5", "exp": NOW + 60}));
+    let (rest, _) = good.rsplit_once('.').unwrap();
+    let other = signed(r#"{"alg":"HS256"}"#, r#"{"sub":"5","exp":1900000000}"#, Algorithm::HS256, &[7; 32]);
+    assert_eq!(hs256().check(&other), Err(AuthError::Signature));
+    assert_eq!(hs256().check(&format!("{rest}.")), Err(AuthError::Signature));
+    assert_eq!(hs256().check(&format!("{good}=")), Err(AuthError::Signature));
+    for garbage in ["", ".", "..", "...", "a.b.c", "a.b", "\u{0}", &format!("{good}.x")] {
+        let refusal = hs256().check(garbage).unwrap_err();
+        assert!(matches!(refusal, AuthError::Malformed | AuthError::Signature), "{garbage:?}: {refusal}");
+    }
+    assert_eq!(hs256().check(&"a".repeat(MAX_TOKEN + 1)), Err(AuthError::TooLong));
+}
+
+#[test]
+fn issuer_and_audience_are_required_once_set() {
+    let strict = hs256().issuer("us").audience("rooms");
+    let check = |claims: Value| strict.check(&token(&claims)).err();
+    assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "iss": "us", "aud": ["other", "rooms"]})), None);
+    assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "iss": "us", "aud": "rooms"})), None);
+    assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "aud": "rooms"})), Some(AuthError::Issuer));
+    assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "iss": "us"})), Some(AuthError::Audience));
+    assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "iss": "us", "aud": []})), Some(AuthError::Audience));
+}
+
+#[test]
+fn a_short_secret_is_a_configuration_error() {
+    let error = JwtAuthenticator::hs256("").unwrap_err();
+    assert_eq!(error, JwtConfigError::ShortSecret { algorithm: "HS256", length: 0, least: 32 });
+    assert!(JwtAuthenticator::hs256([0; 31]).is_err() && JwtAuthenticator::hs256([0; 32]).is_ok());
+    assert!(JwtAuthenticator::hs384([0; 47]).is_err() && JwtAuthenticator::hs512([0; 63]).is_err());
+}
+
+#[test]
+fn the_secret_is_not_printed() {
+    assert!(!format!("{:?}", hs256()).contains("0123"));
+}
