@@ -8,6 +8,9 @@
 //! rooms in which both have members: a digest of its own rows there ([`Peer::mine`]), and one of the other's rows as it
 //! knows them ([`Peer::theirs`]). A heartbeat carries the first to everybody, who compares it with the second of their
 //! own. Where they differ, a row was lost, and is asked for. Rows that nothing happens to cost nothing.
+//!
+//! The digests cannot tell that both lost the first row of the other, for then neither knows of a room in which both have
+//! members. So whoever published its first row in a room asks once more.
 
 mod digest;
 mod peer;

@@ -4,6 +4,7 @@ mod answers;
 pub(crate) mod asks;
 mod occupancy;
 mod rows;
+mod second_looks;
 mod subscriptions;
 mod windows;
 
@@ -18,7 +19,10 @@ use std::{
 use futures::{FutureExt as _, Sink};
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
-use self::{answers::Questions, asks::Asks, rows::Rows, subscriptions::Subscriptions, windows::Windows};
+use self::{
+    answers::Questions, asks::Asks, rows::Rows, second_looks::SecondLooks, subscriptions::Subscriptions,
+    windows::Windows,
+};
 use crate::{
     bus::{Bus, BusError, Topic},
     give_back::give_back,
@@ -53,6 +57,7 @@ pub(crate) struct Registry<S> {
     subscriptions: Subscriptions<S>,
     windows: Windows<S>,
     rows: Rows<S>,
+    second_looks: SecondLooks,
     asks: Asks,
     questions: Questions,
     /// Told when there is something for who looks after the nodes.
@@ -73,6 +78,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
             subscriptions: Subscriptions::new(),
             windows: Windows::default(),
             rows: Rows::default(),
+            second_looks: SecondLooks::default(),
             asks: Asks::default(),
             questions: Questions::default(),
             news: Notify::new(),

@@ -22,7 +22,7 @@ pub(crate) use self::{
     count::Listed,
     flush::{Flusher, flush},
     present::Arrival,
-    rows::Applied,
+    rows::{Applied, Outgoing},
 };
 use self::{
     count::{Count, Known},

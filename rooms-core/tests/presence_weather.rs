@@ -127,6 +127,26 @@ async fn a_room_that_was_left_while_its_node_was_frozen_is_empty_after_the_thaw(
     assert_eq!(agreed(&fleet, 0..2, &key("post:42")).await, 1);
 }
 
+/// Found by chance: each knew that the other had nobody there, so their digests agreed.
+#[tokio::test(start_paused = true)]
+async fn two_nodes_that_each_lost_the_others_first_row_find_each_other() {
+    let fleet = nodes(2);
+    let room = key("post:42");
+    idle().await;
+    let first = join_all((0..2).map(|node| Client::join(fleet.node(node), "a", "post:42"))).await;
+    sleep(Duration::from_secs(3)).await;
+    drop(first);
+    settle().await;
+    assert_eq!(agreed(&fleet, 0..2, &room).await, 0);
+    fleet.weather(&Weather { lost: 100, ..Weather::calm() });
+    let _again = join_all((0..2).map(|node| Client::join(fleet.node(node), "a", "post:42"))).await;
+    settle().await;
+    fleet.weather(&Weather::calm());
+    assert_eq!(agreed(&fleet, 0..2, &room).await, 1);
+    sleep(CALM).await;
+    assert_eq!(agreed(&fleet, 0..2, &room).await, 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn doubled_and_overtaking_words_change_nothing() {
     let fleet = nodes(3);

@@ -126,9 +126,17 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     }
 
     /// Learns what the other nodes have in rooms that were subscribed to just now, and then lets their joiners in.
+    pub(super) async fn begin(self: Arc<Self>, rooms: Vec<Arc<Room<S>>>) {
+        self.learn(&rooms).await;
+        for room in rooms {
+            room.set_subscription(Subscription::Live);
+        }
+    }
+
+    /// Learns what the other nodes have in at most [`ROOMS`] rooms.
     ///
     /// Who does not answer in time is asked again later; nobody waits for a node whose rows are to be asked for anyhow.
-    pub(super) async fn begin(self: Arc<Self>, rooms: Vec<Arc<Room<S>>>) {
+    pub(super) async fn learn(self: &Arc<Self>, rooms: &[Arc<Room<S>>]) {
         let keys: Vec<RoomKey> = rooms.iter().map(|room| room.key.clone()).collect();
         let (peers, unsettled): (Vec<_>, Vec<_>) = self.nodes.live().into_iter().partition(|peer| peer.is_settled());
         for peer in unsettled {
@@ -140,14 +148,11 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         }
         for answer in answers.all {
             let from = answer.from;
-            if !self.take(answer, &rooms).is_empty()
+            if !self.take(answer, rooms).is_empty()
                 && let Some(peer) = self.nodes.find(from)
             {
                 self.want_rows(&peer);
             }
-        }
-        for room in rooms {
-            room.set_subscription(Subscription::Live);
         }
     }
 

@@ -15,8 +15,8 @@ use crate::{
     bus::Topic,
     lock::{Mutex, lock},
     message::Message,
-    nodes::wire::{Row, Say},
-    room::Room,
+    nodes::wire::Say,
+    room::{Outgoing, Room},
 };
 
 /// Rows published at once. 128: enough to hide a round trip to the backplane, and few enough to hold in hand.
@@ -61,16 +61,19 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Rows<S> {
 async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S>>) {
     while let Some(rooms) = registry.rows.next() {
         let rows = rooms.iter().filter_map(|room| room.take_row());
-        join_all(rows.map(|row| registry.publish_row(row))).await;
+        join_all(rows.map(|outgoing| registry.publish_row(outgoing))).await;
     }
 }
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
-    async fn publish_row(&self, row: Row) {
+    async fn publish_row(self: &Arc<Self>, Outgoing { row, first }: Outgoing) {
         self.rows.published.fetch_add(1, Ordering::Relaxed);
-        let topic = Topic::Control(row.room.clone());
+        let room = row.room.clone();
         // One that is lost makes the digests differ, and is asked for.
-        self.say(&topic, Say::Row(row)).await;
+        self.say(&Topic::Control(room.clone()), Say::Row(row)).await;
+        if first {
+            self.second_looks.want(self, room);
+        }
     }
 }
 

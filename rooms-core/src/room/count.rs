@@ -10,7 +10,7 @@ use super::{
     ghosts::Ghosts,
     log::Entry,
     present::{Arrival, Named, Present},
-    rows::{Applied, Rows},
+    rows::{Applied, Outgoing, Rows},
     viewers::{Announcement, Event, Viewers},
 };
 use crate::{
@@ -110,6 +110,9 @@ impl Count {
         // Where users are named, the one who joins hears its own name as everybody does.
         let except = self.present.is_none().then_some(connection);
         self.rows.change();
+        if self.viewers.local() == 0 {
+            self.rows.occupied();
+        }
         let announcement = self.viewers.joined(except);
         let known = user.map(|user| Known { user, named });
         Arriving { viewers: self.viewers.count(), roll, known, announcement }
@@ -315,7 +318,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     }
 
     /// The row to publish.
-    pub(crate) fn take_row(&self) -> Option<Row> {
+    pub(crate) fn take_row(&self) -> Option<Outgoing> {
         let mut state = lock(&self.state);
         let Count { rows, present, viewers, .. } = &mut state.count;
         rows.take(&self.key, viewers.local(), present.as_deref_mut(), &self.nodes)

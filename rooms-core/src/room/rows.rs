@@ -33,6 +33,16 @@ struct Own {
     queued: bool,
     /// It was published, or is about to be, less than a window ago.
     window: bool,
+    /// Somebody came since, where nobody was.
+    occupied: bool,
+}
+
+/// A row to publish.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) row: Row,
+    /// The first since nobody was here.
+    pub(crate) first: bool,
 }
 
 /// Another node's row. One without connections stays, so that an older one that comes late is known to be old.
@@ -66,6 +76,11 @@ impl Rows {
         self.own.stale = true;
     }
 
+    /// Somebody came where nobody was.
+    pub(super) const fn occupied(&mut self) {
+        self.own.occupied = true;
+    }
+
     /// Whether the row is to be published now; it then waits to be [taken](Self::take).
     pub(super) const fn publish(&mut self) -> bool {
         let now = self.own.stale && !self.own.queued && !self.own.window;
@@ -96,7 +111,7 @@ impl Rows {
         connections: usize,
         present: Option<&mut Present>,
         nodes: &Nodes,
-    ) -> Option<Row> {
+    ) -> Option<Outgoing> {
         self.own.queued = false;
         if !std::mem::take(&mut self.own.stale) {
             return None;
@@ -109,7 +124,8 @@ impl Rows {
         (self.own.version, self.own.connections) = (version, connections);
         self.flip_all(room);
         let users = present.map(|present| present.changed_since(since));
-        Some(Row { room: room.clone(), version, connections, users })
+        let first = std::mem::take(&mut self.own.occupied) && connections > 0;
+        Some(Outgoing { row: Row { room: room.clone(), version, connections, users }, first })
     }
 
     /// All of the row as it is now, for one who asks. Its version is the one given out last; what changed since comes to
