@@ -93,7 +93,10 @@ impl State {
                 Goal::Heard if entries.all(|entry| entry.is_some_and(|e| matches!(e.have, Have::Live(_)))) => {
                     self.finish(id);
                 }
-                Goal::Silent if entries.all(|entry| entry.is_none_or(|entry| entry.want)) => self.finish(id),
+                // A channel that was left and is had again is another entry, which does not know this call.
+                Goal::Silent if entries.all(|entry| entry.is_none_or(|e| e.want || !e.calls.contains(&id))) => {
+                    self.finish(id);
+                }
                 Goal::Heard | Goal::Silent => {}
             }
         }

@@ -85,17 +85,9 @@ impl Subscriptions {
     pub(crate) fn take(&self, lane: LaneId, most: usize) -> Option<Batch> {
         let mut state = lock(&self.state);
         // What is left comes first: it is never more than what was subscribed before, and so keeps nobody waiting long.
-        let leaving = state.take_unsubscribe(lane, most);
-        if !leaving.is_empty() {
-            return Some(Batch::Unsubscribe(leaving));
-        }
-        loop {
-            match state.take_subscribe(lane, most) {
-                (_, 0) => return None,
-                (channels, _) if channels.is_empty() => {}
-                (channels, _) => return Some(Batch::Subscribe(channels)),
-            }
-        }
+        let leaving = skip_stale(|| state.take_unsubscribe(lane, most));
+        let batch = leaving.map(Batch::Unsubscribe);
+        batch.or_else(|| skip_stale(|| state.take_subscribe(lane, most)).map(Batch::Subscribe))
     }
 
     /// Redis has confirmed the subscription of these; gives the topics that somebody relied on already.
@@ -190,6 +182,17 @@ impl Subscriptions {
                 entry.have = Have::No;
                 state.settle(&channel);
             }
+        }
+    }
+}
+
+/// The next channels of a queue of which some may have become pointless since; `None` at its end.
+fn skip_stale(mut take: impl FnMut() -> (Vec<Channel>, usize)) -> Option<Vec<Channel>> {
+    loop {
+        match take() {
+            (_, 0) => return None,
+            (channels, _) if channels.is_empty() => {}
+            (channels, _) => return Some(channels),
         }
     }
 }

@@ -136,12 +136,13 @@ impl State {
         (asked.collect(), count)
     }
 
-    pub(super) fn take_unsubscribe(&mut self, lane: LaneId, most: usize) -> Vec<Channel> {
-        let Some(desk) = self.desks.get_mut(&lane) else { return Vec::new() };
+    pub(super) fn take_unsubscribe(&mut self, lane: LaneId, most: usize) -> (Vec<Channel>, usize) {
+        let Some(desk) = self.desks.get_mut(&lane) else { return (Vec::new(), 0) };
         let count = desk.orphans.len().min(most);
         let orphans: Vec<Channel> = desk.orphans.drain(..count).collect();
         let count = desk.unsubscribe.len().min(most - count);
         let leaving: Vec<Channel> = desk.unsubscribe.drain(..count).collect();
+        let count = orphans.len() + leaving.len();
         let mut all = Vec::new();
         for channel in orphans {
             // It may have come back meanwhile.
@@ -154,7 +155,7 @@ impl State {
                 all.push(channel);
             }
         }
-        all
+        (all, count)
     }
 
     /// The channels of a lane that are refused, and still are.

@@ -215,6 +215,49 @@ proptest! {
     }
 }
 
+/// Found by chance: the channel that was not had came to be had, and left, before the other one was left.
+#[test]
+fn leaving_waits_only_for_what_was_had_then() {
+    let mut redis = Redis::new(PubSub::Classic);
+    let subscriptions = Subscriptions::new(redis.routes(), PubSub::Classic);
+    (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
+    (0..LANES).for_each(|lane| redis.connect(&subscriptions, lane));
+    let hear = |room| subscriptions.subscribe(vec![named(room)]).outcome();
+    let leave =
+        |rooms: &[u8]| Box::pin(subscriptions.unsubscribe(rooms.iter().copied().map(channel).collect()).outcome());
+
+    let heard = hear(0);
+    assert!(redis.answer(&subscriptions, 0, &How::Well));
+    assert!(matches!(heard.now_or_never(), Some(Outcome::Done)));
+    let both = leave(&[0, 1]);
+    let heard = hear(1);
+    assert!(redis.answer(&subscriptions, 1, &How::Well));
+    assert!(matches!(heard.now_or_never(), Some(Outcome::Done)));
+    let one = leave(&[1]);
+    (0..LANES).for_each(|lane| assert!(redis.answer(&subscriptions, lane, &How::Well)));
+    assert!(matches!(both.now_or_never(), Some(Outcome::Done)));
+    assert!(matches!(one.now_or_never(), Some(Outcome::Done)));
+}
+
+/// Found by chance: the last channel stayed subscribed until something else happened.
+#[test]
+fn a_batch_that_became_pointless_does_not_hide_the_next() {
+    let mut redis = Redis::new(PubSub::Classic);
+    let subscriptions = Subscriptions::new(redis.routes(), PubSub::Classic);
+    (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
+    redis.connect(&subscriptions, 0);
+    let heard = subscriptions.subscribe([0, 2, 4].map(named).into()).outcome();
+    while redis.answer(&subscriptions, 0, &How::Well) {}
+    assert!(matches!(heard.now_or_never(), Some(Outcome::Done)));
+    let _left = subscriptions.unsubscribe([0, 2, 4].map(channel).into());
+    [0, 2].iter().for_each(|room| redis.give(&subscriptions, &channel(*room), 1));
+    subscriptions.reroute(redis.routes());
+    let Some(Batch::Unsubscribe(orphans)) = subscriptions.take(0, 2) else { panic!("two have another lane") };
+    assert_eq!(HashSet::from_iter(orphans), HashSet::from([0, 2].map(channel)));
+    assert_eq!(subscriptions.take(0, 2), Some(Batch::Unsubscribe(vec![channel(4)])));
+    assert_eq!(subscriptions.take(0, 2), None);
+}
+
 /// Takes the calls that are answered; what was confirmed is there.
 fn settle(pending: &mut Vec<Pending<'_>>, redis: &Redis, told: &mut HashMap<Channel, bool>) {
     pending.retain_mut(|(outcome, step)| {
