@@ -6,6 +6,8 @@
 mod nodes;
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/view.rs"]
+mod view;
 
 use std::{
     collections::BTreeSet,
@@ -23,43 +25,10 @@ use tokio::time::sleep;
 
 use nodes::{Nodes, nodes, settle, told, with_kinds};
 use rig::{Client, idle, key};
+use view::{View, users};
 
 fn names(members: &Members) -> Vec<(&str, usize)> {
     members.users.iter().map(|present| (&*present.user, present.connections)).collect()
-}
-
-fn users(event: &Value) -> Vec<&str> {
-    event["users"].as_array().into_iter().flatten().map(|user| user["user"].as_str().unwrap()).collect()
-}
-
-/// What a member knows of who is there, from what it was given.
-#[derive(Default, Debug)]
-struct View {
-    users: BTreeSet<String>,
-    events: usize,
-}
-
-impl View {
-    fn take(&mut self, event: &Value) {
-        match event["type"].as_str().unwrap() {
-            "room_joined" => {
-                let members = event["members"].as_array().unwrap();
-                self.users = members.iter().map(|member| member["user"].as_str().unwrap().to_owned()).collect();
-            }
-            "viewer_joined" => {
-                for user in users(event) {
-                    assert!(self.users.insert(user.to_owned()), "{user} joins twice");
-                }
-            }
-            "viewer_left" => {
-                for user in users(event) {
-                    assert!(self.users.remove(user), "{user} leaves before it joined");
-                }
-            }
-            _ => {}
-        }
-        self.events += 1;
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use super::rig::{Client, Sink};
 
 pub(crate) type Nodes = Fleet<Sink>;
 
-/// Nodes with kinds `post` (counted) and `chat` (named), for as many connections of one user as a test wants.
+/// Nodes with kinds `post` (counted), `chat` (named) and `desk` (named, and kept for two seconds), for as many connections of one user as a test wants.
 pub(crate) fn nodes(count: usize) -> Nodes {
     Fleet::new(count, |_, node| with_kinds(node))
 }
@@ -19,6 +19,7 @@ pub(crate) fn nodes(count: usize) -> Nodes {
 pub(crate) fn with_kinds(node: RoomManagerBuilder<Sink>) -> RoomManagerBuilder<Sink> {
     node.kind("post", Kind::authenticated())
         .kind("chat", Kind::authenticated().members())
+        .kind("desk", Kind::authenticated().members().leave_grace(Duration::from_secs(2)))
         .limits(|limits| limits.connections_per_user = usize::MAX)
 }
 
