@@ -1,4 +1,4 @@
-//! The `live_posts` program goes down under ten thousand real connections.
+//! An example goes down under ten thousand real connections: `live_posts` behind Axum, the chat behind Warp.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -40,10 +40,10 @@ struct End {
 }
 
 /// A member on a bare stream: ten thousand of a real client's are more memory than this.
-async fn watch(port: u16, token: &str, turn: OwnedSemaphorePermit, joined: mpsc::Sender<()>) -> End {
+async fn watch(port: u16, path: &str, token: &str, turn: OwnedSemaphorePermit, joined: mpsc::Sender<()>) -> End {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a TCP connection");
     let head = format!(
-        "GET /ws/posts/42/live?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path}?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.expect("a write");
@@ -70,6 +70,12 @@ async fn until(stream: &mut TcpStream, read: &mut Vec<u8>, end: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_members_are_gone_within_the_grace_period_and_come_back_one_by_one() {
+    // One after the other, as each is measured by the clock.
+    drain(Program::start().await, "/ws/posts/42/live").await;
+    drain(Program::start_chat_at(0).await, "/ws").await;
+}
+
+async fn drain(program: Program, path: &'static str) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
@@ -77,7 +83,6 @@ async fn ten_thousand_members_are_gone_within_the_grace_period_and_come_back_one
     let count = MOST.min(files.saturating_sub(200) / EACH * EACH);
     assert!(count >= EACH, "a process may have {files} files open, which is too few for this test: `ulimit -n 10200`");
 
-    let program = Program::start().await;
     let mut members = JoinSet::new();
     let (joined, mut counted) = mpsc::channel(1_000);
     let gate = Arc::new(Semaphore::new(200));
@@ -88,7 +93,7 @@ async fn ten_thousand_members_are_gone_within_the_grace_period_and_come_back_one
             members.spawn(async move {
                 // The queue of the listening socket is short.
                 let turn = gate.acquire_owned().await.expect("the gate stays");
-                watch(port, &token, turn, joined).await
+                watch(port, path, &token, turn, joined).await
             });
         }
     }
