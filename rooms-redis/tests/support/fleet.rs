@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt as _, channel::mpsc};
-use rooms_core::{Connection, Identity, Kind, Message, RoomKey, RoomManager};
+use rooms_core::{Connection, Identity, JoinError, Kind, Message, RoomKey, RoomManager};
 use rooms_redis::{RedisBus, RedisBusBuilder, RedisLimits};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -44,11 +44,15 @@ impl Node {
     }
 
     pub(crate) async fn join(&self, user: &str, room: &str) -> Member {
+        self.try_join(user, room).await.unwrap()
+    }
+
+    pub(crate) async fn try_join(&self, user: &str, room: &str) -> Result<Member, JoinError> {
         let (sink, inbox) = mpsc::unbounded();
         let mut connection = self.rooms.connect(Identity::new(user).unwrap(), sink).unwrap();
         tokio::spawn(connection.drive());
-        connection.join(&key(room)).await.unwrap();
-        Member { connection, inbox }
+        connection.join(&key(room)).await?;
+        Ok(Member { connection, inbox })
     }
 }
 

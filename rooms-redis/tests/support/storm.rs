@@ -72,7 +72,11 @@ impl Storm {
 }
 
 impl<R: Send + Sync> Storm<R> {
-    pub(crate) async fn over(redis: R, listening: impl Fn() -> RedisBusBuilder, publishing: RedisBusBuilder) -> Self {
+    pub(crate) async fn over(
+        redis: R,
+        mut listening: impl FnMut() -> RedisBusBuilder,
+        publishing: RedisBusBuilder,
+    ) -> Self {
         let mut nodes = join_all((0..3).map(|_| Node::start(listening()))).await;
         let mut members = Vec::new();
         for (node, count) in nodes.iter().zip([3, 4, 3]) {
