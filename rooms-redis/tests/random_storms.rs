@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "support/proxy.rs"]
@@ -16,6 +18,7 @@ use std::{collections::HashMap, time::Duration};
 use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
+use dice::Dice;
 use fleet::{Member, Node, key, quick};
 use proxy::{Link, Proxy};
 use redis_server::{PATIENCE, RedisServer, size};
@@ -27,24 +30,6 @@ const FAULTS: usize = 12;
 /// Where the storm's ten members are, and its messages go.
 const OF_THE_STORM: &str = "post:42";
 const ROOMS: [&str; 3] = [OF_THE_STORM, "post:1", "post:2"];
-
-/// Knuth's MMIX generator.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
-    fn millis(&mut self, most: u64) -> Duration {
-        Duration::from_millis(self.below(most))
-    }
-
-    fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len() as u64) as usize]
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_who_misses_a_message_is_told_and_the_counts_are_right_in_the_end() {
