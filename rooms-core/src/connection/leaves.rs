@@ -22,7 +22,7 @@ impl Leaves {
     pub(super) fn begin(&mut self, room: RoomKey) -> oneshot::Sender<Infallible> {
         let (running, over) = oneshot::channel();
         let rooms = &mut self.0.get_or_insert_default().rooms;
-        rooms.retain(|(_, over)| over.peek().is_none());
+        rooms.retain(|(_, over)| over.clone().now_or_never().is_none());
         rooms.push((room, over.shared()));
         running
     }
@@ -37,5 +37,19 @@ impl Leaves {
                 _ = over.await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_that_have_run_are_forgotten() {
+        let mut leaves = Leaves::default();
+        for number in 0..1000 {
+            drop(leaves.begin(RoomKey::new("post", number).unwrap()));
+        }
+        assert!(leaves.0.unwrap().rooms.len() <= 1);
     }
 }
