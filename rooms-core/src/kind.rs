@@ -337,13 +337,15 @@ impl Kind {
 
 /// Runs the application's code; `None` where it panicked or took too long, which is logged.
 async fn guarded<T>(name: &'static str, within: Duration, hook: impl Future<Output = T>) -> Option<T> {
-    match tokio::time::timeout(within, AssertUnwindSafe(hook).catch_unwind()).await {
+    // In a block that drops what took too long, as that may panic too.
+    let in_time = async move { tokio::time::timeout(within, hook).await };
+    match AssertUnwindSafe(in_time).catch_unwind().await {
         Ok(Ok(value)) => Some(value),
-        Ok(Err(_)) => {
+        Err(_) => {
             tracing::error!(hook = name, "a hook panicked");
             None
         }
-        Err(_) => {
+        Ok(Err(_)) => {
             tracing::error!(hook = name, ?within, "a hook took too long");
             None
         }

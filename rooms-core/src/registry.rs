@@ -168,7 +168,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
 
     /// Subscribes to what is no room's.
     pub(crate) async fn subscribe_to(&self, topics: &[Topic]) -> Result<(), String> {
-        self.of_bus(self.bus.subscribe(topics)).await
+        self.of_bus(async { self.bus.subscribe(topics).await }).await
     }
 
     /// Rows that were published.
@@ -179,7 +179,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     /// Says something to other nodes, as well as the bus can: whoever needs to know asks again.
     pub(crate) async fn say(&self, topic: &Topic, say: Say) {
         let payload = wire::encode(self.nodes.me(), say);
-        if let Err(fault) = self.of_bus(self.bus.publish(topic, payload)).await {
+        if let Err(fault) = self.of_bus(async { self.bus.publish(topic, payload).await }).await {
             tracing::debug!(fault, "a word to the other nodes was lost");
         }
     }
@@ -195,10 +195,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         &self,
         question: impl Future<Output = Result<(), BusError>> + Send,
     ) -> Result<(), String> {
-        match timeout(self.limits.subscribe, AssertUnwindSafe(question).catch_unwind()).await {
+        // In a block that drops what took too long, as that may panic too.
+        let in_time = async move { timeout(self.limits.subscribe, question).await };
+        match AssertUnwindSafe(in_time).catch_unwind().await {
             Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
-            Ok(Err(_)) => Err("it panicked".to_owned()),
-            Err(_) => Err(format!("no answer within {:?}", self.limits.subscribe)),
+            Ok(Err(_)) => Err(format!("no answer within {:?}", self.limits.subscribe)),
+            Err(_) => Err("it panicked".to_owned()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::Sink;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Presence;
 use crate::{
@@ -105,6 +105,9 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
             // It was this process that stood still: what the others said meanwhile is still to be read.
             pulse.forgive(now);
         }
+        this.bury(pulse.silent_since(Instant::now(), lease)).await;
+        // From here on, as this process may also stand still while it says something.
+        seen = Instant::now();
         if !begun {
             begun = this.begin().await;
         }
@@ -114,15 +117,14 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
                 this.called.store(false, Ordering::Relaxed);
                 // A tenth, so that a crowd of callers costs half of what the heartbeats of ten nodes do.
                 (next_beat, next_answer) = (now + heartbeat, now + heartbeat / 10);
-                this.beat().await;
+                // The next one says the same, and more.
+                _ = timeout(heartbeat, this.beat()).await;
             }
         } else {
             next_beat = Instant::now() + heartbeat;
         }
-        this.bury(pulse.silent_since(Instant::now(), lease)).await;
         this.ask();
         drop(this);
-        seen = Instant::now();
         // A quarter of a heartbeat is how exactly the end of a lease is noticed.
         let wake = next_beat.min(Instant::now() + heartbeat / 4);
         let Some(registry) = registry.upgrade() else { return };

@@ -105,7 +105,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     async fn subscribe(self: &Arc<Self>, keys: &[RoomKey]) {
         // Its messages, and what other nodes have in it.
         let topics: Vec<Topic> = keys.iter().flat_map(both).collect();
-        let subscribed = self.of_bus(self.bus.subscribe(&topics)).await;
+        let subscribed = self.of_bus(async { self.bus.subscribe(&topics).await }).await;
         let rooms: Vec<_> = keys.iter().filter_map(|key| self.find(key)).collect();
         match subscribed {
             Ok(()) if self.nodes.is_alone() => rooms.iter().for_each(|room| room.set_subscription(Subscription::Live)),
@@ -143,7 +143,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
             return;
         }
         // What still comes for a room that is not here is ignored.
-        if let Err(fault) = self.of_bus(self.bus.unsubscribe(&topics)).await {
+        if let Err(fault) = self.of_bus(async { self.bus.unsubscribe(&topics).await }).await {
             tracing::warn!(rooms = topics.len() / 2, fault, "the bus did not unsubscribe");
         }
     }

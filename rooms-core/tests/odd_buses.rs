@@ -1,0 +1,158 @@
+//! Buses that do what no bus should: panic in the call, and take their time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/nodes.rs"]
+mod nodes;
+#[path = "support/rig.rs"]
+mod rig;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use rooms_core::{
+    Bus, JoinError, Kind, LocalBus, RoomManager,
+    bus::{BusError, BusReceiver, Topic},
+};
+use tokio::time::{advance, sleep};
+
+use nodes::settle;
+use rig::{Client, Rooms, key};
+
+fn rooms(bus: impl Bus) -> Rooms {
+    RoomManager::build_for().kind("post", Kind::authenticated()).bus(bus).build().unwrap()
+}
+
+/// A bus that is written by hand, and does in the call what others do when its answer is awaited.
+#[derive(Debug, Default)]
+struct Eager {
+    inner: LocalBus,
+    panics: Arc<AtomicBool>,
+}
+
+impl Eager {
+    fn may_panic(&self, of_a_room: bool) {
+        assert!(!(of_a_room && self.panics.load(Ordering::Relaxed)), "in the call");
+    }
+}
+
+impl Bus for Eager {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        self.inner.attach(receiver);
+    }
+
+    fn publish<'a, 't, 'f>(&'a self, topic: &'t Topic, payload: Bytes) -> BoxFuture<'f, Result<(), BusError>>
+    where
+        'a: 'f,
+        't: 'f,
+    {
+        self.may_panic(true);
+        self.inner.publish(topic, payload)
+    }
+
+    fn subscribe<'a, 't, 'f>(&'a self, topics: &'t [Topic]) -> BoxFuture<'f, Result<(), BusError>>
+    where
+        'a: 'f,
+        't: 'f,
+    {
+        self.may_panic(topics.iter().any(|topic| matches!(topic, Topic::Room(_))));
+        self.inner.subscribe(topics)
+    }
+
+    fn unsubscribe<'a, 't, 'f>(&'a self, topics: &'t [Topic]) -> BoxFuture<'f, Result<(), BusError>>
+    where
+        'a: 'f,
+        't: 'f,
+    {
+        self.may_panic(true);
+        self.inner.unsubscribe(topics)
+    }
+
+    fn close<'a, 'f>(&'a self) -> BoxFuture<'f, ()>
+    where
+        'a: 'f,
+    {
+        self.inner.close()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_panics_in_the_call_costs_what_it_was_called_for_and_no_more() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let rooms = rooms(Eager { panics: Arc::clone(&panics), ..Eager::default() });
+    settle().await;
+    let left = Client::join(&rooms, "a", "post:1").await;
+    panics.store(true, Ordering::Relaxed);
+    drop(left);
+    let mut client = Client::connect(&rooms, "a");
+    assert!(matches!(client.connection.join(&key("post:2")).await, Err(JoinError::Unavailable { .. })));
+    assert!(rooms.broadcast(&key("post:2"), &1).await.is_err());
+    // It beats, and forgets the first room.
+    sleep(Duration::from_secs(10)).await;
+    panics.store(false, Ordering::Relaxed);
+    client.connection.join(&key("post:3")).await.unwrap();
+    rooms.broadcast(&key("post:3"), &1).await.unwrap();
+    assert_eq!(client.inbox.all().await.last().unwrap(), 1);
+}
+
+/// A bus that takes some milliseconds for a publication.
+#[derive(Debug)]
+struct Slow {
+    inner: LocalBus,
+    under_way: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Bus for Slow {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        self.inner.attach(receiver);
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        sleep(Duration::from_millis(5)).await;
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.inner.publish(topic, payload).await
+    }
+
+    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        self.inner.subscribe(topics).await
+    }
+
+    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        self.inner.unsubscribe(topics).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_while_it_said_something_or_slept_takes_nobody_for_gone() {
+    for says in [true, false] {
+        let (hub, under_way) = (LocalBus::new(), Arc::new(AtomicUsize::new(0)));
+        let one = rooms(Slow { inner: hub.peer(), under_way: Arc::clone(&under_way) });
+        let two = rooms(Slow { inner: hub.peer(), under_way: Arc::default() });
+        settle().await;
+        let mut a = Client::join(&one, "a", "post:1").await;
+        sleep(Duration::from_millis(700)).await;
+        let _b = Client::join(&two, "b", "post:1").await;
+        sleep(Duration::from_secs(5)).await;
+        a.inbox.all().await;
+        while (under_way.load(Ordering::Relaxed) > 0) != says {
+            sleep(Duration::from_millis(1)).await;
+        }
+        advance(Duration::from_secs(20)).await;
+        settle().await;
+        assert!(a.inbox.is_silent().await, "while it said something: {says}");
+    }
+}
