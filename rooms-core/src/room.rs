@@ -323,7 +323,10 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         match state.empty_since {
             // What is left of its members is to be counted out first, under this room's versions.
             Some(_) if !over => Linger::Uncounted,
-            Some(empty) if empty <= since => Linger::Over,
+            Some(empty) if empty <= since => {
+                state.count.end_telling();
+                Linger::Over
+            }
             Some(empty) => Linger::Since(empty),
             None => {
                 state.lingering = false;

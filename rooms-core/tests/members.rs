@@ -23,7 +23,7 @@ use rooms_core::{Identity, Kind, Members, MembersError, RoomKey, testing::fleet:
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use nodes::{Nodes, nodes, settle, told, with_kinds};
+use nodes::{Nodes, agreed, nodes, settle, told, with_kinds};
 use rig::{Client, idle, key};
 use view::{View, users};
 
@@ -179,6 +179,48 @@ async fn who_comes_back_on_another_node_has_not_left() {
     let events = ada.inbox.all().await;
     assert!(events.iter().all(|event| users(event).is_empty()), "{events:?}");
     assert!(events.iter().all(|event| event["viewers"] == 3), "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_tabs_that_come_back_together_on_another_node_are_two() {
+    let fleet: Nodes = Fleet::new(2, |_, node| {
+        node.kind("chat", Kind::authenticated().members().leave_grace(Duration::from_secs(30)))
+    });
+    let room = key("chat:1");
+    idle().await;
+    let join = |node: usize, user: &'static str| Client::join(fleet.node(node), user, "chat:1");
+    let _stays = join(0, "a").await;
+    drop([join(0, "b").await, join(0, "b").await]);
+    settle().await;
+    assert_eq!(agreed(&fleet, 0..2, &room).await, 3, "both are kept");
+    // Opens the window, so that both tabs are in one row.
+    let _other = join(1, "c").await;
+    let _tabs = [join(1, "b").await, join(1, "b").await];
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(agreed(&fleet, 0..2, &room).await, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tab_that_is_elsewhere_all_the_time_does_not_end_the_grace_of_one_that_reloads() {
+    let fleet: Nodes = Fleet::new(2, |_, node| {
+        node.kind("chat", Kind::authenticated().members().leave_grace(Duration::from_secs(10)))
+    });
+    idle().await;
+    let _stays = Client::join(fleet.node(1), "b", "chat:1").await;
+    let reloads = Client::join(fleet.node(0), "b", "chat:1").await;
+    let mut a = Client::join(fleet.node(0), "a", "chat:1").await;
+    settle().await;
+    a.inbox.all().await;
+    drop(reloads);
+    // Node 1 has news of somebody else, which is lost, so it is asked for all that it has.
+    fleet.faults(0).cut();
+    let _other = Client::join(fleet.node(1), "c", "chat:1").await;
+    sleep(Duration::from_secs(1)).await;
+    fleet.faults(0).mend();
+    sleep(Duration::from_secs(7)).await;
+    let _back = Client::join(fleet.node(0), "b", "chat:1").await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(told(&mut a).await, [4], "c has come, and b has never left");
 }
 
 #[tokio::test(start_paused = true)]

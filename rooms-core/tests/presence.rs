@@ -7,13 +7,7 @@ mod nodes;
 #[path = "support/rig.rs"]
 mod rig;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures::future::join_all;
 use rooms_core::{Bus as _, Kind, LocalBus, RoomManager, bus::Topic, testing::fleet::Fleet};
@@ -184,96 +178,6 @@ async fn a_new_incarnation_is_counted_beside_the_one_that_was_killed_until_that_
     back.connection.join(&room).await.unwrap();
     sleep(Duration::from_secs(8)).await;
     assert_eq!(agreed(&fleet, [0, again], &room).await, 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_application_is_told_when_a_room_is_occupied_and_empty_here_and_anywhere() {
-    let counts: [Arc<AtomicUsize>; 4] = Default::default();
-    let count = |n: usize| {
-        let count = Arc::clone(&counts[n]);
-        move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
-            async {}
-        }
-    };
-    let fleet: Nodes = Fleet::new(2, |_, node| {
-        let kind = Kind::authenticated()
-            .on_room_occupied(count(0))
-            .on_room_occupied_anywhere(count(1))
-            .on_room_empty(count(2))
-            .on_room_empty_everywhere(count(3));
-        node.kind("post", kind)
-    });
-    let told = || counts.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
-    idle().await;
-    let a = Client::join(fleet.node(0), "a", "post:42").await;
-    let b = Client::join(fleet.node(0), "b", "post:42").await;
-    idle().await;
-    assert_eq!(told(), [1, 1, 0, 0]);
-    let c = Client::join(fleet.node(1), "c", "post:42").await;
-    settle().await;
-    assert_eq!(told(), [1, 0, 0, 0], "it was occupied already");
-    drop(c);
-    settle().await;
-    assert_eq!(told(), [0, 0, 1, 0]);
-    drop(a);
-    settle().await;
-    assert_eq!(told(), [0; 4]);
-    sleep(Duration::from_secs(10)).await; // The other node forgets the room.
-    drop(b);
-    settle().await;
-    assert_eq!(told(), [0, 0, 1, 1]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn hooks_about_a_room_run_one_after_another_and_only_for_what_is_so() {
-    let log: Arc<std::sync::Mutex<Vec<&str>>> = Arc::default();
-    let slow = |word: &'static str| {
-        let log = Arc::clone(&log);
-        move |_| {
-            let log = Arc::clone(&log);
-            async move {
-                sleep(Duration::from_secs(1)).await;
-                log.lock().unwrap().push(word);
-                assert!(word != "empty", "a panic of a hook stops nothing");
-            }
-        }
-    };
-    let kind = Kind::authenticated().on_room_occupied(slow("occupied")).on_room_empty(slow("empty"));
-    let fleet: Nodes = Fleet::new(1, |_, node| node.kind("post", kind.clone()));
-    for _ in 0..10 {
-        drop(Client::join(fleet.node(0), "a", "post:42").await);
-    }
-    sleep(Duration::from_secs(60)).await;
-    assert_eq!(*log.lock().unwrap(), ["occupied", "empty"], "it flapped while the first hook ran");
-    let _stays = Client::join(fleet.node(0), "a", "post:42").await;
-    sleep(Duration::from_secs(60)).await;
-    assert_eq!(*log.lock().unwrap(), ["occupied", "empty", "occupied"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hook_that_takes_longer_than_the_room_lingers_is_not_run_beside_the_next() {
-    let log: Arc<std::sync::Mutex<Vec<&str>>> = Arc::default();
-    let slow = |begins: &'static str, ends: &'static str| {
-        let log = Arc::clone(&log);
-        move |_| {
-            let log = Arc::clone(&log);
-            async move {
-                log.lock().unwrap().push(begins);
-                sleep(Duration::from_secs(8)).await;
-                log.lock().unwrap().push(ends);
-            }
-        }
-    };
-    let kind = Kind::authenticated()
-        .on_room_occupied(slow("occupied", "occupied ends"))
-        .on_room_empty(slow("empty", "empty ends"));
-    let fleet: Nodes = Fleet::new(1, |_, node| node.kind("post", kind.clone()));
-    drop(Client::join(fleet.node(0), "a", "post:42").await);
-    sleep(Duration::from_secs(6)).await;
-    let _stays = Client::join(fleet.node(0), "a", "post:42").await;
-    sleep(Duration::from_secs(60)).await;
-    assert_eq!(*log.lock().unwrap(), ["occupied", "occupied ends"], "it is occupied now as it was told");
 }
 
 #[tokio::test(start_paused = true)]

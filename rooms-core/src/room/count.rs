@@ -46,6 +46,8 @@ pub(super) struct Count {
 struct Told {
     here: bool,
     anywhere: bool,
+    /// The first member on all nodes came here, and that is yet to be told: no other node tells it.
+    first: bool,
     /// A task is telling.
     running: bool,
 }
@@ -196,7 +198,9 @@ impl Count {
         if !kind.has_room_hooks() {
             return false;
         }
-        if self.viewers.remote() > 0 {
+        if self.viewers.remote() == 0 {
+            self.occupancy.first = self.viewers.local() > 0 && !self.occupancy.anywhere;
+        } else if !self.occupancy.first {
             // Another node had the first member, and told of it.
             self.occupancy.anywhere = true;
         }
@@ -205,6 +209,11 @@ impl Count {
 
     fn occupancy_now(&self) -> (bool, bool) {
         (self.viewers.local() > 0, self.viewers.count() > 0)
+    }
+
+    /// The room is about to be forgotten: whoever holds it still, such as a question under way, tells nothing of it.
+    pub(super) const fn end_telling(&mut self) {
+        self.occupancy.running = true;
     }
 
     /// Whether nothing of this node is left to count, and the others know it.
@@ -285,7 +294,11 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         let mut state = lock(&self.state);
         let Count { rows, present, ghosts, viewers, .. } = &mut state.count;
         let here: Vec<_> = match &row.users {
-            Some(users) if !ghosts.is_empty() => users.here.iter().map(|user| user.user.clone()).collect(),
+            Some(users) if !ghosts.is_empty() => {
+                // A row also names whom nothing happened to.
+                let more = |user: &User| user.connections.saturating_sub(rows.connections(peer, &user.user)) as usize;
+                users.here.iter().map(|user| (user.user.clone(), more(user))).collect()
+            }
             _ => Vec::new(),
         };
         let applied = rows.apply(&self.key, peer, row, present.as_deref_mut());
@@ -294,8 +307,9 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         }
         // A user whose page came back on another node is not on both.
         let mut local = viewers.local();
-        for name in here {
-            if let Some(named) = state.count.ghosts.back(&name) {
+        for (name, more) in here {
+            for _ in 0..more {
+                let Some(named) = state.count.ghosts.back(&name) else { break };
                 state.count.gone(&name, named);
                 state.count.rows.change();
                 local = local.saturating_sub(1);
@@ -348,7 +362,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         .into_iter()
         .flatten()
         .collect();
-        (told.here, told.anywhere) = now;
+        (told.here, told.anywhere, told.first) = (now.0, now.1, false);
         told.running = !news.is_empty();
         told.running.then_some(news)
     }

@@ -45,7 +45,8 @@ pub(crate) struct Outgoing {
     pub(crate) first: bool,
 }
 
-/// Another node's row. One without connections stays, so that an older one that comes late is known to be old.
+/// Another node's row. One that has no connections any more stays, so that an older one that comes late is known to be
+/// old. Nothing is kept of a node that never had any: that is most nodes, of most rooms.
 #[derive(Debug)]
 struct Other {
     peer: Arc<Peer>,
@@ -59,7 +60,7 @@ struct Other {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Applied {
     Taken,
-    /// It is no newer than what is known.
+    /// It is no news.
     Old,
     /// It changes a row that is not known: all of it is to be asked for.
     Missing,
@@ -160,6 +161,7 @@ impl Rows {
         }
         let mut other = match at {
             Some(at) => self.others.swap_remove(at),
+            None if row.connections == 0 => return Applied::Old,
             None => Other { peer: Arc::clone(peer), version: 0, connections: 0, users: HashMap::new(), unnamed: 0 },
         };
         other.flip(room, &self.own);
@@ -190,6 +192,12 @@ impl Rows {
     /// The users of the other nodes.
     pub(super) fn users(&self) -> impl Iterator<Item = &User> {
         self.others.iter().flat_map(|other| other.users.values())
+    }
+
+    /// The connections of a user on one other node.
+    pub(super) fn connections(&self, peer: &Peer, name: &Name) -> u32 {
+        let other = self.others.iter().find(|other| other.peer.id() == peer.id());
+        other.and_then(|other| other.users.get(name)).map_or(0, |user| user.connections)
     }
 
     /// One user on another node.

@@ -1,0 +1,266 @@
+//! Hooks about a room as a whole: that it is occupied, or empty, here and over all nodes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/nodes.rs"]
+mod nodes;
+#[path = "support/rig.rs"]
+mod rig;
+
+use std::{
+    fmt,
+    future::pending,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::join_all;
+use rooms_core::{
+    Bus, Kind, LocalBus, RoomKey, RoomManager,
+    bus::{BusError, BusEvent, BusReceiver, Topic},
+    testing::{
+        faults::{Faults, FaultyBus, Weather},
+        fleet::Fleet,
+    },
+};
+use tokio::time::sleep;
+
+use nodes::{Nodes, agreed, settle};
+use rig::{Client, Rooms, idle, key};
+
+#[tokio::test(start_paused = true)]
+async fn the_application_is_told_when_a_room_is_occupied_and_empty_here_and_anywhere() {
+    let counts: [Arc<AtomicUsize>; 4] = Default::default();
+    let count = |n: usize| {
+        let count = Arc::clone(&counts[n]);
+        move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async {}
+        }
+    };
+    let fleet: Nodes = Fleet::new(2, |_, node| {
+        let kind = Kind::authenticated()
+            .on_room_occupied(count(0))
+            .on_room_occupied_anywhere(count(1))
+            .on_room_empty(count(2))
+            .on_room_empty_everywhere(count(3));
+        node.kind("post", kind)
+    });
+    let told = || counts.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
+    idle().await;
+    let a = Client::join(fleet.node(0), "a", "post:42").await;
+    let b = Client::join(fleet.node(0), "b", "post:42").await;
+    idle().await;
+    assert_eq!(told(), [1, 1, 0, 0]);
+    let c = Client::join(fleet.node(1), "c", "post:42").await;
+    settle().await;
+    assert_eq!(told(), [1, 0, 0, 0], "it was occupied already");
+    drop(c);
+    settle().await;
+    assert_eq!(told(), [0, 0, 1, 0]);
+    drop(a);
+    settle().await;
+    assert_eq!(told(), [0; 4]);
+    sleep(Duration::from_secs(10)).await; // The other node forgets the room.
+    drop(b);
+    settle().await;
+    assert_eq!(told(), [0, 0, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_about_a_room_run_one_after_another_and_only_for_what_is_so() {
+    let log: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let slow = |word: &'static str| {
+        let log = Arc::clone(&log);
+        move |_| {
+            let log = Arc::clone(&log);
+            async move {
+                sleep(Duration::from_secs(1)).await;
+                log.lock().unwrap().push(word);
+                assert!(word != "empty", "a panic of a hook stops nothing");
+            }
+        }
+    };
+    let kind = Kind::authenticated().on_room_occupied(slow("occupied")).on_room_empty(slow("empty"));
+    let fleet: Nodes = Fleet::new(1, |_, node| node.kind("post", kind.clone()));
+    for _ in 0..10 {
+        drop(Client::join(fleet.node(0), "a", "post:42").await);
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(*log.lock().unwrap(), ["occupied", "empty"], "it flapped while the first hook ran");
+    let _stays = Client::join(fleet.node(0), "a", "post:42").await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(*log.lock().unwrap(), ["occupied", "empty", "occupied"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_takes_longer_than_the_room_lingers_is_not_run_beside_the_next() {
+    let log: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let slow = |begins: &'static str, ends: &'static str| {
+        let log = Arc::clone(&log);
+        move |_| {
+            let log = Arc::clone(&log);
+            async move {
+                log.lock().unwrap().push(begins);
+                sleep(Duration::from_secs(8)).await;
+                log.lock().unwrap().push(ends);
+            }
+        }
+    };
+    let kind = Kind::authenticated()
+        .on_room_occupied(slow("occupied", "occupied ends"))
+        .on_room_empty(slow("empty", "empty ends"));
+    let fleet: Nodes = Fleet::new(1, |_, node| node.kind("post", kind.clone()));
+    drop(Client::join(fleet.node(0), "a", "post:42").await);
+    sleep(Duration::from_secs(6)).await;
+    let _stays = Client::join(fleet.node(0), "a", "post:42").await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(*log.lock().unwrap(), ["occupied", "occupied ends"], "it is occupied now as it was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_first_anywhere_is_told_although_another_node_follows_while_a_hook_runs() {
+    let log: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let hook = |word: &'static str, takes: u64| {
+        let log = Arc::clone(&log);
+        move |_| {
+            let log = Arc::clone(&log);
+            async move {
+                sleep(Duration::from_secs(takes)).await;
+                log.lock().unwrap().push(word);
+            }
+        }
+    };
+    let kind =
+        Kind::authenticated().on_room_occupied_anywhere(hook("occupied", 0)).on_room_empty_everywhere(hook("empty", 2));
+    let fleet: Nodes = Fleet::new(2, |_, node| node.kind("post", kind.clone()));
+    idle().await;
+    drop(Client::join(fleet.node(0), "a", "post:42").await);
+    settle().await;
+    let mut members = Vec::new();
+    for node in 0..2 {
+        members.push(Client::join(fleet.node(node), "a", "post:42").await);
+        sleep(Duration::from_millis(300)).await;
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(agreed(&fleet, 0..2, &key("post:42")).await, 2);
+    assert_eq!(*log.lock().unwrap(), ["occupied", "empty", "occupied"]);
+}
+
+/// A bus that says what a test wants it to.
+#[derive(Debug, Clone)]
+struct Gappy(Arc<FaultyBus<LocalBus>>, Arc<OnceLock<Receiver>>);
+
+struct Receiver(Arc<dyn BusReceiver>);
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receiver")
+    }
+}
+
+impl Gappy {
+    fn new(bus: FaultyBus<LocalBus>) -> Self {
+        Self(Arc::new(bus), Arc::default())
+    }
+
+    fn say(&self, event: BusEvent) {
+        self.1.get().unwrap().0.event(event);
+    }
+}
+
+#[async_trait]
+impl Bus for Gappy {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        _ = self.1.set(Receiver(Arc::clone(&receiver)));
+        self.0.attach(receiver);
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        self.0.publish(topic, payload).await
+    }
+
+    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        self.0.subscribe(topics).await
+    }
+
+    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        self.0.unsubscribe(topics).await
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+/// What a question under way still holds: a room that is forgotten, and has a successor.
+#[tokio::test(start_paused = true)]
+async fn a_room_that_was_forgotten_tells_nothing_beside_the_next_of_its_name() {
+    const LATE: Duration = Duration::from_millis(300);
+    const ROOMS: usize = 20;
+    let log: Arc<Mutex<Vec<(RoomKey, &str)>>> = Arc::default();
+    let hook = |word: &'static str| {
+        let log = Arc::clone(&log);
+        move |room: RoomKey| {
+            log.lock().unwrap().push((room, word));
+            async {}
+        }
+    };
+    let told =
+        Kind::authenticated().on_room_occupied_anywhere(hook("occupied")).on_room_empty_everywhere(hook("empty"));
+    let (hub, faults) = (LocalBus::new(), Faults::new(1));
+    let build = || RoomManager::build_for().limits(|limits| limits.connections_per_user = usize::MAX);
+    let gappy = Gappy::new(FaultyBus::new(hub.peer(), faults.clone()));
+    let one: Rooms = build().kind("post", Kind::authenticated()).kind("told", told).bus(gappy.clone()).build().unwrap();
+    let two: Rooms = build().kind("told", Kind::authenticated()).bus(hub.peer()).build().unwrap();
+    settle().await;
+    let join = async |node: &Rooms, kind: &str, count: usize| {
+        let rooms: Vec<String> = (0..count).map(|number| format!("{kind}:{number}")).collect();
+        join_all(rooms.iter().map(|room| Client::join(node, "a", room))).await
+    };
+    // So many that asking for all takes some questions.
+    let _many = join(&one, "post", 2_000).await;
+    let elsewhere = join(&two, "told", ROOMS).await;
+    let first = join(&one, "told", ROOMS).await;
+    sleep(Duration::from_secs(5)).await;
+    faults.weather(Weather { delay: LATE..LATE, ..Weather::calm() });
+    drop(first);
+    sleep(Duration::from_millis(4_900)).await;
+    // Makes it ask for everything, just before it forgets the rooms that linger.
+    gappy.say(BusEvent::Gap { topic: Topic::Nodes });
+    sleep(Duration::from_millis(150)).await;
+    let _stay = join(&one, "told", ROOMS).await;
+    drop(elsewhere);
+    sleep(Duration::from_secs(30)).await;
+    for number in 0..ROOMS {
+        let room = key(&format!("told:{number}"));
+        let log: Vec<_> = log.lock().unwrap().iter().filter(|(of, _)| *of == room).map(|(_, word)| *word).collect();
+        assert_ne!(log.last(), Some(&"empty"), "{room}: {log:?}");
+    }
+}
+
+/// A value of the application that panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in drop");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_takes_too_long_and_panics_as_it_is_dropped_keeps_no_room() {
+    let kind = Kind::authenticated().on_room_empty(|_| async {
+        let _bomb = Bomb;
+        pending::<()>().await;
+    });
+    let fleet: Nodes = Fleet::new(1, |_, node| node.kind("post", kind.clone()));
+    drop(Client::join(fleet.node(0), "a", "post:42").await);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(fleet.node(0).stats().rooms, 0);
+}
