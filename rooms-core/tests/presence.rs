@@ -10,7 +10,11 @@ mod rig;
 use std::time::Duration;
 
 use futures::future::join_all;
-use rooms_core::{Bus as _, Kind, LocalBus, RoomManager, bus::Topic, testing::fleet::Fleet};
+use rooms_core::{
+    Bus as _, Kind, LocalBus, RoomManager,
+    bus::Topic,
+    testing::{faults::Weather, fleet::Fleet},
+};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -246,4 +250,33 @@ async fn only_so_many_nodes_are_counted() {
         Fleet::new(4, |_, node| node.kind("post", Kind::authenticated()).limits(|limits| limits.nodes = 2));
     settle().await;
     assert_eq!(fleet.node(0).stats().nodes, 3, "itself and two others");
+}
+
+/// With as many rooms a question about all of them takes longer than it takes until the next one comes.
+#[tokio::test(start_paused = true)]
+async fn a_node_with_many_rooms_is_sure_again_after_a_fault_although_people_keep_coming() {
+    let fleet = nodes(2);
+    fleet.weather(&Weather { delay: Duration::from_millis(5)..Duration::from_millis(6), ..Weather::calm() });
+    settle().await;
+    let rooms = (0..3_000).map(|number| format!("post:{number}"));
+    let node = fleet.node(0);
+    let _there = join_all(rooms.map(|room| async move { Client::join(node, "a", &room).await })).await;
+    sleep(Duration::from_secs(10)).await;
+    fleet.faults(1).cut();
+    sleep(Duration::from_secs(8)).await;
+    fleet.faults(1).mend();
+    for second in 0..60 {
+        let mut sure = true;
+        for number in 0..50 {
+            let newcomer = format!("chat:{}", second * 50 + number);
+            let node = fleet.node(0).clone();
+            tokio::spawn(async move { Client::join(&node, "a", &newcomer).await });
+            sleep(Duration::from_millis(20)).await;
+            sure &= fleet.node(0).viewers(&key("post:1")).await.exact;
+        }
+        if sure {
+            return;
+        }
+    }
+    panic!("it asks and asks");
 }

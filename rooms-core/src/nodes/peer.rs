@@ -31,6 +31,8 @@ struct Contact {
     /// Its rows are to be asked for.
     wanted: bool,
     asking: bool,
+    /// It gave no answer when it was asked last.
+    silent: bool,
 }
 
 /// Heartbeats with another digest before rows are asked for. Two: a row that was on its way while the first came is
@@ -39,7 +41,7 @@ const STRIKES: u32 = 2;
 
 impl Peer {
     pub(super) fn new(id: NodeId, now: Instant) -> Self {
-        let contact = Contact { heard: now, beat: 0, differing: 0, wanted: true, asking: false };
+        let contact = Contact { heard: now, beat: 0, differing: 0, wanted: true, asking: false, silent: false };
         Self {
             id,
             live: AtomicBool::new(true),
@@ -112,6 +114,20 @@ impl Peer {
         !contact.wanted && !contact.asking
     }
 
+    /// Whether it is worth waiting for its answer about some rooms: its rows are not all wanted anyhow, and it does
+    /// answer. That they are being asked for is no reason not to, or a node with many rooms, into which somebody comes
+    /// all the time, would ask for all of them without an end.
+    pub(crate) fn answers(&self) -> bool {
+        let contact = lock(&self.contact);
+        !(contact.wanted || contact.asking && contact.silent)
+    }
+
+    /// It gave no answer about some rooms: all its rows are to be asked for.
+    pub(crate) fn gave_no_answer(&self) {
+        let mut contact = lock(&self.contact);
+        (contact.wanted, contact.silent) = (true, true);
+    }
+
     /// Whether its rows are wanted, and nobody is asking.
     pub(crate) fn wants_asking(&self) -> bool {
         let contact = lock(&self.contact);
@@ -132,6 +148,7 @@ impl Peer {
     pub(crate) fn end_asking(&self, outcome: Asked) {
         let mut contact = lock(&self.contact);
         contact.asking = false;
+        contact.silent = outcome == Asked::InVain;
         contact.wanted |= outcome == Asked::InVain;
     }
 }

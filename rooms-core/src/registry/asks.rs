@@ -138,13 +138,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     /// Who does not answer in time is asked again later; nobody waits for a node whose rows are to be asked for anyhow.
     pub(super) async fn learn(self: &Arc<Self>, rooms: &[Arc<Room<S>>]) {
         let keys: Vec<RoomKey> = rooms.iter().map(|room| room.key.clone()).collect();
-        let (peers, unsettled): (Vec<_>, Vec<_>) = self.nodes.live().into_iter().partition(|peer| peer.is_settled());
-        for peer in unsettled {
+        let (peers, others): (Vec<_>, Vec<_>) = self.nodes.live().into_iter().partition(|peer| peer.answers());
+        for peer in others {
             self.want_rows(&peer);
         }
         let answers = self.ask(&peers, &keys, self.limits.answer).await;
         for peer in answers.missing {
-            self.want_rows(&peer);
+            peer.gave_no_answer();
+            self.news.notify_one();
         }
         for answer in answers.all {
             let from = answer.from;

@@ -84,7 +84,10 @@ async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S
             Some(Look::At(keys)) => {
                 for keys in keys.chunks(ROOMS) {
                     let rooms: Vec<_> = keys.iter().filter_map(|key| registry.find(key)).collect();
-                    registry.learn(&rooms).await;
+                    // They may all be gone again.
+                    if !rooms.is_empty() {
+                        registry.learn(&rooms).await;
+                    }
                 }
             }
             Some(Look::AtAll) => registry.nodes.live().iter().for_each(|peer| registry.want_rows(peer)),
