@@ -176,7 +176,7 @@ impl RedisBusBuilder {
         let bus = self.start()?;
         // The two connections are made at the same time, and then a probe is sent.
         let steps = u32::try_from(bus.shared().steps() + 1).unwrap_or(u32::MAX);
-        let patience = (connect + response).saturating_mul(steps).saturating_add(probe_within);
+        let patience = connect.saturating_add(response).saturating_mul(steps).saturating_add(probe_within);
         let mut progress = bus.shared().status.progress();
         let first = timeout(patience, progress.wait_for(|progress| progress.up || progress.fault.is_some())).await;
         match first {

@@ -168,8 +168,8 @@ impl Bus for RedisBus {
 
     async fn close(&self) {
         let Shared { lanes, limits, status, .. } = self.shared();
-        let deadline = Instant::now() + limits.response;
-        while !lanes.all().iter().all(|lane| lane.queue.is_idle()) && Instant::now() < deadline {
+        let begun = Instant::now();
+        while !lanes.all().iter().all(|lane| lane.queue.is_idle()) && begun.elapsed() < limits.response {
             sleep(Duration::from_millis(1)).await;
         }
         self.inner.stop();

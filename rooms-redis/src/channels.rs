@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use rooms_core::bus::Topic;
 
+use crate::routes::LaneId;
+
 /// The name of a channel in Redis.
 pub(crate) type Channel = Arc<str>;
 
@@ -36,8 +38,8 @@ impl Names {
     }
 
     /// A channel on which one bus hears itself. In a cluster the number makes for the right slot.
-    pub(crate) fn probe(&self, id: &str, number: u32) -> Channel {
-        format!("{}probe:{id}:{number}", self.nodes).into()
+    pub(crate) fn probe(&self, id: &str, lane: LaneId, number: u32) -> Channel {
+        format!("{}probe:{id}:{lane}:{number}", self.nodes).into()
     }
 
     /// The prefix, if there is one, that `CLIENT LIST`, ACLs and logs can't show as it is.
@@ -68,7 +70,7 @@ mod tests {
         assert_eq!(names.channel(&Topic::Room(room.clone())).as_deref(), Some("ws:post:42"));
         assert_eq!(names.channel(&Topic::Control(room)).as_deref(), Some("rooms-ctl:post:42"));
         assert_eq!(names.channel(&Topic::Nodes).as_deref(), Some("rooms-nodes"));
-        assert_eq!(&*names.probe("17", 4), "rooms-probe:17:4");
+        assert_eq!(&*names.probe("17", 2, 4), "rooms-probe:17:2:4");
     }
 
     #[test]

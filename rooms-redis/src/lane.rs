@@ -76,8 +76,9 @@ impl Lane {
     /// A channel that goes by this lane, on which the bus hears itself; `None` if no channel does any more.
     pub(crate) fn probe(&self, shared: &Shared) -> Option<Channel> {
         let routes = shared.lanes.routes();
-        // A lane has at least one slot in 16,384; so many tries find it with all but certainty.
-        let names = (0..200_000_u32).map(|number| shared.names.probe(&shared.id, number));
-        names.into_iter().find(|channel| routes.lane(channel) == Some(self.id))
+        // A lane has at least one slot in 16,384; so many tries find it with all but certainty. No two lanes ever have the
+        // same, or one could be heard by the other.
+        let mut names = (0..200_000_u32).map(|number| shared.names.probe(&shared.id, self.id, number));
+        names.find(|channel| routes.lane(channel) == Some(self.id))
     }
 }

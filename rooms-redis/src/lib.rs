@@ -25,7 +25,8 @@
 //! connection was lost nothing was, and nobody is told anything.
 //!
 //! Liveness is not an answered `PING`: a message to ourselves proves it, every 2 s unless others do anyway. A server that
-//! freezes, a link that dies without a word, a replica that nobody publishes to any more are all found by it.
+//! freezes and a link that dies without a word are found by it. A server that was a master and has become a replica is left
+//! until it is one again, which its answer to `ROLE` shows every 2 s; without the right to ask, it is not noticed.
 //!
 //! # Sentinel
 //! [`sentinels`](RedisBusBuilder::sentinels) names the sentinels, and the URL then the service that they watch. They are
@@ -41,7 +42,7 @@
 //!
 //! # What Redis needs
 //! Redis 6 or newer, for RESP3; Redis 7 for sharded channels. A user with restricted rights needs `+hello +client|setname
-//! +publish +subscribe +unsubscribe`, with sentinels `+role` too, and the channels `ws:*` and `rooms-*`; in a cluster with
+//! +publish +subscribe +unsubscribe +role`, and the channels `ws:*` and `rooms-*`; in a cluster with
 //! sharded channels `+hello +client|setname +role +cluster|info +cluster|slots +spublish +ssubscribe +sunsubscribe`.
 
 mod access;

@@ -1,13 +1,22 @@
 //! Where the server of a lane is, and how a connection to it is made.
 
-use std::{convert::Infallible, fmt, sync::Arc};
+use std::{
+    convert::Infallible,
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use redis::{Client, Pipeline, PushInfo, Value, aio::MultiplexedConnection};
+use tokio::time::Instant;
 
 use crate::{
     access::{Access, times},
     fault::{Fault, is_refusal},
     limits::RedisLimits,
+    lock::lock,
     sentinel::Sentinels,
 };
 
@@ -15,10 +24,15 @@ use crate::{
 pub(crate) struct Server {
     place: Place,
     limits: RedisLimits,
+    /// It said once that it is a master.
+    was_master: AtomicBool,
+    /// When it was asked last, where that is not each time.
+    asked: Mutex<Option<Instant>>,
 }
 
 pub(crate) enum Place {
-    /// Always the same.
+    /// Always the same address. Where a replica is meant to be there, it is as good as a master; but what is a replica and
+    /// was a master is not where the others are any more.
     Fixed(Client),
     /// A master of a cluster. As a replica it would pass on what is published, and promise nothing.
     Master(Client),
@@ -28,7 +42,7 @@ pub(crate) enum Place {
 
 impl Server {
     pub(crate) fn new(place: Place, limits: &RedisLimits) -> Self {
-        Self { place, limits: limits.clone() }
+        Self { place, limits: limits.clone(), was_master: AtomicBool::new(false), asked: Mutex::default() }
     }
 
     /// How many connections one attempt may take, one after the other.
@@ -104,11 +118,8 @@ impl Server {
             Err(error) if !is_refusal(&error) => return Err(Fault::connecting(error)),
             _ => {}
         }
-        let mut pipeline = redis::pipe();
-        if self.add_check(&mut pipeline) {
-            let answers = connection.send_packed_commands(&pipeline, 0, 1).await.map_err(Fault::connecting)?;
-            self.check(answers.first().unwrap_or(&Value::Nil))?;
-        }
+        let role = connection.send_packed_commands(redis::pipe().cmd("ROLE"), 0, 1).await.map_err(Fault::connecting)?;
+        self.check(role.first().unwrap_or(&Value::Nil))?;
         Ok(connection)
     }
 
@@ -118,21 +129,37 @@ impl Server {
     /// A server that was demoted goes on taking publications, and carries them to whoever is left on it, so that a probe
     /// comes back. Where the publisher leaves it, a probe on the new master reaches nobody, and the subscriber leaves too.
     pub(crate) fn add_check(&self, pipeline: &mut Pipeline) -> bool {
-        match &self.place {
-            Place::Fixed(_) => return false,
-            Place::Master(_) | Place::Watched { .. } => pipeline.cmd("ROLE"),
+        let due = match &self.place {
+            Place::Fixed(_) => self.is_due(),
+            Place::Master(_) | Place::Watched { .. } => true,
         };
-        true
+        if due {
+            pipeline.cmd("ROLE");
+        }
+        due
+    }
+
+    /// Whether it is time to ask again, where that is nothing to expect: with the probes at least.
+    fn is_due(&self) -> bool {
+        let mut asked = lock(&self.asked);
+        let due = asked.is_none_or(|asked| asked.elapsed() >= self.limits.probe_every / 2);
+        if due {
+            *asked = Some(Instant::now());
+        }
+        due
     }
 
     pub(crate) fn check(&self, answer: &Value) -> Result<(), Fault> {
-        if let Value::ServerError(error) = answer {
-            return Err(Fault::Refused(error.clone().into()));
+        if is_master(answer) {
+            self.was_master.store(true, Ordering::Relaxed);
+            return Ok(());
         }
-        match &self.place {
-            Place::Fixed(_) => Ok(()),
-            Place::Master(_) | Place::Watched { .. } if is_master(answer) => Ok(()),
-            Place::Master(_) | Place::Watched { .. } => Err(Fault::Replica),
+        match (&self.place, answer) {
+            // The right to ask is not everybody's, and some servers that speak the protocol have no roles.
+            (Place::Fixed(_), Value::ServerError(_)) => Ok(()),
+            (Place::Fixed(_), _) if !self.was_master.load(Ordering::Relaxed) => Ok(()),
+            (_, Value::ServerError(error)) => Err(Fault::Refused(error.clone().into())),
+            _ => Err(Fault::Replica),
         }
     }
 }

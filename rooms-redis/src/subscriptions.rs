@@ -90,6 +90,11 @@ impl Subscriptions {
         Some(entry.topic.clone())
     }
 
+    /// The number of a lane's connection, while there is one.
+    pub(crate) fn connection(&self, lane: LaneId) -> Option<u64> {
+        lock(&self.state).desks.get(&lane)?.connection
+    }
+
     /// The time by which [`unheard`](Self::unheard) tells what was subscribed before a publication from what was after.
     pub(crate) fn now(&self) -> u64 {
         lock(&self.state).clock
@@ -106,10 +111,10 @@ impl Subscriptions {
         }
     }
 
-    /// Whether somebody relies on some channel.
+    /// Whether somebody relies on some channel, or may do so any moment, as it is had.
     pub(crate) fn any_held(&self) -> bool {
         let state = lock(&self.state);
-        state.entries.values().any(|entry| state.is_held(entry))
+        state.entries.values().any(|entry| matches!(entry.have, Have::Live(_)) || state.is_held(entry))
     }
 
     /// How many channels that somebody relies on are refused.

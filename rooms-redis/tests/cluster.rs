@@ -235,3 +235,36 @@ async fn what_is_no_cluster_is_refused_with_the_reason() {
     let both = RedisBus::builder(redis.url()).sentinels(["redis://a"]).cluster([] as [&str; 0], PubSub::Sharded);
     assert!(matches!(both.connect().await, Err(ConnectError::SentinelsAndCluster)));
 }
+
+async fn kill_client(node: &redis_server::RedisServer, name: &str) {
+    let clients = node.cli(&["CLIENT", "LIST"]).await;
+    let client = clients.lines().find(|line| line.contains(&format!("name={name} "))).expect("a client of that name");
+    let (id, _) = client.split_once("id=").and_then(|(_, rest)| rest.split_once(' ')).unwrap();
+    node.cli(&["CLIENT", "KILL", "ID", id]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_probe_has_become_another_ones_is_proven_under_traffic() {
+    let cluster = Cluster::start().await;
+    let bus = cluster.quick(PubSub::Sharded).client_name("me").connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    let from = cluster.owner(ROOM).await;
+    let to = (from + 1) % 3;
+    let probe = cluster.nodes[from].cli(&["PUBSUB", "SHARDCHANNELS", "rooms-probe:*"]).await;
+    bus.subscribe(&[room("post:42")]).await.unwrap();
+    cluster.move_slot(&probe, from, to).await;
+    kill_client(&cluster.nodes[to], "me:sub").await;
+    kill_client(&cluster.nodes[from], "me:pub").await;
+    let (port, traffic) = (cluster.nodes[from].port, AtomicBool::new(true));
+    let talk = async {
+        while traffic.load(Ordering::Relaxed) {
+            redis_server::cli(port, &["SPUBLISH", ROOM, "x"]).await;
+        }
+    };
+    let proven = async {
+        heard.hears("down").await;
+        healthy(&bus, |health| health.connected).await;
+        traffic.store(false, Ordering::Relaxed);
+    };
+    tokio::join!(talk, proven);
+}

@@ -50,6 +50,7 @@ async fn rage(mut dice: Dice) {
     let mut masters = Masters { of: [0, 1, 2], room: cluster.owner(ROOM).await };
     let (urls, publishing) = (cluster.urls(), cluster.quick(PubSub::Sharded));
     let mut storm = Storm::over(cluster, || cluster::quick(&urls, PubSub::Sharded), publishing).await;
+    storm.strays = true;
     for _ in 0..FAULTS {
         fault(&mut dice, &mut storm.redis, &mut masters).await;
         sleep(dice.millis(600)).await;

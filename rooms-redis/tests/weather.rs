@@ -325,3 +325,31 @@ async fn twenty_thousand_rooms_are_back_soon_after_a_crash() {
     assert_eq!(bus.health().subscribed, 20_000);
     assert_eq!(redis.cli(&["PUBLISH", "ws:post:19999", "x"]).await, "1");
 }
+
+/// As behind a name, or an address, that goes over to another server while the old one lives on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_became_a_replica_is_left_until_it_is_a_master_again() {
+    let (old, new) = (RedisServer::start().await, RedisServer::start().await);
+    let bus = quick(old.url()).connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    bus.subscribe(&[room("post:42")]).await.unwrap();
+    old.cli(&["REPLICAOF", "127.0.0.1", &new.port.to_string()]).await;
+    healthy(&bus, |health| !health.connected).await;
+    assert!(matches!(bus.publish(&room("post:42"), "nobody".into()).await, Err(BusError::Down)));
+    old.cli(&["REPLICAOF", "NO", "ONE"]).await;
+    assert_eq!(heard.hears("up, perhaps with a loss").await, ["down", "up, perhaps with a loss"]);
+    bus.publish(&room("post:42"), "it works".into()).await.unwrap();
+    heard.hears("post:42 it works").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_from_the_beginning_is_as_good_as_any_server() {
+    let (master, replica) = (RedisServer::start().await, RedisServer::start().await);
+    replica.cli(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]).await;
+    let bus = quick(replica.url()).connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    bus.subscribe(&[room("post:42")]).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    bus.publish(&room("post:42"), "it works".into()).await.unwrap();
+    assert_eq!(heard.hears("post:42 it works").await, ["post:42 it works"]);
+}

@@ -96,6 +96,9 @@ impl State {
             }
             // Its place in the queue is passed over, or is that of a later wish.
             (false, Have::No | Have::Queued | Have::Refused) => {
+                if let Some(desk) = self.desks.get_mut(&entry.lane) {
+                    desk.refused.remove(channel);
+                }
                 self.entries.remove(channel);
             }
             // The rest is as it should be, or is put right by the answer that is under way.

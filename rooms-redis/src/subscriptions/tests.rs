@@ -258,6 +258,21 @@ fn a_batch_that_became_pointless_does_not_hide_the_next() {
     assert_eq!(subscriptions.take(0, 2), None);
 }
 
+#[test]
+fn what_was_refused_and_is_wanted_no_more_is_forgotten() {
+    let subscriptions = Subscriptions::new(Arc::new(Routes::One(0)), PubSub::Classic);
+    _ = subscriptions.open_lane(0);
+    subscriptions.connected(0, 1);
+    let error = RedisError::from((redis::ErrorKind::Extension, "no"));
+    for number in 0..100 {
+        let call = subscriptions.subscribe(vec![named(number)]).outcome();
+        let Some(Batch::Subscribe(channels)) = subscriptions.take(0, 512) else { panic!("it is to be subscribed") };
+        channels.iter().for_each(|channel| subscriptions.refused(0, channel, &error));
+        assert!(matches!(call.now_or_never(), Some(Outcome::Refused(_))));
+    }
+    assert!(lock(&subscriptions.state).desks[&0].refused.is_empty());
+}
+
 /// Takes the calls that are answered; what was confirmed is there.
 fn settle(pending: &mut Vec<Pending<'_>>, redis: &Redis, told: &mut HashMap<Channel, bool>) {
     pending.retain_mut(|(outcome, step)| {

@@ -29,6 +29,9 @@ use crate::{
 pub(crate) struct Storm<R = RedisServer> {
     pub(crate) redis: R,
     pub(crate) nodes: Vec<Node>,
+    /// After the word of a loss a message from before it may come late, or again: in a cluster an old server may still have
+    /// to pass it on.
+    pub(crate) strays: bool,
     members: Vec<Member>,
     traffic: Traffic,
 }
@@ -86,7 +89,7 @@ impl<R: Send + Sync> Storm<R> {
         }
         nodes.push(Node::start(publishing).await);
         let traffic = Traffic::from(nodes[3].rooms.clone());
-        let storm = Self { redis, nodes, members, traffic };
+        let storm = Self { redis, nodes, strays: false, members, traffic };
         sleep(Duration::from_millis(300)).await;
         storm
     }
@@ -113,14 +116,14 @@ impl<R: Send + Sync> Storm<R> {
         let mut missed = Vec::new();
         for mut member in self.members {
             let given = member.up_to(&json!("the end")).await;
-            missed.push(check(&given, &published, told_at_most));
+            missed.push(check(&given, &published, told_at_most, self.strays));
         }
         missed.into_iter().max().unwrap()
     }
 }
 
 /// Checks one member's messages; gives how many it missed.
-fn check(given: &[Value], published: &[bool], told_at_most: usize) -> usize {
+fn check(given: &[Value], published: &[bool], told_at_most: usize, strays: bool) -> usize {
     let resync = json!({"type": "resync", "room": "post:42", "reason": "bus_gap"});
     let told = given.iter().filter(|value| **value == resync).count();
     assert!(told <= told_at_most, "told {told} times");
@@ -132,6 +135,9 @@ fn check(given: &[Value], published: &[bool], told_at_most: usize) -> usize {
             continue;
         };
         let number = usize::try_from(number).unwrap();
+        if strays && number < next && given[..place].contains(&resync) {
+            continue;
+        }
         let before = || given[place.saturating_sub(12)..place].iter().map(Value::to_string).collect::<Vec<_>>();
         assert!(number >= next, "{number} comes twice or too late, after {:?}", before());
         let missing = (next..number).filter(|number| published[*number]).count();
