@@ -171,7 +171,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Presence<S> {
                 true
             }
             Err(fault) => {
-                tracing::debug!(fault, "the bus did not subscribe to the other nodes");
+                tracing::debug!(%fault, "the bus did not subscribe to the other nodes");
                 false
             }
         }

@@ -14,6 +14,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
 use futures::{FutureExt as _, Sink};
@@ -43,6 +44,17 @@ use crate::{
 
 /// Shards of the map: publishers to different rooms seldom meet at one lock, and no growth of the map moves all of it.
 const SHARDS: usize = 64;
+
+/// Why the bus did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BusFault {
+    #[error("{0}")]
+    Answered(BusError),
+    #[error("no answer within {0:?}")]
+    NoAnswer(Duration),
+    #[error("it panicked")]
+    Panicked,
+}
 
 type Shard<S> = HashMap<RoomKey, Arc<Room<S>>>;
 
@@ -167,7 +179,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     }
 
     /// Subscribes to what is no room's.
-    pub(crate) async fn subscribe_to(&self, topics: &[Topic]) -> Result<(), String> {
+    pub(crate) async fn subscribe_to(&self, topics: &[Topic]) -> Result<(), BusFault> {
         self.of_bus(async { self.bus.subscribe(topics).await }).await
     }
 
@@ -180,7 +192,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     pub(crate) async fn say(&self, topic: &Topic, say: Say) {
         let payload = wire::encode(self.nodes.me(), say);
         if let Err(fault) = self.of_bus(async { self.bus.publish(topic, payload).await }).await {
-            tracing::debug!(fault, "a word to the other nodes was lost");
+            tracing::debug!(%fault, "a word to the other nodes was lost");
         }
     }
 
@@ -194,13 +206,13 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     pub(crate) async fn of_bus(
         &self,
         question: impl Future<Output = Result<(), BusError>> + Send,
-    ) -> Result<(), String> {
+    ) -> Result<(), BusFault> {
         // In a block that drops what took too long, as that may panic too.
         let in_time = async move { timeout(self.limits.subscribe, question).await };
         match AssertUnwindSafe(in_time).catch_unwind().await {
-            Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
-            Ok(Err(_)) => Err(format!("no answer within {:?}", self.limits.subscribe)),
-            Err(_) => Err("it panicked".to_owned()),
+            Ok(Ok(answer)) => answer.map_err(BusFault::Answered),
+            Ok(Err(_)) => Err(BusFault::NoAnswer(self.limits.subscribe)),
+            Err(_) => Err(BusFault::Panicked),
         }
     }
 

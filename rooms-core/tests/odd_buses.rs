@@ -17,7 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use rooms_core::{
     Bus, JoinError, Kind, LocalBus, RoomManager,
     bus::{BusError, BusReceiver, Topic},
@@ -101,6 +101,52 @@ async fn a_bus_that_panics_in_the_call_costs_what_it_was_called_for_and_no_more(
     client.connection.join(&key("post:3")).await.unwrap();
     rooms.broadcast(&key("post:3"), &1).await.unwrap();
     assert_eq!(client.inbox.all().await.last().unwrap(), 1);
+}
+
+/// A bus that refuses the rooms of one kind, and with them whatever was asked for in the same call.
+#[derive(Debug, Default)]
+struct Choosy(LocalBus);
+
+#[async_trait]
+impl Bus for Choosy {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        self.0.attach(receiver);
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        self.0.publish(topic, payload).await
+    }
+
+    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        sleep(Duration::from_millis(5)).await;
+        let refused = |topic: &Topic| matches!(topic, Topic::Room(room) if room.kind() == "secret");
+        if topics.iter().any(refused) {
+            return Err(BusError::Refused("not these".into()));
+        }
+        self.0.subscribe(topics).await
+    }
+
+    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        self.0.unsubscribe(topics).await
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_the_bus_refuses_keeps_nobody_out_of_others() {
+    let build = RoomManager::build_for().kind("post", Kind::authenticated()).kind("secret", Kind::authenticated());
+    let rooms: Rooms = build.bus(Choosy::default()).build().unwrap();
+    settle().await;
+    // The first has the bus to itself, and the others wait for the next call together.
+    let joins = ["post:0", "post:1", "secret:1", "post:2", "secret:2"].map(|room| {
+        let mut client = Client::connect(&rooms, "a");
+        async move { client.connection.join(&key(room)).await.map(|_| client) }
+    });
+    let joined = join_all(joins).await;
+    assert_eq!(joined.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true, false]);
 }
 
 /// A bus that takes some milliseconds for a publication.

@@ -8,9 +8,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Registry, asks::ROOMS};
+use super::{BusFault, Registry, asks::ROOMS};
 use crate::{
-    bus::Topic,
+    bus::{BusError, Topic},
     lock::{Mutex, lock},
     message::Message,
     room::{Linger, Subscription},
@@ -103,16 +103,34 @@ async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S
 
 impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     async fn subscribe(self: &Arc<Self>, keys: &[RoomKey]) {
+        match self.subscribe_together(keys).await {
+            // One may be refused for all, so each is asked for by itself.
+            Err(BusFault::Answered(BusError::Refused(_))) if keys.len() > 1 => {
+                join_all(keys.iter().map(|key| async move {
+                    let key = std::slice::from_ref(key);
+                    let subscribed = self.subscribe_together(key).await;
+                    self.subscribed(key, subscribed);
+                }))
+                .await;
+            }
+            subscribed => self.subscribed(keys, subscribed),
+        }
+    }
+
+    async fn subscribe_together(&self, keys: &[RoomKey]) -> Result<(), BusFault> {
         // Its messages, and what other nodes have in it.
         let topics: Vec<Topic> = keys.iter().flat_map(both).collect();
-        let subscribed = self.of_bus(async { self.bus.subscribe(&topics).await }).await;
+        self.of_bus(async { self.bus.subscribe(&topics).await }).await
+    }
+
+    fn subscribed(self: &Arc<Self>, keys: &[RoomKey], subscribed: Result<(), BusFault>) {
         let rooms: Vec<_> = keys.iter().filter_map(|key| self.find(key)).collect();
         match subscribed {
             Ok(()) if self.nodes.is_alone() => rooms.iter().for_each(|room| room.set_subscription(Subscription::Live)),
             // On the side, so that a node that does not answer holds up only who waits for its answer.
             Ok(()) => _ = self.runtime.spawn(Arc::clone(self).begin(rooms)),
             Err(fault) => {
-                tracing::warn!(rooms = keys.len(), fault, "the bus did not subscribe");
+                tracing::warn!(rooms = keys.len(), %fault, "the bus did not subscribe");
                 rooms.iter().for_each(|room| room.set_subscription(Subscription::Failed));
             }
         }
@@ -144,7 +162,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         }
         // What still comes for a room that is not here is ignored.
         if let Err(fault) = self.of_bus(async { self.bus.unsubscribe(&topics).await }).await {
-            tracing::warn!(rooms = topics.len() / 2, fault, "the bus did not unsubscribe");
+            tracing::warn!(rooms = topics.len() / 2, %fault, "the bus did not unsubscribe");
         }
     }
 }
