@@ -31,8 +31,8 @@ pub(crate) struct Server {
 }
 
 pub(crate) enum Place {
-    /// Always the same address. Where a replica is meant to be there, it is as good as a master; but what is a replica and
-    /// was a master is not where the others are any more.
+    /// Always the same address. A replica that was one from the beginning is as good as a master, if all are there; one
+    /// that was a master is not where the others are any more.
     Fixed(Client),
     /// A master of a cluster. As a replica it would pass on what is published, and promise nothing.
     Master(Client),
@@ -139,7 +139,7 @@ impl Server {
         due
     }
 
-    /// Whether it is time to ask again, where that is nothing to expect: with the probes at least.
+    /// Whether it is time to ask again, where no change is likely: with each probe, which is the least that is published.
     fn is_due(&self) -> bool {
         let mut asked = lock(&self.asked);
         let due = asked.is_none_or(|asked| asked.elapsed() >= self.limits.probe_every / 2);
