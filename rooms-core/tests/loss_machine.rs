@@ -3,29 +3,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "support/hand.rs"]
+mod hand;
 #[path = "support/rig.rs"]
 mod rig;
 #[path = "support/valve.rs"]
 mod valve;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    ops::Range,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{collections::HashMap, ops::Range, time::Duration};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use proptest::prelude::*;
 use rooms_core::{
-    Bus, Close, Connection, Kind, Overflow, RoomManager,
-    bus::{BusError, BusEvent, BusReceiver, Lost, Topic},
+    Close, Connection, Kind, LocalBus, Overflow, RoomManager,
+    bus::{BusEvent, Lost, Topic},
 };
 use serde_json::Value;
 use tokio::{runtime, task::JoinHandle, time::sleep};
 
+use hand::Hand;
 use rig::{idle, key, who};
 use valve::{Valve, ValveSink};
 
@@ -76,59 +71,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A bus whose every word is the test's.
-#[derive(Debug, Default, Clone)]
-struct Hand(Arc<OnceLock<Receiver>>);
-
-struct Receiver(Arc<dyn BusReceiver>);
-
-impl fmt::Debug for Receiver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Receiver")
-    }
+fn say_message(bus: &Hand<LocalBus>, payload: String) {
+    bus.say(BusEvent::Message { topic: Topic::Room(key(ROOM)), payload: payload.into() });
 }
 
-impl Hand {
-    fn say(&self, event: BusEvent) {
-        self.0.get().unwrap().0.event(event);
-    }
-
-    fn say_message(&self, payload: String) {
-        self.say(BusEvent::Message { topic: Topic::Room(key(ROOM)), payload: payload.into() });
-    }
-
-    fn lose(&self, loss: Loss) {
-        match loss {
-            Loss::InTheRoom => self.say(BusEvent::Gap { topic: Topic::Room(key(ROOM)) }),
-            Loss::Anywhere => {
-                self.say(BusEvent::Down);
-                self.say(BusEvent::Up { lost: Lost::Perhaps });
-            }
-            Loss::TooLong => self.say_message(format!("\"{}\"", "x".repeat(LONGEST))),
-            Loss::TooDeep => self.say_message("[".repeat(200) + &"]".repeat(200)),
+fn lose(bus: &Hand<LocalBus>, loss: Loss) {
+    match loss {
+        Loss::InTheRoom => bus.say(BusEvent::Gap { topic: Topic::Room(key(ROOM)) }),
+        Loss::Anywhere => {
+            bus.say(BusEvent::Down);
+            bus.say(BusEvent::Up { lost: Lost::Perhaps });
         }
+        Loss::TooLong => say_message(bus, format!("\"{}\"", "x".repeat(LONGEST))),
+        Loss::TooDeep => say_message(bus, "[".repeat(200) + &"]".repeat(200)),
     }
-}
-
-#[async_trait]
-impl Bus for Hand {
-    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
-        _ = self.0.set(Receiver(receiver));
-    }
-
-    async fn publish(&self, _: &Topic, _: Bytes) -> Result<(), BusError> {
-        Ok(())
-    }
-
-    async fn subscribe(&self, _: &[Topic]) -> Result<(), BusError> {
-        Ok(())
-    }
-
-    async fn unsubscribe(&self, _: &[Topic]) -> Result<(), BusError> {
-        Ok(())
-    }
-
-    async fn close(&self) {}
 }
 
 /// A connection, and what it should have got.
@@ -185,7 +141,7 @@ impl Actor {
 }
 
 async fn play(steps: Vec<Step>, overflow: Overflow) {
-    let bus = Hand::default();
+    let bus = Hand::new(LocalBus::new());
     let kind = Kind::authenticated().overflow(overflow);
     let rooms = RoomManager::build_for().kind("post", kind).bus(bus.clone()).limits(|limits| {
         limits.broadcast = LONGEST;
@@ -217,13 +173,13 @@ async fn play(steps: Vec<Step>, overflow: Overflow) {
             }
             Step::Say(count) => {
                 for _ in 0..count {
-                    bus.say_message(format!("{{\"n\":{}}}", said.len()));
+                    say_message(&bus, format!("{{\"n\":{}}}", said.len()));
                     said.push(number);
                 }
             }
             Step::Mute(loss) => {
                 said.push(number);
-                bus.lose(loss);
+                lose(&bus, loss);
             }
             Step::Open(member, more) => actors[member].valve.open(more),
             Step::Close(member) => {

@@ -2,27 +2,26 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "support/hand.rs"]
+mod hand;
 #[path = "support/nodes.rs"]
 mod nodes;
 #[path = "support/rig.rs"]
 mod rig;
 
 use std::{
-    fmt,
     future::pending,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use futures::future::join_all;
 use rooms_core::{
-    Bus, Kind, LocalBus, RoomKey, RoomManager,
-    bus::{BusError, BusEvent, BusReceiver, Topic},
+    Kind, LocalBus, RoomKey, RoomManager,
+    bus::{BusEvent, Topic},
     testing::{
         faults::{Faults, FaultyBus, Weather},
         fleet::Fleet,
@@ -30,6 +29,7 @@ use rooms_core::{
 };
 use tokio::time::sleep;
 
+use hand::Hand;
 use nodes::{Nodes, agreed, settle};
 use rig::{Client, Rooms, idle, key};
 
@@ -152,52 +152,6 @@ async fn who_is_first_anywhere_is_told_although_another_node_follows_while_a_hoo
     assert_eq!(*log.lock().unwrap(), ["occupied", "empty", "occupied"]);
 }
 
-/// A bus that says what a test wants it to.
-#[derive(Debug, Clone)]
-struct Gappy(Arc<FaultyBus<LocalBus>>, Arc<OnceLock<Receiver>>);
-
-struct Receiver(Arc<dyn BusReceiver>);
-
-impl fmt::Debug for Receiver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Receiver")
-    }
-}
-
-impl Gappy {
-    fn new(bus: FaultyBus<LocalBus>) -> Self {
-        Self(Arc::new(bus), Arc::default())
-    }
-
-    fn say(&self, event: BusEvent) {
-        self.1.get().unwrap().0.event(event);
-    }
-}
-
-#[async_trait]
-impl Bus for Gappy {
-    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
-        _ = self.1.set(Receiver(Arc::clone(&receiver)));
-        self.0.attach(receiver);
-    }
-
-    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
-        self.0.publish(topic, payload).await
-    }
-
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        self.0.subscribe(topics).await
-    }
-
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        self.0.unsubscribe(topics).await
-    }
-
-    async fn close(&self) {
-        self.0.close().await;
-    }
-}
-
 /// What a question under way still holds: a room that is forgotten, and has a successor.
 #[tokio::test(start_paused = true)]
 async fn a_room_that_was_forgotten_tells_nothing_beside_the_next_of_its_name() {
@@ -215,8 +169,8 @@ async fn a_room_that_was_forgotten_tells_nothing_beside_the_next_of_its_name() {
         Kind::authenticated().on_room_occupied_anywhere(hook("occupied")).on_room_empty_everywhere(hook("empty"));
     let (hub, faults) = (LocalBus::new(), Faults::new(1));
     let build = || RoomManager::build_for().limits(|limits| limits.connections_per_user = usize::MAX);
-    let gappy = Gappy::new(FaultyBus::new(hub.peer(), faults.clone()));
-    let one: Rooms = build().kind("post", Kind::authenticated()).kind("told", told).bus(gappy.clone()).build().unwrap();
+    let hand = Hand::new(FaultyBus::new(hub.peer(), faults.clone()));
+    let one: Rooms = build().kind("post", Kind::authenticated()).kind("told", told).bus(hand.clone()).build().unwrap();
     let two: Rooms = build().kind("told", Kind::authenticated()).bus(hub.peer()).build().unwrap();
     settle().await;
     let join = async |node: &Rooms, kind: &str, count: usize| {
@@ -232,7 +186,7 @@ async fn a_room_that_was_forgotten_tells_nothing_beside_the_next_of_its_name() {
     drop(first);
     sleep(Duration::from_millis(4_900)).await;
     // Makes it ask for everything, just before it forgets the rooms that linger.
-    gappy.say(BusEvent::Gap { topic: Topic::Nodes });
+    hand.say(BusEvent::Gap { topic: Topic::Nodes });
     sleep(Duration::from_millis(150)).await;
     let _stay = join(&one, "told", ROOMS).await;
     drop(elsewhere);

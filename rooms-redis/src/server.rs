@@ -130,7 +130,8 @@ impl Server {
     /// comes back. Where the publisher leaves it, a probe on the new master reaches nobody, and the subscriber leaves too.
     pub(crate) fn add_check(&self, pipeline: &mut Pipeline) -> bool {
         let due = match &self.place {
-            Place::Fixed(_) => self.is_due(),
+            // One that may not be asked, or was a replica from the beginning, is not asked again.
+            Place::Fixed(_) => self.was_master.load(Ordering::Relaxed) && self.is_due(),
             Place::Master(_) | Place::Watched { .. } => true,
         };
         if due {

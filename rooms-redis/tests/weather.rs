@@ -343,6 +343,22 @@ async fn a_server_that_became_a_replica_is_left_until_it_is_a_master_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_ask_for_the_role_it_is_not_asked_for_again() {
+    let redis = RedisServer::start().await;
+    redis.cli(&["ACL", "SETUSER", "default", "-role"]).await;
+    let bus = quick(redis.url()).connect().await.unwrap();
+    let heard = Listener::of(&bus);
+    bus.subscribe(&[room("post:42")]).await.unwrap();
+    // Some probes long.
+    sleep(Duration::from_secs(2)).await;
+    bus.publish(&room("post:42"), "it works".into()).await.unwrap();
+    assert_eq!(heard.hears("post:42 it works").await, ["post:42 it works"]);
+    let asked = redis.cli(&["INFO", "commandstats"]).await;
+    let asked = asked.lines().find(|line| line.starts_with("cmdstat_role:")).unwrap().to_owned();
+    assert!(asked.contains("rejected_calls=2"), "once for each connection: {asked}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_from_the_beginning_is_as_good_as_any_server() {
     let (master, replica) = (RedisServer::start().await, RedisServer::start().await);
     replica.cli(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]).await;

@@ -258,6 +258,19 @@ fn a_batch_that_became_pointless_does_not_hide_the_next() {
     assert_eq!(subscriptions.take(0, 2), None);
 }
 
+/// Whoever asks for it now is told at once that it is had.
+#[test]
+fn what_is_had_is_relied_on_though_nobody_was_told_yet() {
+    let mut redis = Redis::new(PubSub::Classic);
+    let subscriptions = Subscriptions::new(redis.routes(), PubSub::Classic);
+    (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
+    redis.connect(&subscriptions, 0);
+    let _waits_for_the_other = subscriptions.subscribe([0, 1].map(named).into());
+    assert!(!subscriptions.any_held());
+    assert!(redis.answer(&subscriptions, 0, &How::Well));
+    assert!(subscriptions.any_held());
+}
+
 #[test]
 fn what_was_refused_and_is_wanted_no_more_is_forgotten() {
     let subscriptions = Subscriptions::new(Arc::new(Routes::One(0)), PubSub::Classic);
