@@ -70,7 +70,7 @@ impl Lane {
         for task in &*lock(&self.tasks) {
             task.abort();
         }
-        self.queue.shut();
+        self.queue.end();
     }
 
     /// A channel that goes by this lane, on which the bus hears itself; `None` if no channel does any more.

@@ -35,6 +35,7 @@ pub(crate) async fn supervise(shared: Arc<Shared>, lane: Arc<Lane>) {
     loop {
         let since = Instant::now();
         let fault = live(&shared, &lane).await;
+        lane.queue.shut();
         if let (Fault::Replica, Some(connection)) = (&fault, shared.subscriptions.connection(lane.id)) {
             // What others publish goes to the master by now, so what is heard here is not all.
             lane.condemned.send_replace(connection);
@@ -55,22 +56,12 @@ async fn live(shared: &Arc<Shared>, lane: &Lane) -> Fault {
         Ok(connection) => connection,
         Err(fault) => return fault,
     };
-    // Also when this task is stopped just now: what is queued after that would wait for ever.
-    let _shut = Shut(&lane.queue);
     lane.queue.open();
     shared.status.publishing(lane.id);
     lane.probe_now.notify_one();
     tokio::select! {
         fault = pump(shared, lane, connection) => fault,
         _ = ended => Fault::Closed,
-    }
-}
-
-struct Shut<'a>(&'a Queue);
-
-impl Drop for Shut<'_> {
-    fn drop(&mut self) {
-        self.0.shut();
     }
 }
 

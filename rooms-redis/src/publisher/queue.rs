@@ -22,6 +22,8 @@ struct State {
     jobs: VecDeque<Job>,
     bytes: usize,
     open: bool,
+    /// There will be no connection any more.
+    ended: bool,
     /// What was taken out is not answered yet.
     busy: bool,
 }
@@ -118,7 +120,14 @@ impl Queue {
 
     /// A connection is there.
     pub(crate) fn open(&self) {
-        lock(&self.state).open = true;
+        let mut state = lock(&self.state);
+        state.open = !state.ended;
+    }
+
+    /// Nobody will take anything any more, also if a connection comes up just now: its task is being stopped.
+    pub(crate) fn end(&self) {
+        lock(&self.state).ended = true;
+        self.shut();
     }
 
     /// The connection is gone: what waits did certainly not happen.
@@ -145,5 +154,26 @@ impl Queue {
     pub(crate) fn is_idle(&self) -> bool {
         let state = lock(&self.state);
         state.jobs.is_empty() && !state.busy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_published_after_the_end_is_answered_though_a_connection_came_up_just_then() {
+        let queue = Queue::new(&RedisLimits::default());
+        let publish = || Box::pin(queue.publish("ws:post:42".into(), "x".into(), Bound::Bounded));
+        queue.open();
+        let mut waits = publish();
+        assert!((&mut waits).now_or_never().is_none());
+        queue.end();
+        queue.open();
+        for call in [waits, publish()] {
+            assert!(matches!(call.now_or_never(), Some(Err(BusError::Down))));
+        }
     }
 }
