@@ -27,6 +27,7 @@ use rooms_redis::{ConnectError, PubSub, RedisBus};
 use cluster::Cluster;
 use listener::{Listener, healthy, room};
 use storm::Storm;
+use tokio::time::sleep;
 
 const ROOM: &str = "ws:post:42";
 
@@ -246,19 +247,37 @@ async fn kill_client(node: &redis_server::RedisServer, name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_whose_probe_has_become_another_ones_is_proven_under_traffic() {
     let cluster = Cluster::start().await;
-    let bus = cluster.quick(PubSub::Sharded).client_name("me").connect().await.unwrap();
+    let builder = cluster.quick(PubSub::Sharded).client_name("me");
+    // Seldom, so that what is to be found deaf is found by what happens here.
+    let bus = builder.limits(|limits| limits.probe_every = Duration::from_secs(3)).connect().await.unwrap();
     let heard = Listener::of(&bus);
-    let from = cluster.owner(ROOM).await;
+    // The one with the lowest number, which another would try before its own.
+    let mut probes = Vec::new();
+    for (number, node) in cluster.nodes[..3].iter().enumerate() {
+        let probe = node.cli(&["PUBSUB", "SHARDCHANNELS", "rooms-probe:*"]).await;
+        probes.push((probe.rsplit_once(':').unwrap().1.parse::<u32>().unwrap(), number, probe));
+    }
+    let (_, from, probe) = probes.into_iter().min().unwrap();
     let to = (from + 1) % 3;
-    let probe = cluster.nodes[from].cli(&["PUBSUB", "SHARDCHANNELS", "rooms-probe:*"]).await;
-    bus.subscribe(&[room("post:42")]).await.unwrap();
+    let mut here = String::new();
+    for number in 0.. {
+        here = format!("post:{number}");
+        if cluster.owner(&format!("ws:{here}")).await == from {
+            break;
+        }
+    }
+    bus.subscribe(&[room(&here)]).await.unwrap();
     cluster.move_slot(&probe, from, to).await;
+    // Makes it look at the slots, so that the next connection of `to` would choose the probe that is there now.
+    kill_client(&cluster.nodes[(from + 2) % 3], "me:pub").await;
+    sleep(Duration::from_millis(300)).await;
     kill_client(&cluster.nodes[to], "me:sub").await;
+    sleep(Duration::from_millis(100)).await;
     kill_client(&cluster.nodes[from], "me:pub").await;
-    let (port, traffic) = (cluster.nodes[from].port, AtomicBool::new(true));
+    let (port, channel, traffic) = (cluster.nodes[from].port, format!("ws:{here}"), AtomicBool::new(true));
     let talk = async {
         while traffic.load(Ordering::Relaxed) {
-            redis_server::cli(port, &["SPUBLISH", ROOM, "x"]).await;
+            redis_server::cli(port, &["SPUBLISH", &channel, "x"]).await;
         }
     };
     let proven = async {
