@@ -23,11 +23,11 @@ use rooms_core::{
     bus::{BusError, Topic},
 };
 use rooms_redis::{ConnectError, PubSub, RedisBus};
+use tokio::time::sleep;
 
 use cluster::Cluster;
 use listener::{Listener, healthy, room};
 use storm::Storm;
-use tokio::time::sleep;
 
 const ROOM: &str = "ws:post:42";
 
