@@ -50,13 +50,13 @@ pub(crate) fn manager() -> RoomManager<Counter> {
         .expect("a valid configuration")
 }
 
-pub(crate) fn connection(rooms: &RoomManager<Counter>, counter: &Arc<AtomicUsize>) -> Connection<Counter> {
+pub(crate) fn connection(rooms: &RoomManager<Counter>, counter: &Arc<AtomicUsize>) -> Connection {
     let identity = Identity::new("5").expect("a valid user");
     rooms.connect(identity, Counter(Arc::clone(counter))).expect("not draining")
 }
 
 /// So many rooms with somebody in them.
-pub(crate) async fn fill(rooms: &RoomManager<Counter>, count: usize) -> Vec<Connection<Counter>> {
+pub(crate) async fn fill(rooms: &RoomManager<Counter>, count: usize) -> Vec<Connection> {
     let each = rooms.limits().rooms_per_connection;
     let mut connections: Vec<_> = (0..count.div_ceil(each)).map(|_| connection(rooms, &Arc::default())).collect();
     for (number, place) in connections.iter_mut().enumerate() {
@@ -69,7 +69,7 @@ pub(crate) async fn fill(rooms: &RoomManager<Counter>, count: usize) -> Vec<Conn
 }
 
 /// Writes the `room_joined` that waits for the connection's task.
-pub(crate) async fn drive(connection: &Connection<Counter>) {
+pub(crate) async fn drive(connection: &Connection) {
     tokio::select! { biased; _ = connection.drive() => {}, () = yield_now() => {} }
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Room {
     pub(crate) rooms: RoomManager<Counter>,
     pub(crate) key: RoomKey,
     pub(crate) delivered: Arc<AtomicUsize>,
-    members: Vec<Connection<Counter>>,
+    members: Vec<Connection>,
 }
 
 impl Room {

@@ -117,7 +117,7 @@ async fn idle(sizes: &Sizes) {
 async fn crowd(sizes: &Sizes) {
     let nodes = nodes(4).await;
     let rows = |nodes: &[Rooms]| nodes.iter().map(|node| node.stats().rows_published).sum::<u64>();
-    let mut seats: Vec<Vec<(Viewer, Connection<Viewer>)>> = (0..nodes.len()).map(|_| Vec::new()).collect();
+    let mut seats: Vec<Vec<(Viewer, Connection)>> = (0..nodes.len()).map(|_| Vec::new()).collect();
     let begun = Instant::now();
     for number in 0..sizes.crowd {
         let viewer = Viewer::default();
@@ -168,12 +168,12 @@ async fn nodes(count: usize) -> Vec<Rooms> {
     nodes
 }
 
-fn connect(rooms: &Rooms) -> Connection<Viewer> {
+fn connect(rooms: &Rooms) -> Connection {
     rooms.connect(identity(), Viewer::default()).expect("not draining")
 }
 
 /// So many members of the one room, over these nodes.
-async fn fill(nodes: &[Rooms], members: usize) -> Vec<Connection<Viewer>> {
+async fn fill(nodes: &[Rooms], members: usize) -> Vec<Connection> {
     let seats = join_all((0..members).map(|number| async move {
         let mut seat = connect(&nodes[number % nodes.len()]);
         seat.join(&post()).await.expect("everybody may join");
@@ -186,7 +186,7 @@ async fn fill(nodes: &[Rooms], members: usize) -> Vec<Connection<Viewer>> {
 }
 
 /// Writes what waits for the connection's task.
-async fn drive(connection: &Connection<Viewer>) {
+async fn drive(connection: &Connection) {
     tokio::select! { biased; _ = connection.drive() => {}, () = yield_now() => {} }
 }
 

@@ -4,7 +4,7 @@ mod leaves;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use futures::{Sink, future::join_all};
+use futures::future::join_all;
 use tokio::time::timeout;
 
 use self::leaves::Leaves;
@@ -20,7 +20,6 @@ use crate::{
     protocol::{self, Ref, Roll},
     room::{Arrival, Room},
     room_key::RoomKey,
-    ws::FrameSink,
 };
 
 /// One connection: an identity, a sink, and memberships.
@@ -49,13 +48,13 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[must_use = "dropping a connection leaves its rooms"]
-pub struct Connection<S: Sink<Message> + Unpin + Send + 'static = FrameSink> {
-    shared: Arc<Shared<S>>,
+pub struct Connection {
+    shared: Arc<Shared>,
     id: ConnectionId,
     identity: Arc<Identity>,
-    outbox: Arc<Outbox<S>>,
+    outbox: Arc<Outbox>,
     /// Left one by one by `Drop`.
-    rooms: Vec<Entered<S>>,
+    rooms: Vec<Entered>,
     leaves: Leaves,
 }
 
@@ -138,8 +137,8 @@ impl JoinError {
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
-    pub(crate) fn new(shared: Arc<Shared<S>>, id: ConnectionId, identity: Identity, outbox: Arc<Outbox<S>>) -> Self {
+impl Connection {
+    pub(crate) fn new(shared: Arc<Shared>, id: ConnectionId, identity: Identity, outbox: Arc<Outbox>) -> Self {
         Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new(), leaves: Leaves::default() }
     }
 
@@ -181,7 +180,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         self.place(key).map(|entered| entered.room.standing())
     }
 
-    fn place(&self, key: &RoomKey) -> Option<&Entered<S>> {
+    fn place(&self, key: &RoomKey) -> Option<&Entered> {
         self.rooms.iter().find(|entered| entered.room.key == *key)
     }
 
@@ -191,7 +190,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         &self,
         key: &RoomKey,
         reference: Option<Arc<Ref>>,
-    ) -> impl Future<Output = Result<Joined<S>, JoinError>> + Send + use<S> {
+    ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.len());
         let (member, outbox) = (self.member(key), Arc::clone(&self.outbox));
         let left = self.leaves.over(key);
@@ -229,7 +228,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.
-    pub(crate) fn keep(&mut self, joined: Joined<S>) -> usize {
+    pub(crate) fn keep(&mut self, joined: Joined) -> usize {
         self.rooms.reserve_exact(1);
         self.rooms.push(joined.entered);
         joined.viewers
@@ -259,7 +258,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     /// is closed and everything is out, or `None` when the sink failed, or the connection was dropped without a close.
     ///
     /// May be dropped and called again.
-    pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<S> {
+    pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<> {
         let outbox = Arc::clone(&self.outbox);
         std::future::poll_fn(move |cx| match outbox.drive(cx) {
             crate::outbox::Progress::Closed(close) => std::task::Poll::Ready(Some(close)),
@@ -268,11 +267,11 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
         })
     }
 
-    pub(crate) const fn shared(&self) -> &Arc<Shared<S>> {
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    pub(crate) fn outbox(&self) -> &Arc<Outbox<S>> {
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
     }
 
@@ -292,9 +291,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     }
 
     /// Gives places up, and then runs the hooks about it in one task.
-    fn left(&mut self, places: Vec<Entered<S>>) {
+    fn left(&mut self, places: Vec<Entered>) {
         let within = self.shared.limits.hook;
-        let hook = |entered: &Entered<S>| entered.room.kind.left(|| self.member(&entered.room.key), within);
+        let hook = |entered: &Entered| entered.room.kind.left(|| self.member(&entered.room.key), within);
         let hooks: Vec<_> = places.iter().filter_map(hook).collect();
         let first = places.first().map(|entered| entered.room.key.clone());
         drop(places);
@@ -310,7 +309,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Connection<S> {
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Connection<S> {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.leave_all();
         self.outbox.abandon();
@@ -318,7 +317,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Connection<S> {
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Reply for Outbox<S> {
+impl Reply for Outbox {
     fn form(&self) -> Form {
         Self::form(self)
     }
@@ -333,19 +332,19 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Reply for Outbox<S> {
 }
 
 /// A place in a room whose member is told that it joined, until the connection keeps it.
-pub(crate) struct Joined<S: Sink<Message> + Unpin + Send + 'static> {
-    entered: Entered<S>,
+pub(crate) struct Joined {
+    entered: Entered,
     viewers: usize,
 }
 
 /// A place in a room, joined or joining. Dropping it leaves.
-struct Entered<S: Sink<Message> + Unpin + Send + 'static> {
-    shared: Arc<Shared<S>>,
-    room: Arc<Room<S>>,
+struct Entered {
+    shared: Arc<Shared>,
+    room: Arc<Room>,
     slot: usize,
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Entered<S> {
+impl Drop for Entered {
     fn drop(&mut self) {
         let effects = self.room.leave(self.slot);
         self.shared.registry.act(&self.room, effects);
@@ -353,7 +352,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Drop for Entered<S> {
 }
 
 /// What is told of a user who joins a room whose members are known by name.
-fn arrival<S>(shared: &Shared<S>, kind: &Kind, member: &Member) -> Arrival {
+fn arrival(shared: &Shared, kind: &Kind, member: &Member) -> Arrival {
     let since = shared.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Arrival {
         user: Name(member.identity.shared_user()),
@@ -362,7 +361,7 @@ fn arrival<S>(shared: &Shared<S>, kind: &Kind, member: &Member) -> Arrival {
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> fmt::Debug for Connection<S> {
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("id", &self.id).field("identity", &self.identity).finish_non_exhaustive()
     }

@@ -38,7 +38,7 @@ use crate::{
     limits::Limits,
     message::{Form, Message},
     node::{ConnectionId, NodeId},
-    outbox::{Outbox, WriteBatch, write_frames},
+    outbox::{Outbox, Transport},
     presence::Presence,
     registry::Registry,
     room_key::RoomKey,
@@ -67,11 +67,12 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub struct RoomManager<S = FrameSink> {
-    shared: Arc<Shared<S>>,
+    pub(crate) shared: Arc<Shared>,
+    transport: fn(S) -> Transport,
 }
 
 /// What all handles and connections of one manager share.
-pub(crate) struct Shared<S> {
+pub(crate) struct Shared {
     node: NodeId,
     next_connection: AtomicU64,
     pub(crate) limits: Limits,
@@ -80,10 +81,9 @@ pub(crate) struct Shared<S> {
     endpoint: Endpoint,
     pub(crate) clock: Arc<dyn WallClock>,
     bus: Arc<dyn Bus>,
-    pub(crate) presence: Arc<Presence<S>>,
-    pub(crate) registry: Arc<Registry<S>>,
-    pub(crate) users: Users<S>,
-    write: WriteBatch<S>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) users: Users,
     pub(crate) runtime: Handle,
     draining: AtomicBool,
     /// Until when what waits for a member may go out, once the process is shutting down.
@@ -120,7 +120,7 @@ pub struct Stats {
 impl RoomManager {
     /// Begins a manager for the adapters, whose members are reached through [`FrameSink`].
     pub fn builder() -> RoomManagerBuilder {
-        RoomManagerBuilder::with_write(write_frames)
+        RoomManagerBuilder::with_transport(Transport::Frames)
     }
 }
 
@@ -130,14 +130,34 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// A sink is polled by whoever has a message for its member, under that member's lock: it must not wait, and must not
     /// call the manager or its connection. One that fails or panics ends its connection.
     pub fn build_for() -> RoomManagerBuilder<S> {
-        RoomManagerBuilder::with_write(crate::outbox::write_sink)
+        RoomManagerBuilder::with_transport(Transport::boxed)
+    }
+
+    /// A handle to the same rooms, for connections with another sink: members of one room may be a browser's socket, a
+    /// channel in the process, and anything else.
+    ///
+    /// ```
+    /// use futures::channel::mpsc;
+    /// use rooms_core::{Identity, Kind, Message, RoomKey, RoomManager};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rooms: RoomManager = RoomManager::builder().kind("post", Kind::authenticated()).build()?;
+    /// let (sink, _received) = mpsc::unbounded::<Message>();
+    /// let mut listener = rooms.with_sink().connect(Identity::new("log")?, sink)?;
+    /// listener.join(&RoomKey::new("post", 42)?).await?;
+    /// assert_eq!(rooms.local_viewers(&RoomKey::new("post", 42)?), 1);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_sink<T: Sink<Message> + Unpin + Send + 'static>(&self) -> RoomManager<T> {
+        RoomManager { shared: Arc::clone(&self.shared), transport: Transport::boxed }
     }
 
     /// Takes a connection. It is in no room yet; see [`Connection::join`].
     ///
     /// # Errors
     /// [`ConnectError`], when the user has too many connections or the process is shutting down.
-    pub fn connect(&self, identity: Identity, sink: S) -> Result<Connection<S>, ConnectError> {
+    pub fn connect(&self, identity: Identity, sink: S) -> Result<Connection, ConnectError> {
         self.try_connect(identity, sink, Form::Single).map_err(|(error, _)| error)
     }
 
@@ -147,13 +167,13 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         identity: Identity,
         sink: S,
         form: Form,
-    ) -> Result<Connection<S>, (ConnectError, S)> {
+    ) -> Result<Connection, (ConnectError, Transport)> {
         let shared = &self.shared;
         if self.is_draining() {
-            return Err((ConnectError::Draining, sink));
+            return Err((ConnectError::Draining, (self.transport)(sink)));
         }
         let id = ConnectionId::new(shared.node, shared.next_connection.fetch_add(1, Ordering::Relaxed));
-        let outbox = Arc::new(Outbox::new(sink, shared.write, &shared.limits).in_form(form));
+        let outbox = Arc::new(Outbox::new((self.transport)(sink), &shared.limits).in_form(form));
         let limit = shared.limits.connections_per_user;
         match shared.users.enter(&identity.shared_user(), &outbox, limit) {
             Ok(()) => {
@@ -169,11 +189,6 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 Err(_) => unreachable!("a refused seat keeps no outbox"),
             },
         }
-    }
-
-    /// The manager that a connection belongs to.
-    pub(crate) const fn of(shared: Arc<Shared<S>>) -> Self {
-        Self { shared }
     }
 
     /// Asks the authenticator about a token, within `Limits::handshake`.
@@ -195,7 +210,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         }
         identity
     }
+}
 
+impl<S> RoomManager<S> {
     /// How many connections of this node are in a room.
     #[must_use]
     pub fn local_viewers(&self, room: &RoomKey) -> usize {
@@ -231,10 +248,6 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         self.shared.node
     }
 
-    pub(crate) fn kind_of(&self, name: &str) -> Option<&Kind> {
-        self.shared.kinds.get(name).map(|kind| &**kind)
-    }
-
     /// The bounds.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -247,9 +260,15 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     }
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
 impl<S> Clone for RoomManager<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), transport: self.transport }
     }
 }
 

@@ -7,25 +7,21 @@
 #[cfg(all(test, rooms_loom))]
 mod model;
 mod queue;
-mod write;
+mod transport;
 
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     task::{Context, Poll, Waker},
 };
-
-use futures::Sink;
 
 pub use self::queue::Overflow;
 pub(crate) use self::{
     queue::{About, Backlog, Source},
-    write::{WriteBatch, write_frames, write_sink},
+    transport::Transport,
 };
 use self::{
     queue::{Bounds, Overrun, Queue},
-    write::{Broken, Full},
+    transport::{Broken, Full},
 };
 use crate::{
     close::Close,
@@ -35,15 +31,14 @@ use crate::{
 };
 
 /// Kept small: there is one for each connection, and nearly all are idle.
-pub(crate) struct Outbox<S> {
-    state: Mutex<State<S>>,
-    write: WriteBatch<S>,
+pub(crate) struct Outbox {
+    state: Mutex<State>,
     bounds: Bounds,
     form: Form,
 }
 
-struct State<S> {
-    sink: S,
+struct State {
+    sink: Transport,
     /// What the sink did not take; none most of the time.
     waiting: Option<Box<Queue>>,
     /// The connection's task.
@@ -83,10 +78,10 @@ pub(crate) enum Progress {
     Broken,
 }
 
-impl<S: Sink<Message> + Unpin> Outbox<S> {
-    pub(crate) fn new(sink: S, write: WriteBatch<S>, limits: &Limits) -> Self {
+impl Outbox {
+    pub(crate) fn new(sink: Transport, limits: &Limits) -> Self {
         let state = State { sink, waiting: None, task: None, phase: Phase::Open, full: Full::No };
-        Self { state: Mutex::new(state), write, bounds: Bounds::new(limits), form: Form::Single }
+        Self { state: Mutex::new(state), bounds: Bounds::new(limits), form: Form::Single }
     }
 
     pub(crate) fn in_form(self, form: Form) -> Self {
@@ -151,11 +146,11 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         state.wake();
     }
 
-    fn write_now(&self, state: &mut State<S>, batch: &[Message]) -> usize {
+    fn write_now(&self, state: &mut State, batch: &[Message]) -> usize {
         debug_assert!(state.waiting.is_none(), "messages wait only behind a full sink");
         let State { sink, task, .. } = state;
         let mut cx = Context::from_waker(task.as_ref().unwrap_or(Waker::noop()));
-        match (self.write)(sink, &mut cx, batch) {
+        match sink.write(&mut cx, batch) {
             Ok((taken, full)) => {
                 // Where nobody drives the connection yet, its task tries again with its first turn.
                 state.full = full;
@@ -202,7 +197,7 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         while state.phase != Phase::Broken && (state.full == Full::Yes || state.waiting.is_some()) {
             let State { sink, waiting, .. } = &mut *state;
             let batch = waiting.as_mut().map_or(&[][..], |queue| queue.messages());
-            match (self.write)(sink, cx, batch) {
+            match sink.write(cx, batch) {
                 Ok((taken, full)) => {
                     state.written(taken);
                     state.full = full;
@@ -227,14 +222,11 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
 
     /// Shuts the sink, after the close frame.
     pub(crate) fn poll_shut(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = lock(&self.state);
-        let sink = &mut state.sink;
-        // The sink may be the application's code; a panic in its last call must not take the connection's task along.
-        catch_unwind(AssertUnwindSafe(|| Pin::new(sink).poll_close(cx).map(|_| ()))).unwrap_or(Poll::Ready(()))
+        lock(&self.state).sink.poll_shut(cx)
     }
 
     /// Gives the sink back, of an outbox that nobody else has.
-    pub(crate) fn into_sink(self) -> S {
+    pub(crate) fn into_sink(self) -> Transport {
         self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).sink
     }
 
@@ -248,7 +240,7 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
     }
 }
 
-impl<S> State<S> {
+impl State {
     fn close(&mut self, close: Close, waiting: Waiting) {
         if waiting == Waiting::Drop {
             self.waiting = None;
@@ -279,7 +271,7 @@ impl<S> State<S> {
     }
 }
 
-impl<S> fmt::Debug for Outbox<S> {
+impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = lock(&self.state);
         f.debug_struct("Outbox")
@@ -292,12 +284,18 @@ impl<S> fmt::Debug for Outbox<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+    use std::{
+        pin::Pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
     };
 
-    use futures::task::{ArcWake, waker};
+    use futures::{
+        Sink,
+        task::{ArcWake, waker},
+    };
 
     use super::*;
 
@@ -363,13 +361,13 @@ mod tests {
         }
     }
 
-    fn outbox(sink: &DoorSink, change: impl FnOnce(&mut Limits)) -> Outbox<DoorSink> {
+    fn outbox(sink: &DoorSink, change: impl FnOnce(&mut Limits)) -> Outbox {
         let mut limits = Limits::default();
         change(&mut limits);
-        Outbox::new(sink.clone(), write_sink, &limits)
+        Outbox::new(Transport::boxed(sink.clone()), &limits)
     }
 
-    fn drive(outbox: &Outbox<DoorSink>) -> Progress {
+    fn drive(outbox: &Outbox) -> Progress {
         outbox.drive(&mut Context::from_waker(Waker::noop()))
     }
 

@@ -14,14 +14,12 @@ use std::{
     },
 };
 
-use futures::Sink;
 use tokio::time::Instant;
 
 use self::pulse::Pulse;
 use crate::{
     bus::Topic,
     lock::{Mutex, lock},
-    message::Message,
     nodes::{
         Peer,
         wire::{self, Say},
@@ -34,8 +32,8 @@ use crate::{
 };
 
 /// One manager's part among the nodes.
-pub(crate) struct Presence<S> {
-    registry: Arc<Registry<S>>,
+pub(crate) struct Presence {
+    registry: Arc<Registry>,
     pulse: Arc<Pulse>,
     /// Peers that said good-bye, whose rows are to be forgotten.
     departed: Mutex<Vec<Arc<Peer>>>,
@@ -48,9 +46,9 @@ pub(crate) struct Presence<S> {
     introduced: OnceLock<Instant>,
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Presence<S> {
+impl Presence {
     /// Begins. The task that beats ends with the manager.
-    pub(crate) fn start(registry: Arc<Registry<S>>) -> Arc<Self> {
+    pub(crate) fn start(registry: Arc<Registry>) -> Arc<Self> {
         let presence = Arc::new(Self {
             registry,
             pulse: Arc::default(),
@@ -215,7 +213,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Presence<S> {
     }
 }
 
-impl<S> Drop for Presence<S> {
+impl Drop for Presence {
     fn drop(&mut self) {
         self.pulse.stop();
         self.registry.news.notify_one();

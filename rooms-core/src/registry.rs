@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, Sink};
+use futures::FutureExt as _;
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 use self::{
@@ -56,19 +56,19 @@ pub(crate) enum BusFault {
     Panicked,
 }
 
-type Shard<S> = HashMap<RoomKey, Arc<Room<S>>>;
+type Shard = HashMap<RoomKey, Arc<Room>>;
 
-pub(crate) struct Registry<S> {
-    shards: [Mutex<Shard<S>>; SHARDS],
+pub(crate) struct Registry {
+    shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     limits: Limits,
     runtime: Handle,
     pub(crate) hooks: Arc<Hooks>,
     bus: Arc<dyn Bus>,
     pub(crate) nodes: Arc<Nodes>,
-    subscriptions: Subscriptions<S>,
-    windows: Windows<S>,
-    rows: Rows<S>,
+    subscriptions: Subscriptions,
+    windows: Windows,
+    rows: Rows,
     second_looks: SecondLooks,
     asks: Asks,
     questions: Questions,
@@ -77,7 +77,7 @@ pub(crate) struct Registry<S> {
     delivered: Arc<AtomicU64>,
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
+impl Registry {
     pub(crate) fn new(limits: &Limits, runtime: Handle, bus: Arc<dyn Bus>, nodes: Arc<Nodes>) -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
@@ -104,8 +104,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         key: &RoomKey,
         kind: &Arc<Kind>,
         connection: ConnectionId,
-        outbox: Arc<Outbox<S>>,
-    ) -> (Arc<Room<S>>, usize) {
+        outbox: Arc<Outbox>,
+    ) -> (Arc<Room>, usize) {
         let (room, slot, effects) = {
             let mut shard = self.shard(key);
             let room = match shard.get(key) {
@@ -126,7 +126,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     }
 
     /// Does what a change in a room asks for.
-    pub(crate) fn act(self: &Arc<Self>, room: &Arc<Room<S>>, effects: Effects) {
+    pub(crate) fn act(self: &Arc<Self>, room: &Arc<Room>, effects: Effects) {
         if effects.flush {
             self.runtime.spawn(flush(Flusher::counted(room), Arc::clone(&self.delivered)));
         }
@@ -157,12 +157,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         kept
     }
 
-    pub(crate) fn find(&self, key: &RoomKey) -> Option<Arc<Room<S>>> {
+    pub(crate) fn find(&self, key: &RoomKey) -> Option<Arc<Room>> {
         self.shard(key).get(key).cloned()
     }
 
     /// All rooms that there are now.
-    pub(crate) fn rooms(&self) -> Vec<Arc<Room<S>>> {
+    pub(crate) fn rooms(&self) -> Vec<Arc<Room>> {
         self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
     }
 
@@ -232,13 +232,13 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         linger
     }
 
-    fn shard(&self, key: &RoomKey) -> MutexGuard<'_, Shard<S>> {
+    fn shard(&self, key: &RoomKey) -> MutexGuard<'_, Shard> {
         let [first, ..] = &self.shards;
         lock(self.shards.get(self.hasher.hash_one(key) as usize % SHARDS).unwrap_or(first))
     }
 }
 
-impl<S> fmt::Debug for Registry<S> {
+impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").finish_non_exhaustive()
     }

@@ -15,7 +15,6 @@ mod viewers;
 
 use std::{fmt, sync::Arc};
 
-use futures::Sink;
 use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::{
@@ -43,9 +42,9 @@ use crate::{
     room_key::RoomKey,
 };
 
-pub(crate) struct Room<S> {
+pub(crate) struct Room {
     pub(crate) key: RoomKey,
-    state: Mutex<State<S>>,
+    state: Mutex<State>,
     /// Told when the log has space again, and when the subscription changed.
     changed: Notify,
     bounds: Bounds,
@@ -61,10 +60,10 @@ struct Bounds {
     held_messages: usize,
 }
 
-struct State<S> {
+struct State {
     log: Log,
     /// Slots, so that a flusher's place holds while members come and go.
-    members: Vec<Option<Member<S>>>,
+    members: Vec<Option<Member>>,
     free: Vec<usize>,
     /// How many of the members are in many rooms and so are told in that form.
     multi: usize,
@@ -80,9 +79,9 @@ struct State<S> {
     pub(super) lingering: bool,
 }
 
-struct Member<S> {
+struct Member {
     connection: ConnectionId,
-    outbox: Arc<Outbox<S>>,
+    outbox: Arc<Outbox>,
     /// The position of the next message that it is given.
     cursor: u64,
     /// What was published while it was still joining; `None` once it is told that it joined.
@@ -129,7 +128,7 @@ pub(crate) struct Effects {
     pub(crate) subscribe: bool,
 }
 
-impl<S: Sink<Message> + Unpin> Room<S> {
+impl Room {
     pub(crate) fn new(key: RoomKey, kind: Arc<Kind>, limits: &Limits, nodes: Arc<Nodes>) -> Self {
         let bounds = Bounds {
             log_bytes: limits.log_bytes,
@@ -155,7 +154,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     }
 
     /// Adds a connection that is joining: from here on nothing is lost to it, and nothing is sent to it yet.
-    pub(crate) fn enter(&self, connection: ConnectionId, outbox: Arc<Outbox<S>>) -> (usize, Effects) {
+    pub(crate) fn enter(&self, connection: ConnectionId, outbox: Arc<Outbox>) -> (usize, Effects) {
         let mut state = lock(&self.state);
         state.empty_since = None;
         state.multi += usize::from(outbox.form() == Form::Multi);
@@ -264,7 +263,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     /// Waits until the log has space for a message, and keeps it for the caller.
     ///
     /// May be dropped at any time.
-    pub(crate) async fn reserve(self: Arc<Self>, bytes: usize) -> Reservation<S> {
+    pub(crate) async fn reserve(self: Arc<Self>, bytes: usize) -> Reservation {
         let bounds = Span { messages: self.bounds.log_messages, bytes: self.bounds.log_bytes };
         loop {
             let changed = self.changed.notified();
@@ -349,7 +348,7 @@ pub(crate) enum Linger {
     Occupied,
 }
 
-impl<S> State<S> {
+impl State {
     fn push(&mut self, entry: Entry) -> Effects {
         self.log.push(entry);
         Effects { flush: self.progress.start(), ..Effects::default() }
@@ -368,7 +367,7 @@ impl Held {
     }
 }
 
-impl<S: Sink<Message> + Unpin> Member<S> {
+impl Member {
     /// Keeps the log's news for a member that is still joining.
     fn hold(&mut self, log: &mut Log, room: &RoomKey, bounds: Bounds) {
         let Some(held) = &mut self.held else { return };
@@ -391,19 +390,19 @@ impl<S: Sink<Message> + Unpin> Member<S> {
 }
 
 /// Space in a room's log, kept for one publisher until its message is through the bus.
-pub(crate) struct Reservation<S: Sink<Message> + Unpin> {
-    room: Arc<Room<S>>,
+pub(crate) struct Reservation {
+    room: Arc<Room>,
     bytes: usize,
 }
 
-impl<S: Sink<Message> + Unpin> Drop for Reservation<S> {
+impl Drop for Reservation {
     fn drop(&mut self) {
         lock(&self.room.state).log.release(self.bytes);
         self.room.changed.notify_waiters();
     }
 }
 
-impl<S> fmt::Debug for Room<S> {
+impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Room").field("key", &self.key).finish_non_exhaustive()
     }

@@ -16,7 +16,7 @@ use tokio::time::{timeout, timeout_at};
 pub use self::farewell::refuse;
 use self::{
     commands::{Done, Work},
-    farewell::{farewell, flushed},
+    farewell::{farewell, flushed, turn_away},
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
     rate::Rate,
 };
@@ -94,10 +94,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         // as long as its connection.
         let mut session = match self.try_connect(identity, sink, form) {
             Ok(connection) => Ok(Session::new(connection, stream, first)),
-            Err((error, sink)) => {
+            Err((error, transport)) => {
                 let limits = self.limits().clone();
                 Err(Box::pin(async move {
-                    refuse(stream, sink, error.close(), &limits).await;
+                    turn_away(stream, transport, error.close(), &limits).await;
                     error.close()
                 }))
             }
@@ -112,11 +112,11 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
 }
 
 /// All that an idle connection keeps, besides its outbox and its place in the room.
-struct Session<R, S: Sink<Message> + Unpin + Send + 'static> {
+struct Session<R> {
     /// What is at work on a command; the next one waits for it, and the heartbeat does not. It is dropped before the
     /// connection, as it may hold what `on_leave` waits for.
-    work: Option<Work<S>>,
-    connection: Connection<S>,
+    work: Option<Work>,
+    connection: Connection,
     stream: R,
     /// The next command, until it has its turn. While there is none, what the client sends is read: its pings, its
     /// pongs, its good-bye.
@@ -135,22 +135,18 @@ enum End {
     Gone,
 }
 
-enum Event<S: Sink<Message> + Unpin + Send + 'static> {
+enum Event {
     Incoming(Option<Result<Incoming, WsError>>),
     /// The next command has its turn.
     Next(Box<str>),
     Beat(Beat),
-    Done(Done<S>),
+    Done(Done),
     /// Somebody closed the outbox, or its sink failed.
     Closing(Close),
 }
 
-impl<R, S> Session<R, S>
-where
-    R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
-    S: Sink<Message> + Unpin + Send + 'static,
-{
-    fn new(connection: Connection<S>, stream: R, first: Option<RoomKey>) -> Self {
+impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
+    fn new(connection: Connection, stream: R, first: Option<RoomKey>) -> Self {
         let heartbeat = Heartbeat::new(&connection.shared().limits);
         let mut session = Self { connection, stream, work: None, next: None, heartbeat, rate: Rate::new() };
         session.work = first.map(|room| session.first_join(&room));
@@ -199,7 +195,7 @@ where
         }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<S>> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let backlog = match self.connection.outbox().drive(cx) {
             Progress::Open(backlog) => backlog,
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),

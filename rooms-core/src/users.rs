@@ -19,16 +19,16 @@ use crate::{
 
 const SHARDS: usize = 64;
 
-type Shard<S> = HashMap<Arc<str>, Connections<S>>;
+type Shard = HashMap<Arc<str>, Connections>;
 
 /// A user's connections. Most users have one, which then needs no memory of its own.
-enum Connections<S> {
-    One(Arc<Outbox<S>>),
-    Many(Vec<Arc<Outbox<S>>>),
+enum Connections {
+    One(Arc<Outbox>),
+    Many(Vec<Arc<Outbox>>),
 }
 
-pub(crate) struct Users<S> {
-    shards: [Mutex<Shard<S>>; SHARDS],
+pub(crate) struct Users {
+    shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     connections: AtomicUsize,
     /// Told when the last connection is gone.
@@ -39,7 +39,7 @@ pub(crate) struct Users<S> {
 #[derive(Debug)]
 pub(crate) struct TooMany;
 
-impl<S> Users<S> {
+impl Users {
     pub(crate) fn new() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
@@ -50,7 +50,7 @@ impl<S> Users<S> {
     }
 
     /// Counts a connection in. Whoever called counts it out again with [`leave`](Self::leave).
-    pub(crate) fn enter(&self, user: &Arc<str>, outbox: &Arc<Outbox<S>>, most: usize) -> Result<(), TooMany> {
+    pub(crate) fn enter(&self, user: &Arc<str>, outbox: &Arc<Outbox>, most: usize) -> Result<(), TooMany> {
         match self.shard(user).entry(Arc::clone(user)) {
             Entry::Vacant(_) if most == 0 => return Err(TooMany),
             Entry::Vacant(place) => {
@@ -63,7 +63,7 @@ impl<S> Users<S> {
         Ok(())
     }
 
-    pub(crate) fn leave(&self, user: &str, outbox: &Arc<Outbox<S>>) {
+    pub(crate) fn leave(&self, user: &str, outbox: &Arc<Outbox>) {
         {
             let mut shard = self.shard(user);
             if let Some(connections) = shard.get_mut(user)
@@ -83,8 +83,8 @@ impl<S> Users<S> {
     }
 
     /// The outboxes of all connections that there are now.
-    pub(crate) fn outboxes(&self) -> Vec<Arc<Outbox<S>>> {
-        let of = |shard: &Mutex<Shard<S>>| -> Vec<_> {
+    pub(crate) fn outboxes(&self) -> Vec<Arc<Outbox>> {
+        let of = |shard: &Mutex<Shard>| -> Vec<_> {
             lock(shard).values().flat_map(|connections| connections.all().iter().cloned()).collect()
         };
         self.shards.iter().flat_map(of).collect()
@@ -103,7 +103,7 @@ impl<S> Users<S> {
         }
     }
 
-    fn shard(&self, user: &str) -> MutexGuard<'_, Shard<S>> {
+    fn shard(&self, user: &str) -> MutexGuard<'_, Shard> {
         let [first, ..] = &self.shards;
         lock(self.shards.get(self.hasher.hash_one(user) as usize % SHARDS).unwrap_or(first))
     }
@@ -116,23 +116,23 @@ enum Left {
     Nobody,
 }
 
-impl<S> Connections<S> {
-    fn all(&self) -> &[Arc<Outbox<S>>] {
+impl Connections {
+    fn all(&self) -> &[Arc<Outbox>] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
             Self::Many(many) => many,
         }
     }
 
-    fn add(&mut self, outbox: Arc<Outbox<S>>) {
+    fn add(&mut self, outbox: Arc<Outbox>) {
         match self {
             Self::One(one) => *self = Self::Many(vec![Arc::clone(one), outbox]),
             Self::Many(many) => many.push(outbox),
         }
     }
 
-    fn remove(&mut self, outbox: &Arc<Outbox<S>>) -> Left {
-        let is_it = |other: &Arc<Outbox<S>>| Arc::ptr_eq(other, outbox);
+    fn remove(&mut self, outbox: &Arc<Outbox>) -> Left {
+        let is_it = |other: &Arc<Outbox>| Arc::ptr_eq(other, outbox);
         match self {
             Self::One(one) => return if is_it(one) { Left::Nobody } else { Left::Somebody },
             Self::Many(many) => many.retain(|other| !is_it(other)),

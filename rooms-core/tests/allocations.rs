@@ -50,7 +50,7 @@ struct Room {
     rooms: RoomManager<Counter>,
     key: RoomKey,
     given: Arc<AtomicUsize>,
-    members: Vec<Connection<Counter>>,
+    members: Vec<Connection>,
 }
 
 impl Room {

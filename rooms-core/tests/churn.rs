@@ -10,7 +10,7 @@ use std::{fs, time::Duration};
 use rooms_core::{Connection, Kind, RoomManager, Stats};
 use tokio::time::sleep;
 
-use rig::{Client, Rooms, Sink, key};
+use rig::{Client, Rooms, key};
 
 const LAPS: usize = 10;
 /// Over all laps: 100,000 connections with ten joins each, of which some end with the connection.
@@ -36,7 +36,7 @@ fn resident() -> usize {
 }
 
 /// Joins, leaves, and perhaps goes without leaving.
-async fn live(connection: &mut Connection<Sink>, random: &mut Random) {
+async fn live(connection: &mut Connection, random: &mut Random) {
     for _ in 0..JOINS {
         let room = key(&format!("post:{}", random.below(ROOMS)));
         connection.join(&room).await.unwrap();

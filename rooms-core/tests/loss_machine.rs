@@ -89,7 +89,7 @@ fn lose(bus: &Hand<LocalBus>, loss: Loss) {
 
 /// A connection, and what it should have got.
 struct Actor {
-    connection: Connection<ValveSink>,
+    connection: Connection,
     valve: Valve,
     driven: JoinHandle<Option<Close>>,
     /// Since which message it is in the room.

@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A connection, and what it should have got.
 struct Actor {
-    connection: Connection<ValveSink>,
+    connection: Connection,
     valve: Valve,
     driven: JoinHandle<Option<Close>>,
     /// Since which publish it is in the room.

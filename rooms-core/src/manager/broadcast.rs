@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
-use futures::{FutureExt as _, Sink, future::BoxFuture};
+use futures::{FutureExt as _, future::BoxFuture};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -13,10 +13,8 @@ use crate::{
     bus::{BusError, Topic},
     envelope, json,
     kind::Tell,
-    message::Message,
     node::ConnectionId,
     room_key::RoomKey,
-    ws::FrameSink,
 };
 
 /// The kind of the rooms that hold a user's connections.
@@ -84,13 +82,13 @@ pub enum BroadcastError {
 /// A broadcast that is being put together; see [`RoomManager::to`].
 #[derive(Debug)]
 #[must_use = "nothing is sent before `send`"]
-pub struct Broadcast<'a, S = FrameSink> {
-    rooms: &'a RoomManager<S>,
+pub struct Broadcast<'a> {
+    shared: &'a Shared,
     room: &'a RoomKey,
     except: Option<ConnectionId>,
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
+impl<S> RoomManager<S> {
     /// Sends a value, as JSON, to every member of a room, on all nodes.
     ///
     /// It is encoded once, and reaches the members in one order with everything else in that room. The call returns when
@@ -132,21 +130,21 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         value: &T,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<S, T> {
         let room = RoomKey::new(USER, user).map_err(|error| BroadcastError::User(error.into()));
-        let (rooms, payload) = (self.clone(), serde_json::to_vec(value));
+        let (shared, payload) = (Arc::clone(&self.shared), serde_json::to_vec(value));
         async move {
             let room = room?;
             let payload = payload.map_err(|source| BroadcastError::Encode { room: room.clone(), source })?;
-            rooms.to(&room).send(payload).await
+            shared.broadcast(&room, payload, None).await
         }
     }
 
     /// Begins a broadcast with options: `rooms.to(&room).except(connection).json(&value).await`.
-    pub fn to<'a>(&'a self, room: &'a RoomKey) -> Broadcast<'a, S> {
-        Broadcast { rooms: self, room, except: None }
+    pub fn to<'a>(&'a self, room: &'a RoomKey) -> Broadcast<'a> {
+        Broadcast { shared: &self.shared, room, except: None }
     }
 }
 
-impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
+impl<'a> Broadcast<'a> {
     /// Leaves one connection out: the one that caused it, usually.
     pub fn except(self, connection: ConnectionId) -> Self {
         Self { except: Some(connection), ..self }
@@ -159,18 +157,23 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
     pub fn json<T: Serialize + ?Sized>(
         self,
         value: &T,
-    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<'a, S, T> {
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<'a, T> {
         let payload = serde_json::to_vec(value);
         async move {
             let payload = payload.map_err(|source| BroadcastError::Encode { room: self.room.clone(), source })?;
-            self.send(payload).await
+            self.shared.broadcast(self.room, payload, self.except).await
         }
     }
+}
 
-    async fn send(self, payload: Vec<u8>) -> Result<Receipt, BroadcastError> {
-        let Self { rooms, room, except } = self;
-        let shared = &rooms.shared;
-        let limit = shared.limits.broadcast;
+impl Shared {
+    pub(crate) async fn broadcast(
+        &self,
+        room: &RoomKey,
+        payload: Vec<u8>,
+        except: Option<ConnectionId>,
+    ) -> Result<Receipt, BroadcastError> {
+        let limit = self.limits.broadcast;
         if payload.len() > limit {
             return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
         }
@@ -178,7 +181,7 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
             return Err(BroadcastError::TooDeep { room: room.clone() });
         }
         // Held until the message is through the bus, and so in the log.
-        let _space = match shared.registry.find(room) {
+        let _space = match self.registry.find(room) {
             Some(local) => Some(local.reserve(payload.len()).await),
             None => None,
         };
@@ -187,8 +190,8 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
             None => Bytes::from(payload),
         };
         let topic = Topic::Room(room.clone());
-        let publish = AssertUnwindSafe(async { shared.bus.publish(&topic, payload.clone()).await }).catch_unwind();
-        let published = match timeout(shared.limits.publish, publish).await {
+        let publish = AssertUnwindSafe(async { self.bus.publish(&topic, payload.clone()).await }).catch_unwind();
+        let published = match timeout(self.limits.publish, publish).await {
             Ok(Ok(published)) => published,
             Ok(Err(_)) => Err(BusError::Unknown("the bus panicked".into())),
             Err(elapsed) => Err(BusError::Unknown(elapsed.into())),
@@ -197,7 +200,7 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
             Ok(()) => Ok(Receipt { reach: Reach::AllNodes }),
             // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus.
             Err(BusError::Down) => {
-                shared.deliver(room, &payload);
+                self.deliver(room, &payload);
                 Ok(Receipt { reach: Reach::LocalOnly })
             }
             Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
@@ -205,14 +208,13 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Tell for Shared<S> {
+impl Tell for Shared {
     fn tell(
         self: Arc<Self>,
         room: RoomKey,
         payload: Vec<u8>,
         except: Option<ConnectionId>,
     ) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
-        let rooms = RoomManager::of(self);
-        async move { Broadcast { except, ..rooms.to(&room) }.send(payload).await }.boxed()
+        async move { self.broadcast(&room, payload, except).await }.boxed()
     }
 }

@@ -9,7 +9,6 @@ use std::{
     },
 };
 
-use futures::Sink;
 use tokio::runtime::Handle;
 
 use super::{RoomManager, Shared, inbox::Inbox};
@@ -19,10 +18,9 @@ use crate::{
     handshake::Endpoint,
     kind::Kind,
     limits::Limits,
-    message::Message,
     node::NodeId,
     nodes::Nodes,
-    outbox::WriteBatch,
+    outbox::Transport,
     presence::Presence,
     registry::Registry,
     room_key::{RoomKeyError, check_kind},
@@ -39,7 +37,7 @@ pub struct RoomManagerBuilder<S = FrameSink> {
     endpoint: Endpoint,
     clock: Arc<dyn WallClock>,
     bus: Arc<dyn Bus>,
-    write: WriteBatch<S>,
+    transport: fn(S) -> Transport,
 }
 
 /// Why a manager can't be built.
@@ -72,8 +70,8 @@ pub enum BuildError {
     NoRuntime,
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
-    pub(super) fn with_write(write: WriteBatch<S>) -> Self {
+impl<S> RoomManagerBuilder<S> {
+    pub(super) fn with_transport(transport: fn(S) -> Transport) -> Self {
         Self {
             limits: Limits::default(),
             kinds: Vec::new(),
@@ -81,7 +79,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
             endpoint: Endpoint::new(),
             clock: Arc::new(SystemClock),
             bus: Arc::new(LocalBus::new()),
-            write,
+            transport,
         }
     }
 
@@ -153,7 +151,6 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
                 presence: Presence::start(Arc::clone(&registry)),
                 registry,
                 users: Users::new(),
-                write: self.write,
                 runtime,
                 draining: AtomicBool::new(false),
                 flush_by: OnceLock::new(),
@@ -161,7 +158,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
                 bad_payloads: AtomicU64::new(0),
             }
         });
-        Ok(RoomManager { shared })
+        Ok(RoomManager { shared, transport: self.transport })
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::sync::{Weak, atomic::Ordering};
 
-use futures::Sink;
-
 use super::Shared;
 use crate::{
     bus::{BusEvent, BusReceiver, Lost, Topic},
@@ -15,15 +13,15 @@ use crate::{
 };
 
 /// The manager's end of the bus; it does not keep the manager alive.
-pub(super) struct Inbox<S>(Weak<Shared<S>>);
+pub(super) struct Inbox(Weak<Shared>);
 
-impl<S> Inbox<S> {
-    pub(super) fn new(shared: &Weak<Shared<S>>) -> Self {
+impl Inbox {
+    pub(super) fn new(shared: &Weak<Shared>) -> Self {
         Self(Weak::clone(shared))
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> BusReceiver for Inbox<S> {
+impl BusReceiver for Inbox {
     fn event(&self, event: BusEvent) {
         let Some(shared) = self.0.upgrade() else { return };
         match event {
@@ -53,7 +51,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> BusReceiver for Inbox<S> {
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Shared<S> {
+impl Shared {
     /// Gives a payload to the members of a room on this node. Bytes that are no message are counted and dropped; what
     /// they are is not logged, because it can be anything.
     pub(super) fn deliver(&self, room: &RoomKey, payload: &[u8]) {

@@ -6,13 +6,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::Sink;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::RoomManager;
 use crate::{
-    message::Message,
     nodes::wire::{Row, User},
     room::Listed,
     room_key::RoomKey,
@@ -71,7 +69,7 @@ pub enum MembersError {
     },
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
+impl<S> RoomManager<S> {
     /// How many connections are in a room, over all nodes.
     ///
     /// On a node with members of the room this is known, and resolves at once. Another asks the live nodes, which takes a

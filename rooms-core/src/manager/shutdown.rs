@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use futures::Sink;
 use tokio::time::{Instant, interval, timeout_at};
 
 use super::RoomManager;
@@ -20,7 +19,7 @@ const PACE: Duration = Duration::from_millis(10);
 /// once over five seconds, on top of the time that the closing takes.
 const COME_BACK: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(5_500)];
 
-impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
+impl<S> RoomManager<S> {
     /// Refuses new connections (an upgrade gets 503 with `Retry-After`), closes the ones there are with 1012 `restart`, spread over `within`, and resolves when
     /// all are gone, or `Limits::close_within` after that time; a bus that does not let go is given as long again.
     ///

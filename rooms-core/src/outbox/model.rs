@@ -10,7 +10,7 @@ use std::{
 use futures::Sink;
 use loom::{future::block_on, thread};
 
-use super::{Outbox, Progress, Waiting, write_sink};
+use super::{Outbox, Progress, Transport, Waiting};
 use crate::{
     close::Close,
     limits::Limits,
@@ -83,15 +83,15 @@ impl Sink<Message> for DoorSink {
     }
 }
 
-fn outbox(space: usize) -> (DoorSink, Arc<Outbox<DoorSink>>) {
+fn outbox(space: usize) -> (DoorSink, Arc<Outbox>) {
     let sink = DoorSink::default();
     sink.open(space);
-    let outbox = Arc::new(Outbox::new(sink.clone(), write_sink, &Limits::default()));
+    let outbox = Arc::new(Outbox::new(Transport::boxed(sink.clone()), &Limits::default()));
     (sink, outbox)
 }
 
 /// The connection's task, until the close frame is out. A wake-up that is lost leaves it waiting, which loom reports.
-fn drive_to_the_end(outbox: &Outbox<DoorSink>) -> Progress {
+fn drive_to_the_end(outbox: &Outbox) -> Progress {
     block_on(poll_fn(|cx| match outbox.drive(cx) {
         Progress::Open(_) | Progress::Closing(_) => Poll::Pending,
         end => Poll::Ready(end),

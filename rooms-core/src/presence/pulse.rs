@@ -5,14 +5,10 @@ use std::{
     time::Duration,
 };
 
-use futures::Sink;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Presence;
-use crate::{
-    lock::{Mutex, lock},
-    message::Message,
-};
+use crate::lock::{Mutex, lock};
 
 /// Whether the others can be heard, and since when.
 #[derive(Debug)]
@@ -84,7 +80,7 @@ fn lease(heartbeat: Duration) -> Duration {
 }
 
 /// Beats until the manager is gone.
-pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Weak<Presence<S>>, pulse: Arc<Pulse>) {
+pub(super) async fn run(presence: Weak<Presence>, pulse: Arc<Pulse>) {
     let Some((registry, heartbeat)) = presence.upgrade().map(|presence| {
         let registry = Arc::clone(&presence.registry);
         let heartbeat = registry.limits().heartbeat;

@@ -2,13 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use futures::Sink;
-
 use super::Registry;
 use crate::{
     bus::Topic,
     lock::{Mutex, lock},
-    message::Message,
     node::NodeId,
     nodes::wire::{MAX_SAID, Row, Say},
     room_key::RoomKey,
@@ -50,7 +47,7 @@ impl Questions {
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
+impl Registry {
     /// Answers a node, soon.
     pub(crate) fn answer(self: &Arc<Self>, from: NodeId, ask: u64, rooms: Vec<RoomKey>) {
         let mut queue = lock(&self.questions.queue);
@@ -83,7 +80,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     }
 }
 
-async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S>>) {
+async fn run(registry: Arc<Registry>) {
     while let Some(Question { from, ask, rooms }) = registry.questions.next() {
         // Above every row that was given out, so that "none" is news of a room that was left while this node was alone and
         // told nobody; and below what changes from here on.

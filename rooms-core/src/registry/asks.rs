@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use futures::Sink;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -19,7 +18,6 @@ use super::Registry;
 use crate::{
     bus::Topic,
     lock::{Mutex, lock},
-    message::Message,
     node::NodeId,
     nodes::{
         Asked, Peer,
@@ -94,7 +92,7 @@ impl Drop for Open<'_> {
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
+impl Registry {
     /// Asks nodes for their rows of at most [`ROOMS`] rooms.
     ///
     /// May be dropped at any time.
@@ -126,7 +124,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     }
 
     /// Learns what the other nodes have in rooms that were subscribed to just now, and then lets their joiners in.
-    pub(super) async fn begin(self: Arc<Self>, rooms: Vec<Arc<Room<S>>>) {
+    pub(super) async fn begin(self: Arc<Self>, rooms: Vec<Arc<Room>>) {
         self.learn(&rooms).await;
         for room in rooms {
             room.set_subscription(Subscription::Live);
@@ -136,7 +134,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     /// Learns what the other nodes have in at most [`ROOMS`] rooms.
     ///
     /// Who does not answer in time is asked again later; nobody waits for a node whose rows are to be asked for anyhow.
-    pub(super) async fn learn(self: &Arc<Self>, rooms: &[Arc<Room<S>>]) {
+    pub(super) async fn learn(self: &Arc<Self>, rooms: &[Arc<Room>]) {
         let keys: Vec<RoomKey> = rooms.iter().map(|room| room.key.clone()).collect();
         let (peers, others): (Vec<_>, Vec<_>) = self.nodes.live().into_iter().partition(|peer| peer.answers());
         for peer in others {
@@ -172,7 +170,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
         peer.end_asking(outcome);
     }
 
-    async fn ask_for(self: &Arc<Self>, peer: &Arc<Peer>, rooms: &[Arc<Room<S>>]) -> Asked {
+    async fn ask_for(self: &Arc<Self>, peer: &Arc<Peer>, rooms: &[Arc<Room>]) -> Asked {
         let mut rooms = rooms.to_vec();
         while !rooms.is_empty() {
             let keys: Vec<RoomKey> = rooms.iter().map(|room| room.key.clone()).collect();
@@ -189,7 +187,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
 
     /// Takes what a node said of these rooms: its rows, and that it has nobody in the others. Returns the rooms that it
     /// said nothing of.
-    fn take(self: &Arc<Self>, answer: Answer, rooms: &[Arc<Room<S>>]) -> Vec<Arc<Room<S>>> {
+    fn take(self: &Arc<Self>, answer: Answer, rooms: &[Arc<Room>]) -> Vec<Arc<Room>> {
         let Some(peer) = self.nodes.find(answer.from) else { return Vec::new() };
         let left_out: HashSet<RoomKey> = answer.left_out.into_iter().collect();
         let mut rows: HashMap<RoomKey, Row> = answer.rows.into_iter().map(|row| (row.room.clone(), row)).collect();

@@ -2,12 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::Sink;
-
-use crate::{message::Message, room::Room};
+use crate::room::Room;
 
 /// Runs a room's hooks one after another until they have told the state that is.
-pub(super) async fn tell<S: Sink<Message> + Unpin + Send + 'static>(room: Arc<Room<S>>, within: Duration) {
+pub(super) async fn tell(room: Arc<Room>, within: Duration) {
     while let Some(news) = room.next_occupancy() {
         for when in news {
             room.kind.occupancy(when, &room.key, within).await;

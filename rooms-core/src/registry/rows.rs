@@ -8,13 +8,12 @@ use std::{
     },
 };
 
-use futures::{Sink, future::join_all};
+use futures::future::join_all;
 
 use super::Registry;
 use crate::{
     bus::Topic,
     lock::{Mutex, lock},
-    message::Message,
     nodes::wire::Say,
     room::{Outgoing, Room},
 };
@@ -23,19 +22,19 @@ use crate::{
 const BATCH: usize = 128;
 
 /// Rooms whose row is to be published. A room is in it once, however often it changes.
-pub(super) struct Rows<S> {
-    queue: Mutex<Queue<S>>,
+pub(super) struct Rows {
+    queue: Mutex<Queue>,
     published: AtomicU64,
 }
 
-struct Queue<S> {
-    rooms: VecDeque<Arc<Room<S>>>,
+struct Queue {
+    rooms: VecDeque<Arc<Room>>,
     /// A task is at work; it ends when the queue is empty.
     running: bool,
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Rows<S> {
-    pub(super) fn publish(&self, registry: &Arc<Registry<S>>, room: &Arc<Room<S>>) {
+impl Rows {
+    pub(super) fn publish(&self, registry: &Arc<Registry>, room: &Arc<Room>) {
         let mut queue = lock(&self.queue);
         queue.rooms.push_back(Arc::clone(room));
         if !std::mem::replace(&mut queue.running, true) {
@@ -47,7 +46,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Rows<S> {
         self.published.load(Ordering::Relaxed)
     }
 
-    fn next(&self) -> Option<Vec<Arc<Room<S>>>> {
+    fn next(&self) -> Option<Vec<Arc<Room>>> {
         let mut queue = lock(&self.queue);
         if queue.rooms.is_empty() {
             *queue = Queue::default();
@@ -58,14 +57,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Rows<S> {
     }
 }
 
-async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S>>) {
+async fn run(registry: Arc<Registry>) {
     while let Some(rooms) = registry.rows.next() {
         let rows = rooms.iter().filter_map(|room| room.take_row());
         join_all(rows.map(|outgoing| registry.publish_row(outgoing))).await;
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
+impl Registry {
     async fn publish_row(self: &Arc<Self>, Outgoing { row, first }: Outgoing) {
         self.rows.published.fetch_add(1, Ordering::Relaxed);
         let room = row.room.clone();
@@ -77,13 +76,13 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     }
 }
 
-impl<S> Default for Rows<S> {
+impl Default for Rows {
     fn default() -> Self {
         Self { queue: Mutex::default(), published: AtomicU64::new(0) }
     }
 }
 
-impl<S> Default for Queue<S> {
+impl Default for Queue {
     fn default() -> Self {
         Self { rooms: VecDeque::new(), running: false }
     }

@@ -7,13 +7,11 @@
 
 use std::{collections::HashSet, mem, sync::Arc};
 
-use futures::Sink;
 use tokio::time::sleep;
 
 use super::{Registry, asks::ROOMS};
 use crate::{
     lock::{Mutex, lock},
-    message::Message,
     room_key::RoomKey,
 };
 
@@ -61,10 +59,7 @@ impl Queue {
 
 impl SecondLooks {
     /// Looks at a room again, a heartbeat from now at most.
-    pub(super) fn want<S>(&self, registry: &Arc<Registry<S>>, room: RoomKey)
-    where
-        S: Sink<Message> + Unpin + Send + 'static,
-    {
+    pub(super) fn want(&self, registry: &Arc<Registry>, room: RoomKey) {
         let mut queue = lock(&self.queue);
         queue.add(room);
         if !mem::replace(&mut queue.running, true) {
@@ -77,7 +72,7 @@ impl SecondLooks {
     }
 }
 
-async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S>>) {
+async fn run(registry: Arc<Registry>) {
     loop {
         sleep(registry.limits.heartbeat).await;
         match registry.second_looks.next() {

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
-use futures::{Sink, future::join_all};
+use futures::future::join_all;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -12,7 +12,6 @@ use super::{BusFault, Registry, asks::ROOMS};
 use crate::{
     bus::{BusError, Topic},
     lock::{Mutex, lock},
-    message::Message,
     room::{Linger, Subscription},
     room_key::RoomKey,
 };
@@ -22,10 +21,9 @@ use crate::{
 const BATCH: usize = ROOMS;
 
 /// What the task is to do; it is started on demand and ends when there is nothing.
-pub(super) struct Subscriptions<S> {
+pub(super) struct Subscriptions {
     queue: Mutex<Queue>,
     news: Notify,
-    sink: std::marker::PhantomData<fn(S)>,
 }
 
 #[derive(Default)]
@@ -44,20 +42,20 @@ enum Work {
     Over,
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Subscriptions<S> {
+impl Subscriptions {
     pub(super) fn new() -> Self {
-        Self { queue: Mutex::default(), news: Notify::new(), sink: std::marker::PhantomData }
+        Self { queue: Mutex::default(), news: Notify::new() }
     }
 
-    pub(super) fn want(&self, registry: &Arc<Registry<S>>, key: RoomKey) {
+    pub(super) fn want(&self, registry: &Arc<Registry>, key: RoomKey) {
         self.change(registry, |queue| queue.wanted.push(key));
     }
 
-    pub(super) fn linger(&self, registry: &Arc<Registry<S>>, key: RoomKey) {
+    pub(super) fn linger(&self, registry: &Arc<Registry>, key: RoomKey) {
         self.change(registry, |queue| queue.lingering.push_back((Instant::now(), key)));
     }
 
-    fn change(&self, registry: &Arc<Registry<S>>, change: impl FnOnce(&mut Queue)) {
+    fn change(&self, registry: &Arc<Registry>, change: impl FnOnce(&mut Queue)) {
         let mut queue = lock(&self.queue);
         change(&mut queue);
         if !mem::replace(&mut queue.running, true) {
@@ -86,7 +84,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Subscriptions<S> {
     }
 }
 
-async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S>>) {
+async fn run(registry: Arc<Registry>) {
     loop {
         match registry.subscriptions.work(registry.limits.linger) {
             // At the same time, so that the last of many waits no longer than the first.
@@ -101,7 +99,7 @@ async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S
     }
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
+impl Registry {
     async fn subscribe(self: &Arc<Self>, keys: &[RoomKey]) {
         match self.subscribe_together(keys).await {
             // One may be refused for all, so each is asked for by itself.

@@ -5,29 +5,27 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use futures::Sink;
 use tokio::time::{Instant, sleep_until};
 
 use super::Registry;
 use crate::{
     lock::{Mutex, lock},
-    message::Message,
     room::Room,
 };
 
 /// All windows are equally long, so they end in the order in which they opened: a queue is enough. A room is in it once.
-pub(super) struct Windows<S> {
-    queue: Mutex<Queue<S>>,
+pub(super) struct Windows {
+    queue: Mutex<Queue>,
 }
 
-struct Queue<S> {
-    ends: VecDeque<(Instant, Weak<Room<S>>)>,
+struct Queue {
+    ends: VecDeque<(Instant, Weak<Room>)>,
     /// A task is at work; it ends when the queue is empty.
     running: bool,
 }
 
-impl<S: Sink<Message> + Unpin + Send + 'static> Windows<S> {
-    pub(super) fn open(&self, registry: &Arc<Registry<S>>, room: &Arc<Room<S>>) {
+impl Windows {
+    pub(super) fn open(&self, registry: &Arc<Registry>, room: &Arc<Room>) {
         let mut queue = lock(&self.queue);
         queue.ends.push_back((Instant::now() + registry.limits.viewer_window, Arc::downgrade(room)));
         if !std::mem::replace(&mut queue.running, true) {
@@ -35,7 +33,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Windows<S> {
         }
     }
 
-    fn next(&self) -> Option<(Instant, Weak<Room<S>>)> {
+    fn next(&self) -> Option<(Instant, Weak<Room>)> {
         let mut queue = lock(&self.queue);
         let next = queue.ends.pop_front();
         if next.is_none() {
@@ -45,7 +43,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Windows<S> {
     }
 }
 
-async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S>>) {
+async fn run(registry: Arc<Registry>) {
     while let Some((end, room)) = registry.windows.next() {
         sleep_until(end).await;
         if let Some(room) = room.upgrade() {
@@ -55,13 +53,13 @@ async fn run<S: Sink<Message> + Unpin + Send + 'static>(registry: Arc<Registry<S
     }
 }
 
-impl<S> Default for Windows<S> {
+impl Default for Windows {
     fn default() -> Self {
         Self { queue: Mutex::default() }
     }
 }
 
-impl<S> Default for Queue<S> {
+impl Default for Queue {
     fn default() -> Self {
         Self { ends: VecDeque::new(), running: false }
     }

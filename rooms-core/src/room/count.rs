@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::Sink;
 use tokio::time::Instant;
 
 use super::{
@@ -17,7 +16,6 @@ use crate::{
     kind::{Kind, Occupancy},
     limits::Limits,
     lock::lock,
-    message::Message,
     node::ConnectionId,
     nodes::{
         Peer,
@@ -231,7 +229,7 @@ pub(super) struct Arriving {
     pub(super) announcement: Announcement,
 }
 
-impl<S: Sink<Message> + Unpin> Room<S> {
+impl Room {
     /// How many connections of this node have joined.
     pub(crate) fn local_viewers(&self) -> usize {
         lock(&self.state).count.viewers.local()
@@ -368,7 +366,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     }
 
     /// Tells a change to whom it concerns: the members, the other nodes, the application.
-    pub(super) fn tell(&self, state: &mut State<S>, announcement: Announcement) -> Effects {
+    pub(super) fn tell(&self, state: &mut State, announcement: Announcement) -> Effects {
         let mut effects = Effects::default();
         if let Some(event) = announcement.event
             && state.count.live > 0

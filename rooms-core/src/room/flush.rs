@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use futures::{FutureExt as _, Sink, future::BoxFuture};
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::runtime::Handle;
 
 use super::{Room, State};
@@ -29,10 +29,7 @@ const SHARE: usize = if cfg!(rooms_loom) { 1 } else { 8 * CHUNK };
 ///
 /// What is published meanwhile is in what the next member gets, so batches grow by themselves under load. In a large
 /// room several flushers share each round, a chunk at a time, on as many cores as the runtime has.
-pub(crate) async fn flush<S: Sink<Message> + Unpin + Send + 'static>(
-    mut flusher: Flusher<S>,
-    delivered: Arc<AtomicU64>,
-) {
+pub(crate) async fn flush(mut flusher: Flusher, delivered: Arc<AtomicU64>) {
     let workers = Handle::current().metrics().num_workers();
     let mut chunk = Chunk::new(flusher.room.source());
     loop {
@@ -50,10 +47,7 @@ pub(crate) async fn flush<S: Sink<Message> + Unpin + Send + 'static>(
 }
 
 /// A flusher that another one asked for. Boxed, because a future that spawned its own kind would have no end.
-fn help<S: Sink<Message> + Unpin + Send + 'static>(
-    flusher: Flusher<S>,
-    delivered: Arc<AtomicU64>,
-) -> BoxFuture<'static, ()> {
+fn help(flusher: Flusher, delivered: Arc<AtomicU64>) -> BoxFuture<'static, ()> {
     flush(flusher, delivered).boxed()
 }
 
@@ -85,15 +79,15 @@ impl Progress {
 
 /// One flusher's part in the progress. Dropped before the end, or before it began (a runtime going down), it lets the
 /// next publish start another.
-pub(crate) struct Flusher<S> {
-    room: Arc<Room<S>>,
+pub(crate) struct Flusher {
+    room: Arc<Room>,
     delivering: bool,
     counted: bool,
 }
 
-impl<S> Flusher<S> {
+impl Flusher {
     /// For a place that the progress has counted already.
-    pub(crate) fn counted(room: &Arc<Room<S>>) -> Self {
+    pub(crate) fn counted(room: &Arc<Room>) -> Self {
         Self { room: Arc::clone(room), delivering: false, counted: true }
     }
 }
@@ -106,9 +100,9 @@ enum Next {
 }
 
 /// Some members, and what each has not had.
-struct Chunk<S> {
+struct Chunk {
     source: Source,
-    members: Vec<Due<S>>,
+    members: Vec<Due>,
     messages: Vec<Message>,
     /// The same for members that are in many rooms; empty where the room has none.
     multi: Vec<Message>,
@@ -119,15 +113,15 @@ struct Chunk<S> {
     excepts: Vec<(usize, ConnectionId)>,
 }
 
-struct Due<S> {
+struct Due {
     connection: ConnectionId,
-    outbox: Arc<Outbox<S>>,
+    outbox: Arc<Outbox>,
     cursor: u64,
 }
 
-impl<S: Sink<Message> + Unpin> Flusher<S> {
+impl Flusher {
     /// Puts the last chunk down and fills the next.
-    fn next(&mut self, chunk: &mut Chunk<S>, workers: usize) -> Next {
+    fn next(&mut self, chunk: &mut Chunk, workers: usize) -> Next {
         chunk.clear();
         let room = Arc::clone(&self.room);
         let mut state = lock(&room.state);
@@ -159,7 +153,7 @@ impl<S: Sink<Message> + Unpin> Flusher<S> {
     }
 }
 
-impl<S> Flusher<S> {
+impl Flusher {
     fn put_down(&mut self, progress: &mut Progress) {
         if std::mem::take(&mut self.delivering) {
             progress.delivering -= 1;
@@ -173,7 +167,7 @@ impl<S> Flusher<S> {
     }
 }
 
-impl<S> Drop for Flusher<S> {
+impl Drop for Flusher {
     fn drop(&mut self) {
         let room = Arc::clone(&self.room);
         let mut state = lock(&room.state);
@@ -182,9 +176,9 @@ impl<S> Drop for Flusher<S> {
     }
 }
 
-impl<S: Sink<Message> + Unpin> State<S> {
+impl State {
     /// Forgets what every member has had, and begins the next round; `false` where nobody is behind.
-    fn begin_round(&mut self, room: &Room<S>) -> bool {
+    fn begin_round(&mut self, room: &Room) -> bool {
         self.log.trim(self.progress.goal);
         room.say_again(self);
         let head = self.log.head();
@@ -196,7 +190,7 @@ impl<S: Sink<Message> + Unpin> State<S> {
     }
 
     /// Puts the round's next members into the chunk, with what they have not had.
-    fn fill(&mut self, room: &Room<S>, chunk: &mut Chunk<S>) {
+    fn fill(&mut self, room: &Room, chunk: &mut Chunk) {
         let head = self.log.head();
         chunk.first = head;
         for place in self.members.iter_mut().skip(self.progress.slot) {
@@ -234,7 +228,7 @@ impl<S: Sink<Message> + Unpin> State<S> {
     }
 }
 
-impl<S: Sink<Message> + Unpin> Chunk<S> {
+impl Chunk {
     const fn new(source: Source) -> Self {
         Self {
             source,
@@ -259,7 +253,7 @@ impl<S: Sink<Message> + Unpin> Chunk<S> {
         })
     }
 
-    fn deliver_in<'a>(&'a self, messages: impl Fn(&Outbox<S>) -> &'a [Message]) -> u64 {
+    fn deliver_in<'a>(&'a self, messages: impl Fn(&Outbox) -> &'a [Message]) -> u64 {
         let mut count = 0;
         for due in &self.members {
             let messages = messages(&due.outbox);

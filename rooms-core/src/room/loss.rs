@@ -1,11 +1,8 @@
 //! That messages were lost: said once for all that is lost together, and once more if some had the word too early.
 
-use futures::Sink;
-
 use super::{Effects, Room, State, log::Entry};
 use crate::{
     lock::lock,
-    message::Message,
     outbox::About,
     protocol::{self, Reason},
 };
@@ -27,7 +24,7 @@ impl Loss {
     }
 }
 
-impl<S: Sink<Message> + Unpin> Room<S> {
+impl Room {
     /// Tells every member that it may have missed something.
     pub(crate) fn gap(&self) -> Effects {
         let mut state = lock(&self.state);
@@ -35,7 +32,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     }
 
     /// Notes that something is lost to every member that there is.
-    pub(super) fn lost(&self, state: &mut State<S>) -> Effects {
+    pub(super) fn lost(&self, state: &mut State) -> Effects {
         if state.members.is_empty() {
             return Effects::default();
         }
@@ -54,7 +51,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     }
 
     /// The word that is due with the next round.
-    pub(super) fn say_again(&self, state: &mut State<S>) {
+    pub(super) fn say_again(&self, state: &mut State) {
         if std::mem::take(&mut state.loss.again) {
             state.loss.told = Some(state.log.head());
             state.log.push(self.word_of_loss());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{FutureExt as _, Sink, Stream, future::BoxFuture};
+use futures::{FutureExt as _, Stream, future::BoxFuture};
 use serde_json::Value;
 
 use super::Session;
@@ -20,12 +20,12 @@ use crate::{
 };
 
 /// A command under way. It owns what it needs, so that the connection goes on beside it.
-pub(super) type Work<S> = BoxFuture<'static, Done<S>>;
+pub(super) type Work = BoxFuture<'static, Done>;
 
 /// What came of it.
-pub(super) enum Done<S: Sink<Message> + Unpin + Send + 'static> {
+pub(super) enum Done {
     /// A place in a room, to be kept.
-    Joined(Joined<S>),
+    Joined(Joined),
     /// Something to say.
     Answer(Message),
     /// It is done, and there is nothing to say.
@@ -42,25 +42,21 @@ const TOO_BIG: Fault = Fault::new(ErrorCode::TooBig, "the data is too long");
 const TOO_DEEP: Fault = Fault::new(ErrorCode::TooBig, "the data is nested too deep");
 const UNAVAILABLE: Fault = Fault::new(ErrorCode::Unavailable, "try again later");
 
-impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
+impl<S> RoomManager<S> {
     /// The room of a user's own connections, where the application has that kind.
     pub(super) fn user_room(&self, user: &str) -> Option<RoomKey> {
-        self.kind_of(USER)?;
+        self.shared.kinds.get(USER)?;
         RoomKey::new(USER, user).ok()
     }
 }
 
-impl<R, S> Session<R, S>
-where
-    R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
-    S: Sink<Message> + Unpin + Send + 'static,
-{
+impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
     fn form(&self) -> Form {
         self.connection.outbox().form()
     }
 
     /// The join that a connection begins with: of its only room, or of the user's own.
-    pub(super) fn first_join(&self, room: &RoomKey) -> Work<S> {
+    pub(super) fn first_join(&self, room: &RoomKey) -> Work {
         let (form, join) = (self.form(), self.connection.begin_join(room, None));
         async move {
             match (join.await, form) {
@@ -101,7 +97,7 @@ where
         self.connection.send(&answer);
     }
 
-    pub(super) fn finish(&mut self, done: Done<S>) -> Result<(), Close> {
+    pub(super) fn finish(&mut self, done: Done) -> Result<(), Close> {
         match done {
             Done::Joined(joined) => _ = self.connection.keep(joined),
             Done::Answer(answer) => self.connection.send(&answer),
@@ -115,7 +111,7 @@ where
         Ok(())
     }
 
-    fn join(&self, room: RoomKey, reference: Option<Ref>) -> Work<S> {
+    fn join(&self, room: RoomKey, reference: Option<Ref>) -> Work {
         let reference = reference.map(Arc::new);
         let join = self.connection.begin_join(&room, reference.clone());
         async move {
@@ -131,22 +127,28 @@ where
         .boxed()
     }
 
-    fn publish(&self, room: RoomKey, data: Value, reference: Option<Ref>) -> Work<S> {
-        let rooms = RoomManager::of(Arc::clone(self.connection.shared()));
+    fn publish(&self, room: RoomKey, data: Value, reference: Option<Ref>) -> Work {
+        let shared = Arc::clone(self.connection.shared());
         let member = self.connection.member(&room);
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
-            let Some(kind) = rooms.kind_of(room.kind()) else { return refused(NOT_JOINED) };
-            match kind.publish.verdict(&member.identity, &room, rooms.limits().rule).await {
+            let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
+            match kind.publish.verdict(&member.identity, &room, shared.limits.rule).await {
                 Verdict::Yes => {}
                 Verdict::No => return refused(NOT_ALLOWED),
                 Verdict::NoAnswer => return refused(UNAVAILABLE),
             }
-            let data = match kind.publishing(member, data, rooms.limits().hook).await {
+            let data = match kind.publishing(member, data, shared.limits.hook).await {
                 Ok(data) => data,
                 Err(error) => return no(error, Some(&room), reference.as_ref()),
             };
-            match rooms.broadcast(&room, &data).await {
+            let payload =
+                serde_json::to_vec(&data).map_err(|source| BroadcastError::Encode { room: room.clone(), source });
+            let published = match payload {
+                Ok(payload) => shared.broadcast(&room, payload, None).await,
+                Err(error) => Err(error),
+            };
+            match published {
                 Ok(receipt) => match &reference {
                     Some(reference) => Done::Answer(protocol::published(&room, receipt.reach, reference)),
                     None => Done::Silently,
@@ -171,7 +173,7 @@ where
     }
 
     /// The application's answer to a message.
-    fn hook(&self, kind: &Kind, room: RoomKey, message: Value, reference: Option<Ref>) -> Work<S> {
+    fn hook(&self, kind: &Kind, room: RoomKey, message: Value, reference: Option<Ref>) -> Work {
         let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook);
         let room = self.named(room);
         let done = move |result| match result {
@@ -195,10 +197,7 @@ where
 }
 
 /// What a hook that says no comes to.
-fn no<S>(error: HookError, room: Option<&RoomKey>, reference: Option<&Ref>) -> Done<S>
-where
-    S: Sink<Message> + Unpin + Send + 'static,
-{
+fn no(error: HookError, room: Option<&RoomKey>, reference: Option<&Ref>) -> Done {
     match error {
         HookError::Refused(words) => {
             let fault = Fault { room: room.cloned(), ..Fault::refused(words) };
@@ -208,7 +207,7 @@ where
     }
 }
 
-fn over<S: Sink<Message> + Unpin + Send + 'static>(error: &JoinError) -> Done<S> {
+fn over(error: &JoinError) -> Done {
     // Not the reason: a hook's words may quote the client.
     let close = error.close();
     tracing::debug!(code = %close.code(), "a connection did not get into its room");

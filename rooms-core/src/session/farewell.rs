@@ -10,7 +10,7 @@ use crate::{
     limits::Limits,
     manager::come_back,
     message::Message,
-    outbox::{Outbox, Progress, Waiting, write_sink},
+    outbox::{Outbox, Progress, Transport, Waiting},
     ws::{Incoming, WsError},
 };
 
@@ -21,9 +21,17 @@ use crate::{
 pub async fn refuse<R, S>(stream: R, sink: S, close: Close, limits: &Limits)
 where
     R: Stream<Item = Result<Incoming, WsError>> + Unpin,
-    S: Sink<Message> + Unpin,
+    S: Sink<Message> + Unpin + Send + 'static,
 {
-    let outbox = Outbox::new(sink, write_sink, limits);
+    turn_away(stream, Transport::boxed(sink), close, limits).await;
+}
+
+/// [`refuse`], for a connection that the manager did not take.
+pub(super) async fn turn_away<R>(stream: R, transport: Transport, close: Close, limits: &Limits)
+where
+    R: Stream<Item = Result<Incoming, WsError>> + Unpin,
+{
+    let outbox = Outbox::new(transport, limits);
     if close == Close::RESTART {
         outbox.close_after(come_back(), close);
     } else {
@@ -34,10 +42,9 @@ where
 
 /// Gets the close frame out, and lets the client read it: whoever closes a TCP socket with unread input sends a reset,
 /// which overtakes what is still on its way.
-pub(super) async fn farewell<R, S>(outbox: &Outbox<S>, mut stream: R)
+pub(super) async fn farewell<R>(outbox: &Outbox, mut stream: R)
 where
     R: Stream<Item = Result<Incoming, WsError>> + Unpin,
-    S: Sink<Message> + Unpin,
 {
     let (mut shut, mut ended) = (false, false);
     std::future::poll_fn(|cx| {
@@ -62,7 +69,7 @@ where
 }
 
 /// Waits until the close frame is out, or can't be sent any more.
-pub(super) async fn flushed<S: Sink<Message> + Unpin>(outbox: &Outbox<S>) {
+pub(super) async fn flushed(outbox: &Outbox) {
     std::future::poll_fn(|cx| match outbox.drive(cx) {
         Progress::Closed(_) | Progress::Broken => Poll::Ready(()),
         _ => Poll::Pending,

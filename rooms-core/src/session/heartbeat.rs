@@ -31,7 +31,7 @@ pub(super) struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    pub(super) fn of<S>(shared: &'a Shared<S>, identity: &Identity) -> Self {
+    pub(super) fn of(shared: &'a Shared, identity: &Identity) -> Self {
         Terms { limits: &shared.limits, expires_at: identity.expires_at(), clock: &*shared.clock }
     }
 

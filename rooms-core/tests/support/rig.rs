@@ -27,7 +27,7 @@ pub(crate) async fn idle() {
 
 /// A connection whose task runs, and what comes out of it.
 pub(crate) struct Client {
-    pub(crate) connection: Connection<Sink>,
+    pub(crate) connection: Connection,
     pub(crate) inbox: Inbox,
     pub(crate) driven: JoinHandle<Option<Close>>,
 }

@@ -57,7 +57,7 @@ impl Node {
 }
 
 pub(crate) struct Member {
-    pub(crate) connection: Connection<Sink>,
+    pub(crate) connection: Connection,
     inbox: mpsc::UnboundedReceiver<Message>,
 }
 

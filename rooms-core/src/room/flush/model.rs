@@ -21,7 +21,7 @@ use crate::{
     message::Message,
     node::{ConnectionId, NodeId},
     nodes::Nodes,
-    outbox::{Outbox, write_sink},
+    outbox::{Outbox, Transport},
     room::{Effects, Room},
 };
 
@@ -52,11 +52,11 @@ impl Sink<Message> for Kept {
 
 /// A room, and threads that do what its effects ask for.
 #[derive(Clone)]
-struct Bed(Arc<Room<Kept>>);
+struct Bed(Arc<Room>);
 
 struct Seat {
     kept: Kept,
-    outbox: Arc<Outbox<Kept>>,
+    outbox: Arc<Outbox>,
     slot: usize,
 }
 
@@ -72,7 +72,7 @@ impl Bed {
 
     fn enter(&self, number: u64) -> Seat {
         let kept = Kept::default();
-        let outbox = Arc::new(Outbox::new(kept.clone(), write_sink, &Limits::default()));
+        let outbox = Arc::new(Outbox::new(Transport::boxed(kept.clone()), &Limits::default()));
         let (slot, _) = self.0.enter(ConnectionId::for_test(number), Arc::clone(&outbox));
         Seat { kept, outbox, slot }
     }
@@ -124,7 +124,7 @@ impl Seat {
 }
 
 /// `flush`, on this thread and others.
-fn serve(mut flusher: Flusher<Kept>) {
+fn serve(mut flusher: Flusher) {
     let mut chunk = Chunk::new(flusher.room.source());
     let mut threads = Vec::new();
     while let Next::Deliver { helpers } = flusher.next(&mut chunk, 2) {
