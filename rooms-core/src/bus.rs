@@ -1,32 +1,43 @@
-//! What joins the nodes: the [`Bus`] trait and its contract, and [`LocalBus`].
+//! What joins the nodes: the [`Bus`] trait and its contract, [`LocalBus`], and [`AsyncBus`] for a client of one's own.
 //!
 //! A bus carries opaque bytes from a publisher to every node that subscribed to a [`Topic`]. Rooms, counts and the wire
 //! are written once, above it. The contract, clause by clause:
 //!
-//! 1. **Loop-back.** A node that subscribed hears its own messages through the bus, like everybody else's. There is one
-//!    path and one order: every node hears the messages of one topic in the same order, and one publisher's in the order
-//!    in which its publishes were called, each after the one before returned.
+//! 1. **Loop-back.** A node that is subscribed receives its own messages through the bus, like everybody else's. There is
+//!    one path and one order: every node receives the messages of one topic in the same order, and one publisher's in the
+//!    order in which its publishes were called, each after the one before returned.
 //! 2. **At most once.** A publication reaches a subscribed node once or not at all.
-//! 3. **Confirmed.** `subscribe` resolves when what is published from then on will arrive; `unsubscribe` when nothing more
-//!    will. Both may be called again for the same topic, and both take topics in any number.
+//! 3. **Level-triggered.** `subscribe` and `unsubscribe` state what is wanted, and return at once. The bus makes it so and
+//!    answers with events: [`BusEvent::Subscribed`] for topics of which everything arrives that is published from then
+//!    on, [`BusEvent::Refused`] for one that the backplane refuses, which is tried again for as long as it is wanted.
+//!    Each call of `subscribe` is answered, also for a topic that is subscribed already. The last call for a topic
+//!    counts: once `unsubscribe` has returned, no answer to an earlier `subscribe` is given, and what still arrives is
+//!    ignored. A topic that hangs or is refused holds up no other.
 //! 4. **Down is not silence.** A bus that knows that it can't reach its backplane says [`BusEvent::Down`] and answers
-//!    `publish` with [`BusError::Down`]. It comes back by itself, subscribes again to all that was wanted, and only then
-//!    says [`BusEvent::Up`], with what may have been lost meanwhile. Messages may arrive between the two: those that are
-//!    received before all is well again are not held back, and each is still heard at most once and in order.
+//!    `publish` with [`BusError::Down`]. It comes back by itself, subscribes again to all that is wanted, answers
+//!    `Subscribed` for it, and only then says [`BusEvent::Up`], with what may have been lost meanwhile. Messages may
+//!    arrive between the two: those that are received before all is well again are not held back, and each is still
+//!    received at most once and in order.
 //! 5. **Unknown is not down.** Where a publish may or may not have happened the error is [`BusError::Unknown`], and the
 //!    bus does not try again.
 //! 6. **Loss is said.** Whatever may have lost a message of a topic is reported, by [`BusEvent::Gap`] or by `Up`.
 //! 7. **Nobody waits for a listener.** Events are handed to a [`BusReceiver`], whose call returns at once.
-//! 8. **Dropping is safe.** A dropped future leaves no subscription half made and leaks nothing.
+//! 8. **Dropping is safe.** A dropped `publish` is done or not done, and spoils nothing for the next.
 
+mod async_bus;
 mod local;
+mod position;
 
 use std::{error, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::local::LocalBus;
+pub use self::{
+    async_bus::{AsyncBus, AsyncClient},
+    local::LocalBus,
+    position::{Position, PositionError},
+};
 use crate::{node::NodeId, room_key::RoomKey};
 
 /// Carries messages between nodes; the [module](self) has the contract.
@@ -35,23 +46,18 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     /// Hands over the receiver of all events. Called once, before anything else.
     fn attach(&self, receiver: Arc<dyn BusReceiver>);
 
+    /// States that these topics are wanted, in any number, and returns at once. The answers are events, which may come
+    /// within the call: whoever calls holds no lock that its receiver takes.
+    fn subscribe(&self, topics: &[Topic]);
+
+    /// States that these topics are not wanted any more, in any number, and returns at once.
+    fn unsubscribe(&self, topics: &[Topic]);
+
     /// Publishes to every node that is subscribed to the topic, this one included.
     ///
     /// # Errors
     /// [`BusError::Down`] if it certainly did not happen, [`BusError::Unknown`] if nobody can tell.
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError>;
-
-    /// Subscribes this node; resolves when the backplane has confirmed.
-    ///
-    /// # Errors
-    /// Any error means that none of the topics is to be relied on; the caller may try again.
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError>;
-
-    /// Ends subscriptions.
-    ///
-    /// # Errors
-    /// After an error messages may go on arriving, and are ignored.
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError>;
 
     /// Lets go of the backplane; no event comes after it has resolved.
     async fn close(&self);
@@ -63,16 +69,16 @@ impl<B: Bus + ?Sized> Bus for Arc<B> {
         (**self).attach(receiver);
     }
 
+    fn subscribe(&self, topics: &[Topic]) {
+        (**self).subscribe(topics);
+    }
+
+    fn unsubscribe(&self, topics: &[Topic]) {
+        (**self).unsubscribe(topics);
+    }
+
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
         (**self).publish(topic, payload).await
-    }
-
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        (**self).subscribe(topics).await
-    }
-
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        (**self).unsubscribe(topics).await
     }
 
     async fn close(&self) {
@@ -92,18 +98,36 @@ pub trait BusReceiver: Send + Sync + 'static {
     fn event(&self, event: BusEvent);
 }
 
-/// What happened on the bus.
+/// What happened on the bus. Made by its functions, so that a later release can tell more.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum BusEvent {
     /// A message was published to a topic that this node is subscribed to.
+    #[non_exhaustive]
     Message {
         /// Where.
         topic: Topic,
         /// What, as it was published.
         payload: Bytes,
+        /// Its place in the topic's history, where the bus keeps one.
+        position: Option<Position>,
+    },
+    /// Everything that is published to these topics from now on arrives, until they are unsubscribed or lost.
+    #[non_exhaustive]
+    Subscribed {
+        /// Which topics.
+        topics: Vec<Topic>,
+    },
+    /// The backplane refuses to subscribe this topic. The bus tries again for as long as it is wanted.
+    #[non_exhaustive]
+    Refused {
+        /// Which topic.
+        topic: Topic,
+        /// Why.
+        error: Arc<BusError>,
     },
     /// Messages of this topic may have been lost.
+    #[non_exhaustive]
     Gap {
         /// Which topic.
         topic: Topic,
@@ -111,10 +135,49 @@ pub enum BusEvent {
     /// The backplane can't be reached.
     Down,
     /// The backplane is back, and every wanted subscription is confirmed.
+    #[non_exhaustive]
     Up {
         /// Whether messages may have been lost since [`Down`](Self::Down), on any topic.
         lost: Lost,
     },
+}
+
+impl BusEvent {
+    /// A [`Message`](Self::Message) without a position.
+    #[must_use]
+    pub const fn message(topic: Topic, payload: Bytes) -> Self {
+        Self::Message { topic, payload, position: None }
+    }
+
+    /// A [`Message`](Self::Message) of a topic whose history the bus keeps.
+    #[must_use]
+    pub const fn message_at(topic: Topic, payload: Bytes, position: Position) -> Self {
+        Self::Message { topic, payload, position: Some(position) }
+    }
+
+    /// [`Subscribed`](Self::Subscribed).
+    #[must_use]
+    pub const fn subscribed(topics: Vec<Topic>) -> Self {
+        Self::Subscribed { topics }
+    }
+
+    /// [`Refused`](Self::Refused).
+    #[must_use]
+    pub fn refused(topic: Topic, error: BusError) -> Self {
+        Self::Refused { topic, error: Arc::new(error) }
+    }
+
+    /// A [`Gap`](Self::Gap).
+    #[must_use]
+    pub const fn gap(topic: Topic) -> Self {
+        Self::Gap { topic }
+    }
+
+    /// [`Up`](Self::Up).
+    #[must_use]
+    pub const fn up(lost: Lost) -> Self {
+        Self::Up { lost }
+    }
 }
 
 /// Whether messages may be missing.

@@ -210,8 +210,10 @@ impl Connection {
             left.await;
             let (room, slot) = shared.registry.enter(key, kind, member.connection, outbox);
             let entered = Entered { shared: Arc::clone(&shared), room, slot };
-            // Twice, because the bus may be asked to end other subscriptions first.
-            let subscribed = timeout(2 * limits.subscribe, entered.room.subscribed()).await;
+            let subscribed = timeout(limits.subscribe, entered.room.subscribed()).await;
+            if subscribed.is_err() {
+                entered.room.unanswered();
+            }
             if !matches!(subscribed, Ok(Ok(()))) {
                 return Err(JoinError::Unavailable { room: key.clone() });
             }

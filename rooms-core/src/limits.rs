@@ -58,8 +58,8 @@ pub struct Limits {
     pub rule: Duration,
     /// The time for one call of a hook; longer closes the connection with 1011. 10 s: it may ask a database twice.
     pub hook: Duration,
-    /// The time for the bus to confirm a subscription; a join waits twice that, as others may be ended first. 10 s: a
-    /// backplane that is replaced is back by then.
+    /// The time for the bus to confirm a room's subscription; then a join is given up. 10 s: a backplane that is replaced is
+    /// back by then.
     pub subscribe: Duration,
     /// The time for the bus to take a publication; past it the outcome is unknown. 10 s: past what any backplane takes that
     /// will answer at all.

@@ -42,6 +42,10 @@ pub(crate) struct Presence {
     misheard: AtomicU64,
     /// Somebody asked whether this node is there.
     called: AtomicBool,
+    /// The bus was asked for what is said to every node, and for what is said to this one.
+    asked: AtomicBool,
+    /// Which of the two it has confirmed.
+    confirmed: [AtomicBool; 2],
     /// When this node said that it is there. Whoever else is has answered soon after.
     introduced: OnceLock<Instant>,
 }
@@ -56,6 +60,8 @@ impl Presence {
             beats: AtomicU64::new(0),
             misheard: AtomicU64::new(0),
             called: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+            confirmed: Default::default(),
             introduced: OnceLock::new(),
         });
         presence.registry.runtime().spawn(pulse::run(Arc::downgrade(&presence), Arc::clone(&presence.pulse)));
@@ -159,20 +165,28 @@ impl Presence {
         tracing::debug!(length, fault, "a word from another node was dropped");
     }
 
-    /// Subscribes to what is said to every node and to this one, and says that it is there.
-    async fn begin(&self) -> bool {
-        let topics = [Topic::Nodes, Topic::Node(self.registry.nodes.me())];
-        match self.registry.subscribe_to(&topics).await {
-            Ok(()) => {
-                self.registry.say(&Topic::Nodes, Say::Hello {}).await;
-                _ = self.introduced.set(Instant::now());
-                true
-            }
-            Err(fault) => {
-                tracing::debug!(%fault, "the bus did not subscribe to the other nodes");
-                false
+    /// The bus has subscribed topics.
+    pub(crate) fn subscribed(&self, topics: &[Topic]) {
+        let me = Topic::Node(self.registry.nodes.me());
+        for (topic, confirmed) in [Topic::Nodes, me].iter().zip(&self.confirmed) {
+            if topics.contains(topic) && !confirmed.swap(true, Ordering::Relaxed) {
+                self.registry.news.notify_one();
             }
         }
+    }
+
+    /// Asks for what is said to every node and to this one; once the bus has both, says that it is there.
+    async fn begin(&self) -> bool {
+        if !self.asked.load(Ordering::Relaxed) {
+            let topics = [Topic::Nodes, Topic::Node(self.registry.nodes.me())];
+            self.asked.store(self.registry.tell_bus(|bus| bus.subscribe(&topics)), Ordering::Relaxed);
+        }
+        if !self.confirmed.iter().all(|confirmed| confirmed.load(Ordering::Relaxed)) {
+            return false;
+        }
+        self.registry.say(&Topic::Nodes, Say::Hello {}).await;
+        _ = self.introduced.set(Instant::now());
+        true
     }
 
     async fn beat(&self) {

@@ -12,7 +12,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasher as _, RandomState},
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -87,7 +87,7 @@ impl Registry {
             hooks: Arc::default(),
             bus,
             nodes,
-            subscriptions: Subscriptions::new(),
+            subscriptions: Subscriptions::default(),
             windows: Windows::default(),
             rows: Rows::default(),
             second_looks: SecondLooks::default(),
@@ -178,9 +178,13 @@ impl Registry {
         &self.limits
     }
 
-    /// Subscribes to what is no room's.
-    pub(crate) async fn subscribe_to(&self, topics: &[Topic]) -> Result<(), BusFault> {
-        self.of_bus(async { self.bus.subscribe(topics).await }).await
+    /// States something to the bus, which may be the application's code; `false` where it panicked.
+    pub(crate) fn tell_bus(&self, statement: impl FnOnce(&dyn Bus)) -> bool {
+        let told = catch_unwind(AssertUnwindSafe(|| statement(&*self.bus))).is_ok();
+        if !told {
+            tracing::error!("the bus panicked");
+        }
+        told
     }
 
     /// Rows that were published.

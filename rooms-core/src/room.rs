@@ -97,12 +97,37 @@ struct Held {
 }
 
 /// How a room stands with the bus.
+///
+/// ```text
+/// No --enter--> Wanted --ask--> Asked --both topics confirmed--> Confirmed --the other nodes were asked--> Live
+///  ^                              |
+///  +----------- refused ----------+
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subscription {
+enum Subscription {
+    /// Nobody wants it, or the bus refused it.
+    No,
+    /// The bus is to be asked.
     Wanted,
-    /// Confirmed, and the other nodes were asked for their counts.
+    /// The bus was asked, and has confirmed some of the room's topics. Where it is overdue, a join was given up, and the
+    /// next one asks again: no harm to a bus that is at it, and a second chance for one that has forgotten.
+    Asked {
+        messages: bool,
+        control: bool,
+        overdue: bool,
+    },
+    /// Confirmed; the other nodes are asked for their counts.
+    Confirmed,
     Live,
-    Failed,
+}
+
+/// One of the two topics of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RoomTopic {
+    /// Its broadcasts.
+    Messages,
+    /// What nodes tell each other about it.
+    Control,
 }
 
 /// The bus did not confirm the subscription of a room.
@@ -146,7 +171,7 @@ impl Room {
             ahead: 0,
             loss: Loss::default(),
             count: Count::new(&kind, limits),
-            subscription: Subscription::Failed,
+            subscription: Subscription::No,
             empty_since: None,
             lingering: false,
         };
@@ -176,7 +201,7 @@ impl Room {
         if let Some(place) = state.members.get_mut(slot) {
             *place = Some(member);
         }
-        let subscribe = state.subscription == Subscription::Failed;
+        let subscribe = matches!(state.subscription, Subscription::No | Subscription::Asked { overdue: true, .. });
         if subscribe {
             state.subscription = Subscription::Wanted;
         }
@@ -295,8 +320,8 @@ impl Room {
             changed.as_mut().enable();
             match self.subscription() {
                 Subscription::Live => return Ok(()),
-                Subscription::Failed => return Err(NotSubscribed),
-                Subscription::Wanted => changed.await,
+                Subscription::No => return Err(NotSubscribed),
+                Subscription::Wanted | Subscription::Asked { .. } | Subscription::Confirmed => changed.await,
             }
         }
     }
@@ -310,8 +335,53 @@ impl Room {
         self.subscription() == Subscription::Live
     }
 
-    pub(crate) fn set_subscription(&self, subscription: Subscription) {
-        lock(&self.state).subscription = subscription;
+    /// Whether the bus is to be asked for the room now; if so, its answers count from here on.
+    pub(crate) fn ask(&self) -> bool {
+        let mut state = lock(&self.state);
+        let wanted = state.subscription == Subscription::Wanted;
+        if wanted {
+            state.subscription = Subscription::Asked { messages: false, control: false, overdue: false };
+        }
+        wanted
+    }
+
+    /// The bus confirmed a topic; `true` where it is the last of the two that was asked for.
+    pub(crate) fn confirm(&self, topic: RoomTopic) -> bool {
+        let mut state = lock(&self.state);
+        let Subscription::Asked { messages, control, .. } = &mut state.subscription else { return false };
+        match topic {
+            RoomTopic::Messages => *messages = true,
+            RoomTopic::Control => *control = true,
+        }
+        let confirmed = *messages && *control;
+        if confirmed {
+            state.subscription = Subscription::Confirmed;
+        }
+        confirmed
+    }
+
+    /// A join was given up because no answer came.
+    pub(crate) fn unanswered(&self) {
+        if let Subscription::Asked { overdue, .. } = &mut lock(&self.state).subscription {
+            *overdue = true;
+        }
+    }
+
+    /// The bus refused a topic, or could not be asked: whoever waits to join is told.
+    pub(crate) fn refuse(&self) {
+        {
+            let mut state = lock(&self.state);
+            if !matches!(state.subscription, Subscription::Wanted | Subscription::Asked { .. }) {
+                return;
+            }
+            state.subscription = Subscription::No;
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// What the other nodes have in the room is known, so whoever waits may come in.
+    pub(crate) fn open(&self) {
+        lock(&self.state).subscription = Subscription::Live;
         self.changed.notify_waiters();
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{
+    collections::HashSet,
     future::pending,
     sync::{
         Arc, Mutex, OnceLock,
@@ -13,6 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt as _;
 use rooms_core::{
     Bus, LocalBus,
     bus::{BusError, BusEvent, BusReceiver, Lost, Topic},
@@ -27,16 +29,21 @@ enum Fault {
     DoesNotHearItself,
     HearsAnotherOrder,
     DeliversTwice,
-    SubscribesLater,
+    AnswersTooEarly,
     KeepsWhatIsUnsubscribed,
+    AnswersOnlyOnce,
+    EndsAsWantedFirst,
+    AnswersAfterTheEnd,
+    HoldsUpOthers,
     GoesDownSilently,
     TakesWhileDown,
     ForgetsSubscriptions,
+    SubscribesAgainSilently,
     PublishesWhatItCalledDown,
     TriesAgain,
     LosesSilently,
     WaitsForListeners,
-    SubscribesThoughDropped,
+    PublishesTwiceAfterADrop,
     TalksAfterTheClose,
 }
 
@@ -63,6 +70,7 @@ struct Peer {
     fault: Fault,
     number: usize,
     receiver: OnceLock<Arc<Ear>>,
+    wanted: Mutex<HashSet<Topic>>,
 }
 
 impl Weather {
@@ -74,6 +82,7 @@ impl Weather {
             fault,
             number,
             receiver: OnceLock::new(),
+            wanted: Mutex::default(),
         };
         Self { peers: (0..3).map(peer).collect(), sky }
     }
@@ -83,6 +92,19 @@ impl Weather {
             receiver.event(event.clone());
         }
     }
+}
+
+impl Peer {
+    fn say(&self, event: BusEvent) {
+        if let Some(ear) = self.receiver.get() {
+            ear.inner.event(event);
+        }
+    }
+}
+
+/// The topic that is refused.
+fn stubborn() -> Topic {
+    Topic::Room("stubborn:1".parse().unwrap())
 }
 
 impl Backplane for Weather {
@@ -104,9 +126,17 @@ impl Backplane for Weather {
         Cut::Done
     }
 
+    fn stubborn(&self) -> Option<Topic> {
+        Some(stubborn())
+    }
+
     async fn mend(&mut self) {
         self.sky.away.store(false, Ordering::Relaxed);
-        self.say(&BusEvent::Up { lost: Lost::Nothing });
+        for peer in self.peers.iter().filter(|peer| peer.fault != SubscribesAgainSilently) {
+            let wanted: Vec<Topic> = peer.wanted.lock().unwrap().iter().cloned().collect();
+            peer.say(BusEvent::subscribed(wanted));
+        }
+        self.say(&BusEvent::up(Lost::Nothing));
         let kept = std::mem::take(&mut *self.sky.kept.lock().unwrap());
         for (topic, payload) in kept {
             self.peers[0].inner.publish(&topic, payload).await.unwrap();
@@ -140,6 +170,14 @@ impl Bus for Peer {
         if self.fault == WaitsForListeners && self.number == 0 && self.receiver.get().is_none() {
             pending::<()>().await;
         }
+        if self.fault == PublishesTwiceAfterADrop {
+            let inner = Arc::clone(&self.inner);
+            let mut again = Again { inner: Arc::clone(&inner), topic: topic.clone(), payload, answered: false };
+            let (topic, payload) = (again.topic.clone(), again.payload.clone());
+            let published = tokio::spawn(async move { inner.publish(&topic, payload).await }).await;
+            again.answered = true;
+            return published.unwrap();
+        }
         let count = PUBLISHED.fetch_add(1, Ordering::Relaxed);
         if self.fault == WaitsForListeners && count > 1_000 {
             // A queue of a thousand, and its consumer does not come.
@@ -148,31 +186,68 @@ impl Bus for Peer {
         self.inner.publish(topic, payload).await
     }
 
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        let (inner, topics) = (Arc::clone(&self.inner), topics.to_vec());
+    fn subscribe(&self, topics: &[Topic]) {
+        let (refused, topics): (Vec<_>, Vec<_>) = topics.iter().cloned().partition(|topic| *topic == stubborn());
+        if !refused.is_empty() {
+            self.say(BusEvent::refused(stubborn(), BusError::Refused("not this".into())));
+        }
+        let news: Vec<Topic> = {
+            let mut wanted = self.wanted.lock().unwrap();
+            topics.iter().filter(|topic| wanted.insert((*topic).clone())).cloned().collect()
+        };
+        let inner = Arc::clone(&self.inner);
         match self.fault {
-            SubscribesLater => {
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    inner.subscribe(&topics).await
-                });
-                Ok(())
+            HoldsUpOthers if !refused.is_empty() => {}
+            AnswersOnlyOnce => inner.subscribe(&news),
+            AnswersTooEarly => {
+                self.say(BusEvent::subscribed(topics.clone()));
+                later(Duration::from_millis(50), move || inner.subscribe(&topics));
             }
-            SubscribesThoughDropped => tokio::spawn(async move { inner.subscribe(&topics).await }).await.unwrap(),
-            _ => inner.subscribe(&topics).await,
+            EndsAsWantedFirst => later(Duration::from_millis(2), move || inner.subscribe(&topics)),
+            _ => inner.subscribe(&topics),
         }
     }
 
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+    fn unsubscribe(&self, topics: &[Topic]) {
+        topics.iter().for_each(|topic| _ = self.wanted.lock().unwrap().remove(topic));
         match self.fault {
-            KeepsWhatIsUnsubscribed => Ok(()),
-            _ => self.inner.unsubscribe(topics).await,
+            KeepsWhatIsUnsubscribed => {}
+            AnswersAfterTheEnd => {
+                self.inner.unsubscribe(topics);
+                let (ear, topics) = (self.receiver.get().cloned(), topics.to_vec());
+                later(Duration::from_millis(2), move || ear.unwrap().inner.event(BusEvent::subscribed(topics)));
+            }
+            _ => self.inner.unsubscribe(topics),
         }
     }
 
     async fn close(&self) {
         if self.fault != TalksAfterTheClose {
             self.inner.close().await;
+        }
+    }
+}
+
+/// Does something in a while.
+fn later(after: Duration, what: impl FnOnce() + Send + 'static) {
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        what();
+    });
+}
+
+/// Publishes in a task of its own, and once more where nobody waits for that.
+struct Again {
+    inner: Arc<LocalBus>,
+    topic: Topic,
+    payload: Bytes,
+    answered: bool,
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        if !self.answered {
+            _ = self.inner.publish(&self.topic, self.payload.clone()).now_or_never();
         }
     }
 }
@@ -240,11 +315,16 @@ macro_rules! caught {
 caught! {
     clause_1_catches_what_is_not_heard_by_all_in_one_order: one_order catches DoesNotHearItself, HearsAnotherOrder;
     clause_2_catches_what_comes_twice: at_most_once catches DeliversTwice;
-    clause_3_catches_answers_that_come_too_early: confirmed catches SubscribesLater, KeepsWhatIsUnsubscribed;
-    clause_4_catches_silence: down_is_not_silence catches GoesDownSilently, TakesWhileDown, ForgetsSubscriptions;
+    clause_3_catches_answers_that_come_too_early_or_never: confirmed
+        catches AnswersTooEarly, AnswersOnlyOnce, KeepsWhatIsUnsubscribed;
+    clause_3_catches_what_does_not_end_as_the_last_call_says: the_last_call_counts
+        catches EndsAsWantedFirst, AnswersAfterTheEnd;
+    clause_3_catches_a_topic_that_holds_up_others: no_topic_holds_up_another catches HoldsUpOthers;
+    clause_4_catches_silence: down_is_not_silence
+        catches GoesDownSilently, TakesWhileDown, ForgetsSubscriptions, SubscribesAgainSilently;
     clause_5_catches_a_second_try: unknown_is_not_down catches PublishesWhatItCalledDown, TriesAgain;
     clause_6_catches_a_loss_that_is_not_said: loss_is_said catches LosesSilently;
     clause_7_catches_a_bus_that_waits: nobody_waits catches WaitsForListeners;
-    clause_8_catches_a_subscription_half_made: dropping_is_safe catches SubscribesThoughDropped;
+    clause_8_catches_a_publication_that_is_dropped_and_comes_twice: dropping_is_safe catches PublishesTwiceAfterADrop;
     the_close_must_be_the_end: closed_is_silent catches TalksAfterTheClose;
 }

@@ -72,15 +72,15 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn say_message(bus: &Hand<LocalBus>, payload: String) {
-    bus.say(BusEvent::Message { topic: Topic::Room(key(ROOM)), payload: payload.into() });
+    bus.say(BusEvent::message(Topic::Room(key(ROOM)), payload.into()));
 }
 
 fn lose(bus: &Hand<LocalBus>, loss: Loss) {
     match loss {
-        Loss::InTheRoom => bus.say(BusEvent::Gap { topic: Topic::Room(key(ROOM)) }),
+        Loss::InTheRoom => bus.say(BusEvent::gap(Topic::Room(key(ROOM)))),
         Loss::Anywhere => {
             bus.say(BusEvent::Down);
-            bus.say(BusEvent::Up { lost: Lost::Perhaps });
+            bus.say(BusEvent::up(Lost::Perhaps));
         }
         Loss::TooLong => say_message(bus, format!("\"{}\"", "x".repeat(LONGEST))),
         Loss::TooDeep => say_message(bus, "[".repeat(200) + &"]".repeat(200)),

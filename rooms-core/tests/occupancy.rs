@@ -186,7 +186,7 @@ async fn a_room_that_was_forgotten_tells_nothing_beside_the_next_of_its_name() {
     drop(first);
     sleep(Duration::from_millis(4_900)).await;
     // Makes it ask for everything, just before it forgets the rooms that linger.
-    hand.say(BusEvent::Gap { topic: Topic::Nodes });
+    hand.say(BusEvent::gap(Topic::Nodes));
     sleep(Duration::from_millis(150)).await;
     let _stay = join(&one, "told", ROOMS).await;
     drop(elsewhere);

@@ -8,6 +8,7 @@ mod nodes;
 mod rig;
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -20,9 +21,9 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use rooms_core::{
     Bus, JoinError, Kind, LocalBus, RoomManager,
-    bus::{BusError, BusReceiver, Topic},
+    bus::{AsyncBus, AsyncClient, BusError, BusReceiver, Topic},
 };
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
 
 use nodes::settle;
 use rig::{Client, Rooms, key};
@@ -58,22 +59,14 @@ impl Bus for Eager {
         self.inner.publish(topic, payload)
     }
 
-    fn subscribe<'a, 't, 'f>(&'a self, topics: &'t [Topic]) -> BoxFuture<'f, Result<(), BusError>>
-    where
-        'a: 'f,
-        't: 'f,
-    {
+    fn subscribe(&self, topics: &[Topic]) {
         self.may_panic(topics.iter().any(|topic| matches!(topic, Topic::Room(_))));
-        self.inner.subscribe(topics)
+        self.inner.subscribe(topics);
     }
 
-    fn unsubscribe<'a, 't, 'f>(&'a self, topics: &'t [Topic]) -> BoxFuture<'f, Result<(), BusError>>
-    where
-        'a: 'f,
-        't: 'f,
-    {
+    fn unsubscribe(&self, topics: &[Topic]) {
         self.may_panic(true);
-        self.inner.unsubscribe(topics)
+        self.inner.unsubscribe(topics);
     }
 
     fn close<'a, 'f>(&'a self) -> BoxFuture<'f, ()>
@@ -103,12 +96,12 @@ async fn a_bus_that_panics_in_the_call_costs_what_it_was_called_for_and_no_more(
     assert_eq!(client.inbox.all().await.last().unwrap(), 1);
 }
 
-/// A bus that refuses the rooms of one kind, and with them whatever was asked for in the same call.
+/// A client that refuses the rooms of one kind, never answers for those of another, and takes its time for all.
 #[derive(Debug, Default)]
 struct Choosy(LocalBus);
 
 #[async_trait]
-impl Bus for Choosy {
+impl AsyncClient for Choosy {
     fn attach(&self, receiver: Arc<dyn BusReceiver>) {
         self.0.attach(receiver);
     }
@@ -117,17 +110,20 @@ impl Bus for Choosy {
         self.0.publish(topic, payload).await
     }
 
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+    async fn subscribe(&self, topic: &Topic) -> Result<(), BusError> {
         sleep(Duration::from_millis(5)).await;
-        let refused = |topic: &Topic| matches!(topic, Topic::Room(room) if room.kind() == "secret");
-        if topics.iter().any(refused) {
-            return Err(BusError::Refused("not these".into()));
+        match topic {
+            Topic::Room(room) if room.kind() == "secret" => return Err(BusError::Refused("not these".into())),
+            Topic::Room(room) if room.kind() == "stuck" => pending().await,
+            _ => {}
         }
-        self.0.subscribe(topics).await
+        self.0.subscribe(std::slice::from_ref(topic));
+        Ok(())
     }
 
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        self.0.unsubscribe(topics).await
+    async fn unsubscribe(&self, topic: &Topic) -> Result<(), BusError> {
+        self.0.unsubscribe(std::slice::from_ref(topic));
+        Ok(())
     }
 
     async fn close(&self) {
@@ -138,15 +134,36 @@ impl Bus for Choosy {
 #[tokio::test(start_paused = true)]
 async fn a_room_that_the_bus_refuses_keeps_nobody_out_of_others() {
     let build = RoomManager::build_for().kind("post", Kind::authenticated()).kind("secret", Kind::authenticated());
-    let rooms: Rooms = build.bus(Choosy::default()).build().unwrap();
+    let rooms: Rooms = build.bus(AsyncBus::new(Choosy::default())).build().unwrap();
     settle().await;
-    // The first has the bus to itself, and the others wait for the next call together.
     let joins = ["post:0", "post:1", "secret:1", "post:2", "secret:2"].map(|room| {
         let mut client = Client::connect(&rooms, "a");
         async move { client.connection.join(&key(room)).await.map(|_| client) }
     });
     let joined = join_all(joins).await;
     assert_eq!(joined.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_the_bus_never_answers_for_holds_up_none_of_thousands() {
+    let build = RoomManager::build_for().kind("post", Kind::authenticated()).kind("stuck", Kind::authenticated());
+    let rooms: Rooms = build
+        .limits(|limits| limits.connections_per_user = 10_000)
+        .bus(AsyncBus::new(Choosy::default()))
+        .build()
+        .unwrap();
+    settle().await;
+    let join = |room: String| {
+        let mut client = Client::connect(&rooms, "a");
+        async move { client.connection.join(&key(&room)).await.map(|_| client) }
+    };
+    let stuck = tokio::spawn(join("stuck:1".to_owned()));
+    settle().await;
+    let start = Instant::now();
+    let joined = join_all((0..3_000).map(|number| join(format!("post:{number}")))).await;
+    assert!(joined.iter().all(Result::is_ok));
+    assert!(start.elapsed() < Duration::from_millis(50), "{:?}", start.elapsed());
+    assert!(matches!(stuck.await.unwrap(), Err(JoinError::Unavailable { .. })));
 }
 
 /// A bus that takes some milliseconds for a publication.
@@ -169,12 +186,12 @@ impl Bus for Slow {
         self.inner.publish(topic, payload).await
     }
 
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        self.inner.subscribe(topics).await
+    fn subscribe(&self, topics: &[Topic]) {
+        self.inner.subscribe(topics);
     }
 
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        self.inner.unsubscribe(topics).await
+    fn unsubscribe(&self, topics: &[Topic]) {
+        self.inner.unsubscribe(topics);
     }
 
     async fn close(&self) {

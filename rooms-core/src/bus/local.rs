@@ -119,16 +119,8 @@ impl Bus for LocalBus {
         }
     }
 
-    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
-        let shard = lock(self.hub.shard(topic));
-        for Subscriber { receiver, .. } in shard.get(topic).into_iter().flatten() {
-            receiver.0.event(BusEvent::Message { topic: topic.clone(), payload: payload.clone() });
-        }
-        Ok(())
-    }
-
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        let Some(receiver) = self.receiver.get() else { return Ok(()) };
+    fn subscribe(&self, topics: &[Topic]) {
+        let Some(receiver) = self.receiver.get() else { return };
         for topic in topics {
             let mut shard = lock(self.hub.shard(topic));
             let subscribers = shard.entry(topic.clone()).or_default();
@@ -136,12 +128,21 @@ impl Bus for LocalBus {
                 subscribers.push(Subscriber { port: self.port, receiver: receiver.clone() });
             }
         }
-        Ok(())
+        if !topics.is_empty() {
+            receiver.0.event(BusEvent::subscribed(topics.to_vec()));
+        }
     }
 
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+    fn unsubscribe(&self, topics: &[Topic]) {
         for topic in topics {
             self.hub.remove(topic, self.port);
+        }
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        let shard = lock(self.hub.shard(topic));
+        for Subscriber { receiver, .. } in shard.get(topic).into_iter().flatten() {
+            receiver.0.event(BusEvent::message(topic.clone(), payload.clone()));
         }
         Ok(())
     }

@@ -25,14 +25,19 @@ impl BusReceiver for Inbox {
     fn event(&self, event: BusEvent) {
         let Some(shared) = self.0.upgrade() else { return };
         match event {
-            BusEvent::Message { topic: Topic::Room(room), payload } => shared.deliver(&room, &payload),
+            BusEvent::Message { topic: Topic::Room(room), payload, .. } => shared.deliver(&room, &payload),
             BusEvent::Gap { topic: Topic::Room(room) } => {
                 if let Some(room) = shared.registry.find(&room) {
                     shared.registry.act(&room, room.gap());
                 }
             }
-            BusEvent::Message { topic, payload } => shared.presence.hear(&topic, &payload),
+            BusEvent::Message { topic, payload, .. } => shared.presence.hear(&topic, &payload),
             BusEvent::Gap { topic } => shared.presence.missed(&topic),
+            BusEvent::Subscribed { topics } => {
+                shared.registry.subscribed(&topics);
+                shared.presence.subscribed(&topics);
+            }
+            BusEvent::Refused { topic, error } => shared.registry.refused(&topic, &error),
             BusEvent::Down => {
                 shared.bus_down.store(true, Ordering::Relaxed);
                 shared.presence.deaf();

@@ -23,7 +23,7 @@ use crate::{
         Asked, Peer,
         wire::{Row, Say},
     },
-    room::{Applied, Room, Subscription},
+    room::{Applied, Room},
     room_key::RoomKey,
 };
 
@@ -127,7 +127,7 @@ impl Registry {
     pub(super) async fn begin(self: Arc<Self>, rooms: Vec<Arc<Room>>) {
         self.learn(&rooms).await;
         for room in rooms {
-            room.set_subscription(Subscription::Live);
+            room.open();
         }
     }
 

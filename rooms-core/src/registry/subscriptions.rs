@@ -1,18 +1,20 @@
-//! Which rooms this node hears of: one task asks the bus, so a join and a leave can't overtake each other.
+//! Which rooms this node wants to hear: one task tells the bus, so a join and a leave can't overtake each other.
+//!
+//! The bus answers with events. A room that it does not answer for holds up those who want to join that room, and nobody
+//! else.
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
-use futures::future::join_all;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
 
-use super::{BusFault, Registry, asks::ROOMS};
+use super::{Registry, asks::ROOMS};
 use crate::{
     bus::{BusError, Topic},
     lock::{Mutex, lock},
-    room::{Linger, Subscription},
+    room::{Linger, Room, RoomTopic},
     room_key::RoomKey,
 };
 
@@ -21,6 +23,7 @@ use crate::{
 const BATCH: usize = ROOMS;
 
 /// What the task is to do; it is started on demand and ends when there is nothing.
+#[derive(Default)]
 pub(super) struct Subscriptions {
     queue: Mutex<Queue>,
     news: Notify,
@@ -43,10 +46,6 @@ enum Work {
 }
 
 impl Subscriptions {
-    pub(super) fn new() -> Self {
-        Self { queue: Mutex::default(), news: Notify::new() }
-    }
-
     pub(super) fn want(&self, registry: &Arc<Registry>, key: RoomKey) {
         self.change(registry, |queue| queue.wanted.push(key));
     }
@@ -87,49 +86,56 @@ impl Subscriptions {
 async fn run(registry: Arc<Registry>) {
     loop {
         match registry.subscriptions.work(registry.limits.linger) {
-            // At the same time, so that the last of many waits no longer than the first.
-            Work::Subscribe(keys) => _ = join_all(keys.chunks(BATCH).map(|keys| registry.subscribe(keys))).await,
-            Work::Retire(due) => registry.unsubscribe(due).await,
+            Work::Subscribe(keys) => keys.chunks(BATCH).for_each(|keys| registry.subscribe(keys)),
+            Work::Retire(due) => registry.unsubscribe(due),
             Work::Wait(until) => tokio::select! {
                 () = sleep_until(until) => {}
                 () = registry.subscriptions.news.notified() => {}
             },
             Work::Over => return,
         }
+        // A hundred thousand rooms at once are many milliseconds.
+        tokio::task::yield_now().await;
     }
 }
 
 impl Registry {
-    async fn subscribe(self: &Arc<Self>, keys: &[RoomKey]) {
-        match self.subscribe_together(keys).await {
-            // One may be refused for all, so each is asked for by itself.
-            Err(BusFault::Answered(BusError::Refused(_))) if keys.len() > 1 => {
-                join_all(keys.iter().map(|key| async move {
-                    let key = std::slice::from_ref(key);
-                    let subscribed = self.subscribe_together(key).await;
-                    self.subscribed(key, subscribed);
-                }))
-                .await;
-            }
-            subscribed => self.subscribed(keys, subscribed),
+    fn subscribe(self: &Arc<Self>, keys: &[RoomKey]) {
+        // A room that is gone meanwhile is not asked for: what ended it comes behind this in the queue.
+        let rooms: Vec<_> = keys.iter().filter_map(|key| self.find(key)).filter(|room| room.ask()).collect();
+        let topics: Vec<Topic> = rooms.iter().flat_map(|room| both(&room.key)).collect();
+        if !topics.is_empty() && !self.tell_bus(|bus| bus.subscribe(&topics)) {
+            rooms.iter().for_each(|room| room.refuse());
         }
     }
 
-    async fn subscribe_together(&self, keys: &[RoomKey]) -> Result<(), BusFault> {
-        // Its messages, and what other nodes have in it.
-        let topics: Vec<Topic> = keys.iter().flat_map(both).collect();
-        self.of_bus(async { self.bus.subscribe(&topics).await }).await
+    /// The bus has subscribed topics, perhaps anew after a reconnect.
+    pub(crate) fn subscribed(self: &Arc<Self>, topics: &[Topic]) {
+        let confirmed = |topic: &Topic| {
+            let (key, part) = match topic {
+                Topic::Room(key) => (key, RoomTopic::Messages),
+                Topic::Control(key) => (key, RoomTopic::Control),
+                Topic::Nodes | Topic::Node(_) => return None,
+            };
+            self.find(key).filter(|room| room.confirm(part))
+        };
+        let rooms: Vec<Arc<Room>> = topics.iter().filter_map(confirmed).collect();
+        if self.nodes.is_alone() {
+            rooms.iter().for_each(|room| room.open());
+            return;
+        }
+        // On the side, so that a node that does not answer holds up only who waits for its answer.
+        for rooms in rooms.chunks(ROOMS) {
+            self.runtime.spawn(Arc::clone(self).begin(rooms.to_vec()));
+        }
     }
 
-    fn subscribed(self: &Arc<Self>, keys: &[RoomKey], subscribed: Result<(), BusFault>) {
-        let rooms: Vec<_> = keys.iter().filter_map(|key| self.find(key)).collect();
-        match subscribed {
-            Ok(()) if self.nodes.is_alone() => rooms.iter().for_each(|room| room.set_subscription(Subscription::Live)),
-            // On the side, so that a node that does not answer holds up only who waits for its answer.
-            Ok(()) => _ = self.runtime.spawn(Arc::clone(self).begin(rooms)),
-            Err(fault) => {
-                tracing::warn!(rooms = keys.len(), %fault, "the bus did not subscribe");
-                rooms.iter().for_each(|room| room.set_subscription(Subscription::Failed));
+    /// The bus has refused a topic.
+    pub(crate) fn refused(&self, topic: &Topic, error: &BusError) {
+        if let Topic::Room(key) | Topic::Control(key) = topic {
+            tracing::warn!(room = %key, %error, "the bus did not subscribe a room");
+            if let Some(room) = self.find(key) {
+                room.refuse();
             }
         }
     }
@@ -138,7 +144,7 @@ impl Registry {
         lock(&self.subscriptions.queue).lingering.push_back((since, key));
     }
 
-    async fn unsubscribe(self: &Arc<Self>, due: Vec<(Instant, RoomKey)>) {
+    fn unsubscribe(self: &Arc<Self>, due: Vec<(Instant, RoomKey)>) {
         let mut topics = Vec::new();
         for (since, key) in due {
             match self.retire(&key, since) {
@@ -155,12 +161,9 @@ impl Registry {
                 Linger::Occupied => {}
             }
         }
-        if topics.is_empty() {
-            return;
-        }
         // What still comes for a room that is not here is ignored.
-        if let Err(fault) = self.of_bus(async { self.bus.unsubscribe(&topics).await }).await {
-            tracing::warn!(rooms = topics.len() / 2, %fault, "the bus did not unsubscribe");
+        if !topics.is_empty() {
+            self.tell_bus(|bus| bus.unsubscribe(&topics));
         }
     }
 }

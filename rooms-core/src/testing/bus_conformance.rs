@@ -3,7 +3,7 @@
 //! [`bus_conformance!`](crate::bus_conformance) makes a test of each clause; this is how a bus of one's own is proved:
 //!
 //! ```
-//! use rooms_core::{LocalBus, testing::bus_conformance::{Backplane, Cut}};
+//! use rooms_core::{LocalBus, bus::Topic, testing::bus_conformance::{Backplane, Cut}};
 //!
 //! struct Local(Vec<LocalBus>);
 //!
@@ -14,7 +14,11 @@
 //!         &self.0
 //!     }
 //!
-//!     // A `LocalBus` is never down.
+//!     // A `LocalBus` refuses nothing, and is never down.
+//!     fn stubborn(&self) -> Option<Topic> {
+//!         None
+//!     }
+//!
 //!     async fn cut(&mut self) -> Cut {
 //!         Cut::Impossible
 //!     }
@@ -31,7 +35,7 @@
 //! # fn main() {}
 //! ```
 
-mod fair_weather;
+mod connected;
 mod listener;
 mod outage;
 
@@ -42,7 +46,10 @@ use tokio::time::timeout;
 
 use self::listener::Listener;
 pub use self::{
-    fair_weather::{at_most_once, closed_is_silent, confirmed, dropping_is_safe, nobody_waits, one_order},
+    connected::{
+        at_most_once, closed_is_silent, confirmed, dropping_is_safe, no_topic_holds_up_another, nobody_waits,
+        one_order, the_last_call_counts,
+    },
     outage::{down_is_not_silence, loss_is_said, unknown_is_not_down},
 };
 use crate::{
@@ -58,6 +65,10 @@ pub trait Backplane: Send + Sync {
 
     /// Three connected buses that hear each other, to which no receiver is attached yet.
     fn peers(&self) -> &[Self::Bus];
+
+    /// A topic that the backplane refuses to subscribe or never answers for, while it is there; `None` where there is no
+    /// such thing.
+    fn stubborn(&self) -> Option<Topic>;
 
     /// Takes the backplane away from all of them, until [`mend`](Self::mend): a server is killed, a cable cut.
     fn cut(&mut self) -> impl Future<Output = Cut> + Send;
@@ -85,12 +96,14 @@ macro_rules! bus_conformance {
         $crate::bus_conformance! { @tests ($backplane)
             clause_1_every_node_hears_every_message_in_one_order => one_order,
             clause_2_a_publication_arrives_once => at_most_once,
-            clause_3_a_subscription_holds_from_its_answer_on_and_ends_with_the_next => confirmed,
+            clause_3_a_subscription_holds_from_its_answer_on_and_ends => confirmed,
+            clause_3_the_last_call_for_a_topic_counts => the_last_call_counts,
+            clause_3_no_topic_holds_up_another => no_topic_holds_up_another,
             clause_4_a_bus_that_is_down_says_so_and_comes_back_by_itself => down_is_not_silence,
             clause_5_what_is_unknown_is_not_tried_again_and_what_is_down_did_not_happen => unknown_is_not_down,
             clause_6_a_loss_is_said => loss_is_said,
             clause_7_nobody_waits_for_a_listener => nobody_waits,
-            clause_8_a_dropped_future_leaves_nothing_half_done => dropping_is_safe,
+            clause_8_a_dropped_publication_spoils_nothing => dropping_is_safe,
             and_after_the_close_nothing_is_heard => closed_is_silent,
         }
     };
@@ -121,9 +134,9 @@ async fn publish(bus: &impl Bus, topic: &Topic, text: &str) {
 /// Three peers, each subscribed to the room and listening.
 async fn listening<B: Bus>(peers: &[B], topic: &Topic) -> (Vec<Listener>, [usize; 3]) {
     assert_eq!(peers.len(), 3, "the suite needs three peers");
-    let listeners = peers.iter().map(Listener::attach).collect();
-    for peer in peers {
-        peer.subscribe(std::slice::from_ref(topic)).await.expect("a subscription");
+    let listeners: Vec<Listener> = peers.iter().map(Listener::attach).collect();
+    for (peer, listener) in peers.iter().zip(&listeners) {
+        listener.subscribe(peer, std::slice::from_ref(topic)).await;
     }
     (listeners, [0, 1, 2])
 }

@@ -43,12 +43,12 @@ impl<B: Bus> Bus for Hand<B> {
         self.bus.publish(topic, payload).await
     }
 
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        self.bus.subscribe(topics).await
+    fn subscribe(&self, topics: &[Topic]) {
+        self.bus.subscribe(topics);
     }
 
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        self.bus.unsubscribe(topics).await
+    fn unsubscribe(&self, topics: &[Topic]) {
+        self.bus.unsubscribe(topics);
     }
 
     async fn close(&self) {

@@ -1,6 +1,7 @@
 //! A receiver that writes down what it is told, and waits for it.
 
 use std::{
+    collections::HashMap,
     fmt,
     pin::pin,
     sync::{Arc, Mutex},
@@ -25,11 +26,15 @@ struct Ear {
 
 /// All events so far.
 #[derive(Default)]
-pub(super) struct Heard(Vec<BusEvent>);
+pub(super) struct Heard {
+    events: Vec<BusEvent>,
+    /// How often each topic was said to be subscribed.
+    answers: HashMap<Topic, usize>,
+}
 
 impl BusReceiver for Ear {
     fn event(&self, event: BusEvent) {
-        lock(&self.heard).0.push(event);
+        lock(&self.heard).push(event);
         self.news.notify_waiters();
     }
 }
@@ -39,6 +44,19 @@ impl Listener {
         let ear = Arc::new(Ear::default());
         bus.attach(Arc::clone(&ear) as Arc<dyn BusReceiver>);
         Self(ear)
+    }
+
+    /// Subscribes, and waits for the answers.
+    pub(super) async fn subscribe(&self, bus: &impl Bus, topics: &[Topic]) {
+        self.subscribe_beside(bus, topics, &[]).await;
+    }
+
+    /// Subscribes topics together with others, and waits for the answers to the first.
+    pub(super) async fn subscribe_beside(&self, bus: &impl Bus, topics: &[Topic], others: &[Topic]) {
+        let answers = |heard: &Heard| -> Vec<usize> { topics.iter().map(|topic| heard.answers(topic)).collect() };
+        let before = self.with(answers);
+        bus.subscribe(&[others, topics].concat());
+        self.until(|heard| answers(heard).iter().zip(&before).all(|(now, before)| now > before)).await;
     }
 
     pub(super) fn with<T>(&self, read: impl FnOnce(&Heard) -> T) -> T {
@@ -78,7 +96,7 @@ impl Listener {
         let mut expected = published.iter().peekable();
         let (mut missing, mut said, mut down) = (Vec::new(), false, false);
         self.with(|heard| {
-            for event in &heard.0 {
+            for event in &heard.events {
                 match event {
                     BusEvent::Down => down = true,
                     BusEvent::Up { lost: Lost::Nothing } => down = false,
@@ -88,7 +106,7 @@ impl Listener {
                     }
                     BusEvent::Gap { topic: of } if of == topic => said = true,
                     // What has no certain answer may come too, and is not looked for.
-                    BusEvent::Message { topic: of, payload }
+                    BusEvent::Message { topic: of, payload, .. }
                         if of == topic && published.iter().any(|text| text.as_bytes() == payload) =>
                     {
                         while let Some(text) = expected.next_if(|text| text.as_bytes() != payload) {
@@ -112,8 +130,8 @@ impl Listener {
 
 impl Heard {
     pub(super) fn messages<'a>(&'a self, topic: &'a Topic) -> impl Iterator<Item = String> + 'a {
-        self.0.iter().filter_map(move |event| match event {
-            BusEvent::Message { topic: of, payload } if of == topic => {
+        self.events.iter().filter_map(move |event| match event {
+            BusEvent::Message { topic: of, payload, .. } if of == topic => {
                 Some(String::from_utf8_lossy(payload).into_owned())
             }
             _ => None,
@@ -124,20 +142,44 @@ impl Heard {
         self.messages(topic).any(|message| message == text)
     }
 
+    /// How often the bus has said that it subscribed a topic.
+    pub(super) fn answers(&self, topic: &Topic) -> usize {
+        self.answers.get(topic).copied().unwrap_or(0)
+    }
+
+    fn push(&mut self, event: BusEvent) {
+        if let BusEvent::Subscribed { topics } = &event {
+            for topic in topics {
+                *self.answers.entry(topic.clone()).or_default() += 1;
+            }
+        }
+        self.events.push(event);
+    }
+
+    /// Whether the newest `Up` came after the topic was subscribed anew.
+    pub(super) fn is_up_with(&self, topic: &Topic) -> bool {
+        let down = self.events.iter().rposition(|event| matches!(event, BusEvent::Down)).unwrap_or(0);
+        let since = self.events.get(down..).unwrap_or_default();
+        let subscribed =
+            since.iter().position(|it| matches!(it, BusEvent::Subscribed { topics } if topics.contains(topic)));
+        let up = since.iter().position(|event| matches!(event, BusEvent::Up { .. }));
+        subscribed.zip(up).is_some_and(|(subscribed, up)| subscribed < up)
+    }
+
     pub(super) fn is_down(&self) -> bool {
-        let state = self.0.iter().rev().find(|event| matches!(event, BusEvent::Down | BusEvent::Up { .. }));
+        let state = self.events.iter().rev().find(|event| matches!(event, BusEvent::Down | BusEvent::Up { .. }));
         matches!(state, Some(BusEvent::Down))
     }
 
     pub(super) fn count(&self) -> usize {
-        self.0.len()
+        self.events.len()
     }
 }
 
 impl fmt::Debug for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.0.iter().rev().take(20).rev();
-        write!(f, "{} events, at the end ", self.0.len())?;
+        let shown = self.events.iter().rev().take(20).rev();
+        write!(f, "{} events, at the end ", self.events.len())?;
         f.debug_list().entries(shown).finish()
     }
 }

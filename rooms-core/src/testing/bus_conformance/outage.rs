@@ -29,6 +29,8 @@ pub async fn down_is_not_silence(backplane: &mut impl Backplane) {
     backplane.mend().await;
     for listener in &listeners {
         listener.until(|heard| !heard.is_down()).await;
+        let again = listener.with(|heard| heard.is_up_with(&topic));
+        assert!(again, "a bus subscribes again, and says so, before it says that it is up");
     }
     for (number, peer) in backplane.peers().iter().enumerate() {
         publish(peer, &topic, &format!("back {number}")).await;
