@@ -222,6 +222,7 @@ impl RedisBusBuilder {
             None => Routes::Slots(Vec::new()),
         });
         let id = format!("{:016x}", random::bits());
+        let status = Arc::new(Status::new());
         let shared = Shared {
             runtime,
             client_name: client_name.unwrap_or_else(|| format!("rooms:{id}")),
@@ -231,8 +232,8 @@ impl RedisBusBuilder {
             pubsub,
             nodes,
             counters: Counters::default(),
-            status: Status::new(),
-            subscriptions: Subscriptions::new(Arc::clone(&routes), pubsub),
+            subscriptions: Subscriptions::new(Arc::clone(&routes), pubsub, Arc::clone(&status)),
+            status,
             lanes: Lanes::new(routes),
         };
         Ok(RedisBus::run(Arc::new(shared), server))

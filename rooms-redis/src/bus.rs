@@ -10,7 +10,7 @@ use rooms_core::{
 };
 use tokio::{
     task::AbortHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -21,7 +21,6 @@ use crate::{
     publisher::Bound,
     server::Server,
     shared::Shared,
-    subscriptions::{Outcome, Ticket},
 };
 
 /// The bus over Redis: a cheap handle, of which the manager gets one and a health page another.
@@ -117,17 +116,6 @@ impl RedisBus {
         let channel = self.shared().names.channel(topic);
         channel.ok_or_else(|| BusError::Refused("this version knows no channel for such a topic".into()))
     }
-
-    /// How a change of subscriptions ended. Past the time for it, the ticket takes the wish back.
-    async fn settled(&self, ticket: Ticket<'_>) -> Result<(), BusError> {
-        match timeout(self.shared().limits.subscribe, ticket.outcome()).await {
-            Ok(Outcome::Done) => Ok(()),
-            Ok(Outcome::Refused(error)) => Err(BusError::Refused(error.into())),
-            Ok(Outcome::Overruled) => Err(BusError::Refused("a topic was unsubscribed meanwhile".into())),
-            Err(elapsed) if self.shared().status.is_up() => Err(BusError::Unknown(elapsed.into())),
-            Err(_) => Err(BusError::Down),
-        }
-    }
 }
 
 #[async_trait]
@@ -136,6 +124,22 @@ impl Bus for RedisBus {
         if !self.shared().status.attach(receiver) {
             tracing::error!("a bus belongs to one manager, and this one has one already or is closed");
         }
+    }
+
+    fn subscribe(&self, topics: &[Topic]) {
+        let mut named = Vec::with_capacity(topics.len());
+        for topic in topics {
+            match self.channel(topic) {
+                Ok(channel) => named.push((channel, topic.clone())),
+                Err(error) => self.shared().status.refused(topic.clone(), error),
+            }
+        }
+        self.shared().subscriptions.subscribe(named);
+    }
+
+    fn unsubscribe(&self, topics: &[Topic]) {
+        let channels = topics.iter().filter_map(|topic| self.shared().names.channel(topic)).collect();
+        self.shared().subscriptions.unsubscribe(channels);
     }
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
@@ -154,16 +158,6 @@ impl Bus for RedisBus {
             _ => {}
         }
         published.map(|_receivers| ())
-    }
-
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        let named = topics.iter().map(|topic| Ok((self.channel(topic)?, topic.clone()))).collect::<Result<_, _>>()?;
-        self.settled(self.shared().subscriptions.subscribe(named)).await
-    }
-
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        let channels = topics.iter().map(|topic| self.channel(topic)).collect::<Result<_, _>>()?;
-        self.settled(self.shared().subscriptions.unsubscribe(channels)).await
     }
 
     async fn close(&self) {

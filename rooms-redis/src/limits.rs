@@ -19,9 +19,6 @@ pub struct RedisLimits {
     /// The time for an answer to one command or one batch; past it the connection is given up. 2 s: a Redis that is slower
     /// is stuck, and every publisher waits for it meanwhile.
     pub response: Duration,
-    /// How long a subscription waits while Redis is away. 5 s: one reconnection with the longest pause; a page that loads
-    /// can wait so long.
-    pub subscribe: Duration,
     /// A bus on which nothing was received or nothing was published for this long sends a probe to itself. 2 s: with
     /// `probe_within`, a link that has died silently is found within 4 s.
     pub probe_every: Duration,
@@ -48,7 +45,6 @@ impl Default for RedisLimits {
         Self {
             connect: Duration::from_secs(2),
             response: Duration::from_secs(2),
-            subscribe: Duration::from_secs(5),
             probe_every: Duration::from_secs(2),
             probe_within: Duration::from_secs(2),
             retry_first: Duration::from_millis(100),

@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     /// The nodes of the cluster, if it is one.
     pub(crate) nodes: Option<Arc<Nodes>>,
     pub(crate) counters: Counters,
-    pub(crate) status: Status,
+    pub(crate) status: Arc<Status>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) lanes: Lanes,
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rooms_core::bus::{BusEvent, BusReceiver, Lost, Topic};
+use rooms_core::bus::{BusError, BusEvent, BusReceiver, Lost, Topic};
 use tokio::sync::watch;
 
 use crate::{fault::Fault, lock::lock, routes::LaneId};
@@ -113,12 +113,24 @@ impl Status {
     pub(crate) fn message(&self, (lane, generation): (LaneId, u64), topic: Topic, payload: Bytes) {
         let state = lock(&self.state);
         if state.lanes.get(&lane).is_some_and(|lane| lane.generation == generation) {
-            state.say(BusEvent::Message { topic, payload });
+            state.say(BusEvent::message(topic, payload));
         }
     }
 
+    /// Everything that is published to these from now on arrives.
+    pub(crate) fn subscribed(&self, topics: Vec<Topic>) {
+        if !topics.is_empty() {
+            lock(&self.state).say(BusEvent::subscribed(topics));
+        }
+    }
+
+    /// Redis refuses to subscribe a topic.
+    pub(crate) fn refused(&self, topic: Topic, error: BusError) {
+        lock(&self.state).say(BusEvent::refused(topic, error));
+    }
+
     pub(crate) fn gap(&self, topic: Topic) {
-        lock(&self.state).say(BusEvent::Gap { topic });
+        lock(&self.state).say(BusEvent::gap(topic));
     }
 
     /// The subscribing connection has every wanted subscription confirmed; `true` if it had not before.
@@ -213,7 +225,7 @@ impl Status {
         }
         let lost = std::mem::replace(&mut state.lost, Lost::Nothing);
         tracing::info!(generation = state.generation, round_trip = ?state.round_trip, "the bus is up");
-        state.say(BusEvent::Up { lost });
+        state.say(BusEvent::up(lost));
         self.progress.send_replace(Progress { up: true, fault: None });
     }
 

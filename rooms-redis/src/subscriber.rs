@@ -34,7 +34,7 @@ pub(crate) async fn supervise(shared: Arc<Shared>, lane: Arc<Lane>, mut generati
         let fault = live(&shared, &lane, generation).await;
         shared.counters.subscriber_losses.count();
         // What nobody relied on can't have been lost. Where there are several lanes, each says its gaps itself.
-        let all_at_once = shared.nodes.is_none() && shared.subscriptions.any_held();
+        let all_at_once = shared.nodes.is_none() && shared.subscriptions.any_told();
         let lost = if all_at_once { Lost::Perhaps } else { Lost::Nothing };
         // In this order: whoever waits for the end of a subscription is answered when nothing comes from it any more.
         generation = shared.status.subscriber_lost(lane.id, fault, lost);
@@ -104,7 +104,7 @@ async fn restore(
         left = left.saturating_sub(taken.max(1));
         back.extend(carry_out(shared, lane, connection, Batch::Subscribe(channels)).await?);
     }
-    let refused = shared.subscriptions.refusals(lane.id);
+    let refused = shared.subscriptions.refusals(lane.id).relied_on;
     if refused > 0 {
         tracing::warn!(topics = refused, "Redis refuses what it allowed before; trying until it does not");
     }
@@ -128,10 +128,11 @@ async fn follow(
             let back = carry_out(shared, lane, connection, batch).await?;
             say_gaps(shared, back);
         }
-        if shared.subscriptions.refusals(lane.id) == 0 {
-            if shared.status.listening((lane.id, generation)) {
-                lane.probe_now.notify_one();
-            }
+        let refused = shared.subscriptions.refusals(lane.id);
+        if refused.relied_on == 0 && shared.status.listening((lane.id, generation)) {
+            lane.probe_now.notify_one();
+        }
+        if refused.all == 0 {
             backoff = Backoff::new(&shared.limits);
             lane.news.notified().await;
             continue;

@@ -1,10 +1,11 @@
 //! Which channels are wanted and which are had: one owner of both, so a join and a leave can't overtake each other.
 //!
-//! Callers say what they want. The task of a subscribing connection takes the difference in batches, asks Redis, and
-//! says what came of it. Where what is wanted changes meanwhile, the next batch puts it right. There is one connection for
-//! each lane; a channel that gets another lane is asked for there, and who waits for it goes on waiting.
+//! The manager states what it wants. The task of a subscribing connection takes the difference in batches, asks Redis, and
+//! the manager is answered when a channel is confirmed or refused. Where what is wanted changes meanwhile, the next batch
+//! puts it right. There is one connection for each lane; a channel that gets another lane is asked for there.
+//!
+//! Answers are given under the lock of the table: once `unsubscribe` has returned, none to an earlier `subscribe` is.
 
-mod calls;
 mod lanes;
 mod state;
 #[cfg(test)]
@@ -14,22 +15,19 @@ use std::sync::{Arc, Mutex};
 
 use rooms_core::bus::Topic;
 
-pub(crate) use self::calls::{Outcome, Ticket};
-use self::{
-    calls::Goal,
-    state::{Entry, Have, State},
-};
+use self::state::{Entry, Have, State};
 use crate::{
     builder::PubSub,
     channels::Channel,
     lock::lock,
     routes::{LaneId, Routes},
+    status::Status,
 };
 
 /// The difference between what is wanted and what is had.
-#[derive(Debug)]
 pub(crate) struct Subscriptions {
     state: Mutex<State>,
+    status: Arc<Status>,
 }
 
 /// Channels for one command.
@@ -39,48 +37,49 @@ pub(crate) enum Batch {
     Unsubscribe(Vec<Channel>),
 }
 
+/// How many channels are refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refusals {
+    pub(crate) all: usize,
+    /// Those on which the manager was told that messages will arrive: without them not all is well. What was refused from
+    /// the start keeps nobody else waiting.
+    pub(crate) relied_on: usize,
+}
+
 impl Subscriptions {
-    pub(crate) fn new(routes: Arc<Routes>, pubsub: PubSub) -> Self {
-        Self { state: Mutex::new(State::new(routes, pubsub)) }
+    pub(crate) fn new(routes: Arc<Routes>, pubsub: PubSub, status: Arc<Status>) -> Self {
+        Self { state: Mutex::new(State::new(routes, pubsub)), status }
     }
 
-    /// Wants channels; the ticket says when they are confirmed, and takes the wish back when it is dropped before.
-    pub(crate) fn subscribe(&self, topics: Vec<(Channel, Topic)>) -> Ticket<'_> {
+    /// Wants channels. Those that are confirmed already are answered at once.
+    pub(crate) fn subscribe(&self, topics: Vec<(Channel, Topic)>) {
         let mut state = lock(&self.state);
-        let channels = topics.iter().map(|(channel, _)| channel.clone()).collect();
-        let (id, ticket) = state.open_call(self, Goal::Heard, channels);
-        let mut concerned = vec![id];
+        let mut confirmed = Vec::new();
         for (channel, topic) in topics {
-            let entry = state.entries.entry(channel.clone()).or_insert_with(|| Entry::new(topic));
-            concerned.extend_from_slice(&entry.calls);
+            let entry = state.entries.entry(channel.clone()).or_insert_with(|| Entry::new(topic.clone()));
             entry.want = true;
-            entry.calls.push(id);
-            if entry.have == Have::Refused {
-                // Who asks anew gets a new answer.
-                entry.have = Have::No;
+            match entry.have {
+                Have::Live(_) => {
+                    entry.told = true;
+                    confirmed.push(topic);
+                }
+                // Whoever asks anew gets a new answer.
+                Have::Refused => (entry.have, entry.told_refused) = (Have::No, false),
+                _ => entry.told_refused = false,
             }
-            state.settle(&channel);
+            state.reconcile(&channel);
         }
-        state.look_at_calls(concerned);
-        ticket
+        self.status.subscribed(confirmed);
     }
 
-    /// Wants channels no more; the ticket says when nothing comes from them.
-    pub(crate) fn unsubscribe(&self, channels: Vec<Channel>) -> Ticket<'_> {
+    /// Wants channels no more.
+    pub(crate) fn unsubscribe(&self, channels: Vec<Channel>) {
         let mut state = lock(&self.state);
-        let (id, ticket) = state.open_call(self, Goal::Silent, channels.clone());
-        let mut concerned = vec![id];
         for channel in channels {
             let Some(entry) = state.entries.get_mut(&channel) else { continue };
-            // The last word counts: who still waits to hear this channel will not.
-            concerned.extend_from_slice(&entry.calls);
-            entry.want = false;
-            entry.held = false;
-            entry.calls.push(id);
-            state.settle(&channel);
+            (entry.want, entry.told) = (false, false);
+            state.reconcile(&channel);
         }
-        state.look_at_calls(concerned);
-        ticket
     }
 
     /// The topic of a channel that somebody here wants to hear, and hears on that lane.
@@ -111,13 +110,13 @@ impl Subscriptions {
         }
     }
 
-    /// Whether somebody relies on some channel, or may do so any moment, as it is had.
-    pub(crate) fn any_held(&self) -> bool {
+    /// Whether the manager relies on some channel: it was told that messages will arrive.
+    pub(crate) fn any_told(&self) -> bool {
         let state = lock(&self.state);
-        state.entries.values().any(|entry| matches!(entry.have, Have::Live(_)) || state.is_held(entry))
+        state.entries.values().any(|entry| entry.told)
     }
 
-    /// How many channels that somebody relies on are refused.
+    /// How many channels that are wanted are refused.
     pub(crate) fn all_refusals(&self) -> usize {
         let state = lock(&self.state);
         state.desks.keys().map(|lane| state.refused_now(*lane).count()).sum()

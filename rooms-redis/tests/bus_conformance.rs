@@ -6,6 +6,7 @@
 mod redis_server;
 
 use rooms_core::{
+    bus::Topic,
     bus_conformance,
     testing::bus_conformance::{Backplane, Cut},
 };
@@ -21,6 +22,7 @@ struct Single {
 impl Single {
     async fn start() -> Self {
         let redis = RedisServer::start().await;
+        redis.cli(&["ACL", "SETUSER", "default", "resetchannels", "&ws:conformance:*", "&rooms-*"]).await;
         let mut peers = Vec::new();
         for _ in 0..3 {
             peers.push(RedisBus::connect(redis.url()).await.unwrap());
@@ -34,6 +36,10 @@ impl Backplane for Single {
 
     fn peers(&self) -> &[RedisBus] {
         &self.peers
+    }
+
+    fn stubborn(&self) -> Option<Topic> {
+        Some(Topic::Room("forbidden:1".parse().unwrap()))
     }
 
     async fn cut(&mut self) -> Cut {

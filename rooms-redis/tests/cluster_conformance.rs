@@ -10,7 +10,10 @@ mod fleet;
 mod redis_server;
 
 use futures::future::join_all;
-use rooms_core::testing::bus_conformance::{Backplane, Cut};
+use rooms_core::{
+    bus::Topic,
+    testing::bus_conformance::{Backplane, Cut},
+};
 use rooms_redis::{PubSub, RedisBus};
 
 use cluster::Cluster;
@@ -23,6 +26,9 @@ struct Nodes {
 impl Nodes {
     async fn start(pubsub: PubSub) -> Self {
         let cluster = Cluster::start().await;
+        for node in &cluster.nodes {
+            node.cli(&["ACL", "SETUSER", "default", "resetchannels", "&ws:conformance:*", "&rooms-*"]).await;
+        }
         let mut peers = Vec::new();
         for _ in 0..3 {
             peers.push(cluster.quick(pubsub).connect().await.unwrap());
@@ -36,6 +42,10 @@ impl Backplane for Nodes {
 
     fn peers(&self) -> &[RedisBus] {
         &self.peers
+    }
+
+    fn stubborn(&self) -> Option<Topic> {
+        Some(Topic::Room("forbidden:1".parse().unwrap()))
     }
 
     async fn cut(&mut self) -> Cut {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rooms_core::{Bus, bus::BusError};
 use rooms_redis::{ConnectError, RedisBus};
 
-use listener::{Listener, healthy, room};
+use listener::{Listener, healthy, room, subscribe};
 use sentinels::Watched;
 use storm::Storm;
 
@@ -55,7 +55,7 @@ async fn a_bus_left_on_a_replica_that_is_cut_off_leaves_it_and_loses_nothing_in_
     let watched = Watched::start().await;
     let bus = watched.quick().connect().await.unwrap();
     let heard = Listener::of(&bus);
-    bus.subscribe(&[room("post:42")]).await.unwrap();
+    subscribe(&bus, &[room("post:42")]).await;
     // Nobody tells the clients, and nobody closes their connections: both servers go on answering.
     watched.forget().await;
     watched.servers[1].cli(&["REPLICAOF", "NO", "ONE"]).await;

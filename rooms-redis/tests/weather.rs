@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use listener::{Listener, healthy, room};
+use listener::{Listener, healthy, reconciled, room, subscribe};
 use proxy::{Link, Proxy};
 use redis_server::{RedisServer, size};
 
@@ -43,7 +43,7 @@ fn quick(url: String) -> RedisBusBuilder {
 async fn hearing(builder: RedisBusBuilder) -> (RedisBus, Arc<Listener>) {
     let bus = builder.connect().await.unwrap();
     let heard = Listener::of(&bus);
-    bus.subscribe(&[room("post:42")]).await.unwrap();
+    subscribe(&bus, &[room("post:42")]).await;
     (bus, heard)
 }
 
@@ -88,23 +88,25 @@ async fn a_bus_can_be_made_while_redis_is_away() {
     let heard = Listener::of(&bus);
     assert_eq!(heard.events(), ["down"]);
     let rooms = [room("post:42")];
-    let (subscribed, ()) = tokio::join!(bus.subscribe(&rooms), redis.restart());
-    subscribed.unwrap();
+    bus.subscribe(&rooms);
+    redis.restart().await;
+    reconciled(&bus).await;
     assert_eq!(heard.hears("up").await, ["down", "up"], "nobody was promised anything before");
     works(&bus, &heard).await;
 }
 
 #[tokio::test]
-async fn a_subscription_waits_while_redis_is_away_but_not_for_ever() {
+async fn what_is_wanted_while_redis_is_away_is_subscribed_when_it_is_back() {
     let mut redis = RedisServer::start().await;
-    let builder = quick(redis.url()).limits(|limits| limits.subscribe = Duration::from_millis(300));
-    let (bus, heard) = hearing(builder).await;
+    let (bus, heard) = hearing(quick(redis.url())).await;
     redis.kill();
     heard.hears("down").await;
-    let error = bus.subscribe(&[room("post:43")]).await.unwrap_err();
-    assert!(matches!(error, BusError::Down), "{error:?}");
-    bus.unsubscribe(&[room("post:42")]).await.unwrap();
-    assert_eq!(bus.health().wanted, 0, "what failed is wanted no more");
+    bus.subscribe(&[room("post:43")]);
+    bus.unsubscribe(&[room("post:42")]);
+    assert_eq!((bus.health().wanted, bus.health().subscribed), (1, 0));
+    redis.restart().await;
+    heard.hears_any(&["up", BACK]).await;
+    assert_eq!((bus.health().wanted, bus.health().subscribed), (1, 1));
 }
 
 #[tokio::test]
@@ -225,7 +227,7 @@ async fn rights_that_are_narrowed_are_seen_and_heal_when_they_are_repaired() {
     redis.cli(&["ACL", "SETUSER", "node", "on", ">pass", "+@all", "~*", "&*"]).await;
     let (bus, heard) = hearing(quick(format!("redis://node:pass@127.0.0.1:{}", redis.port))).await;
     let other = room("chat:1");
-    bus.subscribe(std::slice::from_ref(&other)).await.unwrap();
+    subscribe(&bus, std::slice::from_ref(&other)).await;
 
     // Redis cuts who is subscribed to what is forbidden now.
     redis.cli(&["ACL", "SETUSER", "node", "resetchannels", "&rooms-*", "&ws:chat:*"]).await;
@@ -237,10 +239,10 @@ async fn rights_that_are_narrowed_are_seen_and_heal_when_they_are_repaired() {
     heard.hears("chat:1 the others go on").await;
     let error = bus.publish(&room("post:42"), "x".into()).await.unwrap_err();
     assert!(matches!(error, BusError::Refused(_)), "{error:?}");
-    let error = bus.subscribe(&[room("chat:2"), room("post:43")]).await.unwrap_err();
-    assert!(matches!(error, BusError::Refused(_)), "{error:?}");
-    // None of the two stays, also the one that was allowed.
-    healthy(&bus, |health| health.wanted == 2).await;
+    bus.subscribe(&[room("chat:2"), room("post:43")]);
+    assert_eq!(heard.refusals(2).await, ["post:42: the bus refused", "post:43: the bus refused"]);
+    healthy(&bus, |health| (health.wanted, health.subscribed, health.refused) == (4, 2, 2)).await;
+    bus.unsubscribe(&[room("post:43")]);
 
     redis.cli(&["ACL", "SETUSER", "node", "allchannels"]).await;
     heard.hears(BACK).await;
@@ -256,11 +258,12 @@ async fn one_room_that_is_refused_does_not_spoil_the_others_of_its_batch() {
     let heard = Listener::of(&bus);
     // All at once, and so in one command.
     let (posts, secrets) = ([room("post:42"), room("post:43")], [room("secret:1")]);
-    let (allowed, refused) = tokio::join!(bus.subscribe(&posts), bus.subscribe(&secrets));
-    allowed.unwrap();
-    assert!(matches!(refused, Err(BusError::Refused(_))), "{refused:?}");
+    bus.subscribe(&posts);
+    bus.subscribe(&secrets);
+    assert_eq!(heard.refusals(1).await, ["secret:1: the bus refused"]);
     works(&bus, &heard).await;
-    assert_eq!((bus.health().wanted, bus.health().connected), (2, true));
+    let health = bus.health();
+    assert_eq!((health.wanted, health.subscribed, health.connected), (3, 2, true));
 }
 
 #[tokio::test]
@@ -316,7 +319,7 @@ async fn twenty_thousand_rooms_are_back_soon_after_a_crash() {
     let bus = quick(redis.url()).connect().await.unwrap();
     let heard = Listener::of(&bus);
     let rooms: Vec<Topic> = (0..20_000).map(|n| room(&format!("post:{n}"))).collect();
-    bus.subscribe(&rooms).await.unwrap();
+    subscribe(&bus, &rooms).await;
     redis.kill();
     heard.hears("down").await;
     assert_eq!(bus.health().subscribed, 0);
@@ -332,7 +335,7 @@ async fn a_server_that_became_a_replica_is_left_until_it_is_a_master_again() {
     let (old, new) = (RedisServer::start().await, RedisServer::start().await);
     let bus = quick(old.url()).connect().await.unwrap();
     let heard = Listener::of(&bus);
-    bus.subscribe(&[room("post:42")]).await.unwrap();
+    subscribe(&bus, &[room("post:42")]).await;
     old.cli(&["REPLICAOF", "127.0.0.1", &new.port.to_string()]).await;
     healthy(&bus, |health| !health.connected).await;
     assert!(matches!(bus.publish(&room("post:42"), "nobody".into()).await, Err(BusError::Down)));
@@ -348,7 +351,7 @@ async fn without_the_right_to_ask_for_the_role_it_is_not_asked_for_again() {
     redis.cli(&["ACL", "SETUSER", "default", "-role"]).await;
     let bus = quick(redis.url()).connect().await.unwrap();
     let heard = Listener::of(&bus);
-    bus.subscribe(&[room("post:42")]).await.unwrap();
+    subscribe(&bus, &[room("post:42")]).await;
     // Some probes long.
     sleep(Duration::from_secs(2)).await;
     bus.publish(&room("post:42"), "it works".into()).await.unwrap();
@@ -364,7 +367,7 @@ async fn a_replica_from_the_beginning_is_as_good_as_any_server() {
     replica.cli(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]).await;
     let bus = quick(replica.url()).connect().await.unwrap();
     let heard = Listener::of(&bus);
-    bus.subscribe(&[room("post:42")]).await.unwrap();
+    subscribe(&bus, &[room("post:42")]).await;
     sleep(Duration::from_secs(1)).await;
     bus.publish(&room("post:42"), "it works".into()).await.unwrap();
     assert_eq!(heard.hears("post:42 it works").await, ["post:42 it works"]);

@@ -51,9 +51,16 @@ impl BusReceiver for Ear {
             BusEvent::Message { .. } if self.messages.fetch_add(1, Ordering::Relaxed) + 1 == self.most => {
                 self.all.notify_one();
             }
-            BusEvent::Up { lost: Lost::Perhaps } => self.up.notify_one(),
+            BusEvent::Up { lost: Lost::Perhaps, .. } => self.up.notify_one(),
             _ => {}
         }
+    }
+}
+
+async fn subscribe(bus: &RedisBus, topics: &[Topic]) {
+    bus.subscribe(topics);
+    while bus.health().subscribed < topics.len() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -70,7 +77,7 @@ pub(crate) async fn publish(redis: &RedisServer, messages: usize) -> Duration {
 pub(crate) async fn receive(redis: &RedisServer, messages: usize) -> Duration {
     let bus = RedisBus::connect(redis.url()).await.unwrap();
     let ear = Ear::of(&bus, messages);
-    bus.subscribe(&[room(1)]).await.unwrap();
+    subscribe(&bus, &[room(1)]).await;
     let start = Instant::now();
     let publisher = flood(redis.port, "ws:bench:1", messages);
     let all = timeout(Duration::from_secs(60), ear.all.notified()).await;
@@ -85,7 +92,7 @@ pub(crate) async fn resubscribe(redis: &RedisServer, rooms: usize) -> Duration {
     let limits = |limits: &mut rooms_redis::RedisLimits| limits.retry_longest = Duration::ZERO;
     let bus = RedisBus::builder(redis.url()).limits(limits).connect().await.unwrap();
     let ear = Ear::of(&bus, 1);
-    bus.subscribe(&(0..rooms).map(room).collect::<Vec<_>>()).await.unwrap();
+    subscribe(&bus, &(0..rooms).map(room).collect::<Vec<_>>()).await;
     let start = Instant::now();
     redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     ear.up.notified().await;
@@ -96,7 +103,7 @@ pub(crate) async fn resubscribe(redis: &RedisServer, rooms: usize) -> Duration {
 pub(crate) async fn round_trips(redis: &RedisServer, pings: usize) -> Vec<Duration> {
     let bus = RedisBus::connect(redis.url()).await.unwrap();
     let ear = Ear::of(&bus, 0);
-    bus.subscribe(&[room(1)]).await.unwrap();
+    subscribe(&bus, &[room(1)]).await;
     let mut took = Vec::new();
     for _ in 0..pings {
         let start = Instant::now();

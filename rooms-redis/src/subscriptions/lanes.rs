@@ -3,12 +3,11 @@
 use std::{mem, sync::Arc};
 
 use redis::RedisError;
-use rooms_core::bus::Topic;
+use rooms_core::bus::{BusError, Topic};
 use tokio::sync::Notify;
 
 use super::{
-    Batch, Subscriptions,
-    calls::Outcome,
+    Batch, Refusals, Subscriptions,
     state::{Have, State},
 };
 use crate::{
@@ -38,9 +37,8 @@ impl Subscriptions {
                     state.orphan(lane, &channel);
                 }
             }
-            state.settle(&channel);
+            state.reconcile(&channel);
         }
-        state.look_at_all_calls();
     }
 
     /// A lane is given up for good.
@@ -57,7 +55,7 @@ impl Subscriptions {
         desk.connection = Some(connection);
         let channels: Vec<Channel> = state.entries.keys().cloned().collect();
         for channel in channels {
-            state.settle(&channel);
+            state.reconcile(&channel);
         }
         state.desks.get(&lane).map_or(0, |desk| desk.subscribe.len())
     }
@@ -90,12 +88,12 @@ impl Subscriptions {
         batch.or_else(|| skip_stale(|| state.take_subscribe(lane, most)).map(Batch::Subscribe))
     }
 
-    /// Redis has confirmed the subscription of these; gives the topics that somebody relied on already.
+    /// Redis has confirmed the subscription of these; gives the topics that the manager relied on already.
     pub(crate) fn confirmed(&self, lane: LaneId, channels: &[Channel]) -> Vec<Topic> {
         let mut state = lock(&self.state);
         state.clock += 1;
         let clock = state.clock;
-        let (mut held, mut waiting) = (Vec::new(), Vec::new());
+        let (mut again, mut wanted) = (Vec::new(), Vec::new());
         for channel in channels {
             // It may have been lost again, or got another lane, while the answer was on its way.
             let Some(entry) = state.entry_on(lane, channel, |have| have == Have::Asked) else {
@@ -103,37 +101,39 @@ impl Subscriptions {
                 continue;
             };
             entry.have = Have::Live(clock);
-            waiting.extend_from_slice(&entry.calls);
-            if let Some(entry) = state.entries.get(channel).filter(|entry| state.is_held(entry)) {
-                held.push(entry.topic.clone());
+            if entry.want {
+                if std::mem::replace(&mut entry.told, true) {
+                    again.push(entry.topic.clone());
+                }
+                entry.told_refused = false;
+                wanted.push(entry.topic.clone());
             }
             if let Some(desk) = state.desks.get_mut(&lane) {
                 desk.live += 1;
             }
-            state.settle(channel);
+            state.reconcile(channel);
         }
-        state.look_at_calls(waiting);
-        held
+        self.status.subscribed(wanted);
+        again
     }
 
     /// Redis has refused to subscribe this one.
     pub(crate) fn refused(&self, lane: LaneId, channel: &Channel, error: &RedisError) {
         let mut state = lock(&self.state);
-        let Some(waiting) = state.refuse(lane, channel) else { return };
-        for call in waiting.iter().filter(|call| state.waits_to_hear(**call)).copied().collect::<Vec<_>>() {
-            state.fail(call, Outcome::Refused(error.clone()));
+        if let Some(topic) = state.refuse(lane, channel) {
+            self.status.refused(topic, BusError::Refused(error.clone().into()));
         }
-        state.settle(channel);
-        state.look_at_calls(waiting);
+        state.reconcile(channel);
     }
 
-    /// Redis can't subscribe this one for the moment, and whoever waits for it may go on waiting.
+    /// Redis can't subscribe this one for the moment: it is tried again, and nobody is told.
     pub(crate) fn postponed(&self, lane: LaneId, channel: &Channel) {
         let mut state = lock(&self.state);
-        if let Some(waiting) = state.refuse(lane, channel) {
-            state.settle(channel);
-            state.look_at_calls(waiting);
+        if let Some(entry) = state.entry_on(lane, channel, |have| have == Have::Asked) {
+            entry.told_refused = true;
         }
+        _ = state.refuse(lane, channel);
+        state.reconcile(channel);
     }
 
     /// The server of this lane does not serve the channel any more; `false` if nothing was expected of it there.
@@ -148,9 +148,7 @@ impl Subscriptions {
         let channel = Channel::from(channel);
         state.lose(&channel);
         if state.entries.get(&channel).is_some_and(|entry| !entry.want) {
-            let waiting = state.entries.get(&channel).map(|entry| entry.calls.clone()).unwrap_or_default();
-            state.settle(&channel);
-            state.look_at_calls(waiting);
+            state.reconcile(&channel);
         }
         true
     }
@@ -158,19 +156,19 @@ impl Subscriptions {
     /// Redis has confirmed that these are unsubscribed.
     pub(crate) fn left(&self, lane: LaneId, channels: &[Channel]) {
         let mut state = lock(&self.state);
-        let mut waiting = Vec::new();
         for channel in channels {
-            let Some(entry) = state.entry_on(lane, channel, |have| have == Have::Leaving) else { continue };
-            waiting.extend_from_slice(&entry.calls);
-            state.lose(channel);
-            state.settle(channel);
+            if state.entry_on(lane, channel, |have| have == Have::Leaving).is_some() {
+                state.lose(channel);
+                state.reconcile(channel);
+            }
         }
-        state.look_at_calls(waiting);
     }
 
-    /// How many channels of this lane are refused.
-    pub(crate) fn refusals(&self, lane: LaneId) -> usize {
-        lock(&self.state).refused_now(lane).count()
+    /// The channels of this lane that are refused.
+    pub(crate) fn refusals(&self, lane: LaneId) -> Refusals {
+        let state = lock(&self.state);
+        let told = |channel: &&Channel| state.entries.get(*channel).is_some_and(|entry| entry.told);
+        Refusals { all: state.refused_now(lane).count(), relied_on: state.refused_now(lane).filter(told).count() }
     }
 
     /// Queues what was refused again, as rights may have been repaired.
@@ -180,7 +178,7 @@ impl Subscriptions {
         for channel in refused.into_iter().flatten() {
             if let Some(entry) = state.entry_on(lane, &channel, |have| have == Have::Refused) {
                 entry.have = Have::No;
-                state.settle(&channel);
+                state.reconcile(&channel);
             }
         }
     }
@@ -206,22 +204,17 @@ impl State {
             }
             entry.want || entry.have != Have::No
         });
-        self.look_at_all_calls();
     }
 
-    fn look_at_all_calls(&mut self) {
-        let all = self.calls.keys().copied().collect();
-        self.look_at_calls(all);
-    }
-
-    /// Notes that a channel was not subscribed; gives the calls that wait for it.
-    fn refuse(&mut self, lane: LaneId, channel: &Channel) -> Option<Vec<super::calls::CallId>> {
+    /// Notes that a channel was not subscribed; gives its topic where the manager is to be told.
+    fn refuse(&mut self, lane: LaneId, channel: &Channel) -> Option<Topic> {
         let entry = self.entry_on(lane, channel, |have| have == Have::Asked)?;
         entry.have = Have::Refused;
-        let waiting = entry.calls.clone();
+        let news = entry.want && !std::mem::replace(&mut entry.told_refused, true);
+        let topic = news.then(|| entry.topic.clone());
         if let Some(desk) = self.desks.get_mut(&lane) {
             desk.refused.insert(channel.clone());
         }
-        Some(waiting)
+        topic
     }
 }

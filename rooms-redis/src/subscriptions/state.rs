@@ -8,7 +8,6 @@ use std::{
 use rooms_core::bus::Topic;
 use tokio::sync::Notify;
 
-use super::calls::{Call, CallId};
 use crate::{
     builder::PubSub,
     channels::Channel,
@@ -21,8 +20,6 @@ pub(super) struct State {
     pub(super) routes: Arc<Routes>,
     pub(super) pubsub: PubSub,
     pub(super) desks: HashMap<LaneId, Desk>,
-    pub(super) calls: HashMap<CallId, Call>,
-    pub(super) next_call: CallId,
     /// Grows with every confirmation; see [`Subscriptions::now`].
     pub(super) clock: u64,
 }
@@ -51,10 +48,10 @@ pub(super) struct Entry {
     pub(super) have: Have,
     /// Whose connection that is about.
     pub(super) lane: LaneId,
-    /// Somebody was told that messages will arrive, so one that does not is a loss.
-    pub(super) held: bool,
-    /// The calls that wait for this channel.
-    pub(super) calls: Vec<CallId>,
+    /// The manager was told that messages will arrive, so one that does not is a loss.
+    pub(super) told: bool,
+    /// The manager was told that it is refused. That is tried again and again, and told once.
+    pub(super) told_refused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +70,11 @@ pub(super) enum Have {
 
 impl State {
     pub(super) fn new(routes: Arc<Routes>, pubsub: PubSub) -> Self {
-        let (entries, desks, calls) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { entries, routes, pubsub, desks, calls, next_call: 0, clock: 0 }
+        Self { entries: HashMap::new(), routes, pubsub, desks: HashMap::new(), clock: 0 }
     }
 
     /// Does what follows from what is wanted and what is had.
-    pub(super) fn settle(&mut self, channel: &Channel) {
+    pub(super) fn reconcile(&mut self, channel: &Channel) {
         let Some(entry) = self.entries.get_mut(channel) else { return };
         match (entry.want, entry.have) {
             (true, Have::No) => {
@@ -172,6 +168,6 @@ impl State {
 
 impl Entry {
     pub(super) fn new(topic: Topic) -> Self {
-        Self { topic, want: false, have: Have::No, lane: 0, held: false, calls: Vec::new() }
+        Self { topic, want: false, have: Have::No, lane: 0, told: false, told_refused: false }
     }
 }

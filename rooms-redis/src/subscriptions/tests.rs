@@ -1,10 +1,12 @@
-//! Whatever is wanted, dropped, refused and cut in whatever order: in the end what is had is what is wanted.
+//! Whatever is wanted, refused, moved and cut in whatever order: in the end what is had is what is wanted.
 
 use std::collections::{HashMap, HashSet};
 
-use futures::FutureExt as _;
 use proptest::prelude::*;
-use rooms_core::{RoomKey, bus::Topic};
+use rooms_core::{
+    RoomKey,
+    bus::{BusEvent, BusReceiver, Topic},
+};
 
 use redis::RedisError;
 
@@ -15,8 +17,6 @@ use crate::routes::{SLOTS, slot};
 enum Step {
     Subscribe(Vec<u8>),
     Unsubscribe(Vec<u8>),
-    /// Drops the ticket of the call at this place; with a lane, just when its server has answered a command.
-    Drop(usize, Option<LaneId>),
     /// The server of a lane answers the next command.
     Answer(LaneId),
     /// It refuses the next command, or says that now is not the time.
@@ -37,7 +37,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => rooms().prop_map(Step::Subscribe),
         3 => rooms().prop_map(Step::Unsubscribe),
-        4 => (0_usize..8, prop::option::of(0..LANES)).prop_map(|(place, lane)| Step::Drop(place, lane)),
         8 => (0..LANES).prop_map(Step::Answer),
         1 => (0..LANES).prop_map(Step::Refuse),
         1 => (0..LANES).prop_map(Step::Postpone),
@@ -150,37 +149,65 @@ impl Redis {
     }
 }
 
-/// A call that is not dropped, and what it asked for.
-type Pending<'a> = (std::pin::Pin<Box<dyn Future<Output = Outcome> + 'a>>, Step);
+/// The manager's end: what it was told of each topic.
+#[derive(Default)]
+struct Told(Mutex<Vec<BusEvent>>);
+
+impl BusReceiver for Told {
+    fn event(&self, event: BusEvent) {
+        lock(&self.0).push(event);
+    }
+}
+
+impl Told {
+    /// The topics that were said to be subscribed since the last look, and those that were said to be refused.
+    fn take(&self) -> (Vec<Topic>, Vec<Topic>) {
+        let (mut subscribed, mut refused) = (Vec::new(), Vec::new());
+        for event in lock(&self.0).drain(..) {
+            match event {
+                BusEvent::Subscribed { topics, .. } => subscribed.extend(topics),
+                BusEvent::Refused { topic, .. } => refused.push(topic),
+                _ => {}
+            }
+        }
+        (subscribed, refused)
+    }
+}
+
+fn table(routes: Arc<Routes>, pubsub: PubSub) -> (Subscriptions, Arc<Told>) {
+    let (status, told) = (Arc::new(Status::new()), Arc::new(Told::default()));
+    assert!(status.attach(Arc::clone(&told) as Arc<dyn BusReceiver>));
+    (Subscriptions::new(routes, pubsub, status), told)
+}
 
 proptest! {
     #[test]
-    fn what_is_had_comes_to_be_what_is_wanted(
+    fn what_is_had_comes_to_be_what_is_wanted_and_each_call_is_answered(
         steps in steps(),
         pubsub in prop_oneof![Just(PubSub::Classic), Just(PubSub::Sharded)],
     ) {
         let mut redis = Redis::new(pubsub);
-        let subscriptions = Subscriptions::new(redis.routes(), pubsub);
+        let (subscriptions, told) = table(redis.routes(), pubsub);
         (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
-        let mut pending: Vec<Pending<'_>> = Vec::new();
-        // What callers were told: that they hear it, or that they do not.
-        let mut told: HashMap<Channel, bool> = HashMap::new();
+        // What was wanted last, and whether that was answered.
+        let mut wanted: HashMap<u8, bool> = HashMap::new();
+        let look = |wanted: &mut HashMap<u8, bool>, redis: &Redis, connected: bool| {
+            for topic in told.take().0 {
+                let number = (0..6).find(|number| named(*number).1 == topic).unwrap();
+                let Some(answered) = wanted.get_mut(&number) else { panic!("{topic:?} is answered and not wanted") };
+                *answered = true;
+                assert!(!connected || redis.has(&channel(number)), "{topic:?} is confirmed and not subscribed");
+            }
+        };
         for step in steps {
             match &step {
                 Step::Subscribe(rooms) => {
-                    let ticket = subscriptions.subscribe(rooms.iter().copied().map(named).collect());
-                    pending.push((Box::pin(ticket.outcome()), step));
+                    rooms.iter().for_each(|room| _ = wanted.insert(*room, false));
+                    subscriptions.subscribe(rooms.iter().copied().map(named).collect());
                 }
                 Step::Unsubscribe(rooms) => {
-                    rooms.iter().for_each(|room| _ = told.insert(channel(*room), false));
-                    let ticket = subscriptions.unsubscribe(rooms.iter().copied().map(channel).collect());
-                    pending.push((Box::pin(ticket.outcome()), step));
-                }
-                Step::Drop(place, lane) => {
-                    lane.iter().for_each(|lane| _ = redis.answer(&subscriptions, *lane, &How::Well));
-                    if *place < pending.len() {
-                        drop(pending.remove(*place));
-                    }
+                    rooms.iter().for_each(|room| _ = wanted.remove(room));
+                    subscriptions.unsubscribe(rooms.iter().copied().map(channel).collect());
                 }
                 Step::Answer(lane) => _ = redis.answer(&subscriptions, *lane, &How::Well),
                 Step::Refuse(lane) => _ = redis.answer(&subscriptions, *lane, &How::Refuse),
@@ -190,7 +217,8 @@ proptest! {
                 Step::Move(room, lane) => redis.give(&subscriptions, &channel(*room), *lane),
                 Step::Learn => subscriptions.reroute(redis.routes()),
             }
-            settle(&mut pending, &redis, &mut told);
+            // A sharded channel may have left its server before this is known here.
+            look(&mut wanted, &redis, pubsub == PubSub::Classic);
         }
         subscriptions.reroute(redis.routes());
         (0..LANES).for_each(|lane| redis.connect(&subscriptions, lane));
@@ -201,55 +229,49 @@ proptest! {
             }
             (0..LANES).for_each(|lane| subscriptions.retry_refused(lane));
         }
-        settle(&mut pending, &redis, &mut told);
-        prop_assert!(pending.is_empty(), "{} calls are never answered", pending.len());
-        for channel in (0..6).map(channel) {
-            let heard = told.get(&channel) == Some(&true);
-            prop_assert_eq!(redis.has(&channel), heard, "{}", channel);
-            prop_assert_eq!(subscriptions.topic(redis.owners[&channel], &channel).is_some(), heard);
+        look(&mut wanted, &redis, true);
+        prop_assert!(wanted.values().all(|answered| *answered), "calls are never answered: {wanted:?}");
+        for number in 0..6 {
+            let (channel, wants) = (channel(number), wanted.contains_key(&number));
+            prop_assert_eq!(redis.has(&channel), wants, "{}", channel);
+            prop_assert_eq!(subscriptions.topic(redis.owners[&channel], &channel).is_some(), wants);
         }
         let (wanted, live) = subscriptions.counts();
         let subscribed = redis.subscribed.iter().map(HashSet::len).sum::<usize>();
         prop_assert_eq!((wanted, live), (subscribed, subscribed));
-        prop_assert!(lock(&subscriptions.state).calls.is_empty());
     }
 }
 
-/// Found by chance: the channel that was not had came to be had, and left, before the other one was left.
 #[test]
-fn leaving_waits_only_for_what_was_had_then() {
+fn a_topic_that_is_left_and_wanted_again_is_answered_when_it_is_subscribed_anew() {
     let mut redis = Redis::new(PubSub::Classic);
-    let subscriptions = Subscriptions::new(redis.routes(), PubSub::Classic);
+    let (subscriptions, told) = table(redis.routes(), PubSub::Classic);
     (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
-    (0..LANES).for_each(|lane| redis.connect(&subscriptions, lane));
-    let hear = |room| subscriptions.subscribe(vec![named(room)]).outcome();
-    let leave =
-        |rooms: &[u8]| Box::pin(subscriptions.unsubscribe(rooms.iter().copied().map(channel).collect()).outcome());
-
-    let heard = hear(0);
+    redis.connect(&subscriptions, 0);
+    subscriptions.subscribe(vec![named(0)]);
     assert!(redis.answer(&subscriptions, 0, &How::Well));
-    assert!(matches!(heard.now_or_never(), Some(Outcome::Done)));
-    let both = leave(&[0, 1]);
-    let heard = hear(1);
-    assert!(redis.answer(&subscriptions, 1, &How::Well));
-    assert!(matches!(heard.now_or_never(), Some(Outcome::Done)));
-    let one = leave(&[1]);
-    (0..LANES).for_each(|lane| assert!(redis.answer(&subscriptions, lane, &How::Well)));
-    assert!(matches!(both.now_or_never(), Some(Outcome::Done)));
-    assert!(matches!(one.now_or_never(), Some(Outcome::Done)));
+    assert_eq!(told.take().0, [named(0).1]);
+    subscriptions.unsubscribe(vec![channel(0)]);
+    subscriptions.subscribe(vec![named(0)]);
+    assert!(told.take().0.is_empty(), "it is on its way out");
+    assert!(redis.answer(&subscriptions, 0, &How::Well) && told.take().0.is_empty());
+    assert!(redis.answer(&subscriptions, 0, &How::Well));
+    assert_eq!(told.take().0, [named(0).1]);
+    subscriptions.subscribe(vec![named(0)]);
+    assert_eq!(told.take().0, [named(0).1], "each call is answered");
 }
 
 /// Found by chance: the last channel stayed subscribed until something else happened.
 #[test]
 fn a_batch_that_became_pointless_does_not_hide_the_next() {
     let mut redis = Redis::new(PubSub::Classic);
-    let subscriptions = Subscriptions::new(redis.routes(), PubSub::Classic);
+    let (subscriptions, told) = table(redis.routes(), PubSub::Classic);
     (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
     redis.connect(&subscriptions, 0);
-    let heard = subscriptions.subscribe([0, 2, 4].map(named).into()).outcome();
+    subscriptions.subscribe([0, 2, 4].map(named).into());
     while redis.answer(&subscriptions, 0, &How::Well) {}
-    assert!(matches!(heard.now_or_never(), Some(Outcome::Done)));
-    let _left = subscriptions.unsubscribe([0, 2, 4].map(channel).into());
+    assert_eq!(told.take().0.len(), 3);
+    subscriptions.unsubscribe([0, 2, 4].map(channel).into());
     [0, 2].iter().for_each(|room| redis.give(&subscriptions, &channel(*room), 1));
     subscriptions.reroute(redis.routes());
     let Some(Batch::Unsubscribe(orphans)) = subscriptions.take(0, 2) else { panic!("two have another lane") };
@@ -258,44 +280,27 @@ fn a_batch_that_became_pointless_does_not_hide_the_next() {
     assert_eq!(subscriptions.take(0, 2), None);
 }
 
-/// Whoever asks for it now is told at once that it is had.
 #[test]
-fn what_is_had_is_relied_on_though_nobody_was_told_yet() {
-    let mut redis = Redis::new(PubSub::Classic);
-    let subscriptions = Subscriptions::new(redis.routes(), PubSub::Classic);
-    (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
-    redis.connect(&subscriptions, 0);
-    let _waits_for_the_other = subscriptions.subscribe([0, 1].map(named).into());
-    assert!(!subscriptions.any_held());
-    assert!(redis.answer(&subscriptions, 0, &How::Well));
-    assert!(subscriptions.any_held());
-}
-
-#[test]
-fn what_was_refused_and_is_wanted_no_more_is_forgotten() {
-    let subscriptions = Subscriptions::new(Arc::new(Routes::One(0)), PubSub::Classic);
+fn a_refusal_is_told_once_for_each_call_and_forgotten_with_the_wish() {
+    let (subscriptions, told) = table(Arc::new(Routes::One(0)), PubSub::Classic);
     _ = subscriptions.open_lane(0);
     subscriptions.connected(0, 1);
     let error = RedisError::from((redis::ErrorKind::Extension, "no"));
-    for number in 0..100 {
-        let call = subscriptions.subscribe(vec![named(number)]).outcome();
+    let refuse = || {
         let Some(Batch::Subscribe(channels)) = subscriptions.take(0, 512) else { panic!("it is to be subscribed") };
         channels.iter().for_each(|channel| subscriptions.refused(0, channel, &error));
-        assert!(matches!(call.now_or_never(), Some(Outcome::Refused(_))));
-    }
-    assert!(lock(&subscriptions.state).desks[&0].refused.is_empty());
-}
-
-/// Takes the calls that are answered; what was confirmed is there.
-fn settle(pending: &mut Vec<Pending<'_>>, redis: &Redis, told: &mut HashMap<Channel, bool>) {
-    pending.retain_mut(|(outcome, step)| {
-        let Some(outcome) = outcome.now_or_never() else { return true };
-        if let (Outcome::Done, Step::Subscribe(rooms)) = (outcome, step) {
-            for room in rooms {
-                assert!(redis.has(&channel(*room)), "confirmed, and not subscribed");
-                told.insert(channel(*room), true);
-            }
+    };
+    for number in 0..100 {
+        for _ in 0..2 {
+            subscriptions.subscribe(vec![named(number)]);
+            refuse();
+            assert_eq!(told.take().1, [named(number).1]);
+            subscriptions.retry_refused(0);
+            refuse();
+            assert!(told.take().1.is_empty(), "tried again without a call");
         }
-        false
-    });
+        subscriptions.unsubscribe(vec![channel(number)]);
+    }
+    let state = lock(&subscriptions.state);
+    assert!(state.desks[&0].refused.is_empty() && state.entries.is_empty());
 }

@@ -17,17 +17,26 @@ use crate::redis_server::PATIENCE;
 #[derive(Default)]
 pub(crate) struct Listener {
     events: Mutex<Vec<String>>,
+    refusals: Mutex<Vec<String>>,
     news: Notify,
 }
 
 impl BusReceiver for Listener {
     fn event(&self, event: BusEvent) {
         let text = match event {
-            BusEvent::Message { topic, payload } => format!("{} {}", name(&topic), String::from_utf8_lossy(&payload)),
-            BusEvent::Gap { topic } => format!("gap {}", name(&topic)),
+            BusEvent::Message { topic, payload, .. } => {
+                format!("{} {}", name(&topic), String::from_utf8_lossy(&payload))
+            }
+            BusEvent::Gap { topic, .. } => format!("gap {}", name(&topic)),
             BusEvent::Down => "down".to_owned(),
-            BusEvent::Up { lost: Lost::Nothing } => "up".to_owned(),
-            BusEvent::Up { lost: Lost::Perhaps } => "up, perhaps with a loss".to_owned(),
+            BusEvent::Up { lost: Lost::Nothing, .. } => "up".to_owned(),
+            BusEvent::Up { lost: Lost::Perhaps, .. } => "up, perhaps with a loss".to_owned(),
+            // Seen in the bus' health, and its refusals here.
+            BusEvent::Subscribed { .. } => return,
+            BusEvent::Refused { topic, error, .. } => {
+                self.refusals.lock().unwrap().push(format!("{}: {error}", name(&topic)));
+                return self.news.notify_waiters();
+            }
             other => format!("{other:?}"),
         };
         self.events.lock().unwrap().push(text);
@@ -48,6 +57,23 @@ impl Listener {
         let listener = Arc::new(Self::default());
         bus.attach(Arc::clone(&listener) as Arc<dyn BusReceiver>);
         listener
+    }
+
+    /// Waits until so many topics are refused, and gives them in their order.
+    pub(crate) async fn refusals(&self, count: usize) -> Vec<String> {
+        let waited = timeout(PATIENCE, async {
+            loop {
+                let mut news = std::pin::pin!(self.news.notified());
+                news.as_mut().enable();
+                let mut refusals = self.refusals.lock().unwrap().clone();
+                if refusals.len() >= count {
+                    refusals.sort();
+                    return refusals;
+                }
+                news.await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("not in time; so far: {:?}", self.refusals.lock().unwrap()))
     }
 
     pub(crate) fn events(&self) -> Vec<String> {
@@ -86,6 +112,23 @@ impl Listener {
         });
         waited.await.unwrap_or_else(|_| panic!("not in time; so far: {:?}", self.events()))
     }
+}
+
+/// Subscribes, and waits until the bus has all that it is to have.
+pub(crate) async fn subscribe(bus: &RedisBus, topics: &[Topic]) {
+    bus.subscribe(topics);
+    reconciled(bus).await;
+}
+
+/// Unsubscribes topics that are wanted, and waits until they are left.
+pub(crate) async fn unsubscribe(bus: &RedisBus, topics: &[Topic]) {
+    let left = bus.health().wanted.saturating_sub(topics.len());
+    bus.unsubscribe(topics);
+    healthy(bus, |health| health.wanted == left && health.subscribed == left).await;
+}
+
+pub(crate) async fn reconciled(bus: &RedisBus) {
+    healthy(bus, |health| health.subscribed == health.wanted).await;
 }
 
 pub(crate) fn room(text: &str) -> Topic {
