@@ -37,7 +37,8 @@ impl RoomUpgrade {
 
     /// Upgrades, and joins the room `kind:id` if its rule lets this user in; else the connection is closed with 4403.
     ///
-    /// An id that is none is answered with 400, and no room is made.
+    /// The id is taken as it is, since Axum's `Path` has decoded it: `auth0%7C5f7c` in the URL is `auth0|5f7c` here. One that
+    /// is none is answered with 400, and no room is made.
     pub fn room(self, kind: &str, id: impl fmt::Display) -> Response {
         match RoomKey::new(kind, id) {
             Ok(room) => self.room_key(room),

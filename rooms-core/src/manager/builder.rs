@@ -12,7 +12,7 @@ use std::{
 use futures::Sink;
 use tokio::runtime::Handle;
 
-use super::{RoomManager, Shared, inbox::Inbox};
+use super::{RoomManager, Shared, Warnings, inbox::Inbox};
 use crate::{
     auth::{Authenticator, DenyAll, SystemClock, WallClock},
     bus::{Bus, LocalBus},
@@ -159,6 +159,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
                 flush_by: OnceLock::new(),
                 bus_down: AtomicBool::new(false),
                 bad_payloads: AtomicU64::new(0),
+                warnings: Warnings::default(),
             }
         });
         Ok(RoomManager { shared })
