@@ -1,4 +1,4 @@
-//! Nothing of a token reaches the log, good or bad, at any level.
+//! What is in the log: nothing of a token, good or bad, at any level, and a proxy that does not pass `Host` on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "the support module serves other tests, too")]
@@ -14,6 +14,7 @@ use std::{
 use axum::{Router, routing::get};
 use rooms_core::RoomManager;
 use serde_json::json;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tracing::level_filters::LevelFilter;
 
 use service::{Claims, Service, close_of, next_json, token};
@@ -34,6 +35,38 @@ impl io::Write for Log {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_pass_host_is_told_of_once_with_both_hosts() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::WARN).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let service = Service::start().await;
+    for _ in 0..20 {
+        let answer = by_proxy(&service).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    }
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("`Origin`")).collect();
+    assert!(
+        matches!(lines[..], [line] if line.contains("https://app.example") && line.contains("backend:3000")),
+        "{log}"
+    );
+}
+
+/// The answer to a page of `https://app.example`, whose proxy names the backend as the host.
+async fn by_proxy(service: &Service) -> String {
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let head = format!(
+        "GET /posts/42/live?token={} HTTP/1.1\r\nHost: backend:3000\r\nOrigin: https://app.example\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        token("5")
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    service::read_until(&mut stream, "\r\n\r\n").await
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ use crate::{
 pub struct Stage {
     /// The manager behind all routes.
     pub rooms: RoomManager,
-    /// The endpoint of the routes under `/strict`, where a bad token is refused with 401.
+    /// The endpoint of the routes under `/strict`, where a bad token is refused with 401 and `Authorization` is not looked at.
     pub strict: Endpoint,
 }
 
@@ -160,7 +160,7 @@ impl<F: Serve> Suite<F> {
             .limits(limits)
             .build()
             .expect("rooms");
-        let strict = endpoint.bad_token(BadToken::Refuse);
+        let strict = endpoint.bad_token(BadToken::Refuse).without_header_token();
         let address = self.serve.serve(Stage { rooms: rooms.clone(), strict }).await;
         Theatre { rooms, address, patience: self.patience }
     }

@@ -108,7 +108,8 @@ pub async fn escapes(suite: &Suite<impl Serve>) {
     }
 }
 
-/// The token is in the `Authorization` header or in the query, and not in both.
+/// The token is in the `Authorization` header or in the query, and not in both; where the header is switched off, it is not
+/// looked at.
 pub async fn token_places(suite: &Suite<impl Serve>) {
     let stage = suite.stage().await;
     let bearer = ("Authorization", "Bearer user-5");
@@ -120,4 +121,8 @@ pub async fn token_places(suite: &Suite<impl Serve>) {
         let mut client = stage.connect(&format!("{path}?a=b&token=user-5&c=d")).await;
         assert_eq!(client.json().await["type"], "room_joined", "{path}");
     }
+    let strict = "/strict/post/42";
+    let mut client = stage.connect_with(&format!("{strict}?token=user-6"), &[bearer]).await.expect("an upgrade");
+    assert_eq!(client.json().await["type"], "room_joined");
+    assert_eq!(stage.status(strict, &[bearer]).await, 401, "only in the header");
 }
