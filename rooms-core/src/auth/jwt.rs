@@ -31,11 +31,11 @@ const FARTHEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 ///
 /// The algorithm is the key's, whatever the token says. `exp` and `sub` are required, `nbf` and `iat` are checked, `crit`
 /// is refused, a claim of the wrong type is an error and not an absence; `null` is an absence. Times are in seconds since
-/// 1970, and an `exp` more than 100 years ahead is refused, since it is in milliseconds. `sub` is a string by the rule for
-/// room ids, or an integer. The first token that is asked about logs a `warn`, once for all clones, where
-/// [`issuer`](Self::issuer) or [`audience`](Self::audience) is not set. A connection ends at `exp` plus the leeway, the moment from which the token would not be taken; it can't be
-/// renewed on a live connection, so the page comes back with a new one. For other keys (RS256, a JWK set) implement
-/// [`Authenticator`].
+/// 1970, and an `exp` more than 100 years ahead is refused: it is most likely in milliseconds. `sub` is a string by the rule
+/// for room ids, or an integer. The first token that is asked about logs a `warn`, once for all clones, where
+/// [`issuer`](Self::issuer) or [`audience`](Self::audience) is not set. A connection ends at `exp` plus the leeway, the
+/// moment from which the token would not be taken; it can't be renewed on a live connection, so the page comes back with a
+/// new one. For other keys (RS256, a JWK set) implement [`Authenticator`].
 ///
 /// ```
 /// use rooms_core::{Authenticator as _, JwtAuthenticator};
