@@ -3,18 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "the support module serves other tests, too")]
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/service.rs"]
 mod service;
-
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
 
 use axum::{Router, routing::get};
 use rooms_core::RoomManager;
 use serde_json::json;
-use tracing::level_filters::LevelFilter;
 
 use service::{Claims, Service, close_of, next_json, token};
 
@@ -22,25 +18,9 @@ fn routes() -> Router<RoomManager> {
     Router::new().route("/posts/{id}/live", get(service::live))
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn no_token_is_logged() {
-    let log = Log::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone()).init();
+    let log = log::Log::start();
     let service = Service::start().await;
     let good = token("5");
     let expired = service::token_with(Claims::of("5").set("exp", json!(1)));
@@ -51,10 +31,8 @@ async fn no_token_is_logged() {
         let mut socket = service.connect("/posts/42/live", bad).await;
         close_of(&mut socket).await;
     }
-    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    // The log of the client side, which is this same process, says what it connects to; ours must not.
-    let ours: Vec<&str> = log.lines().filter(|line| line.contains("rooms_")).collect();
-    assert!(ours.iter().any(|line| line.contains("a token was refused")), "{log}");
+    let ours = log.ours();
+    assert!(ours.iter().any(|line| line.contains("a token was refused")), "{}", log.text());
     for secret in [&good, &expired, &hostile, "garbage-of-a-token", "evil"] {
         let parts = secret.split('.').filter(|part| part.len() > 3);
         for part in parts.filter(|part| !part.starts_with("eyJ0eXAi")) {

@@ -1,6 +1,6 @@
 //! An upgrade from the head of its request to the connection that is served: what all frameworks' adapters share.
 
-use std::fmt;
+use std::{fmt, sync::Once};
 
 use http::{HeaderMap, Method, Response, Uri};
 use tokio::time::timeout;
@@ -57,9 +57,7 @@ impl RoomManager {
         if self.is_draining() {
             return Err(Refusal::Draining);
         }
-        // A browser tells its page nothing of a refused upgrade, so whoever looks for the reason looks here.
-        let handshake = Handshake::read(endpoint, method, uri, headers)
-            .inspect_err(|refusal| tracing::debug!(%refusal, "an upgrade was refused"))?;
+        let handshake = Handshake::read(endpoint, method, uri, headers).inspect_err(log)?;
         let verdict = self.authenticate(handshake.token()).await;
         let verdict = verdict.map_err(|reason| match reason {
             // An authenticator that does not answer is no fault of the token, and the client should come back.
@@ -72,6 +70,21 @@ impl RoomManager {
             Err((_, close)) => Err(close),
         };
         Ok(Admission { rooms: self.clone(), handshake, verdict })
+    }
+}
+
+/// Logs why an upgrade was refused. A browser tells its page nothing of it, so whoever looks for the reason looks here.
+fn log(refusal: &Refusal) {
+    // Once in a process, as clients decide how many there are.
+    static WARNED: Once = Once::new();
+    tracing::debug!(%refusal, "an upgrade was refused");
+    if *refusal == Refusal::ExtendedConnect {
+        WARNED.call_once(|| {
+            tracing::warn!(
+                "a WebSocket over HTTP/2 was refused, and browsers do not fall back: the HTTP server should not announce \
+                 SETTINGS_ENABLE_CONNECT_PROTOCOL, or should offer only `http/1.1` by ALPN"
+            );
+        });
     }
 }
 
