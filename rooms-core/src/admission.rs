@@ -1,6 +1,6 @@
 //! An upgrade from the head of its request to the connection that is served: what all frameworks' adapters share.
 
-use std::fmt;
+use std::{fmt, sync::Once};
 
 use http::{HeaderMap, Method, Response, Uri};
 use tokio::time::timeout;
@@ -78,19 +78,30 @@ impl RoomManager {
 
     /// A browser tells its page nothing of a refused upgrade, so whoever looks for the reason looks here.
     fn log_refusal(&self, refusal: &Refusal, uri: &Uri, headers: &HeaderMap) {
+        // Once in a process, as clients decide how many there are.
+        static WARNED: Once = Once::new();
         tracing::debug!(%refusal, "an upgrade was refused");
-        // Behind a proxy that does not pass `Host` on every page is refused, and for ever.
-        if *refusal == Refusal::Origin
-            && let Some(left_out) = self.warnings().origin.line()
-        {
-            let Mismatch { origin, host } = handshake::mismatch(uri, headers);
-            tracing::warn!(
-                origin,
-                host,
-                left_out,
-                "an upgrade was refused for its `Origin`: where that page may connect, let the proxy pass `Host` on or \
-                 name its origin with `Endpoint::origins`"
-            );
+        match refusal {
+            // Behind a proxy that does not pass `Host` on every page is refused, and for ever.
+            Refusal::Origin => {
+                if let Some(left_out) = self.warnings().origin.line() {
+                    let Mismatch { origin, host } = handshake::mismatch(uri, headers);
+                    tracing::warn!(
+                        origin,
+                        host,
+                        left_out,
+                        "an upgrade was refused for its `Origin`: where that page may connect, let the proxy pass `Host` \
+                         on or name its origin with `Endpoint::origins`"
+                    );
+                }
+            }
+            Refusal::ExtendedConnect => WARNED.call_once(|| {
+                tracing::warn!(
+                    "a WebSocket over HTTP/2 was refused, and browsers do not fall back: the HTTP server should not \
+                     announce SETTINGS_ENABLE_CONNECT_PROTOCOL, or should offer only `http/1.1` by ALPN"
+                );
+            }),
+            _ => {}
         }
     }
 }

@@ -176,6 +176,12 @@ pub enum Refusal {
     /// Nobody can tell now whether the token is good.
     #[error("the token can't be checked now, try again")]
     Unavailable,
+    /// It is an extended CONNECT: a WebSocket over HTTP/2 (RFC 8441), which only a server that announced it is sent.
+    ///
+    /// Browsers do not open the WebSocket over HTTP/1.1 instead, whatever the status, so the HTTP server should not announce
+    /// it. The first one in a process is logged at `warn`.
+    #[error("WebSocket over HTTP/2 is not supported here: use HTTP/1.1")]
+    ExtendedConnect,
 }
 
 impl Handshake {
@@ -184,6 +190,9 @@ impl Handshake {
     /// # Errors
     /// [`Refusal`], whose [`response`](Refusal::response) is the answer.
     pub fn read(endpoint: &Endpoint, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
+        if method == Method::CONNECT {
+            return Err(Refusal::ExtendedConnect);
+        }
         if method != Method::GET {
             return Err(Refusal::Method);
         }
@@ -253,6 +262,8 @@ impl Refusal {
             Self::Key | Self::ManyTokens | Self::Room => (StatusCode::BAD_REQUEST, None),
             Self::Origin => (StatusCode::FORBIDDEN, None),
             Self::Token => (StatusCode::UNAUTHORIZED, Some((http::header::WWW_AUTHENTICATE, "Bearer"))),
+            // RFC 9220 section 3; RFC 8441 names no status.
+            Self::ExtendedConnect => (StatusCode::NOT_IMPLEMENTED, None),
             Self::Draining | Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1"))),
         };
         *response.status_mut() = status;

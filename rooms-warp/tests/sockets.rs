@@ -150,7 +150,7 @@ async fn a_bad_room_is_told_only_to_a_good_token_on_a_good_request() {
 
 #[tokio::test]
 async fn what_is_refused_is_answered_and_no_later_filter_is_tried() {
-    for (method, status) in [("GET", 426), ("POST", 405)] {
+    for (method, status) in [("GET", 426), ("POST", 405), ("CONNECT", 501)] {
         let answer = warp::test::request().method(method).path("/posts/42").reply(&routes(&manager())).await;
         assert_eq!(answer.status(), status, "{method}");
     }

@@ -113,6 +113,19 @@ fn what_was_compared_with_an_origin_may_be_logged() {
 }
 
 #[test]
+fn an_extended_connect_is_not_implemented() {
+    // As HTTP servers hand it on: `:protocol` is not a header (RFC 8441 section 5).
+    let mut connect = request("/", |headers| {
+        for name in ["connection", "upgrade", "sec-websocket-key"] {
+            headers.remove(name);
+        }
+    });
+    *connect.method_mut() = Method::CONNECT;
+    assert_eq!(read(&Endpoint::new(), &connect).unwrap_err(), Refusal::ExtendedConnect);
+    assert_eq!(Refusal::ExtendedConnect.response().status(), 501);
+}
+
+#[test]
 fn the_same_host_may_connect_and_no_other() {
     let allowed = |host: &'static str, origin: &'static str| {
         let request = request("/", |headers| {
