@@ -52,6 +52,7 @@ mod bus;
 mod channels;
 mod cluster;
 mod fault;
+mod give_back;
 mod health;
 mod lane;
 mod lanes;
