@@ -58,6 +58,7 @@ mod lane;
 mod lanes;
 mod limits;
 mod lock;
+mod log_gate;
 mod publisher;
 mod random;
 mod routes;
