@@ -271,7 +271,7 @@ fn single(access: Access, sentinels: &[String], limits: &RedisLimits) -> Result<
     }
     let (service, _) = access.address()?;
     let clients = sentinels.iter().map(|url| access.sentinel(url)).collect::<Result<_, _>>()?;
-    Ok(Place::Watched { sentinels: Sentinels::new(clients, service, times(limits)), access })
+    Ok(Place::Watched { sentinels: Sentinels::new(clients, service, times(limits)), access: Box::new(access) })
 }
 
 fn unread(error: RedisError) -> ConnectError {

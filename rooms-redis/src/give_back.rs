@@ -82,7 +82,9 @@ mod tests {
             map.remove(&n);
             set.remove(&n);
             queue.pop_front();
-            (map.give_back(), set.give_back(), queue.give_back());
+            map.give_back();
+            set.give_back();
+            queue.give_back();
             assert!(is_small(&map) && is_small(&set) && is_small(&queue), "with {} left", map.len());
         }
     }

@@ -44,7 +44,7 @@ pub(crate) enum Place {
     /// A master of a cluster. As a replica it would pass on what is published, and promise nothing.
     Master(Client),
     /// Where the sentinels say, asked at every connection.
-    Watched { sentinels: Sentinels, access: Access },
+    Watched { sentinels: Sentinels, access: Box<Access> },
 }
 
 impl Server {

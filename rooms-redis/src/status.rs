@@ -252,10 +252,11 @@ impl State {
     fn say(&self, event: BusEvent) {
         let Some(receiver) = &self.receiver else { return };
         // A panic in it must not take down the task that reads, and with it every other room.
-        if catch_unwind(AssertUnwindSafe(|| receiver.event(event))).is_err() {
-            if let Some(left_out) = self.panics.pass() {
-                tracing::error!(left_out, "the receiver of the bus panicked, and an event is lost");
-            }
+        let outcome = catch_unwind(AssertUnwindSafe(|| receiver.event(event)));
+        if outcome.is_err()
+            && let Some(left_out) = self.panics.pass()
+        {
+            tracing::error!(left_out, "the receiver of the bus panicked, and an event is lost");
         }
     }
 }

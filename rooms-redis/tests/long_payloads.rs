@@ -69,10 +69,10 @@ async fn announce(stream: &mut TcpStream, length: usize) {
 
 /// Publishes so many bytes in small pieces, as this process is measured.
 async fn publish(stream: &mut TcpStream, length: usize) -> String {
+    const PIECE: &[u8] = &[b'x'; 65_536];
     announce(stream, length).await;
-    let piece = [b'x'; 65_536];
-    for begin in (0..length).step_by(piece.len()) {
-        stream.write_all(&piece[..piece.len().min(length - begin)]).await.unwrap();
+    for begin in (0..length).step_by(PIECE.len()) {
+        stream.write_all(&PIECE[..PIECE.len().min(length - begin)]).await.unwrap();
     }
     stream.write_all(b"\r\n").await.unwrap();
     answer(stream).await

@@ -149,7 +149,8 @@ impl State {
         let orphans: Vec<Channel> = desk.orphans.drain(..count).collect();
         let count = desk.unsubscribe.len().min(most - count);
         let leaving: Vec<Channel> = desk.unsubscribe.drain(..count).collect();
-        (desk.orphans.give_back(), desk.unsubscribe.give_back());
+        desk.orphans.give_back();
+        desk.unsubscribe.give_back();
         let count = orphans.len() + leaving.len();
         let mut all = Vec::new();
         for channel in orphans {
