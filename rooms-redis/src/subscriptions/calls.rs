@@ -7,7 +7,7 @@ use super::{
     Subscriptions,
     state::{Entry, Have, State},
 };
-use crate::{channels::Channel, lock::lock};
+use crate::{channels::Channel, give_back::GiveBack as _, lock::lock};
 
 pub(super) type CallId = u64;
 
@@ -110,6 +110,7 @@ impl State {
     /// The caller knows that it has what it waited for, and relies on it.
     fn close_call(&mut self, id: CallId) {
         let Some(call) = self.calls.remove(&id) else { return };
+        self.calls.give_back();
         for channel in &call.channels {
             if let Some(entry) = self.entries.get_mut(channel) {
                 entry.held |= call.goal == Goal::Heard;
@@ -137,6 +138,7 @@ impl State {
     /// Ends a call without its goal: what only it wanted is wanted no more.
     pub(super) fn give_up(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(&id)?;
+        self.calls.give_back();
         for channel in &call.channels {
             let Some(entry) = self.entries.get_mut(channel) else { continue };
             entry.calls.retain(|call| *call != id);

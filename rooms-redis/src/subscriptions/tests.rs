@@ -286,6 +286,76 @@ fn what_was_refused_and_is_wanted_no_more_is_forgotten() {
     assert!(lock(&subscriptions.state).desks[&0].refused.is_empty());
 }
 
+/// How many entries the tables and the queues have memory for.
+fn memory(subscriptions: &Subscriptions) -> usize {
+    let state = lock(&subscriptions.state);
+    let desks = state.desks.values().map(|desk| {
+        let queues = desk.subscribe.capacity() + desk.unsubscribe.capacity() + desk.orphans.capacity();
+        queues + desk.refused.capacity()
+    });
+    state.entries.capacity() + state.calls.capacity() + desks.sum::<usize>()
+}
+
+#[test]
+fn the_memory_of_a_peak_is_given_back_however_the_channels_went() {
+    const PEAK: u32 = 20_000;
+    /// Each collection may keep a few dozen places.
+    const KEPT: usize = 600;
+    let name =
+        |number: u32| (Channel::from(format!("ws:post:{number}")), Topic::Room(RoomKey::new("post", number).unwrap()));
+    let error = RedisError::from((redis::ErrorKind::Extension, "no"));
+    let answer = |subscriptions: &Subscriptions, refuse: bool| {
+        while let Some(batch) = subscriptions.take(0, 512) {
+            match batch {
+                Batch::Subscribe(channels) if refuse => {
+                    channels.iter().for_each(|channel| subscriptions.refused(0, channel, &error));
+                }
+                Batch::Subscribe(channels) => _ = subscriptions.confirmed(0, &channels),
+                Batch::Unsubscribe(channels) => subscriptions.left(0, &channels),
+            }
+        }
+    };
+    // How a peak comes about, and how it ends.
+    let full = |wait: bool| {
+        let subscriptions = Subscriptions::new(Arc::new(Routes::One(0)), PubSub::Classic);
+        _ = subscriptions.open_lane(0);
+        subscriptions.connected(0, 1);
+        {
+            let calls: Vec<Ticket<'_>> = (0..PEAK).map(|number| subscriptions.subscribe(vec![name(number)])).collect();
+            if wait {
+                answer(&subscriptions, false);
+                assert!(calls.into_iter().all(|call| matches!(call.outcome().now_or_never(), Some(Outcome::Done))));
+                assert!(memory(&subscriptions) > PEAK as usize);
+            }
+            // Else they give up before anything was asked for.
+        }
+        subscriptions
+    };
+    let left = full(true);
+    let silent: Vec<Ticket<'_>> = (0..PEAK).map(|number| left.unsubscribe(vec![name(number).0])).collect();
+    answer(&left, false);
+    assert!(silent.into_iter().all(|call| matches!(call.outcome().now_or_never(), Some(Outcome::Done))));
+
+    let given_up = full(false);
+    answer(&given_up, false);
+
+    let lost_and_refused = full(true);
+    lost_and_refused.disconnected(0);
+    lost_and_refused.connected(0, 2);
+    answer(&lost_and_refused, true);
+    assert_eq!(lost_and_refused.refusals(0), PEAK as usize);
+    (0..PEAK).for_each(|number| drop(lost_and_refused.unsubscribe(vec![name(number).0])));
+
+    let cut = full(true);
+    (0..PEAK).for_each(|number| drop(cut.unsubscribe(vec![name(number).0])));
+    cut.disconnected(0);
+
+    for (how, subscriptions) in [("left", left), ("given up", given_up), ("refused", lost_and_refused), ("cut", cut)] {
+        assert_eq!(subscriptions.counts(), (0, 0), "{how}");
+        assert!(memory(&subscriptions) < KEPT, "{how}: memory for {} entries", memory(&subscriptions));
+    }
+}
+
 /// Takes the calls that are answered; what was confirmed is there.
 fn settle(pending: &mut Vec<Pending<'_>>, redis: &Redis, told: &mut HashMap<Channel, bool>) {
     pending.retain_mut(|(outcome, step)| {
