@@ -10,6 +10,7 @@
 //! 8. [`tuning`]: every bound, and what to measure.
 //! 9. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
 //! 10. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//! 11. [`http2`]: serving HTTP/2 beside WebSockets.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -46,3 +47,6 @@ pub mod testing {}
 #[cfg(feature = "redis")]
 #[doc = include_str!("guide/from_python.md")]
 pub mod from_python {}
+
+#[doc = include_str!("guide/http2.md")]
+pub mod http2 {}

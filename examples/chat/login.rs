@@ -17,6 +17,8 @@ use crate::{
     api::{Problem, parsed},
 };
 
+/// Who makes the tokens, and for whom: no token that another service signed with the same secret is good here.
+pub(crate) const NAME: &str = "chat";
 /// How long a token is good.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -32,7 +34,8 @@ impl Tokens {
 
     fn sign(&self, user: &str) -> Result<String, jsonwebtoken::errors::Error> {
         let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + LIFETIME;
-        jsonwebtoken::encode(&Header::default(), &json!({"sub": user, "exp": end.as_secs()}), &self.0)
+        let claims = json!({"sub": user, "exp": end.as_secs(), "iss": NAME, "aud": NAME});
+        jsonwebtoken::encode(&Header::default(), &claims, &self.0)
     }
 }
 

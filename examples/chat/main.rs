@@ -22,6 +22,8 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use warp::{Filter, reply::Reply};
 
 use crate::login::Tokens;
@@ -40,7 +42,9 @@ struct App {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).init();
+    // Warp's server writes an `ERROR` for each request that it can't read: anybody could fill the log.
+    let targets = Targets::new().with_default(LevelFilter::INFO).with_target("warp::server", LevelFilter::OFF);
+    tracing_subscriber::registry().with(tracing_subscriber::fmt::layer()).with(targets).init();
     let port: u16 = match env::var("PORT") {
         Ok(port) => port.parse().map_err(|_| "PORT is a number from 0 to 65535")?,
         Err(_) => 3000,
@@ -80,7 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
     let mut rooms = rules::kinds(RoomManager::builder())
-        .authenticator(JwtAuthenticator::hs256(secret)?)
+        .authenticator(JwtAuthenticator::hs256(secret)?.issuer(login::NAME).audience(login::NAME))
         .endpoint(Endpoint::new().query_token("token"));
     if let Some(bus) = &bus {
         rooms = rooms.bus(bus.clone());

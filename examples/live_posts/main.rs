@@ -94,7 +94,7 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
         })
         .on_join(|member| async move { Ok(json!({"post_id": member.room().id().parse::<u64>().ok()})) });
     let mut rooms = RoomManager::builder()
-        .authenticator(JwtAuthenticator::hs256(secret)?)
+        .authenticator(JwtAuthenticator::hs256(secret)?.issuer(login::NAME).audience(login::NAME))
         .endpoint(Endpoint::new().query_token("token"))
         .kind("post", post);
     if let Some(bus) = &bus {

@@ -40,7 +40,53 @@
 //! leaves by itself.
 //!
 //! An endpoint of its own is a layer of its route: `.layer(Extension(Endpoint::new().bad_token(BadToken::Refuse)))`.
+//!
+//! # HTTP/2
+//!
+//! WebSockets are served over HTTP/1.1 only. A browser opens one over HTTP/2 (RFC 8441) where it has an HTTP/2 connection
+//! whose server announced `SETTINGS_ENABLE_CONNECT_PROTOCOL`, and does not try HTTP/1.1 when that is refused. **So do not
+//! announce it.** Where an HTTP/2 server does not, a browser opens an HTTP/1.1 connection beside it for the WebSocket.
+//!
+//! With the feature `http2` of axum, `axum::serve` announces it, and no option turns that off. With `axum::serve` let TLS
+//! offer HTTP/1.1 only: `config.alpn_protocols = vec![b"http/1.1".to_vec()]` in rustls. To serve other requests over
+//! HTTP/2, use hyper-util, whose builder announces it only after `.http2().enable_connect_protocol()`:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use axum::{Router, serve::Listener};
+//! use hyper_util::{
+//!     rt::{TokioExecutor, TokioIo},
+//!     server::conn::auto::Builder,
+//!     service::TowerToHyperService,
+//! };
+//! use tokio::{net::TcpListener, time::timeout};
+//! use tokio_rustls::TlsAcceptor;
+//!
+//! /// `tls` offers `h2` and `http/1.1` by ALPN.
+//! async fn serve(mut listener: TcpListener, tls: TlsAcceptor, app: Router) {
+//!     loop {
+//!         // axum's, which waits a moment where no file descriptor is free.
+//!         let (stream, _) = Listener::accept(&mut listener).await;
+//!         let (tls, app) = (tls.clone(), TowerToHyperService::new(app.clone()));
+//!         tokio::spawn(async move {
+//!             let Ok(Ok(stream)) = timeout(Duration::from_secs(10), tls.accept(stream)).await else { return };
+//!             // An error here is a client that is gone.
+//!             _ = Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), app).await;
+//!         });
+//!     }
+//! }
+//! # _ = serve;
+//! ```
+//!
+//! Where it is announced all the same, the answer is 501, and the first one is logged at `warn`. That is so for a route
+//! that is `any(live)`; on a route that is `get(live)`, axum itself answers 405. Browsers open no WebSocket after either.
+//!
+//! With the feature `http2` of this crate the answer on an `any` route is the stream error `HTTP_1_1_REQUIRED`. Chromium then
+//! opens the WebSocket over HTTP/1.1, and uses HTTP/1.1 for all requests to that origin from then on. Firefox opens none.
 
+#[cfg(feature = "http2")]
+mod http2;
 mod socket;
 mod upgrade;
 

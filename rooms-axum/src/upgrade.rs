@@ -7,6 +7,8 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     response::Response,
 };
+#[cfg(feature = "http2")]
+use http::Version;
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use rooms_core::{Admission, Endpoint, Identity, RoomKey, RoomManager, handshake::Refusal};
@@ -18,6 +20,7 @@ use crate::socket;
 /// As an extractor it checks the request by RFC 6455 and the `Origin` by the endpoint's rule, finds the token where the
 /// endpoint says and has it authenticated. What fails there is answered without the handler: an HTTP error that says
 /// what was wrong, or for a bad token the upgrade and a close frame 1008 `Invalid token` (the endpoint may choose 401).
+/// A WebSocket over HTTP/2 is answered with 501, see [the crate's docs](crate#http2).
 ///
 /// The endpoint is the manager's, unless the route has an `Extension<Endpoint>`. Once the handler's answer is sent, a
 /// task of its own serves the connection until it ends. HTTP/1.1 only.
@@ -37,7 +40,8 @@ impl RoomUpgrade {
 
     /// Upgrades, and joins the room `kind:id` if its rule lets this user in; else the connection is closed with 4403.
     ///
-    /// An id that is none is answered with 400, and no room is made.
+    /// The id is taken as it is, since Axum's `Path` has decoded it: `auth0%7C5f7c` in the URL is `auth0|5f7c` here. One that
+    /// is none is answered with 400, and no room is made.
     pub fn room(self, kind: &str, id: impl fmt::Display) -> Response {
         match RoomKey::new(kind, id) {
             Ok(room) => self.room_key(room),
@@ -75,7 +79,13 @@ where
         let rooms = RoomManager::from_ref(state);
         let endpoint = parts.extensions.get::<Endpoint>().unwrap_or_else(|| rooms.endpoint());
         let admission = rooms.admit(endpoint, &parts.method, &parts.uri, &parts.headers).await;
-        let admission = admission.map_err(|refusal| refused(&refusal))?;
+        let admission = admission.map_err(|refusal| match refusal {
+            #[cfg(feature = "http2")]
+            Refusal::ExtendedConnect if parts.version == Version::HTTP_2 => {
+                crate::http2::http_1_1_required(refusal.response().map(drop))
+            }
+            _ => refused(&refusal),
+        })?;
         // hyper leaves it with a request that it can upgrade: HTTP/1.1, and nobody took it before.
         let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| refused(&Refusal::NotAnUpgrade))?;
         match admission.identity().cloned() {

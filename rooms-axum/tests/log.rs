@@ -1,46 +1,57 @@
-//! Nothing of a token reaches the log, good or bad, at any level.
+//! What is in the log: nothing of a token, good or bad, at any level, and a proxy that does not pass `Host` on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "the support module serves other tests, too")]
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/service.rs"]
 mod service;
-
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
 
 use axum::{Router, routing::get};
 use rooms_core::RoomManager;
 use serde_json::json;
-use tracing::level_filters::LevelFilter;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
+use log::Log;
 use service::{Claims, Service, close_of, next_json, token};
 
 fn routes() -> Router<RoomManager> {
     Router::new().route("/posts/{id}/live", get(service::live))
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
+#[tokio::test]
+async fn a_proxy_that_does_not_pass_host_is_told_of_once_with_both_hosts() {
+    let (log, _guard) = Log::warnings_here();
+    let service = Service::start().await;
+    for _ in 0..20 {
+        let answer = by_proxy(&service).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     }
+    let log = log.text();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("`Origin`")).collect();
+    assert!(
+        matches!(lines[..], [line] if line.contains("https://app.example") && line.contains("backend:3000")),
+        "{log}"
+    );
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The answer to a page of `https://app.example`, whose proxy names the backend as the host.
+async fn by_proxy(service: &Service) -> String {
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let head = format!(
+        "GET /posts/42/live?token={} HTTP/1.1\r\nHost: backend:3000\r\nOrigin: https://app.example\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        token("5")
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    service::read_until(&mut stream, "\r\n\r\n").await
 }
 
 #[tokio::test]
 async fn no_token_is_logged() {
-    let log = Log::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone()).init();
+    let log = Log::start();
     let service = Service::start().await;
     let good = token("5");
     let expired = service::token_with(Claims::of("5").set("exp", json!(1)));
@@ -51,10 +62,8 @@ async fn no_token_is_logged() {
         let mut socket = service.connect("/posts/42/live", bad).await;
         close_of(&mut socket).await;
     }
-    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    // The log of the client side, which is this same process, says what it connects to; ours must not.
-    let ours: Vec<&str> = log.lines().filter(|line| line.contains("rooms_")).collect();
-    assert!(ours.iter().any(|line| line.contains("a token was refused")), "{log}");
+    let ours = log.ours();
+    assert!(ours.iter().any(|line| line.contains("a token was refused")), "{}", log.text());
     for secret in [&good, &expired, &hostile, "garbage-of-a-token", "evil"] {
         let parts = secret.split('.').filter(|part| part.len() > 3);
         for part in parts.filter(|part| !part.starts_with("eyJ0eXAi")) {

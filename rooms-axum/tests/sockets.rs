@@ -41,6 +41,10 @@ async fn every_bad_token_is_upgraded_and_closed_alike() {
         "garbage".to_owned(),
         String::new(),
         "a".repeat(9000),
+        format!("{good}%"),
+        format!("{good}%zz"),
+        format!("{good}%FF"),
+        service::token_with(Claims::of("5").set("exp", json!(service::now() * 1000))),
     ];
     for token in &bad {
         let mut socket = service.connect("/posts/42/live", token).await;
@@ -50,6 +54,17 @@ async fn every_bad_token_is_upgraded_and_closed_alike() {
     assert_eq!(close_of(&mut without).await, (CloseCode::Policy, "Invalid token".to_owned()));
     assert_eq!(service.rooms.stats().connections, 0);
     assert_eq!(service.rooms.stats().rooms, 0, "no room was made");
+}
+
+#[tokio::test]
+async fn a_token_that_a_page_has_escaped_is_good() {
+    let service = Service::start().await;
+    let escaped = token("auth0|5f7c").replace('.', "%2E").replace('_', "%5f");
+    let mut socket = service.try_connect(&format!("/posts/%34%32/live?%74oken={escaped}")).await.unwrap();
+    let joined = next_json(&mut socket).await;
+    assert_eq!((&joined["type"], &joined["room"]), (&json!("room_joined"), &json!("post:42")));
+    let unset = service::token_with(Claims::of("5").set("aud", json!(null)).set("nbf", json!(null)));
+    assert_eq!(next_json(&mut service.connect("/posts/42/live", &unset).await).await["type"], "room_joined");
 }
 
 #[tokio::test]

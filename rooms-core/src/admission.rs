@@ -1,6 +1,6 @@
 //! An upgrade from the head of its request to the connection that is served: what all frameworks' adapters share.
 
-use std::fmt;
+use std::{fmt, sync::Once};
 
 use http::{HeaderMap, Method, Response, Uri};
 use tokio::time::timeout;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::{
     auth::{AuthError, Identity},
     close::Close,
-    handshake::{BadToken, Endpoint, Handshake, Refusal},
+    handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Refusal},
     limits::Limits,
     manager::RoomManager,
     room_key::RoomKey,
@@ -57,10 +57,12 @@ impl RoomManager {
         if self.is_draining() {
             return Err(Refusal::Draining);
         }
-        // A browser tells its page nothing of a refused upgrade, so whoever looks for the reason looks here.
         let handshake = Handshake::read(endpoint, method, uri, headers)
-            .inspect_err(|refusal| tracing::debug!(%refusal, "an upgrade was refused"))?;
-        let verdict = self.authenticate(handshake.token()).await;
+            .inspect_err(|refusal| self.log_refusal(refusal, uri, headers))?;
+        let verdict = match handshake.token() {
+            Ok(token) => self.authenticate(token).await,
+            Err(reason) => Err(reason).inspect_err(|reason| self.log_bad_token(reason)),
+        };
         let verdict = verdict.map_err(|reason| match reason {
             // An authenticator that does not answer is no fault of the token, and the client should come back.
             AuthError::Unavailable => (Refusal::Unavailable, Close::UNAVAILABLE),
@@ -72,6 +74,35 @@ impl RoomManager {
             Err((_, close)) => Err(close),
         };
         Ok(Admission { rooms: self.clone(), handshake, verdict })
+    }
+
+    /// A browser tells its page nothing of a refused upgrade, so whoever looks for the reason looks here.
+    fn log_refusal(&self, refusal: &Refusal, uri: &Uri, headers: &HeaderMap) {
+        // Once in a process, as clients decide how many there are.
+        static WARNED: Once = Once::new();
+        tracing::debug!(%refusal, "an upgrade was refused");
+        match refusal {
+            // Behind a proxy that does not pass `Host` on every page is refused, and for ever.
+            Refusal::Origin => {
+                if let Some(left_out) = self.warnings().origin.line() {
+                    let Mismatch { origin, host } = handshake::mismatch(uri, headers);
+                    tracing::warn!(
+                        origin,
+                        host,
+                        left_out,
+                        "an upgrade was refused for its `Origin`: where that page may connect, let the proxy pass `Host` \
+                         on or name its origin with `Endpoint::origins`"
+                    );
+                }
+            }
+            Refusal::ExtendedConnect => WARNED.call_once(|| {
+                tracing::warn!(
+                    "a WebSocket over HTTP/2 was refused, and browsers do not fall back: the HTTP server should not \
+                     announce SETTINGS_ENABLE_CONNECT_PROTOCOL, or should offer only `http/1.1` by ALPN"
+                );
+            }),
+            _ => {}
+        }
     }
 }
 

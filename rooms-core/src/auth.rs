@@ -106,8 +106,8 @@ impl fmt::Debug for Identity {
 /// Turns a token into an [`Identity`].
 ///
 /// Called once for each upgrade, within `Limits::handshake`. A panic and a late answer are [`AuthError::Unavailable`]: no
-/// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. Never
-/// log the token.
+/// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. A token
+/// from a URL comes decoded and may be any text, control characters included. Never log the token.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -160,6 +160,9 @@ pub enum AuthError {
     /// The token is longer than [`MAX_TOKEN`].
     #[error("the token is over {MAX_TOKEN} bytes")]
     TooLong,
+    /// The token is in the URL and is not percent-encoded UTF-8 there (RFC 3986 section 2.1).
+    #[error("the token in the URL is not percent-encoded UTF-8")]
+    Encoding,
     /// The token is not three parts of base64url with JSON inside.
     #[error("the token is not a JWT")]
     Malformed,
@@ -172,6 +175,9 @@ pub enum AuthError {
     /// The signature is wrong.
     #[error("the signature is wrong")]
     Signature,
+    /// `typ` in the header is not the configured one.
+    #[error("the token is of another type")]
+    Type,
     /// A required claim is absent, or a claim has the wrong type.
     #[error("a claim is absent or of the wrong type")]
     Claims,
@@ -181,6 +187,9 @@ pub enum AuthError {
     /// `exp` is past.
     #[error("the token is expired")]
     Expired,
+    /// `exp` is more than 100 years ahead: most likely it is in milliseconds, where seconds are asked for.
+    #[error("`exp` is more than 100 years ahead, and is in seconds since 1970")]
+    FarExpiry,
     /// `nbf` or `iat` is in the future.
     #[error("the token is not valid yet")]
     NotYet,

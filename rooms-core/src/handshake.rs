@@ -15,9 +15,17 @@ use sha1::{Digest as _, Sha1};
 
 pub use self::origin::OriginError;
 use self::origin::Origins;
-pub(crate) use self::token::TokenSource;
+pub(crate) use self::{
+    origin::{Mismatch, mismatch},
+    token::TokenSource,
+};
+use crate::auth::AuthError;
 
 /// How an endpoint checks an upgrade: where the token is, which pages may connect, what becomes of a bad token.
+///
+/// A token is looked for in the sources that are enabled, and nowhere else: in `Authorization: Bearer`, unless that is
+/// [switched off](Self::without_header_token), and in whatever was added. Two tokens there are refused with 400, even when
+/// they are equal: to guess which is meant would be wrong half the time.
 ///
 /// ```
 /// use rooms_core::Endpoint;
@@ -52,16 +60,51 @@ impl Endpoint {
     ///
     /// The `Origin` of a page must have the host and the port of the request's `Host`; `X-Forwarded-Host` is not read. Let
     /// the proxy pass `Host` on, or name the origins with [`origins`](Self::origins). A refusal is a 403, of which a browser
-    /// tells its page no more than 1006; it is logged at `debug`.
+    /// tells its page no more than 1006; a `warn` names both hosts, at most once in ten seconds and with the number of
+    /// refusals in between.
     pub fn new() -> Self {
         Self { tokens: vec![TokenSource::Bearer], origins: Origins::SameHost, bad_token: BadToken::Close }
     }
 
     /// Takes the token from a query parameter, too: `?token=..`. A browser's page can send no header with an upgrade.
     ///
-    /// A URL is written into access logs; strip the parameter there, and keep such tokens short-lived.
+    /// Its name and its value are percent-decoded (RFC 3986 section 2.1), and `+` stays `+`; a value that can't be decoded to
+    /// UTF-8 is a bad token. A URL is written into access logs; strip the parameter there, and keep such tokens
+    /// short-lived.
     pub fn query_token(mut self, parameter: impl Into<String>) -> Self {
-        self.tokens.push(TokenSource::Query(parameter.into()));
+        let source = TokenSource::Query(parameter.into());
+        // Twice the same source would find each token twice.
+        if !self.tokens.contains(&source) {
+            self.tokens.push(source);
+        }
+        self
+    }
+
+    /// Takes no token from `Authorization`, which is then not looked at: for an endpoint behind a proxy that adds a header
+    /// of its own.
+    ///
+    /// ```
+    /// use http::{HeaderMap, HeaderValue, Method, Uri, header};
+    /// use rooms_core::{Endpoint, handshake::Handshake};
+    ///
+    /// let endpoint = Endpoint::new().query_token("token").without_header_token();
+    /// let mut headers = HeaderMap::new();
+    /// # for (name, value) in [
+    /// #     (header::CONNECTION, "upgrade"),
+    /// #     (header::UPGRADE, "websocket"),
+    /// #     (header::SEC_WEBSOCKET_VERSION, "13"),
+    /// #     (header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="),
+    /// # ] {
+    /// #     headers.insert(name, HeaderValue::from_static(value));
+    /// # }
+    /// headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer of-the-proxy"));
+    /// let uri = Uri::from_static("/live?token=of-the-page");
+    /// let handshake = Handshake::read(&endpoint, &Method::GET, &uri, &headers)?;
+    /// assert_eq!(handshake.token(), Ok(Some("of-the-page")));
+    /// # Ok::<(), rooms_core::handshake::Refusal>(())
+    /// ```
+    pub fn without_header_token(mut self) -> Self {
+        self.tokens.retain(|source| *source != TokenSource::Bearer);
         self
     }
 
@@ -95,7 +138,7 @@ impl Default for Endpoint {
 /// An upgrade that is well-formed and from a page that may connect; its token is not checked yet.
 pub struct Handshake {
     accept: HeaderValue,
-    token: Option<String>,
+    token: Result<Option<String>, AuthError>,
     bad_token: BadToken,
 }
 
@@ -112,14 +155,14 @@ pub enum Refusal {
     /// The version is not 13.
     #[error("only version 13 of the WebSocket protocol is spoken here")]
     Version,
-    /// The key is not 16 bytes in base64.
-    #[error("`Sec-WebSocket-Key` is 16 bytes in base64")]
+    /// The key is not 22 characters of base64 and `==`.
+    #[error("`Sec-WebSocket-Key` is 16 bytes in base64: 22 characters and `==`")]
     Key,
     /// The page's origin may not connect.
     #[error("this origin may not connect")]
     Origin,
     /// There is more than one token, and guessing which is meant would be wrong half the time.
-    #[error("send one token, in one place")]
+    #[error("there is more than one token: send one, in one place")]
     ManyTokens,
     /// The token is bad, and the endpoint answers that with 401.
     #[error("Invalid token")]
@@ -133,6 +176,12 @@ pub enum Refusal {
     /// Nobody can tell now whether the token is good.
     #[error("the token can't be checked now, try again")]
     Unavailable,
+    /// It is an extended CONNECT: a WebSocket over HTTP/2 (RFC 8441), which only a server that announced it is sent.
+    ///
+    /// Browsers do not open the WebSocket over HTTP/1.1 instead, whatever the status, so the HTTP server should not announce
+    /// it. The first one in a process is logged at `warn`.
+    #[error("WebSocket over HTTP/2 is not supported here: use HTTP/1.1")]
+    ExtendedConnect,
 }
 
 impl Handshake {
@@ -141,6 +190,9 @@ impl Handshake {
     /// # Errors
     /// [`Refusal`], whose [`response`](Refusal::response) is the answer.
     pub fn read(endpoint: &Endpoint, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
+        if method == Method::CONNECT {
+            return Err(Refusal::ExtendedConnect);
+        }
         if method != Method::GET {
             return Err(Refusal::Method);
         }
@@ -158,14 +210,17 @@ impl Handshake {
             (Some(origin), None) if endpoint.origins.allow(origin, headers.get(HOST), uri) => {}
             _ => return Err(Refusal::Origin),
         }
-        let token = token::find(&endpoint.tokens, uri, headers)?;
+        let token = token::find(&endpoint.tokens, uri, headers)?.transpose();
         Ok(Self { accept, token, bad_token: endpoint.bad_token })
     }
 
     /// The token, where there is one.
-    #[must_use]
-    pub fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+    ///
+    /// # Errors
+    /// [`AuthError::Encoding`] where the token in the URL can't be decoded. That is a bad token like any other, and is
+    /// answered as [`bad_token`](Self::bad_token) says.
+    pub fn token(&self) -> Result<Option<&str>, AuthError> {
+        self.token.as_ref().map(Option::as_deref).map_err(Clone::clone)
     }
 
     /// What a bad token is answered with.
@@ -190,7 +245,7 @@ impl Handshake {
 /// Without the token.
 impl std::fmt::Debug for Handshake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handshake").field("token", &self.token.is_some()).finish_non_exhaustive()
+        f.debug_struct("Handshake").field("token", &matches!(self.token, Ok(Some(_)))).finish_non_exhaustive()
     }
 }
 
@@ -207,6 +262,8 @@ impl Refusal {
             Self::Key | Self::ManyTokens | Self::Room => (StatusCode::BAD_REQUEST, None),
             Self::Origin => (StatusCode::FORBIDDEN, None),
             Self::Token => (StatusCode::UNAUTHORIZED, Some((http::header::WWW_AUTHENTICATE, "Bearer"))),
+            // RFC 9220 section 3; RFC 8441 names no status.
+            Self::ExtendedConnect => (StatusCode::NOT_IMPLEMENTED, None),
             Self::Draining | Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1"))),
         };
         *response.status_mut() = status;
@@ -227,10 +284,15 @@ fn lists(headers: &HeaderMap, name: HeaderName, entry: &str) -> bool {
 }
 
 /// `Sec-WebSocket-Accept` for a key (RFC 6455 section 4.2.2); `None` where the key is not one.
+///
+/// The key is hashed as it stands and not decoded: in the example of section 4.1, `AQIDBAUGBwgJCgsMDQ4PEC==`, which some
+/// clients send always, the bits behind the sixteenth byte are not zero, and a strict decoder refuses it.
 fn accept(key: &HeaderValue) -> Option<HeaderValue> {
     let key = key.as_bytes();
-    if STANDARD.decode(key).ok()?.len() != 16 {
-        return None;
+    let base64 = |b: &u8| b.is_ascii_alphanumeric() || *b == b'+' || *b == b'/';
+    match key.split_last_chunk() {
+        Some((characters, b"==")) if characters.len() == 22 && characters.iter().all(base64) => {}
+        _ => return None,
     }
     let mut hash = Sha1::new();
     hash.update(key);

@@ -40,6 +40,7 @@ use crate::{
     node::{ConnectionId, NodeId},
     outbox::{Outbox, Transport},
     presence::Presence,
+    rate_limited_log::RateLimitedLog,
     registry::Registry,
     room_key::RoomKey,
     users::Users,
@@ -91,6 +92,22 @@ pub(crate) struct Shared {
     bus_down: AtomicBool,
     /// Messages from the bus that were no messages.
     bad_payloads: AtomicU64,
+    pub(crate) warnings: Warnings,
+}
+
+/// The warnings that clients and other publishers can cause, each with a rate of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Warnings {
+    /// A payload from the bus is not for members.
+    pub(crate) bad_payload: RateLimitedLog,
+    /// The log of a room is full.
+    pub(crate) full_room: RateLimitedLog,
+    /// What a member published did not reach the bus.
+    pub(crate) unpublished: RateLimitedLog,
+    /// A page of this origin may not connect.
+    pub(crate) origin: RateLimitedLog,
+    /// Whoever makes the tokens puts milliseconds into `exp`.
+    pub(crate) far_expiry: RateLimitedLog,
 }
 
 /// Numbers of this node, for a health page.
@@ -205,10 +222,21 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             Ok(Ok(identity)) => identity,
             Ok(Err(_)) | Err(_) => Err(AuthError::Unavailable),
         };
-        if let Err(reason) = &identity {
-            tracing::debug!(%reason, "a token was refused");
+        identity.inspect_err(|reason| self.log_bad_token(reason))
+    }
+
+    pub(crate) fn log_bad_token(&self, reason: &AuthError) {
+        tracing::debug!(%reason, "a token was refused");
+        // The signature is right, so it is not the client that is wrong: no token of that issuer's is good.
+        if *reason == AuthError::FarExpiry
+            && let Some(left_out) = self.warnings().far_expiry.line()
+        {
+            tracing::warn!(%reason, left_out, "a token was refused although its signature is right");
         }
-        identity
+    }
+
+    pub(crate) fn warnings(&self) -> &Warnings {
+        &self.shared.warnings
     }
 }
 

@@ -1,8 +1,10 @@
 //! The name of a room, parsed once.
 
-use std::{fmt, hash, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, hash, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::percent;
 
 /// The longest kind, in bytes.
 pub const MAX_KIND: usize = 32;
@@ -61,6 +63,31 @@ impl RoomKey {
     pub fn new(kind: &str, id: impl fmt::Display) -> Result<Self, RoomKeyError> {
         check_kind(kind)?;
         Self::checked(format!("{kind}:{id}").into(), kind.len())
+    }
+
+    /// Builds a key from a kind and an id as they stand in the path of a URL: both are percent-decoded, once (RFC 3986
+    /// section 2.1), and `+` stays `+`.
+    ///
+    /// Some routers hand out the segments of a path as they were written, and others decode them; what is decoded already is
+    /// for [`new`](Self::new).
+    ///
+    /// ```
+    /// use rooms_core::RoomKey;
+    ///
+    /// assert_eq!(RoomKey::from_url("user", "auth0%7C5f7c")?.as_str(), "user:auth0|5f7c");
+    /// assert!(RoomKey::from_url("user", "%2A").is_err(), "`*` is in no id");
+    /// assert!(RoomKey::from_url("user", "5%").is_err(), "no escape");
+    /// # Ok::<(), rooms_core::RoomKeyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new). In text that can't be decoded to UTF-8 the `%` is what is wrong.
+    pub fn from_url(kind: &str, id: impl fmt::Display) -> Result<Self, RoomKeyError> {
+        // No key has a `%`, so `new` refuses what can't be decoded.
+        fn decoded(text: &str) -> Cow<'_, str> {
+            percent::decode(text).unwrap_or(Cow::Borrowed(text))
+        }
+        Self::new(&decoded(kind), decoded(&id.to_string()))
     }
 
     /// The part before the first `:`; rules and options hang on it.
@@ -152,7 +179,7 @@ impl Serialize for RoomKey {
 
 impl<'de> Deserialize<'de> for RoomKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
     }
 }
@@ -187,6 +214,19 @@ mod tests {
     fn the_longest_key_is_allowed() {
         let key = RoomKey::new(&"k".repeat(MAX_KIND), "i".repeat(MAX_ID)).unwrap();
         assert_eq!((key.kind().len(), key.id().len()), (MAX_KIND, MAX_ID));
+    }
+
+    #[test]
+    fn what_is_escaped_in_a_url_is_decoded_once() {
+        let key = |id: &str| RoomKey::from_url("post", id).map(|key| key.id().to_owned());
+        assert_eq!(key("a%7cb%2Fc").as_deref(), Ok("a|b/c"));
+        assert_eq!(key("a+b%2B").as_deref(), Ok("a+b+"));
+        assert_eq!(RoomKey::from_url("p%6Fst", 42), RoomKey::new("post", 42));
+        assert_eq!(key("a%2541"), Err(RoomKeyError::Id { at: 1 }));
+        for malformed in ["a%", "a%4", "a%zz", "a%FF"] {
+            assert_eq!(key(malformed), Err(RoomKeyError::Id { at: 1 }), "{malformed}");
+        }
+        assert!(key("%0A").is_err() && key("%00").is_err() && key("%2A").is_err());
     }
 
     #[test]

@@ -38,6 +38,7 @@ caught! {
     a_foreign_page_let_in_is_caught: origins catches IgnoresOrigins;
     a_bad_token_that_a_page_can_not_see_is_caught: bad_tokens catches TellsBadTokensOverHttp;
     a_header_overlooked_is_caught: token_places catches OverlooksHeaders;
+    an_escaped_room_is_caught: escapes catches KeepsEscapes;
     a_wrong_room_is_caught: one_room catches JoinsAnotherRoom;
     one_room_for_many_is_caught: many_rooms catches ServesOneRoomOnly;
     what_is_lost_or_spoilt_is_caught: fidelity catches LosesWhatCameEarly, SpoilsLongFrames;

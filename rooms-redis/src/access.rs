@@ -21,6 +21,8 @@ const SENTINEL_PORT: u16 = 26379;
 pub(crate) struct Access {
     info: ConnectionInfo,
     root: Option<Vec<u8>>,
+    /// The URL names a database.
+    names_database: bool,
 }
 
 impl Access {
@@ -29,7 +31,13 @@ impl Access {
         let info = url.into_connection_info()?;
         // Over RESP3, because there confirmations and messages arrive on one connection in one order.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Ok(Self { info: prepared(info.set_redis_settings(settings)), root })
+        let names_database = settings.db() != 0;
+        Ok(Self { info: prepared(info.set_redis_settings(settings)), root, names_database })
+    }
+
+    /// Whether the URL names a database, which channels do not have.
+    pub(crate) fn names_database(&self) -> bool {
+        self.names_database
     }
 
     /// The server of the URL.
@@ -62,6 +70,12 @@ impl Access {
         }
         client(prepared(url.into_connection_info()?), self.root.clone())
     }
+}
+
+/// Whether a URL asks for TLS, and there is none.
+pub(crate) fn lacks_tls(url: &str) -> bool {
+    let scheme = url.trim_start().split_once(':').map_or("", |(scheme, _)| scheme);
+    !cfg!(feature = "tls") && ["rediss", "valkeys"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls))
 }
 
 /// The host and the port of a URL.
@@ -103,7 +117,8 @@ fn client(info: ConnectionInfo, root: Option<Vec<u8>>) -> Result<Client, RedisEr
 /// With what all our connections have in common.
 fn prepared(info: ConnectionInfo) -> ConnectionInfo {
     // Our connections have names. The name of the client crate would need one more right, of which Redis knows from 7.2 on.
-    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    // No database is selected: that needs a right too, a cluster refuses it, and channels are the same in all of them.
+    let settings = info.redis_settings().clone().set_skip_set_lib_name().set_db(0);
     with_tcp(info.set_redis_settings(settings))
 }
 

@@ -6,7 +6,7 @@ use redis::RedisError;
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    access::{Access, address_of, times},
+    access::{Access, address_of, lacks_tls, times},
     bus::RedisBus,
     channels::{Names, is_plain},
     cluster::Nodes,
@@ -56,6 +56,9 @@ pub enum ConnectError {
     /// A URL is none of Redis.
     #[error("a URL of Redis can't be read")]
     Url(#[source] Box<dyn Error + Send + Sync>),
+    /// A URL asks for TLS, and TLS is not compiled in.
+    #[error("`rediss://` needs TLS: enable the feature `redis-tls` of ws-rooms, or `tls` of rooms-redis")]
+    NoTls,
     /// A prefix, or the name of the client, has a space, a control character or something beyond ASCII in it.
     #[error("{name:?} can't be a prefix or a client's name: visible ASCII characters only, and no spaces")]
     Name {
@@ -78,7 +81,7 @@ pub enum ConnectError {
     #[error("Redis refused")]
     Refused(#[source] Box<dyn Error + Send + Sync>),
     /// The server speaks only the older protocol.
-    #[error("the server does not speak RESP3: Redis 6 or newer is needed")]
+    #[error("the server knows no `HELLO 3`: Redis 6 or newer is needed, with `HELLO` not disabled")]
     Resp2,
     /// Both connections are up, and what is published does not come back.
     #[error("Redis takes messages and does not deliver them")]
@@ -135,13 +138,26 @@ impl RedisBusBuilder {
 
     /// Sets what the channels of rooms begin with; `ws:` without it.
     ///
-    /// Services that share a Redis need different ones, for nodes too: channels have no database number.
+    /// Applications that share a Redis need different ones, here and in [`node_prefix`](Self::node_prefix). With the same
+    /// ones each gets the messages of the other's rooms of the same name, and their processes take each other for nodes of
+    /// one application, with one count of viewers. A database number in the URL (`redis://host/3`) keeps nothing apart, as
+    /// pub/sub is the same in all databases: it is not used, and a warning says so.
     pub fn room_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.names.rooms = prefix.into();
         self
     }
 
     /// Sets what the channels begin with on which nodes talk to each other; `rooms-` without it.
+    ///
+    /// Nodes with the same prefix are nodes of one application; see [`room_prefix`](Self::room_prefix).
+    ///
+    /// ```
+    /// use rooms_redis::RedisBus;
+    ///
+    /// let blog = RedisBus::builder("redis://127.0.0.1").room_prefix("blog:ws:").node_prefix("blog:rooms-");
+    /// let shop = RedisBus::builder("redis://127.0.0.1").room_prefix("shop:ws:").node_prefix("shop:rooms-");
+    /// # _ = (blog, shop);
+    /// ```
     pub fn node_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.names.nodes = prefix.into();
         self
@@ -206,7 +222,17 @@ impl RedisBusBuilder {
             return Err(ConnectError::Prefixes);
         }
         let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
+        let others = cluster.iter().flat_map(|(others, _)| others);
+        if [&url].into_iter().chain(&sentinels).chain(others).any(|url| lacks_tls(url)) {
+            return Err(ConnectError::NoTls);
+        }
         let access = Access::new(&url, tls_root).map_err(unread)?;
+        if access.names_database() {
+            tracing::warn!(
+                "the database number in the URL of Redis is not used: pub/sub is the same in all databases. Applications \
+                 that share a Redis are kept apart by room_prefix and node_prefix"
+            );
+        }
         let (server, nodes, pubsub) = match cluster {
             Some(_) if !sentinels.is_empty() => return Err(ConnectError::SentinelsAndCluster),
             Some((others, pubsub)) => {
@@ -246,7 +272,7 @@ fn single(access: Access, sentinels: &[String], limits: &RedisLimits) -> Result<
     }
     let (service, _) = access.address()?;
     let clients = sentinels.iter().map(|url| access.sentinel(url)).collect::<Result<_, _>>()?;
-    Ok(Place::Watched { sentinels: Sentinels::new(clients, service, times(limits)), access })
+    Ok(Place::Watched { sentinels: Sentinels::new(clients, service, times(limits)), access: Box::new(access) })
 }
 
 fn unread(error: RedisError) -> ConnectError {
@@ -259,10 +285,11 @@ impl From<&Arc<Fault>> for ConnectError {
             Fault::Resp2 => Self::Resp2,
             Fault::Refused(cause) => Self::Refused(Box::new(cause.clone())),
             Fault::MayNotPublish(cause) => Self::Refused(cause.to_string().into()),
+            Fault::Denied { .. } => Self::Refused(fault.line().into()),
             Fault::Unreachable(cause) | Fault::Broken(cause) => Self::Unreachable(Box::new(cause.clone())),
             Fault::NoMaster(Some(cause)) => Self::Unreachable(Box::new(cause.clone())),
             Fault::NoMaster(None) => Self::Unreachable("no sentinel knows a service of that name".into()),
-            Fault::Replica | Fault::NoNode | Fault::ClusterDown | Fault::NoSlots | Fault::OutOfStep => {
+            Fault::Replica | Fault::NoRole | Fault::NoNode | Fault::ClusterDown | Fault::NoSlots | Fault::OutOfStep => {
                 Self::Unreachable(fault.to_string().into())
             }
             Fault::Closed => Self::Unreachable("Redis closed the connection".into()),

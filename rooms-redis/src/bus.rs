@@ -63,6 +63,8 @@ impl RedisBus {
     }
 
     /// Begins a bus for a URL: `redis://`, or `rediss://` with the feature `tls`, or `redis+unix://`.
+    ///
+    /// A database number in it is not used; see [`room_prefix`](RedisBusBuilder::room_prefix).
     pub fn builder(url: impl Into<String>) -> RedisBusBuilder {
         RedisBusBuilder::new(url.into())
     }

@@ -11,7 +11,10 @@ pub(crate) enum Fault {
     Unreachable(#[source] RedisError),
     #[error("Redis refused")]
     Refused(#[source] RedisError),
-    #[error("the server does not speak RESP3, which Redis does from version 6 on")]
+    /// A command that a bus can't do without, on one kind of server.
+    #[error("{place} refused `{command}`, which needs the right `{right}`")]
+    Denied { place: &'static str, command: &'static str, right: &'static str, cause: RedisError },
+    #[error("the server knows no `HELLO 3`: Redis speaks RESP3 from version 6 on, where `HELLO` is not disabled")]
     Resp2,
     #[error("Redis closed the connection")]
     Closed,
@@ -23,6 +26,8 @@ pub(crate) enum Fault {
     NoMaster(#[source] Option<RedisError>),
     #[error("the server is a replica")]
     Replica,
+    #[error("the server does not say in its answer to `HELLO` whether it is a master")]
+    NoRole,
     #[error("the cluster has no node that answers")]
     NoNode,
     #[error("the node says that its cluster is down")]
@@ -52,11 +57,23 @@ impl Fault {
         }
     }
 
+    /// Of a command that was refused, in whatever words, or that was not answered.
+    pub(crate) fn denied(place: &'static str, command: &'static str, right: &'static str, cause: RedisError) -> Self {
+        match cause.kind() {
+            ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError) => {
+                Self::Denied { place, command, right, cause }
+            }
+            // Nobody asked for the password yet, or the server is just loading.
+            _ => Self::connecting(cause),
+        }
+    }
+
     /// The fault and its causes, in one line.
     pub(crate) fn line(&self) -> String {
         match self {
             Self::Unreachable(cause) | Self::Refused(cause) | Self::Broken(cause) => format!("{self}: {cause}"),
             Self::NoMaster(Some(cause)) => format!("{self}: {cause}"),
+            Self::Denied { cause, .. } => format!("{self}: {cause}"),
             Self::MayNotPublish(cause) => format!("{self}: {cause}"),
             _ => self.to_string(),
         }
@@ -74,7 +91,47 @@ pub(crate) fn moved_to(error: &RedisError, host: &str) -> Option<(u16, Address)>
     Some((slot, (name.to_owned(), port.parse().ok()?)))
 }
 
-/// Whether Redis refused one command for want of rights, and the connection is as good as before.
+/// Whether Redis refused one command, and the connection is as good as before: for want of rights, or because the command
+/// is disabled, as with `rename-command SUBSCRIBE ""`.
 pub(crate) fn is_refusal(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::NoPerm) => true,
+        // Redis: "unknown command 'X'", "unknown subcommand 'X'", "Unknown subcommand or wrong number of arguments".
+        ErrorKind::Server(ServerErrorKind::ResponseError) => error.detail().is_some_and(|detail| {
+            let mut words = detail.split_ascii_whitespace().map(str::to_ascii_lowercase);
+            words.next().as_deref() == Some("unknown")
+                && matches!(words.next().as_deref(), Some("command" | "subcommand"))
+        }),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::*;
+
+    fn error(text: &str) -> RedisError {
+        match redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap() {
+            Value::ServerError(error) => error.into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_command_without_the_right_and_one_that_is_disabled_are_refused_and_the_connection_is_as_good() {
+        for text in [
+            "NOPERM this user has no permissions to run the 'subscribe' command",
+            "ERR unknown command 'SUBSCRIBE', with args beginning with: 'a'",
+            "ERR unknown command `SUBSCRIBE`, with args beginning with: `a`",
+            "ERR unknown subcommand 'SETNAME'. Try CLIENT HELP.",
+            "ERR Unknown subcommand or wrong number of arguments for 'SETNAME'. Try CLIENT HELP.",
+        ] {
+            assert!(is_refusal(&error(text)), "{text}");
+        }
+        for text in ["ERR Protocol error: unknown command", "ERR", "LOADING unknown command", "MOVED 1 unknown:1"] {
+            assert!(!is_refusal(&error(text)), "{text}");
+        }
+    }
 }

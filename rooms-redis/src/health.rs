@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::log_gate::LogGate;
+
 /// How a bus is; see [`RedisBus::health`](crate::RedisBus::health).
 ///
 /// The counters count since the bus was made.
@@ -40,7 +42,8 @@ pub struct Health {
     pub received: u64,
     /// Messages on a channel that nobody here wants any more.
     pub unwanted: u64,
-    /// Messages that were dropped because they were longer than `RedisLimits::payload`.
+    /// Messages that were dropped because they were longer than `RedisLimits::payload`. All are counted, and at most one in
+    /// ten seconds is in the log.
     pub oversized: u64,
     /// Publications that reached nobody although this node was subscribed: its subscription was gone.
     pub unheard: u64,
@@ -61,6 +64,8 @@ pub(crate) struct Counters {
     pub(crate) unheard: Counter,
     pub(crate) subscriber_losses: Counter,
     pub(crate) publisher_losses: Counter,
+    /// For the warning about each of the oversized.
+    pub(crate) oversized_gate: LogGate,
 }
 
 #[derive(Debug, Default)]

@@ -26,12 +26,12 @@
 //!
 //! Liveness is not an answered `PING`: a message to ourselves proves it, every 2 s unless others do anyway. A server that
 //! freezes and a link that dies without a word are found by it. A server that was a master and has become a replica is left
-//! until it is one again, which its answer to `ROLE` shows every 2 s; without the right to ask, it is not noticed.
+//! until it is one again, which its answer to `HELLO` shows every 2 s.
 //!
 //! # Sentinel
 //! [`sentinels`](RedisBusBuilder::sentinels) names the sentinels, and the URL then the service that they watch. They are
 //! asked anew at every connection, and one that is away is passed over. A server that turns out to be a replica is not
-//! used; one that becomes a replica is left with the next publication or probe, which asks for its `ROLE` too.
+//! used; one that becomes a replica is left with the next publication or probe, which asks for its role too.
 //!
 //! # Cluster
 //! [`cluster`](RedisBusBuilder::cluster) says that the URL is one node of a Redis Cluster. With sharded channels
@@ -41,9 +41,10 @@
 //! slot of a room is served by nobody, the bus says that it is down, and the rooms of other slots go on.
 //!
 //! # What Redis needs
-//! Redis 6 or newer, for RESP3; Redis 7 for sharded channels. A user with restricted rights needs `+hello +client|setname
-//! +publish +subscribe +unsubscribe +role`, and the channels `ws:*` and `rooms-*`; in a cluster with
-//! sharded channels `+hello +client|setname +role +cluster|info +cluster|slots +spublish +ssubscribe +sunsubscribe`.
+//! Redis 6 or newer, for RESP3; Redis 7 for sharded channels. A user with restricted rights needs `+hello +publish
+//! +subscribe +unsubscribe`, and the channels `ws:*` and `rooms-*`; in a cluster with sharded channels `+hello +cluster|info
+//! +cluster|slots +spublish +ssubscribe +sunsubscribe`. With `+client|setname` the connections have names in `CLIENT LIST`;
+//! where that is refused, or `CLIENT` is disabled, they have none, and nothing else is different.
 
 mod access;
 mod backoff;
@@ -52,11 +53,13 @@ mod bus;
 mod channels;
 mod cluster;
 mod fault;
+mod give_back;
 mod health;
 mod lane;
 mod lanes;
 mod limits;
 mod lock;
+mod log_gate;
 mod publisher;
 mod random;
 mod routes;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use redis::{AsyncConnectionConfig, Client, RedisError};
+use redis::{AsyncConnectionConfig, Client};
 
 use crate::fault::Fault;
 
@@ -40,18 +40,19 @@ impl Sentinels {
         let sentinel = self.sentinels.get(place).ok_or(Fault::NoMaster(None))?;
         match self.question(sentinel).await {
             Ok(master) => master.ok_or(Fault::NoMaster(None)),
-            Err(error) => match Fault::connecting(error) {
-                Fault::Unreachable(cause) => Err(Fault::NoMaster(Some(cause))),
-                // A password that is wrong, for one.
-                fault => Err(fault),
-            },
+            Err(Fault::Unreachable(cause)) => Err(Fault::NoMaster(Some(cause))),
+            // A password that is wrong, for one.
+            Err(fault) => Err(fault),
         }
     }
 
-    async fn question(&self, sentinel: &Client) -> Result<Option<(String, u16)>, RedisError> {
-        let mut connection = sentinel.get_multiplexed_async_connection_with_config(&self.config).await?;
+    async fn question(&self, sentinel: &Client) -> Result<Option<(String, u16)>, Fault> {
+        let connection = sentinel.get_multiplexed_async_connection_with_config(&self.config).await;
+        let mut connection = connection.map_err(Fault::connecting)?;
         let mut question = redis::cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
-        question.query_async(&mut connection).await
+        let (command, right) = ("SENTINEL GET-MASTER-ADDR-BY-NAME", "+sentinel|get-master-addr-by-name");
+        let answer = question.query_async(&mut connection).await;
+        answer.map_err(|cause| Fault::denied("a sentinel", command, right, cause))
     }
 }

@@ -14,11 +14,18 @@ use tokio::time::Instant;
 
 use crate::{
     access::{Access, times},
-    fault::{Fault, is_refusal},
+    fault::Fault,
     limits::RedisLimits,
     lock::lock,
     sentinel::Sentinels,
 };
+
+/// What tells a master from a replica. `ROLE` says the same, but is a right of its own that services take away; without
+/// `HELLO` there is no RESP3, and so no connection of ours.
+const ROLE_QUESTION: &str = "HELLO";
+
+/// RESP3, which the connection speaks already.
+const PROTOCOL: u8 = 3;
 
 /// One server. Its address and password are in no `Debug` and in no log.
 pub(crate) struct Server {
@@ -37,7 +44,7 @@ pub(crate) enum Place {
     /// A master of a cluster. As a replica it would pass on what is published, and promise nothing.
     Master(Client),
     /// Where the sentinels say, asked at every connection.
-    Watched { sentinels: Sentinels, access: Access },
+    Watched { sentinels: Sentinels, access: Box<Access> },
 }
 
 impl Server {
@@ -112,14 +119,13 @@ impl Server {
         });
         let connection = client.get_multiplexed_async_connection_with_config(&config).await;
         let mut connection = connection.map_err(Fault::connecting)?;
-        let named = redis::cmd("CLIENT").arg("SETNAME").arg(name).exec_async(&mut connection).await;
-        match named {
-            // Without the right to it the connection has no name, and is as good.
-            Err(error) if !is_refusal(&error) => return Err(Fault::connecting(error)),
-            _ => {}
-        }
-        let role = connection.send_packed_commands(redis::pipe().cmd("ROLE"), 0, 1).await.map_err(Fault::connecting)?;
-        self.check(role.first().unwrap_or(&Value::Nil))?;
+        let mut first = redis::pipe();
+        first.cmd("CLIENT").arg("SETNAME").arg(name).cmd(ROLE_QUESTION).arg(PROTOCOL);
+        let answers = connection.send_packed_commands(&first, 0, 2).await.map_err(Fault::connecting)?;
+        // Whatever the answer to the name is: without one the connection is as good. Managed services disable `CLIENT` in
+        // many ways: with an ACL, with `rename-command`, or in a proxy with words of its own.
+        let [_named, role] = &*answers else { return Err(Fault::OutOfStep) };
+        self.check(role)?;
         Ok(connection)
     }
 
@@ -130,12 +136,12 @@ impl Server {
     /// comes back. Where the publisher leaves it, a probe on the new master reaches nobody, and the subscriber leaves too.
     pub(crate) fn add_check(&self, pipeline: &mut Pipeline) -> bool {
         let due = match &self.place {
-            // One that may not be asked, or was a replica from the beginning, is not asked again.
+            // One that has no role, or was a replica from the beginning, is not asked again.
             Place::Fixed(_) => self.was_master.load(Ordering::Relaxed) && self.is_due(),
             Place::Master(_) | Place::Watched { .. } => true,
         };
         if due {
-            pipeline.cmd("ROLE");
+            pipeline.cmd(ROLE_QUESTION).arg(PROTOCOL);
         }
         due
     }
@@ -151,23 +157,33 @@ impl Server {
     }
 
     pub(crate) fn check(&self, answer: &Value) -> Result<(), Fault> {
-        if is_master(answer) {
+        let role = role(answer);
+        if role == Some(b"master") {
             self.was_master.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        match (&self.place, answer) {
-            // The right to ask is not everybody's, and some servers that speak the protocol have no roles.
-            (Place::Fixed(_), Value::ServerError(_)) => Ok(()),
+        match (&self.place, role) {
+            // Some servers that speak the protocol have no roles.
+            (Place::Fixed(_), None) => Ok(()),
             (Place::Fixed(_), _) if !self.was_master.load(Ordering::Relaxed) => Ok(()),
-            (_, Value::ServerError(error)) => Err(Fault::Refused(error.clone().into())),
+            (_, None) => Err(Fault::NoRole),
             _ => Err(Fault::Replica),
         }
     }
 }
 
-/// Whether an answer to `ROLE` is a master's.
-fn is_master(answer: &Value) -> bool {
-    matches!(answer, Value::Array(role) if matches!(role.first(), Some(Value::BulkString(role)) if role == b"master"))
+/// The role in an answer to `HELLO`: `master` or `replica`.
+fn role(answer: &Value) -> Option<&[u8]> {
+    let Value::Map(fields) = answer else { return None };
+    fields.iter().find(|(name, _)| text(name) == Some(b"role")).and_then(|(_, role)| text(role))
+}
+
+fn text(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(text) => Some(text),
+        Value::SimpleString(text) => Some(text.as_bytes()),
+        _ => None,
+    }
 }
 
 impl fmt::Debug for Server {

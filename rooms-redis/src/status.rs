@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rooms_core::bus::{BusError, BusEvent, BusReceiver, Lost, Topic};
 use tokio::sync::watch;
 
-use crate::{fault::Fault, lock::lock, routes::LaneId};
+use crate::{fault::Fault, lock::lock, log_gate::LogGate, routes::LaneId};
 
 /// The state of every connection, and what was said of it.
 pub(crate) struct Status {
@@ -40,6 +40,7 @@ struct State {
     closed: bool,
     round_trip: Option<Duration>,
     last_fault: Option<String>,
+    panics: LogGate,
 }
 
 #[derive(Default)]
@@ -65,6 +66,7 @@ impl Status {
             closed: false,
             round_trip: None,
             last_fault: None,
+            panics: LogGate::default(),
         };
         Self { state: Mutex::new(state), progress: watch::Sender::default() }
     }
@@ -262,8 +264,11 @@ impl State {
     fn say(&self, event: BusEvent) {
         let Some(receiver) = &self.receiver else { return };
         // A panic in it must not take down the task that reads, and with it every other room.
-        if catch_unwind(AssertUnwindSafe(|| receiver.event(event))).is_err() {
-            tracing::error!("the receiver of the bus panicked, and an event is lost");
+        let outcome = catch_unwind(AssertUnwindSafe(|| receiver.event(event)));
+        if outcome.is_err()
+            && let Some(left_out) = self.panics.pass()
+        {
+            tracing::error!(left_out, "the receiver of the bus panicked, and an event is lost");
         }
     }
 }

@@ -37,6 +37,23 @@
 //! # drop(served);
 //! # Ok(()) }
 //! ```
+//!
+//! Warp gives the parameters of a path as they stand in the URL. [`RoomUpgrade::room`] decodes them; in a handler that
+//! broadcasts, [`RoomKey::from_url`](rooms_core::RoomKey::from_url) does.
+//!
+//! # The log
+//!
+//! This crate logs what a client does wrong at `debug`. Warp's server writes an `ERROR` for each request that it can't read
+//! and for each connection that breaks, before any filter runs, so anybody can fill the log. A filter by target silences
+//! that. With it goes the line of a listener that can't accept, so watch the number of open file descriptors instead.
+//!
+//! ```
+//! use tracing::level_filters::LevelFilter;
+//! use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+//!
+//! let targets = Targets::new().with_default(LevelFilter::INFO).with_target("warp::server", LevelFilter::OFF);
+//! tracing_subscriber::registry().with(tracing_subscriber::fmt::layer()).with(targets).init();
+//! ```
 
 mod socket;
 mod upgrade;

@@ -122,6 +122,22 @@ async fn a_handler_that_sees_nobody_joins_nobody_whatever_room_it_names() {
 }
 
 #[tokio::test]
+async fn a_room_that_a_page_has_escaped_is_decoded_once() {
+    let rooms = manager();
+    let address = served(&rooms).await;
+    let mut socket = connect(address, "/posts/auth0%7C5f%3a7c?token=%35").await.unwrap();
+    assert_eq!(next_json(&mut socket).await["room"], "post:auth0|5f:7c");
+    for id in ["a%2541", "a%", "a%zz", "a%FF"] {
+        assert_eq!(refusal(address, &format!("/posts/{id}?token=5")).await, 400, "{id}");
+    }
+    for token in ["5%", "%zz", "%FF"] {
+        let mut socket = connect(address, &format!("/posts/42?token={token}")).await.unwrap();
+        assert_eq!(close_of(&mut socket).await, invalid_token(), "{token}");
+    }
+    assert_eq!(rooms.stats().rooms, 1);
+}
+
+#[tokio::test]
 async fn a_bad_room_is_told_only_to_a_good_token_on_a_good_request() {
     let rooms = manager();
     let address = served(&rooms).await;
@@ -134,7 +150,7 @@ async fn a_bad_room_is_told_only_to_a_good_token_on_a_good_request() {
 
 #[tokio::test]
 async fn what_is_refused_is_answered_and_no_later_filter_is_tried() {
-    for (method, status) in [("GET", 426), ("POST", 405)] {
+    for (method, status) in [("GET", 426), ("POST", 405), ("CONNECT", 501)] {
         let answer = warp::test::request().method(method).path("/posts/42").reply(&routes(&manager())).await;
         assert_eq!(answer.status(), status, "{method}");
     }

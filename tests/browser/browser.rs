@@ -117,7 +117,7 @@ fn capabilities(device: Device, profile: &Path) -> serde_json::Map<String, Value
     if let Device::Phone = device {
         options["mobileEmulation"] = json!({"deviceMetrics": {"width": 360, "height": 740, "pixelRatio": 2.0}});
     }
-    [("goog:chromeOptions".to_owned(), options)].into_iter().collect()
+    [("goog:chromeOptions".to_owned(), options), ("acceptInsecureCerts".to_owned(), json!(true))].into_iter().collect()
 }
 
 /// One window.

@@ -106,7 +106,7 @@ impl Service {
     }
 }
 
-async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut read = Vec::new();
     timeout(PATIENCE, async {
         loop {

@@ -5,7 +5,7 @@ mod tests;
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Once},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::{AuthError, Authenticator, Identity, SystemClock, WallClock};
 
@@ -22,16 +23,19 @@ pub const MAX_TOKEN: usize = 8 * 1024;
 pub const MIN_SECRET: usize = 32;
 /// The difference of two machines' clocks that is let pass.
 const LEEWAY: Duration = Duration::from_secs(10);
-/// Token times beyond this many years from now are taken as that far: `SystemTime` overflows, and so would a timer.
+/// The farthest `exp`, from now: a hundred years. What is beyond is not meant so, as milliseconds are not; and far beyond,
+/// `SystemTime` overflows.
 const FARTHEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// Checks JWTs signed with a shared secret (HS256, HS384, HS512).
 ///
 /// The algorithm is the key's, whatever the token says. `exp` and `sub` are required, `nbf` and `iat` are checked, `crit`
-/// is refused, a claim of the wrong type is an error and not an absence. `sub` is a string by the rule for room ids, or
-/// an integer. A connection ends at `exp` plus the leeway, the moment from which the token would not be taken; it can't be
-/// renewed on a live connection, so the page comes back with a new one. For other keys (RS256, a JWK set) implement
-/// [`Authenticator`].
+/// is refused, a claim of the wrong type is an error and not an absence; `null` is an absence. Times are in seconds since
+/// 1970, and an `exp` more than 100 years ahead is refused: it is most likely in milliseconds. `sub` is a string by the rule
+/// for room ids, or an integer. The first token that is asked about logs a `warn`, once for all clones, where
+/// [`issuer`](Self::issuer) or [`audience`](Self::audience) is not set. A connection ends at `exp` plus the leeway, the
+/// moment from which the token would not be taken; it can't be renewed on a live connection, so the page comes back with a
+/// new one. For other keys (RS256, a JWK set) implement [`Authenticator`].
 ///
 /// ```
 /// use rooms_core::{Authenticator as _, JwtAuthenticator};
@@ -49,8 +53,11 @@ pub struct JwtAuthenticator {
     name: &'static str,
     issuer: Option<String>,
     audience: Option<String>,
+    token_type: Option<String>,
     leeway: Duration,
     clock: Arc<dyn WallClock>,
+    /// Whether what is not checked was said.
+    advice: Arc<Once>,
 }
 
 /// Why a [`JwtAuthenticator`] can't be made.
@@ -113,7 +120,17 @@ impl JwtAuthenticator {
             Ok(Some(true)) => {}
             _ => return Err(JwtConfigError::SelfTest),
         }
-        Ok(Self { key, algorithm, name, issuer: None, audience: None, leeway: LEEWAY, clock: Arc::new(SystemClock) })
+        Ok(Self {
+            key,
+            algorithm,
+            name,
+            issuer: None,
+            audience: None,
+            token_type: None,
+            leeway: LEEWAY,
+            clock: Arc::new(SystemClock),
+            advice: Arc::new(Once::new()),
+        })
     }
 
     /// Requires this `iss`.
@@ -126,6 +143,15 @@ impl JwtAuthenticator {
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         Self { audience: Some(audience.into()), ..self }
+    }
+
+    /// Requires this `typ` in the header, such as `at+jwt` for access tokens (RFC 9068 section 2.1), so that an ID token or a
+    /// refresh token of the same issuer is not taken for one.
+    ///
+    /// Compared as a media type: upper and lower case are the same, and `application/` in front may be left out.
+    #[must_use]
+    pub fn token_type(self, token_type: impl Into<String>) -> Self {
+        Self { token_type: Some(token_type.into()), ..self }
     }
 
     /// The difference between clocks that is let pass; 10 s unless set.
@@ -172,16 +198,39 @@ impl JwtAuthenticator {
         if header.crit {
             return Err(AuthError::Critical);
         }
+        if let Some(wanted) = &self.token_type
+            && !header.typ.as_ref().and_then(Value::as_str).is_some_and(|typ| same_media_type(typ, wanted))
+        {
+            return Err(AuthError::Type);
+        }
         match crypto::verify(signature, signed.as_bytes(), &self.key, self.algorithm) {
             Ok(true) => URL_SAFE_NO_PAD.decode(claims).map_err(|_| AuthError::Malformed),
             _ => Err(AuthError::Signature),
         }
     }
 
+    /// Says what is not checked. Not at the construction, which does not know yet what will be set.
+    fn advise(&self) {
+        if self.issuer.is_some() && self.audience.is_some() {
+            return;
+        }
+        self.advice.call_once(|| {
+            let checked = |claim: &Option<String>| if claim.is_some() { "checked" } else { "not checked" };
+            tracing::warn!(
+                iss = checked(&self.issuer),
+                aud = checked(&self.audience),
+                "a token that was made for another service with the same key is taken here: set `issuer` and `audience`"
+            );
+        });
+    }
+
     /// Checks `exp`, `nbf` and `iat`; returns when the identity ends.
     fn check_times(&self, claims: &Claims) -> Result<SystemTime, AuthError> {
         let now = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let end = claims.exp.0.min(now + FARTHEST) + self.leeway;
+        if claims.exp.0 > now + FARTHEST {
+            return Err(AuthError::FarExpiry);
+        }
+        let end = claims.exp.0 + self.leeway;
         if end <= now {
             return Err(AuthError::Expired);
         }
@@ -204,6 +253,7 @@ fn install_cryptography() {
 #[async_trait]
 impl Authenticator for JwtAuthenticator {
     async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
+        self.advise();
         self.check(token)
     }
 }
@@ -215,6 +265,7 @@ impl fmt::Debug for JwtAuthenticator {
             .field("algorithm", &self.name)
             .field("issuer", &self.issuer)
             .field("audience", &self.audience)
+            .field("token_type", &self.token_type)
             .field("leeway", &self.leeway)
             .finish_non_exhaustive()
     }
@@ -223,8 +274,22 @@ impl fmt::Debug for JwtAuthenticator {
 #[derive(Deserialize)]
 struct Header {
     alg: String,
+    /// Any JSON: where it is not asked for, it is nothing to stumble over.
+    typ: Option<Value>,
     #[serde(default, deserialize_with = "present")]
     crit: bool,
+}
+
+/// Whether two values of `typ` are the same media type: without a `/` they have `application/` in front (RFC 7515 section
+/// 4.1.9), and the case does not matter (RFC 2045 section 5.1).
+fn same_media_type(one: &str, other: &str) -> bool {
+    fn short(typ: &str) -> &str {
+        match typ.split_once('/') {
+            Some((top, rest)) if top.eq_ignore_ascii_case("application") && !rest.contains('/') => rest,
+            _ => typ,
+        }
+    }
+    short(one).eq_ignore_ascii_case(short(other))
 }
 
 /// A member that is there, whatever its value: `"crit": null` is no way round the rule.
@@ -232,24 +297,16 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error>
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// The registered claims (RFC 7519 section 4.1). A struct, because it refuses a claim that comes twice.
+/// The registered claims (RFC 7519 section 4.1). A struct, because it refuses a claim that comes twice. An optional one that
+/// is `null` is absent: many libraries write a field that was not set so.
 #[derive(Deserialize)]
 struct Claims {
     exp: Seconds,
     sub: Subject,
-    #[serde(default, deserialize_with = "some")]
     nbf: Option<Seconds>,
-    #[serde(default, deserialize_with = "some")]
     iat: Option<Seconds>,
-    #[serde(default, deserialize_with = "some")]
     iss: Option<String>,
-    #[serde(default, deserialize_with = "some")]
     aud: Option<Audience>,
-}
-
-/// A claim that is there has a value of its type; `null` is not one.
-fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 /// A NumericDate (RFC 7519 section 2): seconds since 1970, perhaps with a fraction.

@@ -1,6 +1,15 @@
 //! Which pages may connect (RFC 6454; RFC 6455 section 10.2).
 
-use http::{HeaderValue, Uri, uri::Scheme};
+use std::fmt;
+
+use http::{
+    HeaderMap, HeaderValue, Uri,
+    header::{HOST, ORIGIN},
+    uri::Scheme,
+};
+
+/// The longest host that is repeated in the log, in bytes: that of DNS (RFC 1035 section 2.3.4).
+const LONGEST_HOST: usize = 253;
 
 /// The rule for the `Origin` header.
 #[derive(Debug, Clone)]
@@ -41,16 +50,59 @@ impl Origins {
         match self {
             Self::List(list) => list.contains(&origin),
             Self::SameHost => {
-                let host = host.and_then(|host| host.to_str().ok());
-                let Some(authority) = host.or_else(|| uri.authority().map(|authority| authority.as_str())) else {
-                    return false;
-                };
+                let Some(authority) = sent_to(host, uri) else { return false };
                 // The request does not say whether it came over TLS, which a proxy may have ended; so the default port
                 // is that of the origin's scheme.
                 let scheme = if origin.secure { "https" } else { "http" };
                 Origin::parse(&format!("{scheme}://{authority}")) == Some(origin)
             }
         }
+    }
+}
+
+/// An origin that was refused and the host that its request was sent to, in words that may be logged.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mismatch {
+    pub(crate) origin: String,
+    pub(crate) host: String,
+}
+
+/// What was compared when an `Origin` was refused. Only what parses and is no longer than a host can be is repeated.
+pub(crate) fn mismatch(uri: &Uri, headers: &HeaderMap) -> Mismatch {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let origin = match (origins.next(), origins.next()) {
+        (None, _) => "none".to_owned(),
+        (Some(_), Some(_)) => "(more than one)".to_owned(),
+        (Some(origin), None) if origin == "null" => "null".to_owned(),
+        (Some(origin), None) => loggable(origin.to_str().ok(), "(not an origin)"),
+    };
+    let host = match sent_to(headers.get(HOST), uri) {
+        None => "none".to_owned(),
+        Some(host) => loggable(Some(&format!("http://{host}")), "(not a host)").replacen("http://", "", 1),
+    };
+    Mismatch { origin, host }
+}
+
+/// An origin that parses, in lower case; it then has no character that a log could be confused by.
+fn loggable(origin: Option<&str>, otherwise: &str) -> String {
+    match origin.and_then(Origin::parse) {
+        Some(origin) if origin.host.len() > LONGEST_HOST => "(too long)".to_owned(),
+        Some(origin) => origin.to_string(),
+        None => otherwise.to_owned(),
+    }
+}
+
+/// The host and the port that a request was sent to.
+fn sent_to<'a>(host: Option<&'a HeaderValue>, uri: &'a Uri) -> Option<&'a str> {
+    let host = host.and_then(|host| host.to_str().ok());
+    host.or_else(|| uri.authority().map(|authority| authority.as_str()))
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, default) = if self.secure { ("https", 443) } else { ("http", 80) };
+        write!(f, "{scheme}://{}", self.host)?;
+        if self.port == default { Ok(()) } else { write!(f, ":{}", self.port) }
     }
 }
 

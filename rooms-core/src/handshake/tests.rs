@@ -49,6 +49,83 @@ fn what_is_no_upgrade_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_key_is_22_characters_of_base64_and_is_not_decoded() {
+    let key = |key: &'static str| read(&Endpoint::new(), &request("/", set("sec-websocket-key", key))).map(|_| ());
+    // The example of RFC 6455 section 4.1, and others with bits behind the sixteenth byte.
+    for good in ["AQIDBAUGBwgJCgsMDQ4PEC==", "++++++++++++++++++++//==", "zzzzzzzzzzzzzzzzzzzzzz=="] {
+        assert_eq!(key(good), Ok(()), "{good}");
+    }
+    for bad in [
+        "",
+        "==",
+        "AQIDBAUGBwgJCgsMDQ4PE===",
+        "AQIDBAUGBwgJCgsMDQ4PECA=",
+        "AQIDBAUGBwgJCgsMDQ4PECAA",
+        "AQIDBAUGBwgJCgsMDQ4PEC=",
+        "AQIDBAUGBwgJCgsMDQ4PEC===",
+        "AQIDBAUGBwgJCgsMDQ4PECC==",
+        "AQIDBAUGBwgJCgsMDQ4PE-==",
+        "AQIDBAUGBwgJCgsMDQ4PE ==",
+    ] {
+        assert_eq!(key(bad), Err(Refusal::Key), "{bad}");
+    }
+    let example = request("/", set("sec-websocket-key", "AQIDBAUGBwgJCgsMDQ4PEC=="));
+    let response = read(&Endpoint::new(), &example).unwrap().response();
+    assert_eq!(response.headers()["sec-websocket-accept"], "OfS0wDaT5NoxF2gqm7Zj2YtetzM=");
+}
+
+#[test]
+fn what_was_compared_with_an_origin_may_be_logged() {
+    let mismatch = |host: Option<&[u8]>, origin: &[u8]| {
+        let request = request("/", |headers| {
+            headers.remove("host");
+            if let Some(host) = host {
+                headers.insert("host", HeaderValue::from_bytes(host).unwrap());
+            }
+            headers.insert("origin", HeaderValue::from_bytes(origin).unwrap());
+        });
+        let Mismatch { origin, host } = mismatch(request.uri(), request.headers());
+        (origin, host)
+    };
+    let words = |origin: &str, host: &str| (origin.to_owned(), host.to_owned());
+    assert_eq!(
+        mismatch(Some(b"127.0.0.1:3000"), b"https://App.example"),
+        words("https://app.example", "127.0.0.1:3000")
+    );
+    assert_eq!(mismatch(Some(b"[::1]:80"), b"http://a.example:8080"), words("http://a.example:8080", "[::1]"));
+    assert_eq!(mismatch(None, b"null"), words("null", "none"));
+    for hostile in ["a\tb", "<b>", "a b", "%0A", "u:secret@a.example", "a.example/secret", ""] {
+        let origin = format!("https://{hostile}");
+        let logged = mismatch(Some(hostile.as_bytes()), origin.as_bytes());
+        assert_eq!(logged, words("(not an origin)", "(not a host)"), "{hostile:?}");
+    }
+    let right_to_left = "https://\u{202e}".as_bytes();
+    assert_eq!(mismatch(Some(right_to_left), right_to_left), words("(not an origin)", "none"));
+    let (longest, longer) = ("h".repeat(253), "h".repeat(254));
+    assert_eq!(
+        mismatch(Some(longest.as_bytes()), format!("https://{longest}").as_bytes()),
+        words(&format!("https://{longest}"), &longest)
+    );
+    assert_eq!(
+        mismatch(Some(longer.as_bytes()), format!("https://{longer}").as_bytes()),
+        words("(too long)", "(too long)")
+    );
+}
+
+#[test]
+fn an_extended_connect_is_not_implemented() {
+    // As HTTP servers hand it on: `:protocol` is not a header (RFC 8441 section 5).
+    let mut connect = request("/", |headers| {
+        for name in ["connection", "upgrade", "sec-websocket-key"] {
+            headers.remove(name);
+        }
+    });
+    *connect.method_mut() = Method::CONNECT;
+    assert_eq!(read(&Endpoint::new(), &connect).unwrap_err(), Refusal::ExtendedConnect);
+    assert_eq!(Refusal::ExtendedConnect.response().status(), 501);
+}
+
+#[test]
 fn the_same_host_may_connect_and_no_other() {
     let allowed = |host: &'static str, origin: &'static str| {
         let request = request("/", |headers| {
@@ -112,7 +189,7 @@ fn the_token_is_where_the_endpoint_says() {
                 headers.insert(AUTHORIZATION, HeaderValue::from_static(bearer));
             }
         });
-        read(endpoint, &request).map(|handshake| handshake.token().map(ToOwned::to_owned))
+        read(endpoint, &request).map(|handshake| handshake.token().unwrap().map(ToOwned::to_owned))
     };
     assert_eq!(token(&query, "/?a=1&token=abc", None), Ok(Some("abc".into())));
     assert_eq!(token(&Endpoint::new(), "/?token=abc", None), Ok(None), "not unless the endpoint says so");
@@ -122,6 +199,32 @@ fn the_token_is_where_the_endpoint_says() {
     assert_eq!(token(&query, "/", None), Ok(None));
     assert_eq!(token(&query, "/?token=a", Some("Bearer a")), Err(Refusal::ManyTokens));
     assert_eq!(token(&query, "/?token=a&token=b", None), Err(Refusal::ManyTokens));
+    let twice = query.clone().query_token("token").query_token("ticket");
+    assert_eq!(token(&twice, "/?token=a", None), Ok(Some("a".into())), "one source");
+    assert_eq!(token(&twice, "/?token=a&ticket=b", None), Err(Refusal::ManyTokens));
+    let without_header = query.without_header_token();
+    assert_eq!(token(&without_header, "/?token=a", Some("Bearer of-a-proxy")), Ok(Some("a".into())));
+    assert_eq!(token(&without_header, "/", Some("Bearer of-a-proxy")), Ok(None), "not looked at");
+    assert_eq!(token(&without_header, "/?token=a&%74oken=b", None), Err(Refusal::ManyTokens));
+    assert_eq!(token(&Endpoint::new().without_header_token(), "/?token=a", Some("Bearer a")), Ok(None));
+}
+
+#[test]
+fn the_token_and_its_parameter_are_decoded_in_the_query_and_only_there() {
+    let endpoint = Endpoint::new().query_token("t/k");
+    let token =
+        |uri: &str| read(&endpoint, &request(uri, |_| {})).unwrap().token().map(|token| token.map(str::to_owned));
+    let good = Ok(Some("hxqp/3+Yt0sN5eZVw1l0bA==".to_owned()));
+    assert_eq!(token("/?t/k=hxqp%2F3%2BYt0sN5eZVw1l0bA%3D%3D"), good);
+    assert_eq!(token("/?t%2fk=hxqp/3+Yt0sN5eZVw1l0bA=="), good);
+    assert_eq!(token("/?t/k=a%2Eb%26c%3Dd%2541"), Ok(Some("a.b&c=d%41".to_owned())), "once");
+    assert_eq!(token("/?t/k=%C3%A9"), Ok(Some("é".to_owned())));
+    for malformed in ["%", "a%2", "a%zz", "%+1", "%FF", "%C3"] {
+        assert_eq!(token(&format!("/?t/k={malformed}")), Err(AuthError::Encoding), "{malformed}");
+    }
+    assert_eq!(token("/?t%zzk=a&%=b&t/k=c"), Ok(Some("c".to_owned())), "another parameter's name");
+    let header = request("/", |headers| _ = headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer a%2Fb")));
+    assert_eq!(read(&endpoint, &header).unwrap().token(), Ok(Some("a%2Fb")));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{RoomManager, Shared, inbox::Inbox};
+use super::{RoomManager, Shared, Warnings, inbox::Inbox};
 use crate::{
     auth::{Authenticator, DenyAll, SystemClock, WallClock},
     bus::{Bus, LocalBus},
@@ -156,6 +156,7 @@ impl<S> RoomManagerBuilder<S> {
                 flush_by: OnceLock::new(),
                 bus_down: AtomicBool::new(false),
                 bad_payloads: AtomicU64::new(0),
+                warnings: Warnings::default(),
             }
         });
         Ok(RoomManager { shared, transport: self.transport })

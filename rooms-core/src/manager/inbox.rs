@@ -62,13 +62,17 @@ impl Shared {
     pub(super) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
         match self.read(payload) {
             Ok((text, except)) => {
-                if !self.registry.append(room, Message::text(text), except) {
-                    tracing::warn!(%room, "a message was dropped: the room's log is full");
+                if !self.registry.append(room, Message::text(text), except)
+                    && let Some(left_out) = self.warnings.full_room.line()
+                {
+                    tracing::warn!(%room, left_out, "a message was dropped: the room's log is full");
                 }
             }
             Err(fault) => {
                 self.bad_payloads.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%room, length = payload.len(), %fault, "a payload from the bus was dropped");
+                if let Some(left_out) = self.warnings.bad_payload.line() {
+                    tracing::warn!(%room, length = payload.len(), %fault, left_out, "a payload from the bus was dropped");
+                }
                 // It was meant for the members, and they do not get it: a publisher of another make, or another limit.
                 let meant = matches!(fault, BadPayload::TooLong | BadPayload::Json(JsonFault::TooDeep));
                 if let Some(room) = meant.then(|| self.registry.find(room)).flatten() {

@@ -156,7 +156,9 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 Err(BroadcastError::TooBig { .. }) => refused(TOO_BIG),
                 Err(BroadcastError::TooDeep { .. }) => refused(TOO_DEEP),
                 Err(error) => {
-                    tracing::warn!(%error, "what a member published did not go out");
+                    if let Some(left_out) = shared.warnings.unpublished.line() {
+                        tracing::warn!(%error, left_out, "what a member published did not go out");
+                    }
                     let unknown = matches!(error, BroadcastError::Bus { source: BusError::Unknown(_), .. });
                     refused(if unknown { PERHAPS } else { UNAVAILABLE })
                 }

@@ -7,6 +7,8 @@
 //! - `/strict/{kind}/{id}`: the same by the endpoint [`Stage::strict`];
 //! - `/socket`: a connection that is in many rooms, by the endpoint of the manager.
 //!
+//! `{kind}` and `{id}` are percent-decoded, once, by the router or by the adapter.
+//!
 //! ```
 //! use std::net::SocketAddr;
 //! use rooms_core::testing::adapter_conformance::Stage;
@@ -44,7 +46,7 @@ use self::client::Client;
 pub use self::{
     closing::{a_drain_ends_well, a_vanished_client_is_counted_out, closes_arrive, silence_is_noticed, slow_is_alone},
     conversation::{fidelity, many_rooms, one_room},
-    opening::{bad_tokens, origins, refusals, token_places},
+    opening::{bad_tokens, escapes, origins, refusals, token_places},
 };
 use crate::{
     auth::{AuthError, Authenticator, Identity},
@@ -62,7 +64,7 @@ use crate::{
 pub struct Stage {
     /// The manager behind all routes.
     pub rooms: RoomManager,
-    /// The endpoint of the routes under `/strict`, where a bad token is refused with 401.
+    /// The endpoint of the routes under `/strict`, where a bad token is refused with 401 and `Authorization` is not looked at.
     pub strict: Endpoint,
 }
 
@@ -85,6 +87,7 @@ macro_rules! adapter_conformance {
             a_foreign_page_is_refused => origins,
             a_bad_token_is_upgraded_and_closed_or_refused_as_the_endpoint_says => bad_tokens,
             the_token_is_found_where_it_may_be_and_in_one_place_only => token_places,
+            what_is_escaped_in_a_url_is_decoded_once => escapes,
             a_connection_for_one_room => one_room,
             a_connection_for_many_rooms => many_rooms,
             what_is_sent_arrives_as_it_was => fidelity,
@@ -157,7 +160,7 @@ impl<F: Serve> Suite<F> {
             .limits(limits)
             .build()
             .expect("rooms");
-        let strict = endpoint.bad_token(BadToken::Refuse);
+        let strict = endpoint.bad_token(BadToken::Refuse).without_header_token();
         let address = self.serve.serve(Stage { rooms: rooms.clone(), strict }).await;
         Theatre { rooms, address, patience: self.patience }
     }

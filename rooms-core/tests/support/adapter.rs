@@ -22,6 +22,7 @@ pub(crate) enum Fault {
     IgnoresOrigins,
     TellsBadTokensOverHttp,
     OverlooksHeaders,
+    KeepsEscapes,
     JoinsAnotherRoom,
     ServesOneRoomOnly,
     LosesWhatCameEarly,
@@ -73,7 +74,8 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
     };
     let room = match path[..] {
         ["socket"] => None,
-        [_, kind, id] => match RoomKey::new(kind, id) {
+        [_, kind, id] => match if fault == KeepsEscapes { RoomKey::new(kind, id) } else { RoomKey::from_url(kind, id) }
+        {
             Ok(room) => Some(room),
             Err(_) => return refuse(stream, &Refusal::Room, fault).await,
         },

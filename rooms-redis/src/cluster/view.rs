@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use redis::{RedisError, Value, aio::MultiplexedConnection};
+use redis::{Value, aio::MultiplexedConnection};
 
 use crate::{access::Address, fault::Fault};
 
@@ -18,17 +18,21 @@ pub(super) async fn ask(connection: &mut MultiplexedConnection, host: &str) -> R
     let mut pipeline = redis::pipe();
     pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
     let answers = connection.send_packed_commands(&pipeline, 0, 2).await.map_err(Fault::connecting)?;
-    let refused = answers.iter().find_map(|answer| match answer {
-        Value::ServerError(error) => Some(RedisError::from(error.clone())),
-        _ => None,
-    });
-    match (refused, &*answers) {
-        // For want of rights, or because it is in no cluster.
-        (Some(error), _) => Err(Fault::Refused(error)),
-        // A node that is cut off from the others tells of slots that they have given to somebody else.
-        (None, [info, slots]) if is_well(info) => read(slots, host).ok_or(Fault::NoNode),
-        (None, _) => Err(Fault::ClusterDown),
+    let [info, slots] = &*answers else { return Err(Fault::OutOfStep) };
+    given("CLUSTER INFO", "+cluster|info", info)?;
+    given("CLUSTER SLOTS", "+cluster|slots", slots)?;
+    // A node that is cut off from the others tells of slots that they have given to somebody else.
+    if !is_well(info) {
+        return Err(Fault::ClusterDown);
     }
+    read(slots, host).ok_or(Fault::NoNode)
+}
+
+/// Whether there is an answer. There is none without the right, where the command is disabled, and on a server that is in
+/// no cluster; without both answers nobody knows where the slots are.
+fn given(command: &'static str, right: &'static str, answer: &Value) -> Result<(), Fault> {
+    let Value::ServerError(error) = answer else { return Ok(()) };
+    Err(Fault::denied("a node of the cluster", command, right, error.clone().into()))
 }
 
 /// Whether an answer to `CLUSTER INFO` is that of a node that sees most of its cluster.

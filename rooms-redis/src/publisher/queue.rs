@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rooms_core::bus::BusError;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{channels::Channel, limits::RedisLimits, lock::lock};
+use crate::{channels::Channel, give_back::GiveBack as _, limits::RedisLimits, lock::lock};
 
 /// A bounded queue; while the connection is down it takes nothing.
 #[derive(Debug)]
@@ -114,6 +114,7 @@ impl Queue {
                 jobs.push(job);
             }
         }
+        state.jobs.give_back();
         state.busy = !jobs.is_empty();
         jobs
     }

@@ -73,7 +73,10 @@ impl Hearing {
         };
         if payload.len() > limits.payload {
             counters.oversized.count();
-            tracing::warn!(?topic, length = payload.len(), "a payload from Redis was dropped: it is too long");
+            if let Some(left_out) = counters.oversized_gate.pass() {
+                let (length, most) = (payload.len(), limits.payload);
+                tracing::warn!(?topic, length, most, left_out, "a payload from Redis was dropped: it is too long");
+            }
             status.gap(topic);
             return;
         }

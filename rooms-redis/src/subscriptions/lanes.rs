@@ -8,10 +8,11 @@ use tokio::sync::Notify;
 
 use super::{
     Batch, Refusals, Subscriptions,
-    state::{Have, State},
+    state::{Desk, Have, State},
 };
 use crate::{
     channels::Channel,
+    give_back::GiveBack as _,
     lock::lock,
     routes::{LaneId, Routes},
 };
@@ -64,12 +65,8 @@ impl Subscriptions {
     pub(crate) fn disconnected(&self, lane: LaneId) {
         let mut state = lock(&self.state);
         if let Some(desk) = state.desks.get_mut(&lane) {
-            desk.connection = None;
-            desk.subscribe.clear();
-            desk.unsubscribe.clear();
-            desk.orphans.clear();
-            desk.refused.clear();
-            desk.live = 0;
+            // Nothing is kept, and no memory either, but for who waits for news.
+            *desk = Desk { news: Arc::clone(&desk.news), ..Desk::default() };
         }
         state.lose_all(lane);
     }
@@ -204,6 +201,7 @@ impl State {
             }
             entry.want || entry.have != Have::No
         });
+        self.entries.give_back();
     }
 
     /// Notes that a channel was not subscribed; gives its topic where the manager is to be told.

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::{
     builder::PubSub,
     channels::Channel,
+    give_back::GiveBack as _,
     routes::{LaneId, Routes},
 };
 
@@ -34,7 +35,7 @@ pub(super) struct Desk {
     /// Channels to unsubscribe.
     pub(super) unsubscribe: VecDeque<Channel>,
     /// Channels that have another lane now, and are subscribed here still.
-    pub(super) orphans: Vec<Channel>,
+    pub(super) orphans: VecDeque<Channel>,
     /// Channels that were had before and are refused now, or that can't be had for the moment.
     pub(super) refused: HashSet<Channel>,
     pub(super) live: usize,
@@ -94,8 +95,10 @@ impl State {
             (false, Have::No | Have::Queued | Have::Refused) => {
                 if let Some(desk) = self.desks.get_mut(&entry.lane) {
                     desk.refused.remove(channel);
+                    desk.refused.give_back();
                 }
                 self.entries.remove(channel);
+                self.entries.give_back();
             }
             // The rest is as it should be, or is put right by the answer that is under way.
             _ => {}
@@ -114,7 +117,7 @@ impl State {
     /// A subscription that is another lane's business now. Of a sharded one the server rids itself.
     pub(super) fn orphan(&mut self, lane: LaneId, channel: &Channel) {
         if let (PubSub::Classic, Some(desk)) = (self.pubsub, self.desks.get_mut(&lane)) {
-            desk.orphans.push(channel.clone());
+            desk.orphans.push_back(channel.clone());
             desk.news.notify_one();
         }
     }
@@ -128,6 +131,7 @@ impl State {
         let Some(desk) = self.desks.get_mut(&lane) else { return (Vec::new(), 0) };
         let count = desk.subscribe.len().min(most);
         let taken: Vec<Channel> = desk.subscribe.drain(..count).collect();
+        desk.subscribe.give_back();
         let asked = taken.into_iter().filter(|channel| {
             let queued = self.entry_on(lane, channel, |have| have == Have::Queued);
             queued.map(|entry| entry.have = Have::Asked).is_some()
@@ -141,6 +145,8 @@ impl State {
         let orphans: Vec<Channel> = desk.orphans.drain(..count).collect();
         let count = desk.unsubscribe.len().min(most - count);
         let leaving: Vec<Channel> = desk.unsubscribe.drain(..count).collect();
+        desk.orphans.give_back();
+        desk.unsubscribe.give_back();
         let count = orphans.len() + leaving.len();
         let mut all = Vec::new();
         for channel in orphans {

@@ -304,3 +304,74 @@ fn a_refusal_is_told_once_for_each_call_and_forgotten_with_the_wish() {
     let state = lock(&subscriptions.state);
     assert!(state.desks[&0].refused.is_empty() && state.entries.is_empty());
 }
+
+/// How many entries the tables and the queues have memory for.
+fn memory(subscriptions: &Subscriptions) -> usize {
+    let state = lock(&subscriptions.state);
+    let desks = state.desks.values().map(|desk| {
+        let queues = desk.subscribe.capacity() + desk.unsubscribe.capacity() + desk.orphans.capacity();
+        queues + desk.refused.capacity()
+    });
+    state.entries.capacity() + desks.sum::<usize>()
+}
+
+#[test]
+fn the_memory_of_a_peak_is_given_back_however_the_channels_went() {
+    const PEAK: u32 = 20_000;
+    /// Each collection may keep a few dozen places.
+    const KEPT: usize = 600;
+    let name =
+        |number: u32| (Channel::from(format!("ws:post:{number}")), Topic::Room(RoomKey::new("post", number).unwrap()));
+    let error = RedisError::from((redis::ErrorKind::Extension, "no"));
+    let answer = |subscriptions: &Subscriptions, refuse: bool| {
+        while let Some(batch) = subscriptions.take(0, 512) {
+            match batch {
+                Batch::Subscribe(channels) if refuse => {
+                    channels.iter().for_each(|channel| subscriptions.refused(0, channel, &error));
+                }
+                Batch::Subscribe(channels) => _ = subscriptions.confirmed(0, &channels),
+                Batch::Unsubscribe(channels) => subscriptions.left(0, &channels),
+            }
+        }
+    };
+    let full = || {
+        let (subscriptions, _) = table(Arc::new(Routes::One(0)), PubSub::Classic);
+        _ = subscriptions.open_lane(0);
+        subscriptions.connected(0, 1);
+        subscriptions.subscribe((0..PEAK).map(name).collect());
+        subscriptions
+    };
+    let confirmed = || {
+        let subscriptions = full();
+        answer(&subscriptions, false);
+        assert!(memory(&subscriptions) > PEAK as usize);
+        subscriptions
+    };
+    let leave = |subscriptions: &Subscriptions| {
+        (0..PEAK).for_each(|number| subscriptions.unsubscribe(vec![name(number).0]));
+    };
+    let left = confirmed();
+    leave(&left);
+    answer(&left, false);
+
+    let never_asked_for = full();
+    leave(&never_asked_for);
+    answer(&never_asked_for, false);
+
+    let lost_and_refused = confirmed();
+    lost_and_refused.disconnected(0);
+    lost_and_refused.connected(0, 2);
+    answer(&lost_and_refused, true);
+    assert_eq!(lost_and_refused.refusals(0).all, PEAK as usize);
+    leave(&lost_and_refused);
+
+    let cut = confirmed();
+    leave(&cut);
+    cut.disconnected(0);
+
+    let all = [("left", left), ("never asked for", never_asked_for), ("refused", lost_and_refused), ("cut", cut)];
+    for (how, subscriptions) in all {
+        assert_eq!(subscriptions.counts(), (0, 0), "{how}");
+        assert!(memory(&subscriptions) < KEPT, "{how}: memory for {} entries", memory(&subscriptions));
+    }
+}

@@ -65,7 +65,52 @@ fn times_are_checked_with_the_leeway() {
     assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "nbf": NOW + 11})), Some(AuthError::NotYet));
     assert_eq!(check(json!({"sub": "5", "exp": NOW + 60, "iat": NOW + 11})), Some(AuthError::NotYet));
     assert_eq!(check(json!({"sub": "5", "exp": NOW as f64 + 0.5})), None);
-    assert_eq!(check(json!({"sub": "5", "exp": u64::MAX})), None);
+}
+
+#[test]
+fn an_expiry_beyond_a_hundred_years_is_refused() {
+    let check = |exp: Value| hs256().check(&token(&json!({"sub": "5", "exp": exp}))).err();
+    let farthest = NOW + FARTHEST.as_secs();
+    assert_eq!(check(json!(farthest)), None);
+    assert_eq!(check(json!(farthest + 1)), Some(AuthError::FarExpiry));
+    assert_eq!(check(json!((NOW + 60) * 1000)), Some(AuthError::FarExpiry), "in milliseconds");
+    assert_eq!(check(json!(((NOW + 60) * 1000) as f64 + 0.5)), Some(AuthError::FarExpiry));
+    assert_eq!(check(json!(u64::MAX)), Some(AuthError::FarExpiry));
+}
+
+#[test]
+fn an_optional_claim_that_is_null_is_absent() {
+    let claims = json!({"sub": "5", "exp": NOW + 60, "nbf": null, "iat": null, "iss": null, "aud": null});
+    assert_eq!(hs256().check(&token(&claims)).err(), None);
+    assert_eq!(hs256().issuer("us").check(&token(&claims)), Err(AuthError::Issuer));
+    assert_eq!(hs256().audience("rooms").check(&token(&claims)), Err(AuthError::Audience));
+    assert_eq!(refusal(&json!({"sub": "5", "exp": NOW + 60, "aud": [null]})), AuthError::Claims);
+    let twice = format!(r#"{{"sub":"5","exp":{},"aud":null,"aud":"rooms"}}"#, NOW + 60);
+    let twice = signed(r#"{"alg":"HS256"}"#, &twice, Algorithm::HS256, SECRET);
+    assert_eq!(hs256().check(&twice), Err(AuthError::Claims));
+}
+
+#[test]
+fn a_type_is_compared_as_a_media_type_once_it_is_required() {
+    let claims = json!({"sub": "5", "exp": NOW + 60}).to_string();
+    let check = |authenticator: &JwtAuthenticator, header: &str| {
+        authenticator.check(&signed(header, &claims, Algorithm::HS256, SECRET)).err()
+    };
+    let typ = |typ: &str| format!(r#"{{"alg":"HS256","typ":{typ}}}"#);
+    for required in ["at+jwt", "AT+JWT", "application/at+jwt"] {
+        let strict = hs256().token_type(required);
+        for good in [r#""at+jwt""#, r#""At+Jwt""#, r#""application/at+jwt""#, r#""APPLICATION/AT+JWT""#] {
+            assert_eq!(check(&strict, &typ(good)), None, "{required} {good}");
+        }
+        for bad in [r#""JWT""#, r#""""#, r#""text/at+jwt""#, r#""at+jwt ""#, r#""application/""#, "null", "5", "{}"] {
+            assert_eq!(check(&strict, &typ(bad)), Some(AuthError::Type), "{required} {bad}");
+        }
+        assert_eq!(check(&strict, r#"{"alg":"HS256"}"#), Some(AuthError::Type));
+    }
+    for any in [r#""at+jwt""#, "null", "5", r#"{"a":[]}"#] {
+        assert_eq!(check(&hs256(), &typ(any)), None, "{any}");
+    }
+    assert_eq!(check(&hs256(), r#"{"alg":"HS256","typ":"JWT","typ":"at+jwt"}"#), Some(AuthError::Malformed));
 }
 
 #[test]
@@ -73,9 +118,7 @@ fn claims_of_the_wrong_type_are_not_absent() {
     for exp in [json!("1900000000"), json!(-1), json!(null), json!(1e300), json!([]), json!(true)] {
         assert_eq!(refusal(&json!({"sub": "5", "exp": exp})), AuthError::Claims);
     }
-    for (name, value) in
-        [("nbf", json!(null)), ("nbf", json!("0")), ("iat", json!({})), ("iss", json!(5)), ("aud", json!(5))]
-    {
+    for (name, value) in [("nbf", json!("0")), ("iat", json!({})), ("iss", json!(5)), ("aud", json!(5))] {
         assert_eq!(refusal(&json!({"sub": "5", "exp": NOW + 60, name: value})), AuthError::Claims);
     }
     assert_eq!(refusal(&json!({"sub": "5"})), AuthError::Claims);

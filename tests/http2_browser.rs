@@ -1,0 +1,129 @@
+//! A page over TLS and HTTP/2 in a real browser, and over which version of HTTP it opens its WebSocket.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "browser/browser.rs"]
+mod browser;
+#[path = "support/lines.rs"]
+mod lines;
+
+use std::{path::Path, process::Command, sync::Arc};
+
+use axum::{
+    Router,
+    response::{Html, Response},
+    routing::{any, get},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use jsonwebtoken::{EncodingKey, Header};
+use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, axum::RoomUpgrade};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
+
+use browser::{Browser, Device};
+
+const SECRET: &[u8] = b"a secret for tests of at least 32 bytes";
+
+/// TLS with a certificate for `localhost` that nobody signed, and both versions of HTTP.
+fn tls(directory: &Path) -> TlsAcceptor {
+    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
+                     -addext subjectAltName=DNS:localhost -keyout key.pem -out certificate.pem";
+    let output = Command::new("openssl").args(arguments.split_whitespace()).current_dir(directory).output();
+    let output = output.unwrap_or_else(|error| panic!("openssl: {error}; `apt-get install openssl` installs it"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let certificate = CertificateDer::from_pem_file(directory.join("certificate.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(directory.join("key.pem")).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+    let mut config = config.unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum ExtendedConnect {
+    Announced,
+    NotAnnounced,
+}
+
+async fn live(upgrade: RoomUpgrade) -> Response {
+    upgrade.room("post", 42)
+}
+
+/// Serves a page and a room over TLS; the port.
+async fn serve(extended_connect: ExtendedConnect) -> u16 {
+    let rooms: RoomManager = RoomManager::builder()
+        .authenticator(JwtAuthenticator::hs256(SECRET).unwrap())
+        .endpoint(Endpoint::new().query_token("token"))
+        .kind("post", Kind::authenticated())
+        .build()
+        .unwrap();
+    let app = Router::new().route("/", get(|| async { Html("<p>A page") })).route("/live", any(live)).with_state(rooms);
+    let directory = tempfile::tempdir().unwrap();
+    let tls = tls(directory.path());
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (tls, app) = (tls.clone(), TowerToHyperService::new(app.clone()));
+            tokio::spawn(async move {
+                let Ok(stream) = tls.accept(stream).await else { return };
+                let mut builder = Builder::new(TokioExecutor::new());
+                if extended_connect == ExtendedConnect::Announced {
+                    builder.http2().enable_connect_protocol();
+                }
+                _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), app).await;
+            });
+        }
+    });
+    port
+}
+
+/// The page, which came over HTTP/2, joins the room, again and again.
+async fn joins_from_a_page_over_http_2(browser: &Browser, port: u16) {
+    let page = browser.first(&format!("https://localhost:{port}/")).await;
+    let version = "return performance.getEntriesByType('navigation')[0].nextHopProtocol";
+    assert_eq!(page.script(version).await, json!("h2"));
+    let expires = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 600;
+    let claims = json!({"sub": "ann", "exp": expires});
+    let token = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap();
+    for _ in 0..3 {
+        let open = format!(
+            "window.said = []; const socket = new WebSocket('wss://' + location.host + '/live?token={token}');
+             socket.onmessage = event => {{ said.push(JSON.parse(event.data).type); socket.close(); }};
+             socket.onclose = event => said.push(event.code);"
+        );
+        page.script(&open).await;
+        page.until("return said.length > 0 && said.at(-1) !== 'room_joined'").await;
+        assert_eq!(page.script("return said[0]").await, json!("room_joined"));
+    }
+}
+
+#[tokio::test]
+async fn a_page_over_http_2_opens_its_websocket_over_http_1_1() {
+    let port = serve(ExtendedConnect::NotAnnounced).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        joins_from_a_page_over_http_2(&browser, port).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn chromium_falls_back_where_the_server_announces_websockets_over_http_2() {
+    let port = serve(ExtendedConnect::Announced).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        joins_from_a_page_over_http_2(&browser, port).await;
+    })
+    .await;
+}
