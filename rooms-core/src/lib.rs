@@ -32,6 +32,7 @@ pub mod protocol;
 mod registry;
 mod room;
 mod room_key;
+mod runtime;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -48,7 +49,7 @@ pub use self::{
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, OriginError},
-    kind::{HookError, Kind, Member},
+    kind::{HookError, Kind, Member, Sent},
     limits::Limits,
     manager::{
         Broadcast, BroadcastError, BuildError, Members, MembersError, Present, Reach, Receipt, RoomManager,
