@@ -10,7 +10,10 @@ use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
 use self::occupancy::RoomHooks;
-pub use self::{hook_error::HookError, member::Member};
+pub use self::{
+    hook_error::HookError,
+    member::{Member, Sent},
+};
 pub(crate) use self::{
     member::{Reply, Tell},
     occupancy::Occupancy,
@@ -133,7 +136,8 @@ impl Kind {
     }
 
     /// Runs when a connection joins, before it is told so. The object that it returns is sent inside `room_joined`; what
-    /// is broadcast meanwhile comes after it, so a snapshot read here misses nothing. An error refuses the join.
+    /// is broadcast meanwhile comes after it, so a snapshot read here misses nothing. An error refuses the join. Whatever
+    /// becomes of it, `on_leave` runs afterwards, once.
     pub fn on_join<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member) -> Fut + Send + Sync + 'static,
@@ -165,8 +169,11 @@ impl Kind {
         Self { on_publish: Some(Arc::new(move |member, data| hook(member, data).boxed())), ..self }
     }
 
-    /// Runs after a connection left, for whatever reason, in a task of its own, to its end: once for each room that it had
-    /// joined. A [shutdown](crate::RoomManager::shutdown) waits for it; it does not run where the process is killed.
+    /// Runs after a connection left, for whatever reason, in a task of its own, to its end: once for each join whose
+    /// `on_join` was called, or would have been where there is none. So it is the place to undo what `on_join` did, also
+    /// where that failed, panicked, took too long, refused the join, or was cut short because the client went; in these
+    /// cases it runs at once, and after that `on_join` has been dropped. Have it bear that there is nothing to undo. A join
+    /// that the rule of the kind refuses calls neither. A [shutdown](crate::RoomManager::shutdown) waits for it; it does not run where the process is killed.
     pub fn on_leave<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member) -> Fut + Send + Sync + 'static,
@@ -285,6 +292,10 @@ impl Kind {
     /// Runs the hook about what became of a room; nothing where there is none.
     pub(crate) async fn occupancy(&self, when: Occupancy, room: &RoomKey, within: Duration) {
         self.room_hooks.run(when, room, within).await;
+    }
+
+    pub(crate) const fn has_on_leave(&self) -> bool {
+        self.on_leave.is_some()
     }
 
     pub(crate) fn takes_messages(&self) -> bool {

@@ -34,6 +34,7 @@ mod rate_limited_log;
 mod registry;
 mod room;
 mod room_key;
+mod runtime;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -50,7 +51,7 @@ pub use self::{
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, OriginError},
-    kind::{HookError, Kind, Member},
+    kind::{HookError, Kind, Member, Sent},
     limits::Limits,
     manager::{
         Broadcast, BroadcastError, BuildError, Members, MembersError, Present, Reach, Receipt, RoomManager,

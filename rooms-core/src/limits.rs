@@ -29,11 +29,16 @@ pub struct Limits {
     /// fragments can make, which no byte count sees.
     pub fragments_in: usize,
     /// Messages a second that one connection may send for long, control frames included. 50: a fast typist with a
-    /// cursor that moves. More closes it with 4429.
+    /// cursor that moves. What is sent faster is read at this rate, and waits in the socket until then.
     pub inbound_per_second: u32,
-    /// Messages that one connection may send at once after a pause; one more closes it with 4429. 200: a page that comes
-    /// back joins all its rooms, 128 at most, in one go.
+    /// Messages that one connection may send at once after a pause; the next ones are read at `inbound_per_second`. 200:
+    /// a page that comes back joins all its rooms, 128 at most, in one go.
     pub inbound_burst: u32,
+    /// How long a connection may go on sending more than is read of it before it is closed with 4429; counted in
+    /// messages, so many seconds of `inbound_per_second`, one after another that waited to be read. 30 s, 1,500 messages:
+    /// a process that stood still for 55 s closes no client that sent 20 a second meanwhile. A flood costs no more than
+    /// the rate until then. Zero closes it with the first message that has to wait.
+    pub inbound_overload: Duration,
     /// The longest broadcast payload, in bytes; from elsewhere on the bus a longer one is dropped, and the members are told to
     /// `resync`, so have it the same on all nodes. 64 KiB: a room of a thousand turns one of those into 64 MB of traffic.
     pub broadcast: usize,
@@ -96,6 +101,7 @@ impl Default for Limits {
             fragments_in: 1024,
             inbound_per_second: 50,
             inbound_burst: 200,
+            inbound_overload: Duration::from_secs(30),
             broadcast: 64 * 1024,
             outbox_bytes: 1024 * 1024,
             outbox_messages: 1024,
@@ -134,6 +140,7 @@ impl Limits {
     /// Makes "never" a time that can be reckoned with.
     pub(crate) fn clamp(&mut self) {
         for duration in [
+            &mut self.inbound_overload,
             &mut self.handshake,
             &mut self.rule,
             &mut self.hook,

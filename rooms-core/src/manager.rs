@@ -17,10 +17,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, Sink};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 pub(crate) use self::{broadcast::USER, shutdown::come_back};
 pub use self::{
@@ -37,12 +34,13 @@ use crate::{
     kind::Kind,
     limits::Limits,
     message::{Form, Message},
-    node::{ConnectionId, NodeId},
+    node::{ConnectionIds, NodeId},
     outbox::{Outbox, WriteBatch, write_frames},
     presence::Presence,
     rate_limited_log::RateLimitedLog,
     registry::Registry,
     room_key::RoomKey,
+    runtime::Runtime,
     users::Users,
     ws::FrameSink,
 };
@@ -74,7 +72,7 @@ pub struct RoomManager<S = FrameSink> {
 /// What all handles and connections of one manager share.
 pub(crate) struct Shared<S> {
     node: NodeId,
-    next_connection: AtomicU64,
+    connection_ids: ConnectionIds,
     pub(crate) limits: Limits,
     pub(crate) kinds: HashMap<Box<str>, Arc<Kind>>,
     authenticator: Arc<dyn Authenticator>,
@@ -85,7 +83,7 @@ pub(crate) struct Shared<S> {
     pub(crate) registry: Arc<Registry<S>>,
     pub(crate) users: Users<S>,
     write: WriteBatch<S>,
-    pub(crate) runtime: Handle,
+    pub(crate) runtime: Runtime,
     draining: AtomicBool,
     /// Until when what waits for a member may go out, once the process is shutting down.
     pub(crate) flush_by: OnceLock<Instant>,
@@ -132,6 +130,9 @@ pub struct Stats {
     pub bus_down: bool,
     /// Whether the process is shutting down.
     pub draining: bool,
+    /// Whether the tokio runtime that the manager was built in has ended. Nothing is sent then, and nobody joins: build
+    /// the manager in the runtime that serves it, and in each `#[tokio::test]` anew.
+    pub runtime_ended: bool,
 }
 
 impl RoomManager {
@@ -153,7 +154,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// Takes a connection. It is in no room yet; see [`Connection::join`].
     ///
     /// # Errors
-    /// [`ConnectError`], when the user has too many connections or the process is shutting down.
+    /// [`ConnectError`], when the user has too many connections, the process is shutting down, or the runtime that the
+    /// manager was built in has ended.
     pub fn connect(&self, identity: Identity, sink: S) -> Result<Connection<S>, ConnectError> {
         self.try_connect(identity, sink, Form::Single).map_err(|(error, _)| error)
     }
@@ -169,7 +171,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         if self.is_draining() {
             return Err((ConnectError::Draining, sink));
         }
-        let id = ConnectionId::new(shared.node, shared.next_connection.fetch_add(1, Ordering::Relaxed));
+        if shared.runtime.has_ended() {
+            return Err((ConnectError::RuntimeEnded, sink));
+        }
+        let id = shared.connection_ids.next();
         let outbox = Arc::new(Outbox::new(sink, shared.write, &shared.limits).in_form(form));
         let limit = shared.limits.connections_per_user;
         match shared.users.enter(&identity.shared_user(), &outbox, limit) {
@@ -181,9 +186,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 }
                 Ok(Connection::new(Arc::clone(shared), id, identity, outbox))
             }
-            Err(_) => match Arc::try_unwrap(outbox) {
-                Ok(outbox) => Err((ConnectError::TooManyConnections { limit }, outbox.into_sink())),
-                Err(_) => unreachable!("a refused seat keeps no outbox"),
+            Err(_) => match Arc::into_inner(outbox).and_then(Outbox::into_sink) {
+                Some(sink) => Err((ConnectError::TooManyConnections { limit }, sink)),
+                None => unreachable!("a refused seat keeps no outbox"),
             },
         }
     }
@@ -244,6 +249,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             rows_published: shared.registry.rows_published(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),
             draining: self.is_draining(),
+            runtime_ended: shared.runtime.has_ended(),
         }
     }
 

@@ -89,6 +89,15 @@ impl Message {
         Self { frame: Bytes::from_static(&[0x89, 0]), header: 2, kind: MessageKind::Ping }
     }
 
+    /// What stands where a message was. No message is empty: each has a header.
+    pub(crate) const fn gone() -> Self {
+        Self { frame: Bytes::new(), header: 0, kind: MessageKind::Text }
+    }
+
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.frame.is_empty()
+    }
+
     /// The answer to a ping; `payload` came in a control frame and so is at most 125 bytes.
     pub(crate) fn pong(payload: &[u8]) -> Self {
         Self::encode(MessageKind::Pong, payload)

@@ -11,12 +11,15 @@ mod write;
 
 use std::{
     fmt,
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use futures::Sink;
+use tokio::sync::Notify;
 
 pub use self::queue::Overflow;
 pub(crate) use self::{
@@ -43,7 +46,8 @@ pub(crate) struct Outbox<S> {
 }
 
 struct State<S> {
-    sink: S,
+    /// None once the connection has ended: nobody else who keeps the outbox keeps the socket.
+    sink: Option<S>,
     /// What the sink did not take; none most of the time.
     waiting: Option<Box<Queue>>,
     /// The connection's task.
@@ -51,6 +55,42 @@ struct State<S> {
     phase: Phase,
     /// The sink said that it is full; it is tried again by the connection's task only.
     full: Full,
+    drivers: u32,
+    /// Told when nothing is taken any more; there only while somebody waits for that.
+    closed: Option<Arc<Notify>>,
+}
+
+/// One who may write what waits: a connection, or a future that drives it. With the last of them the sink is dropped,
+/// whoever else keeps the outbox: a member in the hands of the application must not keep a socket open whose client has
+/// gone.
+pub(crate) struct Driver<S>(Arc<Outbox<S>>);
+
+impl<S> Driver<S> {
+    pub(crate) fn of(outbox: Arc<Outbox<S>>) -> Self {
+        lock(&outbox.state).drivers += 1;
+        Self(outbox)
+    }
+}
+
+impl<S> Deref for Driver<S> {
+    type Target = Arc<Outbox<S>>;
+
+    fn deref(&self) -> &Arc<Outbox<S>> {
+        &self.0
+    }
+}
+
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        let last = {
+            let mut state = lock(&self.0.state);
+            state.drivers -= 1;
+            state.drivers == 0
+        };
+        if last {
+            self.0.end();
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +110,15 @@ pub(crate) enum Waiting {
     Drop,
 }
 
+/// What became of messages for one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// They were written, or wait to be.
+    Taken,
+    /// The outbox is closed, perhaps because they were too many.
+    Closed,
+}
+
 /// How far an outbox is, seen from the connection's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -85,7 +134,15 @@ pub(crate) enum Progress {
 
 impl<S: Sink<Message> + Unpin> Outbox<S> {
     pub(crate) fn new(sink: S, write: WriteBatch<S>, limits: &Limits) -> Self {
-        let state = State { sink, waiting: None, task: None, phase: Phase::Open, full: Full::No };
+        let state = State {
+            sink: Some(sink),
+            waiting: None,
+            task: None,
+            phase: Phase::Open,
+            full: Full::No,
+            drivers: 0,
+            closed: None,
+        };
         Self { state: Mutex::new(state), write, bounds: Bounds::new(limits), form: Form::Single }
     }
 
@@ -99,8 +156,8 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
     }
 
     /// Gives the member messages that are for it alone: what the sink takes at once is gone, the rest is queued.
-    pub(crate) fn deliver(&self, batch: &[Message]) {
-        self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.bounds)));
+    pub(crate) fn deliver(&self, batch: &[Message]) -> Delivery {
+        self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.bounds)))
     }
 
     /// Gives the member messages of a room, each with what it is about; where too many wait, the room's rule decides.
@@ -117,10 +174,10 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
     }
 
     /// Tries the sink with the batch, and has `offer` queue what it did not take, by its place in the batch.
-    fn give(&self, batch: &[Message], offer: impl Fn(&mut Queue, usize) -> Option<Result<(), Overrun>>) {
+    fn give(&self, batch: &[Message], offer: impl Fn(&mut Queue, usize) -> Option<Result<(), Overrun>>) -> Delivery {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
-            return;
+            return Delivery::Closed;
         }
         let taken = match state.full {
             Full::No => self.write_now(&mut state, batch),
@@ -129,9 +186,10 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         for at in taken..batch.len() {
             if let Some(Err(Overrun)) = offer(state.waiting.get_or_insert_default(), at) {
                 state.close(Close::SLOW_CONSUMER, Waiting::Drop);
-                return;
+                return Delivery::Closed;
             }
         }
+        if state.phase == Phase::Open { Delivery::Taken } else { Delivery::Closed }
     }
 
     /// Queues a batch without touching the sink, and wakes the connection's task to write it.
@@ -155,7 +213,7 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         debug_assert!(state.waiting.is_none(), "messages wait only behind a full sink");
         let State { sink, task, .. } = state;
         let mut cx = Context::from_waker(task.as_ref().unwrap_or(Waker::noop()));
-        match (self.write)(sink, &mut cx, batch) {
+        match sink.as_mut().map_or(Err(Broken), |sink| (self.write)(sink, &mut cx, batch)) {
             Ok((taken, full)) => {
                 // Where nobody drives the connection yet, its task tries again with its first turn.
                 state.full = full;
@@ -202,7 +260,7 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         while state.phase != Phase::Broken && (state.full == Full::Yes || state.waiting.is_some()) {
             let State { sink, waiting, .. } = &mut *state;
             let batch = waiting.as_mut().map_or(&[][..], |queue| queue.messages());
-            match (self.write)(sink, cx, batch) {
+            match sink.as_mut().map_or(Err(Broken), |sink| (self.write)(sink, cx, batch)) {
                 Ok((taken, full)) => {
                     state.written(taken);
                     state.full = full;
@@ -228,14 +286,25 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
     /// Shuts the sink, after the close frame.
     pub(crate) fn poll_shut(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
-        let sink = &mut state.sink;
+        let Some(sink) = &mut state.sink else { return Poll::Ready(()) };
         // The sink may be the application's code; a panic in its last call must not take the connection's task along.
         catch_unwind(AssertUnwindSafe(|| Pin::new(sink).poll_close(cx).map(|_| ()))).unwrap_or(Poll::Ready(()))
     }
 
-    /// Gives the sink back, of an outbox that nobody else has.
-    pub(crate) fn into_sink(self) -> S {
+    /// Gives the sink back, of an outbox that nobody else has and nobody drove.
+    pub(crate) fn into_sink(self) -> Option<S> {
         self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).sink
+    }
+
+    /// What is told when the outbox closes; `None` where it is closed already. See [`is_closed`](Self::is_closed).
+    pub(crate) fn closed(&self) -> Option<Arc<Notify>> {
+        let mut state = lock(&self.state);
+        (state.phase == Phase::Open).then(|| Arc::clone(state.closed.get_or_insert_default()))
+    }
+
+    /// Whether nothing is taken any more: it is closing, or the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.state).phase != Phase::Open
     }
 
     /// The close that is under way, or was; `None` while the outbox is open.
@@ -245,6 +314,22 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
             Phase::Closing(close) => Some(Close::clone(close)),
             Phase::Broken => Some(Close::known(crate::close::CloseCode::GOING_AWAY, "")),
         }
+    }
+}
+
+impl<S> Outbox<S> {
+    /// Drops the sink, and what waits for it: the connection has ended.
+    pub(crate) fn end(&self) {
+        let sink = {
+            let mut state = lock(&self.state);
+            if state.phase == Phase::Open {
+                state.fail();
+            }
+            state.waiting = None;
+            state.sink.take()
+        };
+        // Outside the lock, as it may be the application's code.
+        drop(sink);
     }
 }
 
@@ -272,9 +357,14 @@ impl<S> State<S> {
         self.wake();
     }
 
-    fn wake(&self) {
+    fn wake(&mut self) {
         if let Some(task) = &self.task {
             task.wake_by_ref();
+        }
+        if self.phase != Phase::Open
+            && let Some(closed) = self.closed.take()
+        {
+            closed.notify_waiters();
         }
     }
 }

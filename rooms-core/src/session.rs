@@ -18,7 +18,7 @@ use self::{
     commands::{Done, Work},
     farewell::{farewell, flushed},
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
-    rate::Rate,
+    rate::{Rate, TooMany},
 };
 use crate::{
     auth::Identity,
@@ -153,7 +153,8 @@ where
     fn new(connection: Connection<S>, stream: R, first: Option<RoomKey>) -> Self {
         let heartbeat = Heartbeat::new(&connection.shared().limits);
         let mut session = Self { connection, stream, work: None, next: None, heartbeat, rate: Rate::new() };
-        session.work = first.map(|room| session.first_join(&room));
+        let join = first.map(|room| session.first_join(&room));
+        session.work = join;
         session
     }
 
@@ -177,8 +178,10 @@ where
             let step = match ready!(self.poll_event(cx)) {
                 Event::Incoming(Some(Ok(incoming))) => {
                     self.heartbeat.heard();
-                    let allowed = self.rate.allows(&self.connection.shared().limits);
-                    if allowed { self.take(incoming) } else { Err(End::Closing(Close::TOO_MANY_MESSAGES)) }
+                    match self.rate.took(&self.connection.shared().limits) {
+                        Ok(()) => self.take(incoming),
+                        Err(TooMany) => Err(End::Closing(Close::TOO_MANY_MESSAGES)),
+                    }
                 }
                 Event::Incoming(Some(Err(error))) => Err(error.close().map_or(End::Gone, End::Closing)),
                 Event::Incoming(None) => Err(End::Gone),
@@ -212,8 +215,9 @@ where
         // Before anything else, so that nothing is done for a token that has ended, however busy the client is.
         let terms = Terms::of(self.connection.shared(), self.connection.identity());
         // Where commands wait for one at work, a pong behind them can't be seen. Where they wait for the client to read,
-        // its pong's time runs: one that takes nothing is gone.
-        let pong = if self.next.is_some() && !backlog.heavy { PongTime::Stands } else { PongTime::Runs };
+        // its pong's time runs: one that takes nothing is gone. Where it sends too much and is not read, its pong waits too.
+        let unread = self.rate.is_paused() || (self.next.is_some() && !backlog.heavy);
+        let pong = if unread { PongTime::Stands } else { PongTime::Runs };
         if let Poll::Ready(beat) = self.heartbeat.poll_beat(cx, terms, pong) {
             if beat == Beat::Over(Close::NO_PONG)
                 && self.next.is_none()
@@ -234,10 +238,14 @@ where
         {
             return Poll::Ready(Event::Next(text));
         }
-        match self.next {
-            Some(_) => Poll::Pending,
-            None => self.stream.poll_next_unpin(cx).map(Event::Incoming),
+        if self.next.is_some() || self.rate.poll_open(cx, &self.connection.shared().limits).is_pending() {
+            return Poll::Pending;
         }
+        let incoming = self.stream.poll_next_unpin(cx);
+        if incoming.is_pending() {
+            self.rate.found_nothing();
+        }
+        incoming.map(Event::Incoming)
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), End> {

@@ -358,3 +358,27 @@ async fn a_join_hook_refuses_its_room_or_closes_the_connection() {
     talk.ended.await.unwrap();
     assert_eq!(rooms.stats().connections, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_away_fails_one_command_and_not_the_connection() {
+    let kind = Kind::authenticated()
+        .members_publish()
+        .on_join(|member| async move {
+            let away = member.room().kind() == "user" || member.room().id() == "away";
+            if away { Err(HookError::unavailable()) } else { Ok(Value::Null) }
+        })
+        .on_message(|_, _| async { Err(HookError::unavailable()) })
+        .on_publish(|_, _| async { Err(HookError::unavailable()) });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind.clone()).kind("user", kind).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    let later = json!({"type": "error", "code": "unavailable", "message": "try again later", "room": "user:a"});
+    assert_eq!(talk.inbox.next().await, later, "of the user's own room");
+    join(&mut talk, "post:1").await;
+    let fault = |room: &str, reference: Value| json!({"code": "unavailable", "room": room, "ref": reference});
+    assert_eq!(error(&mut talk, command("join", "post:away", 7)).await, fault("post:away", json!(7)));
+    assert_eq!(error(&mut talk, command("join", "user:a", 8)).await, fault("user:a", json!(8)));
+    assert_eq!(error(&mut talk, command("draw", "post:1", 9)).await, fault("post:1", json!(9)));
+    assert_eq!(error(&mut talk, publish("post:1", 5)).await, fault("post:1", json!("p")));
+    assert_eq!(rooms.local_viewers(&key("post:1")), 1, "its other room goes on");
+    assert_eq!((rooms.local_viewers(&key("post:away")), rooms.local_viewers(&key("user:a"))), (0, 0));
+}

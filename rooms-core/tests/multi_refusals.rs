@@ -185,7 +185,7 @@ async fn a_connection_is_in_so_many_rooms_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_joins_in_a_second_end_the_connection_that_sent_them_and_no_other() {
-    let rooms = rooms();
+    let rooms = limited(|limits| limits.inbound_overload = Duration::from_secs(5));
     let mut other = Talk::multi(&rooms, "b");
     join(&mut other, "post:1").await;
     let mut talk = Talk::multi(&rooms, "a");

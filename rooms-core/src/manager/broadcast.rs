@@ -16,6 +16,7 @@ use crate::{
     message::Message,
     node::ConnectionId,
     room_key::RoomKey,
+    runtime::RuntimeEnded,
     ws::FrameSink,
 };
 
@@ -71,6 +72,12 @@ pub enum BroadcastError {
     /// There can be no such user.
     #[error("no user has this id")]
     User(#[source] IdentityError),
+    /// The tokio runtime that the manager was built in has ended, so that nobody would be given it.
+    #[error("{room}: the tokio runtime that the rooms were built in has ended")]
+    RuntimeEnded {
+        /// Where.
+        room: RoomKey,
+    },
     /// The bus refused it, or gave no answer.
     #[error("{room}: the bus did not take the message")]
     Bus {
@@ -177,11 +184,15 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
         if json::check_depth(&payload).is_err() {
             return Err(BroadcastError::TooDeep { room: room.clone() });
         }
-        // Held until the message is through the bus, and so in the log.
-        let _space = match shared.registry.find(room) {
-            Some(local) => Some(local.reserve(payload.len()).await),
-            None => None,
+        let space = async {
+            match shared.registry.find(room) {
+                Some(local) => Some(local.reserve(payload.len()).await),
+                None => None,
+            }
         };
+        // Held until the message is through the bus, and so in the log.
+        let space = shared.runtime.wait(space).await;
+        let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
         let payload = match except {
             Some(connection) => envelope::seal(connection, &payload),
             None => Bytes::from(payload),

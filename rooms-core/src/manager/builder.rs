@@ -20,12 +20,13 @@ use crate::{
     kind::Kind,
     limits::Limits,
     message::Message,
-    node::NodeId,
+    node::{ConnectionIds, NodeId},
     nodes::Nodes,
     outbox::WriteBatch,
     presence::Presence,
     registry::Registry,
     room_key::{RoomKeyError, check_kind},
+    runtime::Runtime,
     users::Users,
     ws::FrameSink,
 };
@@ -118,7 +119,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
         Self { clock, ..self }
     }
 
-    /// Builds the manager. It spawns its tasks, on demand, on the runtime that this is called in.
+    /// Builds the manager. It spawns its tasks, on demand, on the runtime that this is called in, and is of no use once
+    /// that has ended: from then on broadcasts, joins and new connections fail with `RuntimeEnded`.
     ///
     /// # Errors
     /// [`BuildError`] names what is wrong.
@@ -143,7 +145,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
             self.bus.attach(Arc::new(Inbox::new(shared)));
             Shared {
                 node,
-                next_connection: AtomicU64::new(1),
+                connection_ids: ConnectionIds::of(node),
                 limits: self.limits,
                 kinds,
                 authenticator: self.authenticator,
@@ -154,7 +156,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
                 registry,
                 users: Users::new(),
                 write: self.write,
-                runtime,
+                runtime: Runtime::guarded(runtime),
                 draining: AtomicBool::new(false),
                 flush_by: OnceLock::new(),
                 bus_down: AtomicBool::new(false),

@@ -60,7 +60,7 @@ where
     }
 
     /// The join that a connection begins with: of its only room, or of the user's own.
-    pub(super) fn first_join(&self, room: &RoomKey) -> Work<S> {
+    pub(super) fn first_join(&mut self, room: &RoomKey) -> Work<S> {
         let (form, join) = (self.form(), self.connection.begin_join(room, None));
         async move {
             match (join.await, form) {
@@ -115,7 +115,7 @@ where
         Ok(())
     }
 
-    fn join(&self, room: RoomKey, reference: Option<Ref>) -> Work<S> {
+    fn join(&mut self, room: RoomKey, reference: Option<Ref>) -> Work<S> {
         let reference = reference.map(Arc::new);
         let join = self.connection.begin_join(&room, reference.clone());
         async move {
@@ -124,7 +124,9 @@ where
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
                 Err(JoinError::TooManyRooms { .. }) => refused(TOO_MANY_ROOMS),
-                Err(JoinError::NoAnswer { .. } | JoinError::Unavailable { .. }) => refused(UNAVAILABLE),
+                Err(JoinError::NoAnswer { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. }) => {
+                    refused(UNAVAILABLE)
+                }
                 Err(JoinError::Refused { error, .. }) => no(error, Some(&room), reference.as_deref()),
             }
         }
@@ -204,6 +206,10 @@ where
     match error {
         HookError::Refused(words) => {
             let fault = Fault { room: room.cloned(), ..Fault::refused(words) };
+            Done::Answer(protocol::error(&fault, reference))
+        }
+        HookError::Unavailable => {
+            let fault = Fault { room: room.cloned(), ..UNAVAILABLE };
             Done::Answer(protocol::error(&fault, reference))
         }
         HookError::Close(close) => Done::Over(close),
