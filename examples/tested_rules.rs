@@ -3,13 +3,16 @@
 //! The kinds are registered by one function. The program calls it with its builder, and the tests with theirs.
 
 use rooms::{HookError, JwtAuthenticator, Kind, RoomManager, RoomManagerBuilder};
+use serde_json::json;
 
 /// Channels are open to everybody who does not call himself mallory; words are published by members, and short.
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     let channel = Kind::new().join(|who, _| async move { who.user() != "mallory" }).members().members_publish();
     let channel = channel.on_publish(|_, word| async move {
-        let short = word.get("text").and_then(|text| text.as_str()).is_some_and(|text| text.len() <= 100);
-        if short { Ok(word) } else { Err(HookError::refused("a `text` of at most 100 bytes")) }
+        match word.json()?["text"].as_str() {
+            Some(text) if text.len() <= 100 => Ok(json!({"type": "said", "text": text})),
+            _ => Err(HookError::refused("a `text` of at most 100 bytes")),
+        }
     });
     rooms.kind("channel", channel).kind("user", Kind::owner_only())
 }

@@ -34,6 +34,10 @@ pub struct Limits {
     /// Messages that one connection may send at once after a pause; one more closes it with 4429. 200: a page that comes
     /// back joins all its rooms, 128 at most, in one go.
     pub inbound_burst: u32,
+    /// The arrays and objects in one message from a client for a hook, or in what it publishes; with more it is answered by
+    /// a `too_big` error. 1,024: a hook may parse them into a tree, where an object of five bytes takes some 660, which is
+    /// ten times the longest message for all of them.
+    pub containers_in: usize,
     /// The longest broadcast payload, in bytes; from elsewhere on the bus a longer one is dropped, and the members are told to
     /// `resync`, so have it the same on all nodes. 64 KiB: a room of a thousand turns one of those into 64 MB of traffic.
     pub broadcast: usize,
@@ -96,6 +100,7 @@ impl Default for Limits {
             fragments_in: 1024,
             inbound_per_second: 50,
             inbound_burst: 200,
+            containers_in: 1024,
             broadcast: 64 * 1024,
             outbox_bytes: 1024 * 1024,
             outbox_messages: 1024,
@@ -167,6 +172,7 @@ impl Limits {
             ("fragments_in", self.fragments_in),
             ("inbound_per_second", self.inbound_per_second as usize),
             ("inbound_burst", self.inbound_burst as usize),
+            ("containers_in", self.containers_in),
             ("broadcast", self.broadcast),
             ("outbox_bytes", self.outbox_bytes),
             ("outbox_messages", self.outbox_messages),

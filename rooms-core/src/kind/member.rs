@@ -69,7 +69,7 @@ impl Member {
         match Message::json(value) {
             Ok(message) => self.outbox.reply(match self.outbox.form() {
                 Form::Single => message,
-                Form::Multi => multi::message(&self.room, &message),
+                Form::Multi => multi::message(&self.room, message.payload()),
             }),
             Err(error) => tracing::error!(kind = self.room.kind(), %error, "a message to a member does not encode"),
         }
@@ -89,7 +89,7 @@ impl Member {
     /// use serde_json::json;
     ///
     /// let board = Kind::authenticated().on_message(|member, message| async move {
-    ///     let drawn = json!({"type": "drawn", "by": member.identity().user(), "stroke": message["stroke"]});
+    ///     let drawn = json!({"type": "drawn", "by": member.identity().user(), "stroke": message.json()?["stroke"]});
     ///     member.broadcast_to_others(&drawn).await.map_err(|_| HookError::refused("try again"))?;
     ///     Ok(())
     /// });
