@@ -15,7 +15,7 @@ pub(crate) fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     // The client's word for who speaks is not taken: the server writes it.
     let channel = Kind::authenticated().members().leave_grace(GRACE).members_publish().on_publish(|member, said| {
         let who = member.identity().user().to_owned();
-        async move { said_by(&who, &said) }
+        async move { said_by(&who, &said.json()?) }
     });
     // One room for each channel, `typing:general` beside `channel:general`. Only the newest signal is of interest, so
     // a slow member is not closed for signals that it did not take.

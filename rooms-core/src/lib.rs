@@ -27,6 +27,7 @@ mod message;
 mod node;
 mod nodes;
 mod outbox;
+mod payload;
 mod percent;
 mod presence;
 pub mod protocol;
@@ -60,6 +61,7 @@ pub use self::{
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
     outbox::Overflow,
+    payload::{Payload, PayloadError},
     protocol::ErrorCode,
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
     session::refuse,

@@ -39,6 +39,10 @@ pub struct Limits {
     /// a process that stood still for 55 s closes no client that sent 20 a second meanwhile. A flood costs no more than
     /// the rate until then. Zero closes it with the first message that has to wait.
     pub inbound_overload: Duration,
+    /// The arrays and objects in one message from a client for a hook, or in what it publishes; with more it is answered by
+    /// a `too_big` error. 1,024: a hook may parse them into a tree, where an object of five bytes takes some 660, which is
+    /// ten times the longest message for all of them.
+    pub containers_in: usize,
     /// The longest broadcast payload, in bytes; from elsewhere on the bus a longer one is dropped, and the members are told to
     /// `resync`, so have it the same on all nodes. 64 KiB: a room of a thousand turns one of those into 64 MB of traffic.
     pub broadcast: usize,
@@ -102,6 +106,7 @@ impl Default for Limits {
             inbound_per_second: 50,
             inbound_burst: 200,
             inbound_overload: Duration::from_secs(30),
+            containers_in: 1024,
             broadcast: 64 * 1024,
             outbox_bytes: 1024 * 1024,
             outbox_messages: 1024,
@@ -174,6 +179,7 @@ impl Limits {
             ("fragments_in", self.fragments_in),
             ("inbound_per_second", self.inbound_per_second as usize),
             ("inbound_burst", self.inbound_burst as usize),
+            ("containers_in", self.containers_in),
             ("broadcast", self.broadcast),
             ("outbox_bytes", self.outbox_bytes),
             ("outbox_messages", self.outbox_messages),

@@ -27,6 +27,7 @@ fn rooms(kind: Kind) -> Rooms {
 #[tokio::test(start_paused = true)]
 async fn messages_reach_the_hook_in_order_and_its_answers_the_sender_alone() {
     let kind = Kind::authenticated().on_message(|member, message| async move {
+        let message = message.json()?;
         // The later ones would be faster.
         tokio::time::sleep(Duration::from_millis(10 - message["n"].as_u64().unwrap())).await;
         member.send(&json!({"type": "heard", "n": message["n"]}));
@@ -49,7 +50,7 @@ async fn messages_reach_the_hook_in_order_and_its_answers_the_sender_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_panics_hangs_or_closes_ends_its_connection_and_no_other() {
     let kind = Kind::authenticated().on_message(|_, message| async move {
-        match message["do"].as_str() {
+        match message.json()?["do"].as_str() {
             Some("panic") => panic!("a hook that panics"),
             Some("hang") => pending().await,
             _ => Err(Close::new(CloseCode::POLICY, "not here").into()),

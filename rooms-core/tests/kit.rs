@@ -10,6 +10,7 @@ use serde_json::json;
 
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     let channel = Kind::authenticated().members().members_publish().on_message(|member, message| async move {
+        let message = message.json()?;
         if message["type"] == "quit" {
             return Err(Close::NORMAL.into());
         }
@@ -38,6 +39,19 @@ async fn users_join_publish_and_hear_each_other_on_any_node() {
     ada.expect_nothing().await;
     test.advance(Duration::from_secs(600)).await;
     ada.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn texts_are_sent_and_seen_as_they_are() {
+    let test = RoomsTest::new(kinds);
+    let mut ada = test.connect("ada").await;
+    ada.join("channel:1").await;
+    let raw: &serde_json::value::RawValue = serde_json::from_str("[1E400,\"\\ud800\",0.10]").unwrap();
+    ada.publish("channel:1", raw).await;
+    let came = ada.expect_text("1E400").await;
+    assert_eq!(came, format!(r#"{{"type":"message","room":"channel:1","data":{raw}}}"#));
+    ada.send_text("no JSON");
+    assert_eq!(ada.expect_event("error").await["code"], "bad_message");
 }
 
 #[tokio::test(start_paused = true)]

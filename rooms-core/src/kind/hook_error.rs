@@ -8,10 +8,11 @@ use crate::close::{Close, CloseCode};
 ///
 /// ```
 /// use rooms_core::{Close, HookError, Kind};
+/// use serde_json::json;
 ///
 /// let channel = Kind::authenticated().members_publish().on_publish(|_, said| async move {
-///     match said["text"].as_str() {
-///         Some(text) if text.len() <= 500 => Ok(said),
+///     match said.json()?["text"].as_str() {
+///         Some(text) if text.len() <= 500 => Ok(json!({"text": text})),
 ///         Some(_) => Err(HookError::refused("a text has at most 500 bytes")),
 ///         None => Err(Close::NOT_ALLOWED.into()),
 ///     }

@@ -116,7 +116,7 @@ impl Member {
         };
         let delivery = self.outbox.reply(match self.outbox.form() {
             Form::Single => message,
-            Form::Multi => multi::message(&self.room, &message),
+            Form::Multi => multi::message(&self.room, message.payload()),
         });
         match delivery {
             Delivery::Taken => Sent::Taken,
@@ -159,7 +159,7 @@ impl Member {
     /// use serde_json::json;
     ///
     /// let board = Kind::authenticated().on_message(|member, message| async move {
-    ///     let drawn = json!({"type": "drawn", "by": member.identity().user(), "stroke": message["stroke"]});
+    ///     let drawn = json!({"type": "drawn", "by": member.identity().user(), "stroke": message.json()?["stroke"]});
     ///     member.broadcast_to_others(&drawn).await.map_err(|_| HookError::refused("try again"))?;
     ///     Ok(())
     /// });

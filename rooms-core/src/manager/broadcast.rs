@@ -11,10 +11,13 @@ use super::{RoomManager, Shared};
 use crate::{
     auth::IdentityError,
     bus::{BusError, Topic},
-    envelope, json,
+    envelope::{self, Carried},
+    json,
     kind::Tell,
     message::Message,
     node::ConnectionId,
+    payload::Payload,
+    protocol::is_reserved,
     room_key::RoomKey,
     runtime::RuntimeEnded,
     ws::FrameSink,
@@ -95,6 +98,7 @@ pub struct Broadcast<'a, S = FrameSink> {
     rooms: &'a RoomManager<S>,
     room: &'a RoomKey,
     except: Option<ConnectionId>,
+    carried: Carried,
 }
 
 impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
@@ -143,13 +147,19 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         async move {
             let room = room?;
             let payload = payload.map_err(|source| BroadcastError::Encode { room: room.clone(), source })?;
-            rooms.to(&room).send(payload).await
+            rooms.to(&room).send(payload.into()).await
         }
+    }
+
+    /// Sends what a member published. Where it has the `type` of an event of the server's, no member is given it bare.
+    pub(crate) async fn publish(&self, room: &RoomKey, payload: Payload) -> Result<Receipt, BroadcastError> {
+        let carried = if is_reserved(payload.as_str()) { Carried::Wrapped } else { Carried::Bare };
+        Broadcast { carried, ..self.to(room) }.send(payload.into_bytes()).await
     }
 
     /// Begins a broadcast with options: `rooms.to(&room).except(connection).json(&value).await`.
     pub fn to<'a>(&'a self, room: &'a RoomKey) -> Broadcast<'a, S> {
-        Broadcast { rooms: self, room, except: None }
+        Broadcast { rooms: self, room, except: None, carried: Carried::Bare }
     }
 }
 
@@ -170,12 +180,12 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
         let payload = serde_json::to_vec(value);
         async move {
             let payload = payload.map_err(|source| BroadcastError::Encode { room: self.room.clone(), source })?;
-            self.send(payload).await
+            self.send(payload.into()).await
         }
     }
 
-    async fn send(self, payload: Vec<u8>) -> Result<Receipt, BroadcastError> {
-        let Self { rooms, room, except } = self;
+    async fn send(self, payload: Bytes) -> Result<Receipt, BroadcastError> {
+        let Self { rooms, room, except, carried } = self;
         let shared = &rooms.shared;
         let limit = shared.limits.broadcast;
         if payload.len() > limit {
@@ -193,10 +203,7 @@ impl<'a, S: Sink<Message> + Unpin + Send + 'static> Broadcast<'a, S> {
         // Held until the message is through the bus, and so in the log.
         let space = shared.runtime.wait(space).await;
         let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
-        let payload = match except {
-            Some(connection) => envelope::seal(connection, &payload),
-            None => Bytes::from(payload),
-        };
+        let payload = envelope::seal(except, carried, payload);
         let topic = Topic::Room(room.clone());
         let publish = AssertUnwindSafe(async { shared.bus.publish(&topic, payload.clone()).await }).catch_unwind();
         let published = match timeout(shared.limits.publish, publish).await {
@@ -224,6 +231,6 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Tell for Shared<S> {
         except: Option<ConnectionId>,
     ) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
         let rooms = RoomManager::of(self);
-        async move { Broadcast { except, ..rooms.to(&room) }.send(payload).await }.boxed()
+        async move { Broadcast { except, ..rooms.to(&room) }.send(payload.into()).await }.boxed()
     }
 }

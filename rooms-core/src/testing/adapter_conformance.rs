@@ -144,6 +144,7 @@ impl<F: Serve> Suite<F> {
     async fn stage_with(&self, limits: impl FnOnce(&mut Limits) + Send) -> Theatre {
         let post =
             Kind::new().join(|_, room| async move { room.id() != "13" }).on_message(|member, message| async move {
+                let message = message.json()?;
                 if message["type"] == "panic" {
                     return Err(Close::INTERNAL.into());
                 }
