@@ -92,6 +92,10 @@ pub mod redis {
     pub use rooms_redis::{ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits};
 }
 
+/// The client of the guide's [page](guide::page) as a JavaScript module, for a service to serve as `rooms.js`. It keeps one
+/// connection up and has no dependencies; a copy of it may be changed as you like.
+pub const PAGE_CLIENT: &str = include_str!("guide/rooms.js");
+
 /// The README's program, compiled.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]

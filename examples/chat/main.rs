@@ -94,6 +94,9 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
 
 fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
     let page = warp::path::end().and(warp::get()).map(|| warp::reply::html(include_str!("page.html")));
+    let client = warp::path!("rooms.js")
+        .and(warp::get())
+        .map(|| warp::reply::with_header(rooms::PAGE_CLIENT, "content-type", "text/javascript"));
     let socket = warp::path!("ws").and(upgrade(&app.rooms)).map(RoomUpgrade::rooms);
     let with_app = warp::any().map(move || app.clone());
     let body = warp::body::content_length_limit(MAX_BODY).and(warp::body::bytes());
@@ -111,7 +114,7 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
         .then(api::members);
     let healthz = warp::path!("healthz").and(warp::get()).and(with_app.clone()).map(|app: App| health::healthz(&app));
     let readyz = warp::path!("readyz").and(warp::get()).and(with_app).map(|app: App| health::readyz(&app));
-    page.or(socket).or(login).or(message).or(members).or(healthz).or(readyz).recover(api::refused)
+    page.or(client).or(socket).or(login).or(message).or(members).or(healthz).or(readyz).recover(api::refused)
 }
 
 /// `JWT_SECRET`, or a random one: then the tokens of an earlier run are not taken, and several processes do not agree.

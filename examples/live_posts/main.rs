@@ -16,6 +16,7 @@ use std::{env, error::Error, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::FromRef,
+    http::header::CONTENT_TYPE,
     response::Html,
     routing::{get, post},
 };
@@ -106,6 +107,7 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
 fn router(app: App) -> Router {
     Router::new()
         .route("/", get(|| async { Html(include_str!("page.html")) }))
+        .route("/rooms.js", get(|| async { ([(CONTENT_TYPE, "text/javascript")], rooms::PAGE_CLIENT) }))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/login", post(login::login))

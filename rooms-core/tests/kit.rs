@@ -7,6 +7,9 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 use futures::FutureExt as _;
 use rooms_core::{Close, CloseCode, Identity, Kind, RoomKey, RoomManagerBuilder, testing::kit::RoomsTest};
 use serde_json::json;
+use tokio::{io::AsyncReadExt as _, time::timeout};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     let channel = Kind::authenticated().members().members_publish().on_message(|member, message| async move {
@@ -39,6 +42,46 @@ async fn users_join_publish_and_hear_each_other_on_any_node() {
     ada.expect_nothing().await;
     test.advance(Duration::from_secs(600)).await;
     ada.expect_nothing().await;
+}
+
+/// A rule that asks a service outside the process, with a timeout as clients of databases have it.
+fn asking(rooms: RoomManagerBuilder, service: std::net::SocketAddr) -> RoomManagerBuilder {
+    let ask = move || async move {
+        let mut answer = Vec::new();
+        let mut socket = tokio::net::TcpStream::connect(service).await?;
+        socket.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer == b"yes")
+    };
+    let rule = move |_, _| async move { matches!(timeout(Duration::from_secs(30), ask()).await, Ok(Ok(true))) };
+    rooms.kind("post", Kind::new().join(rule))
+}
+
+#[tokio::test]
+async fn in_real_time_a_rule_may_ask_something_outside() {
+    let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = service.local_addr().unwrap();
+    std::thread::spawn(move || {
+        // Not at once: every task waits for it.
+        for socket in service.incoming() {
+            std::thread::sleep(Duration::from_millis(50));
+            std::io::Write::write_all(&mut socket.unwrap(), b"yes").unwrap();
+        }
+    });
+    let test = RoomsTest::with_nodes(2, |rooms| asking(rooms, address));
+    let mut ada = test.connect("ada").await;
+    let mut bob = test.connect_to(1, Identity::new("bob").unwrap().expiring_at(test.now() + 3 * HOUR)).await;
+    assert_eq!(ada.join("post:1").await["viewers"], 1);
+    bob.join("post:1").await;
+    assert_eq!(ada.expect_event("viewer_joined").await["viewers"], 2);
+    ada.forget().await;
+
+    // What needs nothing from outside takes no time, once the clock is stopped.
+    tokio::time::pause();
+    test.advance(2 * HOUR).await;
+    ada.expect_nothing().await;
+    test.advance(HOUR).await;
+    assert_eq!(bob.expect_close().await.code(), CloseCode::TOKEN_EXPIRED);
+    assert_eq!(ada.expect_event("viewer_left").await["viewers"], 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use crate::{
     ws::{self, Incoming, WsError},
 };
 
-/// How long something that is expected may take, in paused time. A minute: past every window, lease and rule.
+/// How long something that is expected may take. A minute: past every window, lease and rule.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long nothing has to come where nothing is expected. A second: past the windows of viewer events.
 const SILENCE: Duration = Duration::from_secs(1);
