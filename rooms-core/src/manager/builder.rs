@@ -155,8 +155,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManagerBuilder<S> {
                 users: Users::new(),
                 write: self.write,
                 runtime,
-                draining: AtomicBool::new(false),
-                flush_by: OnceLock::new(),
+                drain: OnceLock::new(),
                 bus_down: AtomicBool::new(false),
                 bad_payloads: AtomicU64::new(0),
             }
