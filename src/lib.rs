@@ -64,8 +64,8 @@ pub use rooms_core::{
     ConnectError, Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, HookError, Identity, IdentityError,
     JoinError, JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN,
     MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, OriginError, Overflow,
-    Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Shutdown, Socket, Stats, SystemClock,
-    ViewerCount, WallClock, bus, handshake, protocol, refuse, ws,
+    Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Shutdown, Socket, Stats,
+    SystemClock, ViewerCount, WallClock, bus, handshake, protocol, refuse, ws,
 };
 
 #[cfg(feature = "testing")]

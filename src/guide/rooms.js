@@ -55,7 +55,8 @@ export function connect(path, { token, hear }) {
     const refused = !connection?.opened;
     connection = null;
     if (stopped) return;
-    if (FOR_GOOD.includes(code)) return stop(code, reason);
+    // Whatever the end is once the server has said when to come back: some libraries make 1002 of its 1012.
+    if (inMs === null && FOR_GOOD.includes(code)) return stop(code, reason);
     if (refused || WITH_A_NEW_TOKEN.includes(code)) jwt = null;
     if (NOT_SO_SOON.includes(code)) failures = Math.max(failures, LATER);
     const delay = inMs ?? backOff();

@@ -40,11 +40,7 @@ pub(crate) enum Full {
 pub(crate) struct Broken;
 
 /// [`WriteBatch`] for the sink of this crate.
-pub(crate) fn write_frames(
-    sink: &mut FrameSink,
-    cx: &mut Context<'_>,
-    batch: &[Message],
-) -> Result<Wrote, Broken> {
+pub(crate) fn write_frames(sink: &mut FrameSink, cx: &mut Context<'_>, batch: &[Message]) -> Result<Wrote, Broken> {
     let Written { taken, full, moved } = sink.write_batch(cx, batch).map_err(|_| Broken)?;
     Ok(Wrote { taken, full: if full { Full::Yes } else { Full::No }, moved })
 }

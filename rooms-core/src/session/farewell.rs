@@ -101,12 +101,8 @@ enum Step {
 /// Gets the close frame out, gives the client time to answer it, and then ends the stream (RFC 6455 section 7.1.1).
 ///
 /// `flush_by` is for a process that goes down: until then what waits may go out, however slowly.
-pub(super) async fn farewell<R, S>(
-    outbox: &Outbox<S>,
-    peer: &mut Peer<R>,
-    limits: &Limits,
-    flush_by: Option<Instant>,
-) where
+pub(super) async fn farewell<R, S>(outbox: &Outbox<S>, peer: &mut Peer<R>, limits: &Limits, flush_by: Option<Instant>)
+where
     R: Stream<Item = Result<Incoming, WsError>> + Unpin,
     S: Sink<Message> + Unpin,
 {

@@ -86,9 +86,7 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
     let socket = async move {
         match fault {
             SpoilsLongFrames | SwallowsCloses | EndsWithTheClose | NeverEnds | TakesEverything | OverlooksTheEnd
-            | SwallowsPings => {
-                Ok(ws::over(Faulty { inner: stream, fault }, &early, &limits))
-            }
+            | SwallowsPings => Ok(ws::over(Faulty { inner: stream, fault }, &early, &limits)),
             _ => ws::tcp(stream, &early, &limits),
         }
     };

@@ -10,6 +10,7 @@ use super::{
     Client, Serve, Suite, Theatre,
     client::{CLOSE, PING, Pace, TEXT, frame},
 };
+use crate::limits::Limits;
 
 /// Whatever is wrong is said by a close frame, and nothing that the client sends behind it keeps it from arriving.
 pub async fn closes_arrive(suite: &Suite<impl Serve>) {
@@ -62,18 +63,23 @@ pub async fn slow_is_alone(suite: &Suite<impl Serve>) {
 
 /// A member that reads slowly gets a whole stream, with the close frame at its end, whatever it is closed for.
 pub async fn slow_readers_are_told_why(suite: &Suite<impl Serve>) {
-    let cases = [(200_000, 1013), (50_000, 1013), (200_000, 1011), (50_000, 1012), (200_000, 1009)];
+    let cases = [(200_000, 1013), (50_000, 1013), (200_000, 1011), (200_000, 1012), (200_000, 1009)];
     join_all(cases.map(|(pace, code)| slow_reader(suite, Pace::bytes_per_second(pace), code))).await;
 }
 
 async fn slow_reader(suite: &Suite<impl Serve>, pace: Pace, code: u16) {
-    let stage = suite.stage_with(|limits| limits.outbox_bytes = 512 * 1024).await;
+    // A machine that is busy reads more slowly than that, and here it is no matter of time.
+    let limits = |limits: &mut Limits| {
+        limits.outbox_bytes = 512 * 1024;
+        (limits.close_stalled, limits.close_at_most) = (Duration::from_secs(60), Duration::from_secs(600));
+    };
+    let stage = suite.stage_with(limits).await;
     let target = "/rooms/post/42?token=user-5";
     let mut slow = Client::open_slow(stage.address, target, pace, stage.patience).await;
     assert_eq!(slow.json().await["type"], "room_joined");
     // More than both kernels hold, so that the close frame stands behind a frame that is out in part.
     let payload = "x".repeat(60_000);
-    for n in 0..if code == 1013 { 1_000 } else { 8 } {
+    for n in 0..if code == 1013 { 1_000 } else { 6 } {
         stage.broadcast(&json!({"n": n, "payload": payload})).await;
         if stage.rooms.local_viewers(&super::room()) == 0 {
             break;
@@ -84,7 +90,7 @@ async fn slow_reader(suite: &Suite<impl Serve>, pace: Pace, code: u16) {
         1009 => slow.write(&[0x81, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]).await,
         1012 => {
             let rooms = stage.rooms.clone();
-            tokio::spawn(async move { rooms.shutdown(Duration::from_secs(20)).await });
+            tokio::spawn(async move { rooms.shutdown(Duration::from_secs(60)).await });
         }
         _ => assert_eq!(stage.rooms.local_viewers(&super::room()), 0, "too much waits, so it is out of the room"),
     }
