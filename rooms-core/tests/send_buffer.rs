@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::task::{Context, Waker};
-
-use futures::SinkExt as _;
+use futures::{FutureExt as _, SinkExt as _};
 use rooms_core::{Limits, Message, ws};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -24,11 +22,10 @@ async fn taken(send_buffer: Option<usize>, message: &Message) -> usize {
     let mut limits = Limits::default();
     limits.send_buffer = send_buffer;
     let (_stream, mut sink) = ws::tcp(accepted.unwrap().0, &[], &limits).unwrap();
-    let mut cx = Context::from_waker(Waker::noop());
     let mut taken = 0;
     // Again and again, as the kernels move what they have meanwhile.
     for _ in 0..200 {
-        while taken < MOST && sink.poll_flush_unpin(&mut cx).is_ready() {
+        while taken < MOST && sink.flush().now_or_never().is_some() {
             sink.start_send_unpin(message.clone()).unwrap();
             taken += message.frame().len();
         }

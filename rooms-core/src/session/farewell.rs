@@ -84,7 +84,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin> Peer<R> {
     }
 
     /// Resolves once it has said enough.
-    async fn says(&mut self, enough: impl Fn(Said) -> bool) {
+    async fn says(&mut self, enough: fn(Said) -> bool) {
         std::future::poll_fn(|cx| if enough(self.poll_said(cx)) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 }
