@@ -65,7 +65,7 @@ pub use rooms_core::{
     JoinError, JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN,
     MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, OriginError, Overflow,
     Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Sent,
-    Socket, Stats, SystemClock, ViewerCount, WallClock, bus, handshake, protocol, refuse, ws,
+    Shutdown, Socket, Stats, SystemClock, ViewerCount, WallClock, bus, handshake, protocol, refuse, ws,
 };
 
 #[cfg(feature = "testing")]

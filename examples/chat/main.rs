@@ -14,7 +14,7 @@ mod rules;
 use std::{convert::Infallible, env, error::Error, sync::Arc, time::Duration};
 
 use rooms::{
-    Endpoint, JwtAuthenticator, RoomManager,
+    Endpoint, JwtAuthenticator, RoomManager, Shutdown,
     redis::RedisBus,
     warp::{RoomUpgrade, upgrade},
 };
@@ -30,6 +30,12 @@ use crate::login::Tokens;
 
 /// The longest body of a request, in bytes; a direct message of the longest is far below.
 const MAX_BODY: u64 = 16 * 1024;
+
+/// Over how long the members are closed when the process is told to stop.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// How long it stays then at least, so that a readiness probe sees that it takes nobody.
+const SEEN: Duration = Duration::from_secs(5);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -64,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let drain = async move {
         stop.await;
         tracing::info!("shutting down");
-        rooms.shutdown(Duration::from_secs(10)).await;
+        rooms.shutdown(Shutdown::within(SHUTDOWN).at_least(SEEN)).await;
         _ = drained.send(());
     };
     // HTTP goes on being answered while the members leave; then idle connections have a moment to close.

@@ -20,7 +20,7 @@ use axum::{
     response::Html,
     routing::{get, post},
 };
-use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, redis::RedisBus};
+use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, Shutdown, redis::RedisBus};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -28,6 +28,12 @@ use tokio::{
 };
 
 use crate::{login::Tokens, posts::Posts};
+
+/// Over how long the members are closed when the process is told to stop.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// How long it stays then at least, so that a readiness probe sees that it takes nobody.
+const SEEN: Duration = Duration::from_secs(5);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -67,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let drain = async move {
         stop.await;
         tracing::info!("shutting down");
-        rooms.shutdown(Duration::from_secs(10)).await;
+        rooms.shutdown(Shutdown::within(SHUTDOWN).at_least(SEEN)).await;
         _ = drained.send(());
     };
     // HTTP goes on being answered while the members leave; then idle connections have a moment to close.

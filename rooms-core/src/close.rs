@@ -114,6 +114,8 @@ impl Close {
     pub const SLOW_CONSUMER: Self = Self::known(CloseCode::TRY_AGAIN, "slow consumer");
     /// This process is going down.
     pub const RESTART: Self = Self::known(CloseCode::RESTART, "restart");
+    /// This process is going down, in the words of RFC 6455: for clients that don't know 1012.
+    pub const GOING_AWAY: Self = Self::known(CloseCode::GOING_AWAY, "going away");
     /// The application's code failed.
     pub const INTERNAL: Self = Self::known(CloseCode::INTERNAL, "internal error");
     /// No pong came in time.

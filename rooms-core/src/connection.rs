@@ -79,7 +79,8 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The close that tells the client.
+    /// The close that tells the client. While the process is shutting down a session uses the close of its
+    /// [`Shutdown`](crate::Shutdown) in place of this one.
     #[must_use]
     pub const fn close(&self) -> Close {
         match self {

@@ -56,7 +56,7 @@ pub use self::{
     limits::Limits,
     manager::{
         Broadcast, BroadcastError, BuildError, Members, MembersError, Present, Reach, Receipt, RoomManager,
-        RoomManagerBuilder, Stats, ViewerCount,
+        RoomManagerBuilder, Shutdown, Stats, ViewerCount,
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},

@@ -17,18 +17,21 @@ use std::{
 };
 
 use futures::{FutureExt as _, Sink};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-pub(crate) use self::{broadcast::USER, shutdown::come_back};
+pub(crate) use self::{
+    broadcast::USER,
+    shutdown::{Drain, come_back_some_time},
+};
 pub use self::{
     broadcast::{Broadcast, BroadcastError, Reach, Receipt},
     builder::{BuildError, RoomManagerBuilder},
     presence::{Members, MembersError, Present, ViewerCount},
+    shutdown::Shutdown,
 };
 use crate::{
     auth::{AuthError, Authenticator, Identity, WallClock},
     bus::Bus,
-    close::Close,
     connection::{ConnectError, Connection},
     handshake::Endpoint,
     kind::Kind,
@@ -84,9 +87,8 @@ pub(crate) struct Shared<S> {
     pub(crate) users: Users<S>,
     write: WriteBatch<S>,
     pub(crate) runtime: Runtime,
-    draining: AtomicBool,
-    /// Until when what waits for a member may go out, once the process is shutting down.
-    pub(crate) flush_by: OnceLock<Instant>,
+    /// The shutdown, once it has begun.
+    pub(crate) drain: OnceLock<Drain>,
     bus_down: AtomicBool,
     /// Messages from the bus that were no messages.
     bad_payloads: AtomicU64,
@@ -179,10 +181,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         let limit = shared.limits.connections_per_user;
         match shared.users.enter(&identity.shared_user(), &outbox, limit) {
             Ok(()) => {
-                // A shutdown that began since the first look has either seen this seat or set the flag before it was
-                // taken: one of the two closes the connection.
-                if self.is_draining() {
-                    outbox.close_after(come_back(), Close::RESTART);
+                // A shutdown that began since the first look has either seen this seat or begun before it was taken: one
+                // of the two closes the connection.
+                if let Some(drain) = shared.drain.get() {
+                    outbox.close_after(drain.come_back(), drain.close.clone());
                 }
                 Ok(Connection::new(Arc::clone(shared), id, identity, outbox))
             }
@@ -256,7 +258,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// Whether [`shutdown`](Self::shutdown) has begun: refuse upgrades with 503.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Relaxed)
+        self.shared.drain.get().is_some()
+    }
+
+    /// The shutdown, once it has begun.
+    pub(crate) fn drain(&self) -> Option<&Drain> {
+        self.shared.drain.get()
     }
 
     /// This process, in this incarnation.

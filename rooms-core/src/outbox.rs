@@ -28,7 +28,7 @@ pub(crate) use self::{
 };
 use self::{
     queue::{Bounds, Overrun, Queue},
-    write::{Broken, Full},
+    write::{Broken, Full, Wrote},
 };
 use crate::{
     close::Close,
@@ -214,7 +214,7 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         let State { sink, task, .. } = state;
         let mut cx = Context::from_waker(task.as_ref().unwrap_or(Waker::noop()));
         match sink.as_mut().map_or(Err(Broken), |sink| (self.write)(sink, &mut cx, batch)) {
-            Ok((taken, full)) => {
+            Ok(Wrote { taken, full, .. }) => {
                 // Where nobody drives the connection yet, its task tries again with its first turn.
                 state.full = full;
                 taken
@@ -243,6 +243,16 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
         }
     }
 
+    /// Drops what waits in front of the close frame of an outbox that is closing.
+    pub(crate) fn drop_waiting(&self) {
+        let mut state = lock(&self.state);
+        if let (Phase::Closing(close), true) = (&state.phase, state.waiting.is_some()) {
+            let last = Message::close(close);
+            state.waiting = None;
+            state.waiting.get_or_insert_default().append(last);
+        }
+    }
+
     /// Ends an outbox whose connection is gone, unless it is closing: then what waits still goes out.
     pub(crate) fn abandon(&self) {
         let mut state = lock(&self.state);
@@ -253,7 +263,13 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
 
     /// Writes what waits, for the connection's task, whose waker is kept for later.
     pub(crate) fn drive(&self, cx: &mut Context<'_>) -> Progress {
+        self.drive_on(cx).0
+    }
+
+    /// [`drive`](Self::drive), which also says whether the sink took anything.
+    pub(crate) fn drive_on(&self, cx: &mut Context<'_>) -> (Progress, bool) {
         let mut state = lock(&self.state);
+        let mut any_moved = false;
         if !state.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             state.task = Some(cx.waker().clone());
         }
@@ -261,7 +277,8 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
             let State { sink, waiting, .. } = &mut *state;
             let batch = waiting.as_mut().map_or(&[][..], |queue| queue.messages());
             match sink.as_mut().map_or(Err(Broken), |sink| (self.write)(sink, cx, batch)) {
-                Ok((taken, full)) => {
+                Ok(Wrote { taken, full, moved }) => {
+                    any_moved |= moved;
                     state.written(taken);
                     state.full = full;
                     if full == Full::Yes {
@@ -271,7 +288,7 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
                 Err(Broken) => state.fail(),
             }
         }
-        match &state.phase {
+        let progress = match &state.phase {
             Phase::Open => {
                 Progress::Open(state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.bounds)))
             }
@@ -280,7 +297,8 @@ impl<S: Sink<Message> + Unpin> Outbox<S> {
                 Progress::Closed(Close::clone(close))
             }
             Phase::Closing(close) => Progress::Closing(Close::clone(close)),
-        }
+        };
+        (progress, any_moved)
     }
 
     /// Shuts the sink, after the close frame.

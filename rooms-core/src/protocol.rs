@@ -12,7 +12,7 @@
 //! | in | any other `type`: for the room's `on_message` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}` or `"slow_consumer"`: messages may have been lost, fetch what you show again |
 //! | out | `{"type":"message","room":"post:42","data":{"type":"error"}}`: a payload that a member published, whose own `type` is that of an event in these tables; see below |
-//! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012: come back after that time, which differs from client to client |
+//! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012 (or 1001): come back after that time, which differs from client to client |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
 //!
 //! On a connection that is in many rooms, each event names its room. A command may have a `ref`, any JSON value of at

@@ -11,19 +11,19 @@ use std::{
 };
 
 use futures::{FutureExt as _, Sink, Stream, StreamExt as _};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 
 pub use self::farewell::refuse;
 use self::{
     commands::{Done, Work},
-    farewell::{farewell, flushed},
+    farewell::{Peer, farewell, refuse_after},
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
     rate::{Rate, TooMany},
 };
 use crate::{
     auth::Identity,
     close::{Close, CloseCode},
-    connection::Connection,
+    connection::{ConnectError, Connection},
     manager::RoomManager,
     message::{Form, Message},
     outbox::{Progress, Waiting},
@@ -96,9 +96,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             Ok(connection) => Ok(Session::new(connection, stream, first)),
             Err((error, sink)) => {
                 let limits = self.limits().clone();
+                let (last, close) = self.no_place(error);
                 Err(Box::pin(async move {
-                    refuse(stream, sink, error.close(), &limits).await;
-                    error.close()
+                    refuse_after(last, stream, sink, close.clone(), &limits).await;
+                    close
                 }))
             }
         };
@@ -107,6 +108,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 Ok(session) => session.serve().await,
                 Err(refused) => refused.await,
             }
+        }
+    }
+
+    /// What is said to a client for whom there is no place: a message perhaps, and the close.
+    fn no_place(&self, error: ConnectError) -> (Option<Message>, Close) {
+        match (error, self.drain()) {
+            (ConnectError::Draining, Some(drain)) => (Some(drain.come_back()), drain.close.clone()),
+            _ => (None, error.close()),
         }
     }
 }
@@ -277,8 +286,9 @@ where
             // Kept, so that its `on_leave` follows its `on_join`.
             self.connection.keep(joined);
         }
-        let close = match end {
-            End::Closing(close) | End::Left(close) => close,
+        let (close, mut peer) = match end {
+            End::Closing(close) => (close, Peer::new(&mut self.stream)),
+            End::Left(close) => (close, Peer::that_left(&mut self.stream)),
             End::Gone => {
                 self.connection.leave_all();
                 return outbox.closing().unwrap_or(GONE);
@@ -286,11 +296,10 @@ where
         };
         outbox.close(close.clone(), Waiting::Drop);
         self.connection.leave_all();
-        if let Some(flush_by) = self.connection.shared().flush_by.get().filter(|_| close == Close::RESTART) {
-            // A process that goes down has that much time for a member that is slow.
-            _ = timeout_at(*flush_by, flushed(&outbox)).await;
-        }
-        _ = timeout(within, farewell(&outbox, &mut self.stream)).await;
+        let shared = self.connection.shared();
+        // A process that goes down has that much time for a member that is slow.
+        let flush_by = shared.drain.get().filter(|drain| drain.close == close).map(|drain| drain.flush_by);
+        farewell(&outbox, &mut peer, &shared.limits, flush_by).await;
         outbox.closing().unwrap_or(close)
     }
 }

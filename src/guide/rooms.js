@@ -83,7 +83,7 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
     // A browser does not say why an upgrade was refused: it may have been the token.
     const refused = connection?.opened === false;
     connection = null;
-    // A server that said `reconnect` is going down, however the connection ends.
+    // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
     const forGood = FOR_GOOD.includes(code) || (code === BAD_TOKEN && !token);
     if (forGood && inMs === null) return stop(code, reason);
     if (refused || ABOUT_THE_TOKEN.includes(code)) [jwt, refusal] = [null, { code, reason }];
