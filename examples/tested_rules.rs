@@ -3,13 +3,26 @@
 //! The kinds are registered by one function. The program calls it with its builder, and the tests with theirs.
 
 use rooms::{HookError, JwtAuthenticator, Kind, RoomManager, RoomManagerBuilder};
+use serde::Deserialize;
+use serde_json::json;
+
+/// What a member publishes.
+#[derive(Deserialize)]
+struct Word {
+    text: String,
+}
 
 /// Channels are open to everybody who does not call himself mallory; words are published by members, and short.
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     let channel = Kind::new().join(|who, _| async move { who.user() != "mallory" }).members().members_publish();
     let channel = channel.on_publish(|_, word| async move {
-        let short = word.get("text").and_then(|text| text.as_str()).is_some_and(|text| text.len() <= 100);
-        if short { Ok(word) } else { Err(HookError::refused("a `text` of at most 100 bytes")) }
+        let Word { text } = word.parse()?;
+        let short = text.len() <= 100;
+        if short {
+            Ok(json!({"type": "said", "text": text}))
+        } else {
+            Err(HookError::refused("a `text` of at most 100 bytes"))
+        }
     });
     rooms.kind("channel", channel).kind("user", Kind::owner_only())
 }

@@ -64,8 +64,8 @@ pub use rooms_core::{
     ConnectError, Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, HookError, Identity, IdentityError,
     JoinError, JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN,
     MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, OriginError, Overflow,
-    Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Socket, Stats, SystemClock,
-    ViewerCount, WallClock, bus, handshake, protocol, refuse, ws,
+    Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Sent,
+    Shutdown, Socket, Stats, SystemClock, ViewerCount, WallClock, bus, handshake, protocol, refuse, ws,
 };
 
 #[cfg(feature = "testing")]
@@ -91,6 +91,10 @@ pub mod redis {
     #[doc(inline)]
     pub use rooms_redis::{ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits};
 }
+
+/// The client of the guide's [page](guide::page) as a JavaScript module, for a service to serve as `rooms.js`. It keeps one
+/// connection up and has no dependencies; a copy of it may be changed as you like.
+pub const PAGE_CLIENT: &str = include_str!("guide/rooms.js");
 
 /// The README's program, compiled.
 #[cfg(all(doctest, feature = "axum"))]

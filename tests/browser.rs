@@ -9,7 +9,7 @@ mod lines;
 #[path = "support/program.rs"]
 mod program;
 
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
 use fantoccini::key::Key;
 use serde_json::json;
@@ -109,13 +109,12 @@ async fn a_page_comes_back_when_the_server_says() {
     let program = Program::start().await;
     Browser::run(Device::Desktop, async |browser: Browser| {
         let page = browser.first(&program.url(POST)).await;
+        page.keep_sockets().await;
         sign_in(&page, "ann").await;
-        let bye =
-            r#"received({"type": "reconnect", "in_ms": 90000}, open); closed(1012); return $("state").textContent"#;
-        assert_eq!(page.script(bye).await, json!("Offline, trying again in 90 s"));
-        // The next time nobody said anything.
-        let again = r#"closed(1006); return $("state").textContent"#;
-        assert_eq!(page.script(again).await, json!("Offline, trying again in 1 s"));
+        page.hears(r#"{"type": "reconnect", "in_ms": 90000}"#).await;
+        page.is_closed(1012, "").await;
+        page.shows("#state", |text| ["Offline, trying again in 90 s", "Offline, trying again in 89 s"].contains(&text))
+            .await;
     })
     .await;
 }
@@ -125,35 +124,84 @@ async fn each_close_code_is_answered_as_its_table_says() {
     let program = Program::start().await;
     Browser::run(Device::Desktop, async |browser: Browser| {
         let page = browser.first(&program.url(POST)).await;
+        page.keep_sockets().await;
         sign_in(&page, "ann").await;
-        let says = async |close: &str| {
-            let again = "$('again').checkVisibility()";
-            page.script(&format!("attempt = 0; clearTimeout(retry); {close}; return [$('state').textContent, {again}]"))
-                .await
+        let ends = async |code, reason, said: &str| {
+            page.is_closed(code, reason).await;
+            page.says("#state", said).await;
+            page.says("#viewers", "–").await;
+            page.click("#again").await;
+            page.says("#state", "Live").await;
         };
-        assert_eq!(says("silent(socket)").await, json!(["Offline, trying again in 1 s", false]));
-        assert_eq!(says("closed(1006)").await, json!(["Offline, trying again in 1 s", false]));
-        for code in [1011, 1013, 4429] {
-            let said = says(&format!("Math.random = () => 0; closed({code})")).await;
-            assert_eq!(said, json!(["Offline, trying again in 4 s", false]), "{code}");
-        }
         for code in [1002, 1003, 1007, 1008, 1009] {
-            let said = says(&format!("closed({code}, 'why')")).await;
-            assert_eq!(said, json!(["Refused: why", true]), "{code}");
+            ends(code, "why", "Refused: why").await;
         }
-        assert_eq!(says("closed(4403)").await, json!(["Not allowed here", true]));
-        assert_eq!(says("closed(4430)").await, json!(["Too many tabs are open", true]));
-        page.click("#again").await;
-        page.says("#state", "Live").await;
+        ends(1009, "", "Refused: 1009").await;
+        ends(4403, "not allowed", "Not allowed here").await;
+        ends(4430, "too many connections", "Too many tabs are open").await;
+        page.is_closed(1013, "").await;
+        page.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+        assert!(!page.buttons().await.as_array().unwrap().contains(&json!("again")), "it is tried again by itself");
 
         // When to come back, as one server said it, is not for another post's connection.
-        page.script("received({type: 'reconnect', in_ms: 90000}, open)").await;
         page.click("[data-post='1']").await;
         page.says("#state", "Live").await;
-        assert_eq!(says("closed(1006)").await, json!(["Offline, trying again in 1 s", false]));
+        page.hears(r#"{"type": "reconnect", "in_ms": 90000}"#).await;
+        page.click("[data-post='2']").await;
+        page.says("#state", "Live").await;
+        page.is_closed(1006, "").await;
+        page.says("#state", "Live").await;
 
-        assert_eq!(says("closed(4401)").await, json!(["Signed out", false]));
+        page.is_closed(4401, "token expired").await;
+        page.says("#state", "Signed out").await;
         page.says("#login-notice", "Your session has expired. Please sign in again.").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_that_is_left_is_counted_out_and_is_live_again_after_back() {
+    let program = Program::start().await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&program.url(POST)).await;
+        sign_in(&ann, "ann").await;
+        let bob = browser.another(&program.url(POST)).await;
+        sign_in(&bob, "bob").await;
+        ann.says("#viewers", "2").await;
+
+        ann.leave_for(&program.url("/healthz")).await;
+        bob.says("#viewers", "1").await;
+        bob.fill("#text", "Where is ann?").await;
+        bob.click("#send").await;
+        bob.says("#comments li p", "Where is ann?").await;
+
+        ann.back().await;
+        ann.says("#state", "Live").await;
+        ann.says("#comments li p", "Where is ann?").await;
+        for page in [&ann, &bob] {
+            page.says("#viewers", "2").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_never_answered_is_given_up() {
+    let mut program = Program::start().await;
+    Browser::run(Device::Desktop, async move |browser: Browser| {
+        let page = browser.first(&program.url(POST)).await;
+        page.hurry().await;
+        sign_in(&page, "ann").await;
+
+        program.kill();
+        let deaf = TcpListener::bind(("0.0.0.0", program.port)).unwrap();
+        // Whoever comes is taken by the kernel, and never read.
+        page.says("#state", "Reconnecting…").await;
+        page.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+        drop(deaf);
+        let _program = Program::start_at(program.port).await;
+        page.says("#state", "Live").await;
+        page.says("#viewers", "1").await;
     })
     .await;
 }
@@ -164,35 +212,42 @@ async fn a_page_that_was_told_too_little_fetches() {
     Browser::run(Device::Desktop, async |browser: Browser| {
         let page = browser.first(&program.url(POST)).await;
         page.script("window.faults = []; window.onerror = fault => window.faults.push(fault)").await;
+        page.keep_sockets().await;
         sign_in(&page, "ann").await;
         page.click("#like").await;
         page.says("#likes", "1").await;
         page.fill("#text", "Stored").await;
         page.click("#send").await;
         page.says("#comments li p", "Stored").await;
-        page.script("const after = setTimeout; window.setTimeout = (run, ms) => after(run, ms / 20)").await;
+        page.hurry().await;
 
-        // What is shown is forgotten, so that only a fetch brings it back.
+        // What is shown is taken away, so that only a fetch brings it back.
+        let clear = "document.getElementById('comments').replaceChildren()";
         for message in [r#"{"type": "new_comment"}"#, r#"{"type": "resync"}"#, r#"{"type": "refresh"}"#] {
-            let told = format!("clear(); socket.onmessage({{data: '{message}'}}); return $('comments').children.length");
-            assert_eq!(page.script(&told).await, json!(0), "not all pages at once");
+            page.script(clear).await;
+            page.hears(message).await;
             page.says("#comments li p", "Stored").await;
         }
         page.script(
-            "const real = fetch; window.fetch = () => { window.fetch = real; return Promise.reject(new Error('down')); };
-             clear(); refresh(open);",
+            "const real = fetch; window.fetch = () => { window.fetch = real; return Promise.reject(new Error('down')); };",
         )
         .await;
+        page.script(clear).await;
+        page.hears(r#"{"type": "room_joined", "room": "post:42", "viewers": 1}"#).await;
         page.says("#comments li p", "Stored").await;
 
         for message in ["null", "5", "{}", r#"{"type": "like_count"}"#, r#"{"type": "new_comment", "comment": 5}"#] {
-            page.script(&format!("socket.onmessage({{data: '{message}'}})")).await;
+            page.hears(message).await;
         }
         page.says("#likes", "1").await;
         page.says("#state", "Live").await;
         assert_eq!(page.script("return window.faults").await, json!([]));
 
-        page.script("token = 'forged'").await;
+        page.script(
+            "const real = fetch, headers = { authorization: 'Bearer forged' };
+             window.fetch = (path, how) => real(path, { ...how, headers: { ...how.headers, ...headers } });",
+        )
+        .await;
         page.click("#like").await;
         page.says("#login-notice", "Please sign in again.").await;
     })
@@ -253,6 +308,8 @@ async fn a_phone_shows_it_without_scrolling_sideways() {
     Browser::run(Device::Phone, async |browser: Browser| {
         let page = browser.first(&program.url(POST)).await;
         page.picture("phone_signed_out").await;
+        assert!(page.state_is_quiet().await, "nothing is wrong with who has not signed in yet");
+        page.keep_sockets().await;
         sign_in(&page, &"w".repeat(200)).await;
         let long = "w".repeat(300);
         page.fill("#text", &long).await;
@@ -263,7 +320,17 @@ async fn a_phone_shows_it_without_scrolling_sideways() {
         assert_eq!(page.script(wider).await, json!(false));
         assert_eq!(page.script("return window.innerWidth").await, json!(360));
         page.picture("phone").await;
-        page.script("closed(1008, 'w'.repeat(123))").await;
+        assert_eq!(page.header_rows().await, 1, "of a long name, its beginning");
+        page.hears(r#"{"type": "reconnect", "in_ms": 90000}"#).await;
+        page.is_closed(1012, "").await;
+        page.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+        assert_eq!(page.header_rows().await, 2);
+        page.picture("phone_offline").await;
+        page.script("scrollTo(0, 0)").await;
+        page.click("[data-post='1']").await;
+        page.says("#state", "Live").await;
+        page.is_closed(1009, &"w".repeat(123)).await;
+        page.shows("#state", |text| text.starts_with("Refused")).await;
         assert_eq!(page.script(wider).await, json!(false));
         page.picture("phone_stopped").await;
     })

@@ -122,6 +122,39 @@ async fn two_processes_over_redis_are_one_chat_and_one_that_is_killed_takes_its_
 }
 
 #[tokio::test]
+async fn nobody_is_told_that_somebody_left_whose_process_is_restarted() {
+    let redis = RedisServer::start().await;
+    let first = Program::start_chat_over(&redis.url()).await;
+    let second = Program::start_chat_over(&redis.url()).await;
+    let (ann, bob) = (User::login(&first, "ann").await, User::login(&second, "bob").await);
+    let (mut of_ann, mut of_bob) = (ann.tab().await, bob.tab().await);
+    join(&mut of_ann, "channel:general").await;
+    join(&mut of_bob, "channel:general").await;
+    // Both processes know of both.
+    while join(&mut of_bob, "channel:general").await["users"] != 2 {}
+
+    let token = ann.token.clone();
+    first.signal("TERM");
+    let in_ms = loop {
+        let event = of_ann.event().await;
+        if event["type"] == "reconnect" {
+            break event["in_ms"].as_u64().unwrap();
+        }
+    };
+    assert_eq!(of_ann.close_code().await, CloseCode::Restart);
+    drop((of_ann, ann));
+    tokio::time::sleep(std::time::Duration::from_millis(in_ms)).await;
+    let ann = User { token, http: Client::new(), program: &second };
+    let mut of_ann = ann.tab().await;
+    join(&mut of_ann, "channel:general").await;
+    let (status, log) = first.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    let told = of_bob.until_pong().await;
+    assert!(told.iter().all(|event| event["type"] != "viewer_left" || event["users"].is_null()), "{told:?}");
+    assert_eq!(join(&mut of_bob, "channel:general").await["users"], 2);
+}
+
+#[tokio::test]
 async fn a_direct_message_reaches_every_tab_of_both_and_nobody_else() {
     let program = Program::start_chat_at(0).await;
     // A user's id that has to be escaped in a path.

@@ -175,18 +175,21 @@ async fn a_resync_is_noted_and_the_list_made_right() {
     let program = Program::start_chat_at(0).await;
     Browser::run(Device::Desktop, async |browser: Browser| {
         let ann = browser.first(&program.url("/")).await;
+        ann.keep_sockets().await;
         sign_in(&ann, "ann", 1).await;
         let bob = browser.another(&program.url("/")).await;
         sign_in(&bob, "bob", 2).await;
         are_here(&ann, 2).await;
-        let told = r#"
-            Math.random = () => 0;
-            open.people = new Set(["ann", "gone"]);
-            paintPeople(open);
-            socket.onmessage({data: '{"type": "resync", "room": "channel:general", "reason": "bus_gap"}'});
-            return $("log").lastChild.textContent"#;
-        assert_eq!(ann.script(told).await, json!("Some messages may be missing here."));
-        ann.until("return open.people.has('bob')").await;
+        ann.hurry().await;
+        // One coming and one going that never were: as if those that were had been lost.
+        ann.hears(r#"{"type": "viewer_joined", "room": "channel:general", "viewers": 2, "users": [{"user": "gone"}]}"#)
+            .await;
+        ann.hears(r#"{"type": "viewer_left", "room": "channel:general", "viewers": 2, "users": [{"user": "bob"}]}"#)
+            .await;
+        assert_eq!(people(&ann).await, json!(["ann", "gone"]));
+        ann.hears(r#"{"type": "resync", "room": "channel:general", "reason": "bus_gap"}"#).await;
+        ann.says("#log .note.warn", "Some messages may be missing here.").await;
+        ann.until("return document.getElementById('people').textContent.includes('bob')").await;
         assert_eq!(people(&ann).await, json!(["ann", "bob"]));
         assert_eq!(ann.script("return document.querySelectorAll('.note.warn').length").await, json!(1));
     })
@@ -221,25 +224,51 @@ async fn each_close_code_is_answered_as_its_table_says() {
     Browser::run(Device::Desktop, async |browser: Browser| {
         let page = browser.first(&program.url("/")).await;
         assert_eq!(page.buttons().await, json!(["enter"]), "none without effect");
+        page.keep_sockets().await;
         sign_in(&page, "ann", 1).await;
-        let says = async |close: &str| {
-            let again = "$('again').checkVisibility()";
-            page.script(&format!("attempt = 0; clearTimeout(retry); {close}; return [$('state').textContent, {again}]"))
-                .await
+        let ends = async |code, reason, said: &str| {
+            page.is_closed(code, reason).await;
+            page.says("#state", said).await;
+            page.click("#again").await;
+            page.says("#state", "Live").await;
         };
-        assert_eq!(says("silent(socket)").await, json!(["Offline, trying again in 1 s", false]));
-        for code in [1011, 1013, 4429] {
-            let said = says(&format!("Math.random = () => 0; closed({code})")).await;
-            assert_eq!(said, json!(["Offline, trying again in 4 s", false]), "{code}");
-        }
-        assert_eq!(says("closed(1009, 'too big')").await, json!(["Refused: too big", true]));
-        assert_eq!(says("closed(4403)").await, json!(["Not allowed here", true]));
-        assert_eq!(says("closed(4430)").await, json!(["Too many tabs are open", true]));
-        page.click("#again").await;
+        ends(1009, "too big", "Refused: too big").await;
+        ends(1008, "why", "Refused: why").await;
+        ends(4403, "not allowed", "Not allowed here").await;
+        ends(4430, "too many connections", "Too many tabs are open").await;
+        page.is_closed(1013, "").await;
+        page.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+        assert!(!page.buttons().await.as_array().unwrap().contains(&json!("again")), "it is tried again by itself");
         page.says("#state", "Live").await;
-        assert_eq!(says("closed(4401)").await, json!(["Signed out", false]));
+        page.is_closed(4401, "token expired").await;
+        page.says("#state", "Signed out").await;
         page.says("#login-notice", "Your session has expired. Please sign in again.").await;
         assert_eq!(page.buttons().await, json!(["enter"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_that_is_left_is_counted_out_and_is_live_again_after_back() {
+    let program = Program::start_chat_at(0).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&program.url("/")).await;
+        sign_in(&ann, "ann", 1).await;
+        let bob = browser.another(&program.url("/")).await;
+        sign_in(&bob, "bob", 2).await;
+        say(&bob, "Before").await;
+        ann.says(LAST, "Before").await;
+
+        ann.leave_for(&program.url("/healthz")).await;
+        are_here(&bob, 1).await;
+        ann.back().await;
+        ann.says("#state", "Live").await;
+        for page in [&ann, &bob] {
+            are_here(page, 2).await;
+        }
+        ann.shows("#log .note.warn", |text| text.starts_with("The connection was lost")).await;
+        say(&bob, "After").await;
+        ann.says(LAST, "After").await;
     })
     .await;
 }
@@ -306,6 +335,8 @@ async fn a_phone_shows_it_without_scrolling_sideways() {
     Browser::run(Device::Phone, async |browser: Browser| {
         let page = browser.first(&program.url("/")).await;
         page.picture("chat_phone_signed_out").await;
+        assert!(page.state_is_quiet().await, "nothing is wrong with who has not signed in yet");
+        page.keep_sockets().await;
         let long = "w".repeat(150);
         sign_in(&page, &long, 1).await;
         let fits = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
@@ -321,7 +352,9 @@ async fn a_phone_shows_it_without_scrolling_sideways() {
         page.shows("#title", |text| text.starts_with("# www")).await;
         assert_eq!(page.script(fits).await, json!(true));
         page.picture("chat_phone_forms").await;
-        page.script("closed(1008, 'w'.repeat(123))").await;
+        assert_eq!(page.header_rows().await, 1, "of a long name, its beginning");
+        page.is_closed(1009, &"w".repeat(123)).await;
+        page.shows("#state", |text| text.starts_with("Refused")).await;
         assert_eq!(page.script(fits).await, json!(true));
         page.picture("chat_phone_stopped").await;
     })

@@ -29,7 +29,10 @@ const START: &str = r#"
     const headers = { "content-type": "application/json" }, body = JSON.stringify({ user: "ann" });
     const token = async () => (await (await fetch("/login", { method: "POST", headers, body })).json()).token;
     window.heard = [];
-    window.rooms = client("/ws", { token, hear: event => window.heard.push(event) });
+    const onEvent = event => window.heard.push(event);
+    const onOffline = how => onEvent({ type: "offline", ...how });
+    const onEnd = (code, reason) => onEvent({ type: "end", code, reason });
+    window.rooms = client("/ws", { token, onEvent, onOffline, onEnd });
 "#;
 
 /// A page of the program that has no script but the client.
@@ -166,8 +169,8 @@ async fn a_connection_too_many_is_the_end() {
             tabs.push(ann.tab().await);
         }
         page.script(START).await;
-        let closed = hears(&page, "event.type === 'closed' || event.type === 'offline'").await;
-        assert_eq!(closed, json!({"type": "closed", "code": 4430, "reason": "too many connections"}));
+        let closed = hears(&page, "event.type === 'end' || event.type === 'offline'").await;
+        assert_eq!(closed, json!({"type": "end", "code": 4430, "reason": "too many connections"}));
     })
     .await;
 }
@@ -180,7 +183,8 @@ async fn a_token_that_is_always_bad_is_asked_for_anew_and_ever_later() {
         page.script(
             "window.heard = []; window.asked = 0;
              const token = async () => `bad-${window.asked += 1}`;
-             window.rooms = client('/ws', { token, hear: event => window.heard.push({ ...event, asked: window.asked }) });",
+             const onOffline = how => window.heard.push({ ...how, asked: window.asked });
+             window.rooms = client('/ws', { token, onEvent: () => {}, onOffline });",
         )
         .await;
         for (tries, longest) in [(1, 500.0), (2, 1_000.0), (3, 2_000.0)] {

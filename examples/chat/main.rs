@@ -14,7 +14,7 @@ mod rules;
 use std::{convert::Infallible, env, error::Error, sync::Arc, time::Duration};
 
 use rooms::{
-    Endpoint, JwtAuthenticator, RoomManager,
+    Endpoint, JwtAuthenticator, RoomManager, Shutdown,
     redis::RedisBus,
     warp::{RoomUpgrade, upgrade},
 };
@@ -30,6 +30,12 @@ use crate::login::Tokens;
 
 /// The longest body of a request, in bytes; a direct message of the longest is far below.
 const MAX_BODY: u64 = 16 * 1024;
+
+/// Over how long the members are closed when the process is told to stop.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// How long it stays then at least, so that a readiness probe sees that it takes nobody.
+const SEEN: Duration = Duration::from_secs(5);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -64,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let drain = async move {
         stop.await;
         tracing::info!("shutting down");
-        rooms.shutdown(Duration::from_secs(10)).await;
+        rooms.shutdown(Shutdown::within(SHUTDOWN).at_least(SEEN)).await;
         _ = drained.send(());
     };
     // HTTP goes on being answered while the members leave; then idle connections have a moment to close.
@@ -94,6 +100,9 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
 
 fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
     let page = warp::path::end().and(warp::get()).map(|| warp::reply::html(include_str!("page.html")));
+    let client = warp::path!("rooms.js")
+        .and(warp::get())
+        .map(|| warp::reply::with_header(rooms::PAGE_CLIENT, "content-type", "text/javascript"));
     let socket = warp::path!("ws").and(upgrade(&app.rooms)).map(RoomUpgrade::rooms);
     let with_app = warp::any().map(move || app.clone());
     let body = warp::body::content_length_limit(MAX_BODY).and(warp::body::bytes());
@@ -111,7 +120,7 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
         .then(api::members);
     let healthz = warp::path!("healthz").and(warp::get()).and(with_app.clone()).map(|app: App| health::healthz(&app));
     let readyz = warp::path!("readyz").and(warp::get()).and(with_app).map(|app: App| health::readyz(&app));
-    page.or(socket).or(login).or(message).or(members).or(healthz).or(readyz).recover(api::refused)
+    page.or(client).or(socket).or(login).or(message).or(members).or(healthz).or(readyz).recover(api::refused)
 }
 
 /// `JWT_SECRET`, or a random one: then the tokens of an earlier run are not taken, and several processes do not agree.

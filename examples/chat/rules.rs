@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 /// The longest text, in characters.
 const MAX_TEXT: usize = 500;
 
-/// How long somebody who left is still shown: a reload of the page is over by then.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long somebody who left is still shown: by then a reload of the page is over, and whoever was on a process that was
+/// restarted is back on another one.
+const GRACE: Duration = Duration::from_secs(10);
 
 pub(crate) fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     // The client's word for who speaks is not taken: the server writes it.
     let channel = Kind::authenticated().members().leave_grace(GRACE).members_publish().on_publish(|member, said| {
         let who = member.identity().user().to_owned();
-        async move { said_by(&who, &said) }
+        async move { said_by(&who, &said.json()?) }
     });
     // One room for each channel, `typing:general` beside `channel:general`. Only the newest signal is of interest, so
     // a slow member is not closed for signals that it did not take.

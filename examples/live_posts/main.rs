@@ -16,10 +16,11 @@ use std::{env, error::Error, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::FromRef,
+    http::header::CONTENT_TYPE,
     response::Html,
     routing::{get, post},
 };
-use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, redis::RedisBus};
+use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, Shutdown, redis::RedisBus};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -27,6 +28,12 @@ use tokio::{
 };
 
 use crate::{login::Tokens, posts::Posts};
+
+/// Over how long the members are closed when the process is told to stop.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// How long it stays then at least, so that a readiness probe sees that it takes nobody.
+const SEEN: Duration = Duration::from_secs(5);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -66,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let drain = async move {
         stop.await;
         tracing::info!("shutting down");
-        rooms.shutdown(Duration::from_secs(10)).await;
+        rooms.shutdown(Shutdown::within(SHUTDOWN).at_least(SEEN)).await;
         _ = drained.send(());
     };
     // HTTP goes on being answered while the members leave; then idle connections have a moment to close.
@@ -106,6 +113,7 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
 fn router(app: App) -> Router {
     Router::new()
         .route("/", get(|| async { Html(include_str!("page.html")) }))
+        .route("/rooms.js", get(|| async { ([(CONTENT_TYPE, "text/javascript")], rooms::PAGE_CLIENT) }))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/login", post(login::login))

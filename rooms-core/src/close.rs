@@ -20,7 +20,7 @@ use std::{borrow::Cow, fmt};
 /// | 4401 | [`TOKEN_EXPIRED`](Self::TOKEN_EXPIRED) | the token's time is over | with a new token |
 /// | 4403 | [`NOT_ALLOWED`](Self::NOT_ALLOWED) | the rule of the room, or its `on_join`, said no | no |
 /// | 4408 | [`NO_PONG`](Self::NO_PONG) | no answer to a ping | yes |
-/// | 4429 | [`TOO_MANY_MESSAGES`](Self::TOO_MANY_MESSAGES) | the inbound rate limit | yes, slower |
+/// | 4429 | [`TOO_MANY_MESSAGES`](Self::TOO_MANY_MESSAGES) | more sent than is read, for `Limits::inbound_overload` | yes, slower |
 /// | 4430 | [`TOO_MANY_CONNECTIONS`](Self::TOO_MANY_CONNECTIONS) | this user has too many open | when another is closed |
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(u16);
@@ -114,6 +114,8 @@ impl Close {
     pub const SLOW_CONSUMER: Self = Self::known(CloseCode::TRY_AGAIN, "slow consumer");
     /// This process is going down.
     pub const RESTART: Self = Self::known(CloseCode::RESTART, "restart");
+    /// This process is going down, in the words of RFC 6455: for clients that don't know 1012.
+    pub const GOING_AWAY: Self = Self::known(CloseCode::GOING_AWAY, "going away");
     /// The application's code failed.
     pub const INTERNAL: Self = Self::known(CloseCode::INTERNAL, "internal error");
     /// No pong came in time.

@@ -2,12 +2,12 @@
 
 mod leaves;
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc, task::Poll, time::SystemTime};
 
 use futures::future::join_all;
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 
-use self::leaves::Leaves;
+use self::leaves::{Leaves, Leaving};
 use crate::{
     auth::{Identity, Verdict},
     close::Close,
@@ -16,10 +16,11 @@ use crate::{
     message::{Form, Message},
     node::ConnectionId,
     nodes::wire::Name,
-    outbox::{Outbox, Waiting},
+    outbox::{Delivery, Driver, Outbox, Progress, Waiting},
     protocol::{self, Ref, Roll},
     room::{Arrival, Room},
     room_key::RoomKey,
+    runtime::RuntimeEnded,
 };
 
 /// One connection: an identity, a sink, and memberships.
@@ -52,7 +53,7 @@ pub struct Connection {
     shared: Arc<Shared>,
     id: ConnectionId,
     identity: Arc<Identity>,
-    outbox: Arc<Outbox>,
+    outbox: Driver,
     /// Left one by one by `Drop`.
     rooms: Vec<Entered>,
     leaves: Leaves,
@@ -71,15 +72,20 @@ pub enum ConnectError {
     /// The manager is shutting down.
     #[error("the process is shutting down")]
     Draining,
+    /// The tokio runtime that the manager was built in has ended, so that nothing would be sent.
+    #[error("the tokio runtime that the rooms were built in has ended")]
+    RuntimeEnded,
 }
 
 impl ConnectError {
-    /// The close that tells the client.
+    /// The close that tells the client. While the process is shutting down a session uses the close of its
+    /// [`Shutdown`](crate::Shutdown) in place of this one.
     #[must_use]
     pub const fn close(&self) -> Close {
         match self {
             Self::TooManyConnections { .. } => Close::TOO_MANY_CONNECTIONS,
             Self::Draining => Close::RESTART,
+            Self::RuntimeEnded => Close::UNAVAILABLE,
         }
     }
 }
@@ -114,6 +120,12 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
+    /// The tokio runtime that the manager was built in has ended, so that nothing would be sent.
+    #[error("{room}: the tokio runtime that the rooms were built in has ended")]
+    RuntimeEnded {
+        /// Where.
+        room: RoomKey,
+    },
     /// The `on_join` hook says no, or failed.
     #[error("{room}: the join hook says no: {error}")]
     Refused {
@@ -131,7 +143,7 @@ impl JoinError {
         match self {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
-            Self::NoAnswer { .. } | Self::Unavailable { .. } => Close::UNAVAILABLE,
+            Self::NoAnswer { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
             Self::Refused { error, .. } => error.clone().into_close(),
         }
     }
@@ -139,6 +151,7 @@ impl JoinError {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, id: ConnectionId, identity: Identity, outbox: Arc<Outbox>) -> Self {
+        let outbox = Driver::of(outbox);
         Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new(), leaves: Leaves::default() }
     }
 
@@ -163,7 +176,7 @@ impl Connection {
     /// viewers. From the call on nothing that is broadcast is lost to the connection: what comes before `room_joined` is
     /// kept, in bounds, and follows it. A room that it is in already is joined again without an event.
     ///
-    /// Dropping the future leaves the room.
+    /// Dropping the future leaves the room; where `on_join` had begun, `on_leave` runs.
     ///
     /// # Errors
     /// [`JoinError`], whose [`close`](JoinError::close) suits a connection that is for this room alone.
@@ -187,13 +200,16 @@ impl Connection {
     /// All of a join but the keeping of its place, which leaves the room when it is dropped; so the connection can do
     /// something else meanwhile. The welcome repeats `reference`.
     pub(crate) fn begin_join(
-        &self,
+        &mut self,
         key: &RoomKey,
         reference: Option<Arc<Ref>>,
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.len());
         let (member, outbox) = (self.member(key), Arc::clone(&self.outbox));
         let left = self.leaves.over(key);
+        // What `on_join` begins may have to be ended, before the next one of this room.
+        let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
+        let leaving = leaves.then(|| self.leaves.begin(key.clone()));
         async move {
             let (key, limits) = (&member.room, &shared.limits);
             if joined >= limits.rooms_per_connection {
@@ -210,30 +226,46 @@ impl Connection {
             left.await;
             let (room, slot) = shared.registry.enter(key, kind, member.connection, outbox);
             let entered = Entered { shared: Arc::clone(&shared), room, slot };
-            let subscribed = timeout(limits.subscribe, entered.room.subscribed()).await;
-            if subscribed.is_err() {
-                entered.room.unanswered();
+            let mut joined = Joined { entered, viewers: 0, begun: None };
+            let room = &joined.entered.room;
+            match shared.runtime.wait(timeout(limits.subscribe, room.subscribed())).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(answer) => {
+                    if answer.is_err() {
+                        room.unanswered();
+                    }
+                    return Err(JoinError::Unavailable { room: key.clone() });
+                }
+                Err(RuntimeEnded) => return Err(JoinError::RuntimeEnded { room: key.clone() }),
             }
-            if !matches!(subscribed, Ok(Ok(()))) {
-                return Err(JoinError::Unavailable { room: key.clone() });
-            }
+            joined.begun = leaving.map(|leaving| Begun {
+                shared: Arc::clone(&shared),
+                kind: Arc::clone(kind),
+                member: member.clone(),
+                leaving: Some(leaving),
+            });
             let snapshot = kind
                 .joining(|| member.clone(), limits.hook)
                 .await
                 .map_err(|error| JoinError::Refused { room: key.clone(), error })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
             let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot, reference.as_deref());
-            let (viewers, effects) = entered.room.go_live(slot, arrival, welcome);
-            shared.registry.act(&entered.room, effects);
-            Ok(Joined { entered, viewers })
+            let (viewers, effects) = joined.entered.room.go_live(slot, arrival, welcome);
+            shared.registry.act(&joined.entered.room, effects);
+            Ok(Joined { viewers, ..joined })
         }
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.
     pub(crate) fn keep(&mut self, joined: Joined) -> usize {
+        let Joined { entered, viewers, begun } = joined;
+        if let Some(begun) = begun {
+            begun.kept();
+            self.leaves.tidy();
+        }
         self.rooms.reserve_exact(1);
-        self.rooms.push(joined.entered);
-        joined.viewers
+        self.rooms.push(entered);
+        viewers
     }
 
     /// Leaves a room; `false` where it was not in it.
@@ -259,13 +291,22 @@ impl Connection {
     /// Writes what the sink did not take at once, for as long as the connection lives. Resolves with the reason once it
     /// is closed and everything is out, or `None` when the sink failed, or the connection was dropped without a close.
     ///
+    /// The connection has ended then: its sink is dropped, and it counts as one of its user's no more, also where it is
+    /// kept. It is in its rooms until it is dropped.
+    ///
     /// May be dropped and called again.
     pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<> {
-        let outbox = Arc::clone(&self.outbox);
-        std::future::poll_fn(move |cx| match outbox.drive(cx) {
-            crate::outbox::Progress::Closed(close) => std::task::Poll::Ready(Some(close)),
-            crate::outbox::Progress::Broken => std::task::Poll::Ready(None),
-            _ => std::task::Poll::Pending,
+        let outbox = Driver::of(Arc::clone(&self.outbox));
+        let (shared, identity) = (Arc::clone(&self.shared), Arc::clone(&self.identity));
+        std::future::poll_fn(move |cx| {
+            let close = match outbox.drive(cx) {
+                Progress::Closed(close) => Some(close),
+                Progress::Broken => None,
+                Progress::Open(_) | Progress::Closing(_) => return Poll::Pending,
+            };
+            outbox.end();
+            shared.users.leave(identity.user(), &outbox);
+            Poll::Ready(close)
         })
     }
 
@@ -304,7 +345,7 @@ impl Connection {
         }
         // Several at once are left at the end, and then nobody comes after.
         let running = first.map(|room| self.leaves.begin(room));
-        self.shared.registry.hooks.spawn(&self.shared.runtime, async move {
+        self.shared.registry.hooks.spawn(self.shared.runtime.handle(), async move {
             join_all(hooks).await;
             drop(running);
         });
@@ -324,12 +365,20 @@ impl Reply for Outbox {
         Self::form(self)
     }
 
-    fn reply(&self, message: Message) {
-        self.deliver(&[message]);
+    fn reply(&self, message: Message) -> Delivery {
+        self.deliver(&[message])
     }
 
-    fn end(&self, close: Close) {
-        self.close(close, Waiting::Flush);
+    fn close(&self, close: Close) {
+        Self::close(self, close, Waiting::Flush);
+    }
+
+    fn is_closed(&self) -> bool {
+        Self::is_closed(self)
+    }
+
+    fn closed(&self) -> Option<Arc<Notify>> {
+        Self::closed(self)
     }
 }
 
@@ -337,6 +386,36 @@ impl Reply for Outbox {
 pub(crate) struct Joined {
     entered: Entered,
     viewers: usize,
+    /// Dropped after the place is given up, as `on_leave` runs after that.
+    begun: Option<Begun>,
+}
+
+/// What `on_join` has begun and nobody keeps: dropping it runs `on_leave`. A join may end anywhere, by an error of the hook
+/// or because its future is dropped, and what the hook noted of the member is to be cleared up all the same.
+struct Begun {
+    shared: Arc<Shared>,
+    kind: Arc<Kind>,
+    member: Member,
+    leaving: Option<Leaving>,
+}
+
+impl Begun {
+    /// The connection has it in hand.
+    fn kept(mut self) {
+        self.leaving = None;
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let Some(leaving) = self.leaving.take() else { return };
+        let shared = &self.shared;
+        let Some(hook) = self.kind.left(|| self.member.clone(), shared.limits.hook) else { return };
+        shared.registry.hooks.spawn(shared.runtime.handle(), async move {
+            hook.await;
+            drop(leaving);
+        });
+    }
 }
 
 /// A place in a room, joined or joining. Dropping it leaves.

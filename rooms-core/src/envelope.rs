@@ -1,20 +1,38 @@
 //! What a payload on the bus says besides its JSON.
 //!
 //! Bare JSON is the rule, so that a publisher in any language needs nothing of ours. What needs more begins with byte
-//! 0x01, which no JSON text can: `\x01v1;x=<connection>;` and then the JSON.
+//! 0x01, which no JSON text can, and `v1;`. One or both of these fields follow, and then the JSON:
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `x=<connection>;` | that connection is left out |
+//! | `w;` | published by a member, with the `type` of an event of the server's: see [`Carried::Wrapped`] |
 
 use bytes::Bytes;
 
 use crate::node::ConnectionId;
 
 const MARK: u8 = 0x01;
-const PREFIX: &[u8] = b"\x01v1;x=";
+const PREFIX: &[u8] = b"\x01v1;";
+const EXCEPT: &[u8] = b"x=";
+const WRAPPED: &[u8] = b"w;";
+
+/// How a payload is carried to members whose connection is for one room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Carried {
+    /// As it is.
+    #[default]
+    Bare,
+    /// Inside an event `message`, as on a connection for many rooms: bare, it would be taken for an event of the server's.
+    Wrapped,
+}
 
 /// A payload from the bus, opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened<'a> {
     pub(crate) json: &'a [u8],
     pub(crate) except: Option<ConnectionId>,
+    pub(crate) carried: Carried,
 }
 
 /// An envelope that can't be read.
@@ -22,24 +40,42 @@ pub(crate) struct Opened<'a> {
 #[error("a broken envelope")]
 pub(crate) struct BrokenEnvelope;
 
-pub(crate) fn seal(except: ConnectionId, json: &[u8]) -> Bytes {
+pub(crate) fn seal(except: Option<ConnectionId>, carried: Carried, json: Bytes) -> Bytes {
+    if except.is_none() && carried == Carried::Bare {
+        return json;
+    }
     let mut sealed = PREFIX.to_vec();
-    sealed.extend_from_slice(except.to_string().as_bytes());
-    sealed.push(b';');
-    sealed.extend_from_slice(json);
+    if let Some(except) = except {
+        sealed.extend_from_slice(EXCEPT);
+        sealed.extend_from_slice(except.to_string().as_bytes());
+        sealed.push(b';');
+    }
+    if carried == Carried::Wrapped {
+        sealed.extend_from_slice(WRAPPED);
+    }
+    sealed.extend_from_slice(&json);
     sealed.into()
 }
 
 pub(crate) fn open(payload: &[u8]) -> Result<Opened<'_>, BrokenEnvelope> {
     if payload.first() != Some(&MARK) {
-        return Ok(Opened { json: payload, except: None });
+        return Ok(Opened { json: payload, except: None, carried: Carried::Bare });
     }
-    let rest = payload.strip_prefix(PREFIX).ok_or(BrokenEnvelope)?;
-    let end = rest.iter().position(|byte| *byte == b';').ok_or(BrokenEnvelope)?;
-    let (connection, json) = rest.split_at(end);
-    let connection = std::str::from_utf8(connection).map_err(|_| BrokenEnvelope)?;
-    let except = connection.parse().map_err(|_| BrokenEnvelope)?;
-    Ok(Opened { json: json.get(1..).unwrap_or_default(), except: Some(except) })
+    let fields = payload.strip_prefix(PREFIX).ok_or(BrokenEnvelope)?;
+    let (except, rest) = match fields.strip_prefix(EXCEPT) {
+        Some(rest) => {
+            let end = rest.iter().position(|byte| *byte == b';').ok_or(BrokenEnvelope)?;
+            let (connection, rest) = rest.split_at(end);
+            let connection = std::str::from_utf8(connection).map_err(|_| BrokenEnvelope)?;
+            (Some(connection.parse().map_err(|_| BrokenEnvelope)?), rest.get(1..).unwrap_or_default())
+        }
+        None => (None, fields),
+    };
+    match (rest.strip_prefix(WRAPPED), except) {
+        (Some(json), _) => Ok(Opened { json, except, carried: Carried::Wrapped }),
+        (None, Some(_)) => Ok(Opened { json: rest, except, carried: Carried::Bare }),
+        (None, None) => Err(BrokenEnvelope),
+    }
 }
 
 #[cfg(test)]
@@ -48,10 +84,20 @@ mod tests {
 
     #[test]
     fn bare_json_is_itself_and_an_envelope_opens_as_it_was_sealed() {
-        assert_eq!(open(b"{}"), Ok(Opened { json: b"{}", except: None }));
         let id = ConnectionId::for_test(7);
-        assert_eq!(open(&seal(id, b"{\"a\":\";\"}")), Ok(Opened { json: b"{\"a\":\";\"}", except: Some(id) }));
-        for broken in [&b"\x01"[..], b"\x01v2;x=1-1;{}", b"\x01v1;x=1-1", b"\x01v1;x=;{}", b"\x01v1;x=\xff;{}"] {
+        for except in [None, Some(id)] {
+            for carried in [Carried::Bare, Carried::Wrapped] {
+                for json in [&b"{\"a\":\";\"}"[..], b"true", b""] {
+                    let sealed = seal(except, carried, Bytes::from_static(json));
+                    assert_eq!(sealed.first() == Some(&MARK), except.is_some() || carried == Carried::Wrapped);
+                    assert_eq!(open(&sealed), Ok(Opened { json, except, carried }));
+                }
+            }
+        }
+        assert_eq!(seal(None, Carried::Wrapped, Bytes::from_static(b"{}")), &b"\x01v1;w;{}"[..]);
+        for broken in
+            [&b"\x01"[..], b"\x01v1;{}", b"\x01v2;x=1-1;{}", b"\x01v1;x=1-1", b"\x01v1;x=;{}", b"\x01v1;x=\xff;{}"]
+        {
             assert_eq!(open(broken), Err(BrokenEnvelope), "{broken:?}");
         }
     }

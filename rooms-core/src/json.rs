@@ -13,6 +13,8 @@ pub(crate) enum JsonFault {
     NotJson,
     #[error("nested more than {MAX_DEPTH} deep")]
     TooDeep,
+    #[error("more than {limit} arrays and objects")]
+    TooManyContainers { limit: usize },
 }
 
 /// Checks that bytes are UTF-8 and one JSON value that is not too deep.
@@ -23,9 +25,17 @@ pub(crate) fn check(bytes: &[u8]) -> Result<&str, JsonFault> {
     Ok(text)
 }
 
-/// Counts brackets outside strings. On a text that is not JSON it may count wrong; then parsing refuses it.
+/// Checks the depth of a JSON text.
 pub(crate) fn check_depth(bytes: &[u8]) -> Result<(), JsonFault> {
-    let mut depth = 0_usize;
+    check_received(bytes, usize::MAX)
+}
+
+/// Checks the depth of a JSON text from a client, and the number of its arrays and objects: parsed into a tree, an object
+/// of eight bytes such as `{"":0},` takes some 660, as its map has places for eleven entries.
+///
+/// Counts brackets outside strings. On a text that is not JSON it may count wrong; then parsing refuses it.
+pub(crate) fn check_received(bytes: &[u8], containers: usize) -> Result<(), JsonFault> {
+    let (mut depth, mut opened) = (0_usize, 0_usize);
     let mut bytes = bytes.iter();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -33,6 +43,10 @@ pub(crate) fn check_depth(bytes: &[u8]) -> Result<(), JsonFault> {
                 depth += 1;
                 if depth > MAX_DEPTH {
                     return Err(JsonFault::TooDeep);
+                }
+                opened += 1;
+                if opened > containers {
+                    return Err(JsonFault::TooManyContainers { limit: containers });
                 }
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
@@ -65,6 +79,19 @@ mod tests {
         assert_eq!(check(deep(50_000).as_bytes()), Err(JsonFault::TooDeep));
         let quoted = format!("\"{}\\\"{}\"", "[".repeat(100), "{".repeat(100));
         assert!(check(quoted.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn arrays_and_objects_are_counted_wherever_they_stand() {
+        let few = JsonFault::TooManyContainers { limit: 3 };
+        for (text, outcome) in [
+            ("[[],[]]", Ok(())),
+            ("[[],[],[]]", Err(few)),
+            (r#"{"a":{"b":{"c":{}}}}"#, Err(few)),
+            (r#"[{"[{":"[[[[\"{{{{"},{"]":"}"}]"#, Ok(())),
+        ] {
+            assert_eq!(check_received(text.as_bytes(), 3), outcome, "{text}");
+        }
     }
 
     #[test]

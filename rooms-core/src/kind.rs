@@ -10,7 +10,10 @@ use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
 use self::occupancy::RoomHooks;
-pub use self::{hook_error::HookError, member::Member};
+pub use self::{
+    hook_error::HookError,
+    member::{Member, Sent},
+};
 pub(crate) use self::{
     member::{Reply, Tell},
     occupancy::Occupancy,
@@ -20,6 +23,7 @@ use crate::{
     close::Close,
     nodes::wire::{Info, MAX_INFO},
     outbox::Overflow,
+    payload::{Payload, PayloadError},
     room_key::RoomKey,
 };
 
@@ -43,7 +47,7 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 ///     .join(|who, room| async move { who.user() != "mallory" && room.id() != "secret" })
 ///     .on_join(|member| async move { Ok(json!({"title": format!("Post {}", member.room().id())})) })
 ///     .on_message(|member, message| async move {
-///         member.send(&json!({"type": "echo", "of": message}));
+///         member.send(&json!({"type": "echo", "of": message.json()?}));
 ///         Ok(())
 ///     });
 /// let notices = Kind::owner_only();
@@ -66,8 +70,8 @@ pub struct Kind {
 }
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
-type OnMessage = dyn Fn(Member, Value) -> BoxFuture<'static, Result<(), HookError>> + Send + Sync;
-type OnPublish = dyn Fn(Member, Value) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
+type OnMessage = dyn Fn(Member, Payload) -> BoxFuture<'static, Result<(), HookError>> + Send + Sync;
+type OnPublish = dyn Fn(Member, Payload) -> BoxFuture<'static, Result<Payload, HookError>> + Send + Sync;
 type OnLeave = dyn Fn(Member) -> BoxFuture<'static, ()> + Send + Sync;
 type MemberInfo = dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync;
 
@@ -133,7 +137,8 @@ impl Kind {
     }
 
     /// Runs when a connection joins, before it is told so. The object that it returns is sent inside `room_joined`; what
-    /// is broadcast meanwhile comes after it, so a snapshot read here misses nothing. An error refuses the join.
+    /// is broadcast meanwhile comes after it, so a snapshot read here misses nothing. An error refuses the join. Whatever
+    /// becomes of it, `on_leave` runs afterwards, once.
     pub fn on_join<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member) -> Fut + Send + Sync + 'static,
@@ -145,28 +150,54 @@ impl Kind {
     /// Runs for each message that is no command: on a connection for one room all but `ping`, on one for many all but
     /// `ping`, `join`, `leave` and `publish`. Without it such a message is answered by an `unknown_type` error.
     ///
+    /// The hook is given the whole message as the text that came, and parses what it needs:
+    /// [`message.json()?`](Payload::json), or [`message.parse::<T>()?`](Payload::parse). It is JSON within its bounds:
+    /// `Limits::message_in`, 64 levels, `Limits::containers_in`; what is beyond them is answered by a `too_big` error.
+    ///
     /// The type may also be that of an event of ours, so do not broadcast a message as it came. Success is not answered;
     /// what [`Member::send`] sends has no `ref`.
     pub fn on_message<F, Fut>(self, hook: F) -> Self
     where
-        F: Fn(Member, Value) -> Fut + Send + Sync + 'static,
+        F: Fn(Member, Payload) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), HookError>> + Send + 'static,
     {
         Self { on_message: Some(Arc::new(move |member, message| hook(member, message).boxed())), ..self }
     }
 
-    /// Runs for what a member publishes, once its rule has said yes. What it returns is published instead: the place to
-    /// write who said it, which the client's own word is not to be taken for. An error publishes nothing.
-    pub fn on_publish<F, Fut>(self, hook: F) -> Self
+    /// Runs for what a member publishes, once its rule has said yes. What it returns is published: the [`Payload`] as it
+    /// came, or something else in its place, which may be a [`Value`]. This is where to write who said it, as a client can
+    /// write anything. An error publishes nothing. Without this hook the text is published as it came.
+    ///
+    /// Where a key is given twice, the hook's parser takes one of the values and a member's may take the other. So a hook
+    /// that decides by what it read writes it anew, as here; one that returns what came has checked it for nobody.
+    ///
+    /// Data whose `type` is that of an event of ours comes here too. Whatever the hook returns with such a `type` reaches
+    /// members whose connection is for one room inside an event `message`; see [`protocol`](crate::protocol).
+    ///
+    /// ```
+    /// use rooms_core::Kind;
+    /// use serde_json::json;
+    ///
+    /// let channel = Kind::authenticated().members_publish().on_publish(|member, said| async move {
+    ///     Ok(json!({"from": member.identity().user(), "text": said.json()?["text"]}))
+    /// });
+    /// # let _ = channel;
+    /// ```
+    pub fn on_publish<F, Fut, P>(self, hook: F) -> Self
     where
-        F: Fn(Member, Value) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Value, HookError>> + Send + 'static,
+        F: Fn(Member, Payload) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<P, HookError>> + Send + 'static,
+        P: Into<Payload>,
     {
-        Self { on_publish: Some(Arc::new(move |member, data| hook(member, data).boxed())), ..self }
+        let hook = move |member, data| hook(member, data).map(|published| published.map(Into::into)).boxed();
+        Self { on_publish: Some(Arc::new(hook)), ..self }
     }
 
-    /// Runs after a connection left, for whatever reason, in a task of its own, to its end: once for each room that it had
-    /// joined. A [shutdown](crate::RoomManager::shutdown) waits for it; it does not run where the process is killed.
+    /// Runs after a connection left, for whatever reason, in a task of its own, to its end: once for each join whose
+    /// `on_join` was called, or would have been where there is none. So it is the place to undo what `on_join` did, also
+    /// where that failed, panicked, took too long, refused the join, or was cut short because the client went; in these
+    /// cases it runs at once, and after that `on_join` has been dropped. Have it bear that there is nothing to undo. A join
+    /// that the rule of the kind refuses calls neither. A [shutdown](crate::RoomManager::shutdown) waits for it; it does not run where the process is killed.
     pub fn on_leave<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member) -> Fut + Send + Sync + 'static,
@@ -287,6 +318,10 @@ impl Kind {
         self.room_hooks.run(when, room, within).await;
     }
 
+    pub(crate) const fn has_on_leave(&self) -> bool {
+        self.on_leave.is_some()
+    }
+
     pub(crate) fn takes_messages(&self) -> bool {
         self.on_message.is_some()
     }
@@ -306,7 +341,7 @@ impl Kind {
     pub(crate) fn message(
         &self,
         member: Member,
-        message: Value,
+        message: Payload,
         within: Duration,
     ) -> BoxFuture<'static, Result<(), HookError>> {
         let Some(hook) = self.on_message.clone() else { return futures::future::ready(Ok(())).boxed() };
@@ -317,7 +352,12 @@ impl Kind {
         .boxed()
     }
 
-    pub(crate) async fn publishing(&self, member: Member, data: Value, within: Duration) -> Result<Value, HookError> {
+    pub(crate) async fn publishing(
+        &self,
+        member: Member,
+        data: Payload,
+        within: Duration,
+    ) -> Result<Payload, HookError> {
         match &self.on_publish {
             Some(hook) => {
                 let call = async { hook(member, data).await };
@@ -332,6 +372,26 @@ impl Kind {
         let hook = self.on_leave.clone()?;
         let member = member();
         Some(async move { _ = guarded("on_leave", within, async { hook(member).await }).await }.boxed())
+    }
+}
+
+impl From<PayloadError> for HookError {
+    fn from(error: PayloadError) -> Self {
+        /// The longest words about a payload, in bytes, as they may quote all of it.
+        const MAX_WORDS: usize = 200;
+
+        match error {
+            PayloadError::Parse(error) => {
+                let mut words = error.to_string();
+                let end = (0..=MAX_WORDS.min(words.len())).rev().find(|at| words.is_char_boundary(*at));
+                words.truncate(end.unwrap_or_default());
+                Self::refused(words)
+            }
+            PayloadError::Encode(error) => {
+                tracing::error!(%error, "what a hook makes of a payload does not encode");
+                Self::Close(Close::INTERNAL)
+            }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod message;
 mod node;
 mod nodes;
 mod outbox;
+mod payload;
 mod percent;
 mod presence;
 pub mod protocol;
@@ -34,6 +35,7 @@ mod rate_limited_log;
 mod registry;
 mod room;
 mod room_key;
+mod runtime;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -50,15 +52,16 @@ pub use self::{
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, OriginError},
-    kind::{HookError, Kind, Member},
+    kind::{HookError, Kind, Member, Sent},
     limits::Limits,
     manager::{
         Broadcast, BroadcastError, BuildError, Members, MembersError, Present, Reach, Receipt, RoomManager,
-        RoomManagerBuilder, Stats, ViewerCount,
+        RoomManagerBuilder, Shutdown, Stats, ViewerCount,
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
     outbox::Overflow,
+    payload::{Payload, PayloadError},
     protocol::ErrorCode,
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
     session::refuse,

@@ -29,11 +29,20 @@ pub struct Limits {
     /// fragments can make, which no byte count sees.
     pub fragments_in: usize,
     /// Messages a second that one connection may send for long, control frames included. 50: a fast typist with a
-    /// cursor that moves. More closes it with 4429.
+    /// cursor that moves. What is sent faster is read at this rate, and waits in the socket until then.
     pub inbound_per_second: u32,
-    /// Messages that one connection may send at once after a pause; one more closes it with 4429. 200: a page that comes
-    /// back joins all its rooms, 128 at most, in one go.
+    /// Messages that one connection may send at once after a pause; the next ones are read at `inbound_per_second`. 200:
+    /// a page that comes back joins all its rooms, 128 at most, in one go.
     pub inbound_burst: u32,
+    /// How long a connection may go on sending more than is read of it before it is closed with 4429; counted in
+    /// messages, so many seconds of `inbound_per_second`, one after another that waited to be read. 30 s, 1,500 messages:
+    /// a process that stood still for 55 s closes no client that sent 20 a second meanwhile. A flood costs no more than
+    /// the rate until then. Zero closes it with the first message that has to wait.
+    pub inbound_overload: Duration,
+    /// The arrays and objects in one message from a client for a hook, or in what it publishes; with more it is answered by
+    /// a `too_big` error. 1,024: a hook may parse them into a tree, where an object of five bytes takes some 660, which is
+    /// ten times the longest message for all of them.
+    pub containers_in: usize,
     /// The longest broadcast payload, in bytes; from elsewhere on the bus a longer one is dropped, and the members are told to
     /// `resync`, so have it the same on all nodes. 64 KiB: a room of a thousand turns one of those into 64 MB of traffic.
     pub broadcast: usize,
@@ -42,6 +51,11 @@ pub struct Limits {
     /// The messages that may wait for one slow connection. 1,024: a queue of small messages costs more in places than in
     /// bytes.
     pub outbox_messages: usize,
+    /// The bytes of a connection's send buffer in the kernel (`SO_SNDBUF`), which Linux doubles for what it needs itself;
+    /// `None` leaves it to the kernel, which lets it grow to 4 MiB for a client that does not read. 64 KiB: the longest
+    /// broadcast fits in. A member gets one of these for each round trip: 100 ms away, 640 KB/s at the least. For TCP
+    /// sockets that are written in place; over other byte streams it is set where they are made.
+    pub send_buffer: Option<usize>,
     /// The bytes of a room that not every member has been given yet; a publisher waits for space. 4 MiB: 64 of the
     /// longest broadcasts.
     pub log_bytes: usize,
@@ -68,9 +82,20 @@ pub struct Limits {
     pub ping_every: Duration,
     /// How long a ping may go unanswered. 10 s: a mobile link that is waking up.
     pub pong_within: Duration,
-    /// How long a closing connection may take to receive its close frame. 2 s: some round trips of a slow link, and no more,
-    /// as the other end may be gone.
+    /// How long a closing connection may take to receive its close frame, and to answer it, where nothing is in front of
+    /// that. 2 s: some round trips of a slow link, and no more, as the other end may be gone.
     pub close_within: Duration,
+    /// How long a client may take to answer a close frame with its own, before its TCP stream is ended without it
+    /// (RFC 6455 section 7.1.1). 1 s: a page that is busy, over a slow link; many clients report 1006 in place of the code
+    /// where the stream ends before they have answered.
+    pub close_answer: Duration,
+    /// How long a connection whose socket was full when it was closed may take nothing: then it ends without its close
+    /// frame. 5 s: a reader of 20 KB/s takes in that time the third of a `send_buffer` after which a socket has room again.
+    pub close_stalled: Duration,
+    /// How long such a connection may take in all, however steadily it reads, to get the frame that was begun and its close
+    /// frame behind it. 20 s: what a `send_buffer` holds and the longest broadcast, at 20 KB/s. Until then it keeps its
+    /// place in `connections_per_user`; it has left its rooms.
+    pub close_at_most: Duration,
     /// How long a room stays subscribed after its last local member. 5 s: a page reload costs no subscription.
     pub linger: Duration,
     /// The window of a room's viewer events, and of the rows that this node publishes of it: the first change is told at
@@ -96,9 +121,12 @@ impl Default for Limits {
             fragments_in: 1024,
             inbound_per_second: 50,
             inbound_burst: 200,
+            inbound_overload: Duration::from_secs(30),
+            containers_in: 1024,
             broadcast: 64 * 1024,
             outbox_bytes: 1024 * 1024,
             outbox_messages: 1024,
+            send_buffer: Some(64 * 1024),
             log_bytes: 4 * 1024 * 1024,
             log_messages: 1024,
             rooms_per_connection: 128,
@@ -111,6 +139,9 @@ impl Default for Limits {
             ping_every: Duration::from_secs(25),
             pong_within: Duration::from_secs(10),
             close_within: Duration::from_secs(2),
+            close_answer: Duration::from_secs(1),
+            close_stalled: Duration::from_secs(5),
+            close_at_most: Duration::from_secs(20),
             linger: Duration::from_secs(5),
             viewer_window: Duration::from_millis(250),
             heartbeat: Duration::from_secs(2),
@@ -134,6 +165,7 @@ impl Limits {
     /// Makes "never" a time that can be reckoned with.
     pub(crate) fn clamp(&mut self) {
         for duration in [
+            &mut self.inbound_overload,
             &mut self.handshake,
             &mut self.rule,
             &mut self.hook,
@@ -142,6 +174,9 @@ impl Limits {
             &mut self.ping_every,
             &mut self.pong_within,
             &mut self.close_within,
+            &mut self.close_answer,
+            &mut self.close_stalled,
+            &mut self.close_at_most,
             &mut self.linger,
             &mut self.viewer_window,
             &mut self.heartbeat,
@@ -167,6 +202,7 @@ impl Limits {
             ("fragments_in", self.fragments_in),
             ("inbound_per_second", self.inbound_per_second as usize),
             ("inbound_burst", self.inbound_burst as usize),
+            ("containers_in", self.containers_in),
             ("broadcast", self.broadcast),
             ("outbox_bytes", self.outbox_bytes),
             ("outbox_messages", self.outbox_messages),
@@ -174,6 +210,7 @@ impl Limits {
             ("log_messages", self.log_messages),
             ("rooms_per_connection", self.rooms_per_connection),
             ("connections_per_user", self.connections_per_user),
+            ("send_buffer", self.send_buffer.unwrap_or(usize::MAX)),
             ("ping_every", self.ping_every.as_nanos().min(1) as usize),
             ("heartbeat", self.heartbeat.as_nanos().min(1) as usize),
         ]

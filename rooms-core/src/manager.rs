@@ -17,32 +17,33 @@ use std::{
 };
 
 use futures::{FutureExt as _, Sink};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout},
-};
+use tokio::time::timeout;
 
-pub(crate) use self::{broadcast::USER, shutdown::come_back};
+pub(crate) use self::{
+    broadcast::USER,
+    shutdown::{Drain, come_back_some_time},
+};
 pub use self::{
     broadcast::{Broadcast, BroadcastError, Reach, Receipt},
     builder::{BuildError, RoomManagerBuilder},
     presence::{Members, MembersError, Present, ViewerCount},
+    shutdown::Shutdown,
 };
 use crate::{
     auth::{AuthError, Authenticator, Identity, WallClock},
     bus::Bus,
-    close::Close,
     connection::{ConnectError, Connection},
     handshake::Endpoint,
     kind::Kind,
     limits::Limits,
     message::{Form, Message},
-    node::{ConnectionId, NodeId},
+    node::{ConnectionIds, NodeId},
     outbox::{Outbox, Transport},
     presence::Presence,
     rate_limited_log::RateLimitedLog,
     registry::Registry,
     room_key::RoomKey,
+    runtime::Runtime,
     users::Users,
     ws::FrameSink,
 };
@@ -75,7 +76,7 @@ pub struct RoomManager<S = FrameSink> {
 /// What all handles and connections of one manager share.
 pub(crate) struct Shared {
     node: NodeId,
-    next_connection: AtomicU64,
+    connection_ids: ConnectionIds,
     pub(crate) limits: Limits,
     pub(crate) kinds: HashMap<Box<str>, Arc<Kind>>,
     authenticator: Arc<dyn Authenticator>,
@@ -85,10 +86,9 @@ pub(crate) struct Shared {
     pub(crate) presence: Arc<Presence>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) users: Users,
-    pub(crate) runtime: Handle,
-    draining: AtomicBool,
-    /// Until when what waits for a member may go out, once the process is shutting down.
-    pub(crate) flush_by: OnceLock<Instant>,
+    pub(crate) runtime: Runtime,
+    /// The shutdown, once it has begun.
+    pub(crate) drain: OnceLock<Drain>,
     bus_down: AtomicBool,
     /// Messages from the bus that were no messages.
     bad_payloads: AtomicU64,
@@ -132,6 +132,9 @@ pub struct Stats {
     pub bus_down: bool,
     /// Whether the process is shutting down.
     pub draining: bool,
+    /// Whether the tokio runtime that the manager was built in has ended. Nothing is sent then, and nobody joins: build
+    /// the manager in the runtime that serves it, and in each `#[tokio::test]` anew.
+    pub runtime_ended: bool,
 }
 
 impl RoomManager {
@@ -173,7 +176,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// Takes a connection. It is in no room yet; see [`Connection::join`].
     ///
     /// # Errors
-    /// [`ConnectError`], when the user has too many connections or the process is shutting down.
+    /// [`ConnectError`], when the user has too many connections, the process is shutting down, or the runtime that the
+    /// manager was built in has ended.
     pub fn connect(&self, identity: Identity, sink: S) -> Result<Connection, ConnectError> {
         self.try_connect(identity, sink, Form::Single).map_err(|(error, _)| error)
     }
@@ -189,21 +193,24 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         if self.is_draining() {
             return Err((ConnectError::Draining, (self.transport)(sink)));
         }
-        let id = ConnectionId::new(shared.node, shared.next_connection.fetch_add(1, Ordering::Relaxed));
+        if shared.runtime.has_ended() {
+            return Err((ConnectError::RuntimeEnded, (self.transport)(sink)));
+        }
+        let id = shared.connection_ids.next();
         let outbox = Arc::new(Outbox::new((self.transport)(sink), &shared.limits).in_form(form));
         let limit = shared.limits.connections_per_user;
         match shared.users.enter(&identity.shared_user(), &outbox, limit) {
             Ok(()) => {
-                // A shutdown that began since the first look has either seen this seat or set the flag before it was
-                // taken: one of the two closes the connection.
-                if self.is_draining() {
-                    outbox.close_after(come_back(), Close::RESTART);
+                // A shutdown that began since the first look has either seen this seat or begun before it was taken: one
+                // of the two closes the connection.
+                if let Some(drain) = shared.drain.get() {
+                    outbox.close_after(drain.come_back(), drain.close.clone());
                 }
                 Ok(Connection::new(Arc::clone(shared), id, identity, outbox))
             }
-            Err(_) => match Arc::try_unwrap(outbox) {
-                Ok(outbox) => Err((ConnectError::TooManyConnections { limit }, outbox.into_sink())),
-                Err(_) => unreachable!("a refused seat keeps no outbox"),
+            Err(_) => match Arc::into_inner(outbox).and_then(Outbox::into_sink) {
+                Some(sink) => Err((ConnectError::TooManyConnections { limit }, sink)),
+                None => unreachable!("a refused seat keeps no outbox"),
             },
         }
     }
@@ -261,13 +268,19 @@ impl<S> RoomManager<S> {
             rows_published: shared.registry.rows_published(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),
             draining: self.is_draining(),
+            runtime_ended: shared.runtime.has_ended(),
         }
     }
 
     /// Whether [`shutdown`](Self::shutdown) has begun: refuse upgrades with 503.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Relaxed)
+        self.shared.drain.get().is_some()
+    }
+
+    /// The shutdown, once it has begun.
+    pub(crate) fn drain(&self) -> Option<&Drain> {
+        self.shared.drain.get()
     }
 
     /// This process, in this incarnation.

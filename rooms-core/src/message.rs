@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     close::Close,
-    ws::frame::{MAX_HEADER, Opcode, put_header},
+    ws::frame::{MAX_CONTROL, MAX_HEADER, Opcode, put_header},
 };
 
 /// One whole message as the bytes of one unmasked WebSocket frame.
@@ -85,16 +85,40 @@ impl Message {
         Self::encode(MessageKind::Binary, payload.as_ref())
     }
 
-    pub(crate) fn ping() -> Self {
+    /// A ping, without a payload: that an answer comes is all it is for.
+    ///
+    /// A connection that a [`RoomManager`](crate::RoomManager) serves is pinged by it. This one, [`pong`](Self::pong) and
+    /// [`close`](Self::close) are for whoever speaks over a [`FrameSink`](crate::ws::FrameSink) alone.
+    #[must_use]
+    pub fn ping() -> Self {
         Self { frame: Bytes::from_static(&[0x89, 0]), header: 2, kind: MessageKind::Ping }
     }
 
-    /// The answer to a ping; `payload` came in a control frame and so is at most 125 bytes.
-    pub(crate) fn pong(payload: &[u8]) -> Self {
-        Self::encode(MessageKind::Pong, payload)
+    /// What stands where a message was. No message is empty: each has a header.
+    pub(crate) const fn gone() -> Self {
+        Self { frame: Bytes::new(), header: 0, kind: MessageKind::Text }
     }
 
-    pub(crate) fn close(close: &Close) -> Self {
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.frame.is_empty()
+    }
+
+    /// The answer to a ping, with the ping's payload (RFC 6455 section 5.5.3). A control frame carries at most 125 bytes,
+    /// so what is longer is cut there; the payload of a received ping never is.
+    #[must_use]
+    pub fn pong(payload: &[u8]) -> Self {
+        Self::encode(MessageKind::Pong, payload.get(..MAX_CONTROL).unwrap_or(payload))
+    }
+
+    /// A close frame, with its code and its reason: the last frame that may be sent (RFC 6455 section 5.5.1).
+    ///
+    /// ```
+    /// use rooms_core::{Close, Message};
+    ///
+    /// assert_eq!(Message::close(&Close::RESTART).frame()[..], *b"\x88\x09\x03\xf4restart");
+    /// ```
+    #[must_use]
+    pub fn close(close: &Close) -> Self {
         let mut payload = close.code().get().to_be_bytes().to_vec();
         payload.extend_from_slice(close.reason().as_bytes());
         Self::encode(MessageKind::Close, &payload)
@@ -199,5 +223,13 @@ mod tests {
         let message = Message::close(&Close::INVALID_TOKEN);
         assert_eq!(message.payload(), b"\x03\xf0Invalid token");
         assert_eq!(message.frame().first(), Some(&0x88));
+    }
+
+    #[test]
+    fn a_pong_is_no_longer_than_a_control_frame_may_be() {
+        for (length, sent) in [(0, 0), (124, 124), (125, 125), (126, 125), (70_000, 125)] {
+            let pong = Message::pong(&vec![7; length]);
+            assert_eq!((pong.payload().len(), pong.frame().len()), (sent, sent + 2), "{length}");
+        }
     }
 }

@@ -11,8 +11,12 @@ mod transport;
 
 use std::{
     fmt,
+    ops::Deref,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
+
+use tokio::sync::Notify;
 
 pub use self::queue::Overflow;
 pub(crate) use self::{
@@ -21,7 +25,7 @@ pub(crate) use self::{
 };
 use self::{
     queue::{Bounds, Overrun, Queue},
-    transport::{Broken, Full},
+    transport::{Broken, Full, Wrote},
 };
 use crate::{
     close::Close,
@@ -38,7 +42,8 @@ pub(crate) struct Outbox {
 }
 
 struct State {
-    sink: Transport,
+    /// None once the connection has ended: nobody else who keeps the outbox keeps the socket.
+    sink: Option<Transport>,
     /// What the sink did not take; none most of the time.
     waiting: Option<Box<Queue>>,
     /// The connection's task.
@@ -46,6 +51,42 @@ struct State {
     phase: Phase,
     /// The sink said that it is full; it is tried again by the connection's task only.
     full: Full,
+    drivers: u32,
+    /// Told when nothing is taken any more; there only while somebody waits for that.
+    closed: Option<Arc<Notify>>,
+}
+
+/// One who may write what waits: a connection, or a future that drives it. With the last of them the sink is dropped,
+/// whoever else keeps the outbox: a member in the hands of the application must not keep a socket open whose client has
+/// gone.
+pub(crate) struct Driver(Arc<Outbox>);
+
+impl Driver {
+    pub(crate) fn of(outbox: Arc<Outbox>) -> Self {
+        lock(&outbox.state).drivers += 1;
+        Self(outbox)
+    }
+}
+
+impl Deref for Driver {
+    type Target = Arc<Outbox>;
+
+    fn deref(&self) -> &Arc<Outbox> {
+        &self.0
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let last = {
+            let mut state = lock(&self.0.state);
+            state.drivers -= 1;
+            state.drivers == 0
+        };
+        if last {
+            self.0.end();
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +106,15 @@ pub(crate) enum Waiting {
     Drop,
 }
 
+/// What became of messages for one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// They were written, or wait to be.
+    Taken,
+    /// The outbox is closed, perhaps because they were too many.
+    Closed,
+}
+
 /// How far an outbox is, seen from the connection's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -80,7 +130,15 @@ pub(crate) enum Progress {
 
 impl Outbox {
     pub(crate) fn new(sink: Transport, limits: &Limits) -> Self {
-        let state = State { sink, waiting: None, task: None, phase: Phase::Open, full: Full::No };
+        let state = State {
+            sink: Some(sink),
+            waiting: None,
+            task: None,
+            phase: Phase::Open,
+            full: Full::No,
+            drivers: 0,
+            closed: None,
+        };
         Self { state: Mutex::new(state), bounds: Bounds::new(limits), form: Form::Single }
     }
 
@@ -94,8 +152,8 @@ impl Outbox {
     }
 
     /// Gives the member messages that are for it alone: what the sink takes at once is gone, the rest is queued.
-    pub(crate) fn deliver(&self, batch: &[Message]) {
-        self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.bounds)));
+    pub(crate) fn deliver(&self, batch: &[Message]) -> Delivery {
+        self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.bounds)))
     }
 
     /// Gives the member messages of a room, each with what it is about; where too many wait, the room's rule decides.
@@ -112,10 +170,10 @@ impl Outbox {
     }
 
     /// Tries the sink with the batch, and has `offer` queue what it did not take, by its place in the batch.
-    fn give(&self, batch: &[Message], offer: impl Fn(&mut Queue, usize) -> Option<Result<(), Overrun>>) {
+    fn give(&self, batch: &[Message], offer: impl Fn(&mut Queue, usize) -> Option<Result<(), Overrun>>) -> Delivery {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
-            return;
+            return Delivery::Closed;
         }
         let taken = match state.full {
             Full::No => self.write_now(&mut state, batch),
@@ -124,9 +182,10 @@ impl Outbox {
         for at in taken..batch.len() {
             if let Some(Err(Overrun)) = offer(state.waiting.get_or_insert_default(), at) {
                 state.close(Close::SLOW_CONSUMER, Waiting::Drop);
-                return;
+                return Delivery::Closed;
             }
         }
+        if state.phase == Phase::Open { Delivery::Taken } else { Delivery::Closed }
     }
 
     /// Queues a batch without touching the sink, and wakes the connection's task to write it.
@@ -150,8 +209,8 @@ impl Outbox {
         debug_assert!(state.waiting.is_none(), "messages wait only behind a full sink");
         let State { sink, task, .. } = state;
         let mut cx = Context::from_waker(task.as_ref().unwrap_or(Waker::noop()));
-        match sink.write(&mut cx, batch) {
-            Ok((taken, full)) => {
+        match sink.as_mut().map_or(Err(Broken), |sink| sink.write(&mut cx, batch)) {
+            Ok(Wrote { taken, full, .. }) => {
                 // Where nobody drives the connection yet, its task tries again with its first turn.
                 state.full = full;
                 taken
@@ -180,6 +239,16 @@ impl Outbox {
         }
     }
 
+    /// Drops what waits in front of the close frame of an outbox that is closing.
+    pub(crate) fn drop_waiting(&self) {
+        let mut state = lock(&self.state);
+        if let (Phase::Closing(close), true) = (&state.phase, state.waiting.is_some()) {
+            let last = Message::close(close);
+            state.waiting = None;
+            state.waiting.get_or_insert_default().append(last);
+        }
+    }
+
     /// Ends an outbox whose connection is gone, unless it is closing: then what waits still goes out.
     pub(crate) fn abandon(&self) {
         let mut state = lock(&self.state);
@@ -190,15 +259,22 @@ impl Outbox {
 
     /// Writes what waits, for the connection's task, whose waker is kept for later.
     pub(crate) fn drive(&self, cx: &mut Context<'_>) -> Progress {
+        self.drive_on(cx).0
+    }
+
+    /// [`drive`](Self::drive), which also says whether the sink took anything.
+    pub(crate) fn drive_on(&self, cx: &mut Context<'_>) -> (Progress, bool) {
         let mut state = lock(&self.state);
+        let mut any_moved = false;
         if !state.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             state.task = Some(cx.waker().clone());
         }
         while state.phase != Phase::Broken && (state.full == Full::Yes || state.waiting.is_some()) {
             let State { sink, waiting, .. } = &mut *state;
             let batch = waiting.as_mut().map_or(&[][..], |queue| queue.messages());
-            match sink.write(cx, batch) {
-                Ok((taken, full)) => {
+            match sink.as_mut().map_or(Err(Broken), |sink| sink.write(cx, batch)) {
+                Ok(Wrote { taken, full, moved }) => {
+                    any_moved |= moved;
                     state.written(taken);
                     state.full = full;
                     if full == Full::Yes {
@@ -208,7 +284,7 @@ impl Outbox {
                 Err(Broken) => state.fail(),
             }
         }
-        match &state.phase {
+        let progress = match &state.phase {
             Phase::Open => {
                 Progress::Open(state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.bounds)))
             }
@@ -217,17 +293,29 @@ impl Outbox {
                 Progress::Closed(Close::clone(close))
             }
             Phase::Closing(close) => Progress::Closing(Close::clone(close)),
-        }
+        };
+        (progress, any_moved)
     }
 
     /// Shuts the sink, after the close frame.
     pub(crate) fn poll_shut(&self, cx: &mut Context<'_>) -> Poll<()> {
-        lock(&self.state).sink.poll_shut(cx)
+        lock(&self.state).sink.as_mut().map_or(Poll::Ready(()), |sink| sink.poll_shut(cx))
     }
 
-    /// Gives the sink back, of an outbox that nobody else has.
-    pub(crate) fn into_sink(self) -> Transport {
+    /// Gives the sink back, of an outbox that nobody else has and nobody drove.
+    pub(crate) fn into_sink(self) -> Option<Transport> {
         self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).sink
+    }
+
+    /// What is told when the outbox closes; `None` where it is closed already. See [`is_closed`](Self::is_closed).
+    pub(crate) fn closed(&self) -> Option<Arc<Notify>> {
+        let mut state = lock(&self.state);
+        (state.phase == Phase::Open).then(|| Arc::clone(state.closed.get_or_insert_default()))
+    }
+
+    /// Whether nothing is taken any more: it is closing, or the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.state).phase != Phase::Open
     }
 
     /// The close that is under way, or was; `None` while the outbox is open.
@@ -237,6 +325,22 @@ impl Outbox {
             Phase::Closing(close) => Some(Close::clone(close)),
             Phase::Broken => Some(Close::known(crate::close::CloseCode::GOING_AWAY, "")),
         }
+    }
+}
+
+impl Outbox {
+    /// Drops the sink, and what waits for it: the connection has ended.
+    pub(crate) fn end(&self) {
+        let sink = {
+            let mut state = lock(&self.state);
+            if state.phase == Phase::Open {
+                state.fail();
+            }
+            state.waiting = None;
+            state.sink.take()
+        };
+        // Outside the lock, as it may be the application's code.
+        drop(sink);
     }
 }
 
@@ -264,9 +368,14 @@ impl State {
         self.wake();
     }
 
-    fn wake(&self) {
+    fn wake(&mut self) {
         if let Some(task) = &self.task {
             task.wake_by_ref();
+        }
+        if self.phase != Phase::Open
+            && let Some(closed) = self.closed.take()
+        {
+            closed.notify_waiters();
         }
     }
 }

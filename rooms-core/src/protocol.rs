@@ -11,7 +11,8 @@
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
 //! | in | any other `type`: for the room's `on_message` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}` or `"slow_consumer"`: messages may have been lost, fetch what you show again |
-//! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012: come back after that time, which differs from client to client |
+//! | out | `{"type":"message","room":"post:42","data":{"type":"error"}}`: a payload that a member published, whose own `type` is that of an event in these tables; see below |
+//! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012 (or 1001): come back after that time, which differs from client to client |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
 //!
 //! On a connection that is in many rooms, each event names its room. A command may have a `ref`, any JSON value of at
@@ -30,9 +31,21 @@
 //! | out | `{"type":"viewer_joined","viewers":4,"room":"post:42"}`, and the same with `viewer_left` |
 //! | out | `pong`, `resync`, `reconnect` and `error` as above; an `error` has the `room` and the `ref` of the command |
 //!
+//! What a client publishes reaches the members as the text that came, unless an `on_publish` hook writes something else.
+//! It is JSON, at most 64 levels deep, within `Limits::broadcast` and `Limits::containers_in`; nothing else about it is
+//! checked. A key may be given twice, of which some parsers take the first value and some the last.
+//!
+//! Its `type` may be that of an event, such as `viewer_left`: inside `data` it can't be taken for one. A room may also have
+//! members whose connection is for that room alone, to whom payloads travel bare. They are given such a payload inside
+//! `{"type":"message","room":"post:42","data":{..}}`, as the others are, on every node; the types are `error`, `message`,
+//! `ping`, `pong`, `published`, `reconnect`, `refresh`, `resync`, `room_joined`, `room_left`, `viewer_joined` and
+//! `viewer_left`, and a payload with several `type`s is taken for each. What the application itself broadcasts, here or from
+//! another language over the bus, always travels bare: it may write events.
+//!
 //! The room `user:5` is joined for user 5 from the start, where there is a kind `user` that lets them in; its
 //! `room_joined` is then the first event. What was published before a `leave` may still arrive after `room_left`.
 
+mod head;
 pub(crate) mod multi;
 pub(crate) mod single;
 
@@ -41,21 +54,26 @@ use std::{borrow::Cow, time::Duration};
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{manager::Reach, message::Message, nodes::wire::Name, room_key::RoomKey};
+use crate::{
+    manager::Reach,
+    message::Message,
+    nodes::wire::Name,
+    room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
+};
 
 /// The `code` of an `error` event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// `bad_message`: not a JSON object with a `type` that is a string, nested more than 64 deep, or a field that the
-    /// command needs is absent or of the wrong type.
+    /// `bad_message`: not a JSON object with a `type` that is a string, or a field that the command needs is absent, of the
+    /// wrong type, or given twice.
     BadMessage,
     /// `unknown_type`: nothing here answers to that `type`.
     UnknownType,
     /// `unsupported`: a binary message, where only text is spoken.
     Unsupported,
-    /// `bad_room`: the room's name is none.
+    /// `bad_room`: the room's name is none. The message says what is wrong with it.
     BadRoom,
     /// `not_allowed`: the rule of the room said no, or there is no such room: the two look the same.
     NotAllowed,
@@ -63,9 +81,8 @@ pub enum ErrorCode {
     NotJoined,
     /// `too_many_rooms`: the connection is in as many rooms as are allowed.
     TooManyRooms,
-    /// `reserved_type`: a client may not publish what looks like an event of the server's.
-    ReservedType,
-    /// `too_big`: what is published is longer, or nested deeper, than is allowed.
+    /// `too_big`: what is published, or is for a hook, is longer than is allowed, is nested more than 64 deep, or has more
+    /// arrays and objects than are allowed.
     TooBig,
     /// `refused`: a hook of the application says no, in words of its own.
     Refused,
@@ -90,19 +107,20 @@ pub(crate) enum Reason {
 
 /// What a client says, and what its answer repeats.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) command: Result<Command, Fault>,
+pub(crate) struct Request<'a> {
+    pub(crate) command: Result<Command<'a>, Fault>,
     pub(crate) reference: Option<Ref>,
 }
 
-#[derive(Debug, PartialEq)]
-pub(crate) enum Command {
+#[derive(Debug)]
+pub(crate) enum Command<'a> {
     Ping,
     Join(RoomKey),
     Leave(RoomKey),
-    Publish(RoomKey, Value),
-    /// Any other type: the application's. Without a room it is for the only one.
-    Application(Option<RoomKey>, Value),
+    /// The data is JSON, and its bounds are not looked at: whether the client may publish is asked before.
+    Publish(RoomKey, &'a RawValue),
+    /// Any other type: the application's, which is given the whole text. Without a room it is for the only one.
+    Application(Option<RoomKey>),
 }
 
 /// Why a request is not carried out.
@@ -110,7 +128,7 @@ pub(crate) enum Command {
 pub(crate) struct Fault {
     pub(crate) code: ErrorCode,
     pub(crate) message: Cow<'static, str>,
-    pub(crate) room: Option<RoomKey>,
+    pub(crate) room: Option<Box<str>>,
 }
 
 impl Fault {
@@ -123,8 +141,21 @@ impl Fault {
         Self { code: ErrorCode::Refused, message, room: None }
     }
 
+    /// Names the room as the client did, unless that is longer than any room's name, and says what is wrong with it.
+    pub(crate) fn bad_room(name: &str, error: RoomKeyError) -> Self {
+        /// The characters of a name that are shown in words.
+        const SHOWN: usize = 40;
+        const LONGEST: usize = MAX_KIND + 1 + MAX_ID;
+
+        let shown: String = name.chars().take(SHOWN).collect();
+        let more = if shown.len() < name.len() { ".." } else { "" };
+        let message = format!("{shown:?}{more} is no room: {error}").into();
+        let room = (name.len() <= LONGEST).then(|| name.into());
+        Self { code: ErrorCode::BadRoom, message, room }
+    }
+
     pub(crate) fn of(self, room: &RoomKey) -> Self {
-        Self { room: Some(room.clone()), ..self }
+        Self { room: Some(room.as_str().into()), ..self }
     }
 }
 
@@ -183,13 +214,14 @@ enum Event<'a> {
         code: ErrorCode,
         message: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
-        room: Option<&'a RoomKey>,
+        room: Option<&'a str>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a Ref>,
     },
 }
 
-/// The types that the server's own events have, now or by what is reserved for later.
+/// The types that the server's own events have, now or by what is reserved for later. A payload of a member that has one
+/// reaches no member bare.
 const RESERVED: [&str; 12] = [
     "error",
     "message",
@@ -205,9 +237,9 @@ const RESERVED: [&str; 12] = [
     "viewer_left",
 ];
 
-/// Whether a client may not publish this, because members of one room would take it for an event of the server's.
-pub(crate) fn is_reserved(data: &Value) -> bool {
-    data.get("type").and_then(Value::as_str).is_some_and(|name| RESERVED.contains(&name))
+/// Whether members whose connection is for one room would take this payload, bare, for an event of the server's.
+pub(crate) fn is_reserved(payload: &str) -> bool {
+    head::any_is(payload, "type", &RESERVED)
 }
 
 impl Event<'_> {
@@ -289,7 +321,7 @@ pub(crate) fn pong(reference: Option<&Ref>) -> Message {
 }
 
 pub(crate) fn error(fault: &Fault, reference: Option<&Ref>) -> Message {
-    Event::Error { code: fault.code, message: &fault.message, room: fault.room.as_ref(), reference }.message()
+    Event::Error { code: fault.code, message: &fault.message, room: fault.room.as_deref(), reference }.message()
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use self::{
 };
 use crate::{
     bus::{Bus, BusError, Topic},
+    envelope::Carried,
     give_back::give_back,
     hooks::Hooks,
     kind::Kind,
@@ -150,9 +151,15 @@ impl Registry {
     /// Appends a message to a room; nothing happens where the room is not here.
     ///
     /// `false` where it was dropped for want of space.
-    pub(crate) fn append(self: &Arc<Self>, key: &RoomKey, message: Message, except: Option<ConnectionId>) -> bool {
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        key: &RoomKey,
+        message: Message,
+        except: Option<ConnectionId>,
+        carried: Carried,
+    ) -> bool {
         let Some(room) = self.find(key) else { return true };
-        let (kept, effects) = room.append(message, except);
+        let (kept, effects) = room.append(message, except, carried);
         self.act(&room, effects);
         kept
     }

@@ -31,6 +31,7 @@ use self::{
 };
 use crate::{
     close::Close,
+    envelope::Carried,
     kind::Kind,
     limits::Limits,
     lock::{Mutex, lock},
@@ -259,11 +260,12 @@ impl Room {
         effects
     }
 
-    /// Appends a message for every member but `except`; `false` where the log is so full that it was dropped.
+    /// Appends a message for every member but `except`; `false` where the log is so full that it was dropped. Where it is
+    /// carried wrapped it is in that form already.
     ///
     /// A publisher on this node holds a [`Reservation`]; one on another node can't be made to wait. Past twice the bound
     /// its message is dropped, and the members are told.
-    pub(crate) fn append(&self, message: Message, except: Option<ConnectionId>) -> (bool, Effects) {
+    pub(crate) fn append(&self, message: Message, except: Option<ConnectionId>, carried: Carried) -> (bool, Effects) {
         let mut state = lock(&self.state);
         if state.members.is_empty() {
             return (true, Effects::default());
@@ -276,7 +278,11 @@ impl Room {
             return (false, self.lost(&mut state));
         }
         state.loss.kept();
-        (true, state.push(Entry::new(message, except, About::Content)))
+        let entry = match carried {
+            Carried::Bare => Entry::new(message, except, About::Content),
+            Carried::Wrapped => Entry::wrapped(message, except),
+        };
+        (true, state.push(entry))
     }
 
     /// What its messages say of themselves at an outbox.

@@ -11,19 +11,19 @@ use std::{
 };
 
 use futures::{FutureExt as _, Sink, Stream, StreamExt as _};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 
 pub use self::farewell::refuse;
 use self::{
     commands::{Done, Work},
-    farewell::{farewell, flushed, turn_away},
+    farewell::{Peer, farewell, turn_away},
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
-    rate::Rate,
+    rate::{Rate, TooMany},
 };
 use crate::{
     auth::Identity,
     close::{Close, CloseCode},
-    connection::Connection,
+    connection::{ConnectError, Connection},
     manager::RoomManager,
     message::{Form, Message},
     outbox::{Progress, Waiting},
@@ -96,9 +96,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             Ok(connection) => Ok(Session::new(connection, stream, first)),
             Err((error, transport)) => {
                 let limits = self.limits().clone();
+                let (last, close) = self.no_place(error);
                 Err(Box::pin(async move {
-                    turn_away(stream, transport, error.close(), &limits).await;
-                    error.close()
+                    turn_away(last, stream, transport, close.clone(), &limits).await;
+                    close
                 }))
             }
         };
@@ -107,6 +108,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 Ok(session) => session.serve().await,
                 Err(refused) => refused.await,
             }
+        }
+    }
+
+    /// What is said to a client for whom there is no place: a message perhaps, and the close.
+    fn no_place(&self, error: ConnectError) -> (Option<Message>, Close) {
+        match (error, self.drain()) {
+            (ConnectError::Draining, Some(drain)) => (Some(drain.come_back()), drain.close.clone()),
+            _ => (None, error.close()),
         }
     }
 }
@@ -149,7 +158,8 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
     fn new(connection: Connection, stream: R, first: Option<RoomKey>) -> Self {
         let heartbeat = Heartbeat::new(&connection.shared().limits);
         let mut session = Self { connection, stream, work: None, next: None, heartbeat, rate: Rate::new() };
-        session.work = first.map(|room| session.first_join(&room));
+        let join = first.map(|room| session.first_join(&room));
+        session.work = join;
         session
     }
 
@@ -173,8 +183,10 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
             let step = match ready!(self.poll_event(cx)) {
                 Event::Incoming(Some(Ok(incoming))) => {
                     self.heartbeat.heard();
-                    let allowed = self.rate.allows(&self.connection.shared().limits);
-                    if allowed { self.take(incoming) } else { Err(End::Closing(Close::TOO_MANY_MESSAGES)) }
+                    match self.rate.took(&self.connection.shared().limits) {
+                        Ok(()) => self.take(incoming),
+                        Err(TooMany) => Err(End::Closing(Close::TOO_MANY_MESSAGES)),
+                    }
                 }
                 Event::Incoming(Some(Err(error))) => Err(error.close().map_or(End::Gone, End::Closing)),
                 Event::Incoming(None) => Err(End::Gone),
@@ -208,8 +220,9 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         // Before anything else, so that nothing is done for a token that has ended, however busy the client is.
         let terms = Terms::of(self.connection.shared(), self.connection.identity());
         // Where commands wait for one at work, a pong behind them can't be seen. Where they wait for the client to read,
-        // its pong's time runs: one that takes nothing is gone.
-        let pong = if self.next.is_some() && !backlog.heavy { PongTime::Stands } else { PongTime::Runs };
+        // its pong's time runs: one that takes nothing is gone. Where it sends too much and is not read, its pong waits too.
+        let unread = self.rate.is_paused() || (self.next.is_some() && !backlog.heavy);
+        let pong = if unread { PongTime::Stands } else { PongTime::Runs };
         if let Poll::Ready(beat) = self.heartbeat.poll_beat(cx, terms, pong) {
             if beat == Beat::Over(Close::NO_PONG)
                 && self.next.is_none()
@@ -230,10 +243,14 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         {
             return Poll::Ready(Event::Next(text));
         }
-        match self.next {
-            Some(_) => Poll::Pending,
-            None => self.stream.poll_next_unpin(cx).map(Event::Incoming),
+        if self.next.is_some() || self.rate.poll_open(cx, &self.connection.shared().limits).is_pending() {
+            return Poll::Pending;
         }
+        let incoming = self.stream.poll_next_unpin(cx);
+        if incoming.is_pending() {
+            self.rate.found_nothing();
+        }
+        incoming.map(Event::Incoming)
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), End> {
@@ -265,8 +282,9 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
             // Kept, so that its `on_leave` follows its `on_join`.
             self.connection.keep(joined);
         }
-        let close = match end {
-            End::Closing(close) | End::Left(close) => close,
+        let (close, mut peer) = match end {
+            End::Closing(close) => (close, Peer::new(&mut self.stream)),
+            End::Left(close) => (close, Peer::that_left(&mut self.stream)),
             End::Gone => {
                 self.connection.leave_all();
                 return outbox.closing().unwrap_or(GONE);
@@ -274,11 +292,10 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         };
         outbox.close(close.clone(), Waiting::Drop);
         self.connection.leave_all();
-        if let Some(flush_by) = self.connection.shared().flush_by.get().filter(|_| close == Close::RESTART) {
-            // A process that goes down has that much time for a member that is slow.
-            _ = timeout_at(*flush_by, flushed(&outbox)).await;
-        }
-        _ = timeout(within, farewell(&outbox, &mut self.stream)).await;
+        let shared = self.connection.shared();
+        // A process that goes down has that much time for a member that is slow.
+        let flush_by = shared.drain.get().filter(|drain| drain.close == close).map(|drain| drain.flush_by);
+        farewell(&outbox, &mut peer, &shared.limits, flush_by).await;
         outbox.closing().unwrap_or(close)
     }
 }

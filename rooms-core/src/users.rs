@@ -63,14 +63,17 @@ impl Users {
         Ok(())
     }
 
+    /// Counts a connection out; one that is out already stays so.
     pub(crate) fn leave(&self, user: &str, outbox: &Arc<Outbox>) {
         {
             let mut shard = self.shard(user);
-            if let Some(connections) = shard.get_mut(user)
-                && connections.remove(outbox) == Left::Nobody
-            {
-                shard.remove(user);
-                give_back(&mut shard);
+            match shard.get_mut(user).map(|connections| connections.remove(outbox)) {
+                None | Some(Left::Unchanged) => return,
+                Some(Left::Somebody) => {}
+                Some(Left::Nobody) => {
+                    shard.remove(user);
+                    give_back(&mut shard);
+                }
             }
         }
         if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -109,9 +112,11 @@ impl Users {
     }
 }
 
-/// Whether a user has connections left.
+/// What is left of a user's connections without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
+    /// All, as it was none of them.
+    Unchanged,
     Somebody,
     Nobody,
 }
@@ -134,8 +139,11 @@ impl Connections {
     fn remove(&mut self, outbox: &Arc<Outbox>) -> Left {
         let is_it = |other: &Arc<Outbox>| Arc::ptr_eq(other, outbox);
         match self {
-            Self::One(one) => return if is_it(one) { Left::Nobody } else { Left::Somebody },
-            Self::Many(many) => many.retain(|other| !is_it(other)),
+            Self::One(one) => return if is_it(one) { Left::Nobody } else { Left::Unchanged },
+            Self::Many(many) => {
+                let Some(at) = many.iter().position(is_it) else { return Left::Unchanged };
+                many.remove(at);
+            }
         }
         if self.all().is_empty() { Left::Nobody } else { Left::Somebody }
     }

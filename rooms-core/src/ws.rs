@@ -15,11 +15,13 @@ mod stream;
 
 use std::io;
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
+pub(crate) use self::sink::Written;
 pub use self::{decoder::Incoming, sink::FrameSink, stream::FrameStream};
 use crate::close::{Close, CloseCode};
 
@@ -74,17 +76,22 @@ pub(crate) struct Inbound {
 /// The two halves over a TCP stream, which is read and written in place.
 ///
 /// `early` is what was already read behind the handshake. Switches Nagle's algorithm off: a room's message is whole when
-/// it is written.
+/// it is written. Sets the size of the socket's send buffer to [`Limits::send_buffer`](crate::Limits::send_buffer).
 ///
 /// # Errors
-/// Those of `setsockopt`.
+/// Those of `setsockopt`. A send buffer over what the system allows is one on some systems; Linux takes the most that it
+/// allows (`net.core.wmem_max`).
 pub fn tcp(stream: TcpStream, early: &[u8], limits: &crate::Limits) -> io::Result<(FrameStream, FrameSink)> {
     stream.set_nodelay(true)?;
+    if let Some(bytes) = limits.send_buffer {
+        SockRef::from(&stream).set_send_buffer_size(bytes)?;
+    }
     let (read, write) = stream.into_split();
     Ok((FrameStream::tcp(read, early, limits.inbound()), FrameSink::tcp(write)))
 }
 
-/// The two halves over any byte stream: TLS, a pipe in a test, a proxy.
+/// The two halves over any byte stream: TLS, a pipe in a test, a proxy. Where a socket is below it, its send buffer is set
+/// by whoever made it; the kernel's own choice is up to 4 MiB for a client that does not read.
 ///
 /// ```
 /// use futures::StreamExt as _;

@@ -44,6 +44,8 @@ caught! {
     what_is_lost_or_spoilt_is_caught: fidelity catches LosesWhatCameEarly, SpoilsLongFrames;
     a_close_frame_that_does_not_arrive_is_caught: closes_arrive catches SwallowsCloses;
     a_socket_that_is_never_full_is_caught: slow_is_alone catches TakesEverything;
+    a_stream_that_ends_inside_a_frame_is_caught: slow_readers_are_told_why catches TakesEverything;
+    an_end_before_the_answer_is_caught: the_answer_to_a_close_is_waited_for catches EndsWithTheClose, NeverEnds;
     an_end_overlooked_is_caught: a_vanished_client_is_counted_out catches OverlooksTheEnd;
     a_ping_that_does_not_arrive_is_caught: silence_is_noticed catches SwallowsPings;
     a_drain_that_says_something_else_is_caught: a_drain_ends_well catches GoesOnWhileDraining;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rooms_core::{Close, CloseCode, HookError, Kind, MessageKind, RoomManager};
+use rooms_core::{Close, CloseCode, HookError, Kind, MessageKind, RoomManager, Sent, ws::Incoming};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -27,6 +27,7 @@ fn rooms(kind: Kind) -> Rooms {
 #[tokio::test(start_paused = true)]
 async fn messages_reach_the_hook_in_order_and_its_answers_the_sender_alone() {
     let kind = Kind::authenticated().on_message(|member, message| async move {
+        let message = message.json()?;
         // The later ones would be faster.
         tokio::time::sleep(Duration::from_millis(10 - message["n"].as_u64().unwrap())).await;
         member.send(&json!({"type": "heard", "n": message["n"]}));
@@ -49,7 +50,7 @@ async fn messages_reach_the_hook_in_order_and_its_answers_the_sender_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_panics_hangs_or_closes_ends_its_connection_and_no_other() {
     let kind = Kind::authenticated().on_message(|_, message| async move {
-        match message["do"].as_str() {
+        match message.json()?["do"].as_str() {
             Some("panic") => panic!("a hook that panics"),
             Some("hang") => pending().await,
             _ => Err(Close::new(CloseCode::POLICY, "not here").into()),
@@ -84,6 +85,25 @@ async fn a_join_hook_that_refuses_the_only_room_closes_with_its_words() {
     let rooms = rooms(Kind::authenticated().on_join(|_| async { Err(HookError::refused("not today")) }));
     let mut talk = Talk::open(&rooms, who("a"));
     assert_eq!(talk.inbox.close().await, Close::new(CloseCode::NOT_ALLOWED, "not today"));
+    talk.ended.await.unwrap();
+    assert_eq!((rooms.stats().connections, rooms.local_viewers(&key("post:42"))), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_whose_database_is_away_asks_to_come_back_later() {
+    let kind = Kind::authenticated().on_message(|_, _| async { Err(HookError::unavailable()) });
+    let rooms = rooms(kind);
+    let mut talk = Talk::joined(&rooms, "a").await;
+    let later = json!({"type": "error", "code": "unavailable", "message": "try again later"});
+    assert_eq!(talk.ask(r#"{"type":"x"}"#).await, later);
+    assert_eq!(talk.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_hook_whose_database_is_away_closes_the_only_room_with_1013() {
+    let rooms = rooms(Kind::authenticated().on_join(|_| async { Err(HookError::unavailable()) }));
+    let mut talk = Talk::open(&rooms, who("a"));
+    assert_eq!(talk.inbox.close().await, Close::UNAVAILABLE);
     talk.ended.await.unwrap();
     assert_eq!((rooms.stats().connections, rooms.local_viewers(&key("post:42"))), (0, 0));
 }
@@ -152,4 +172,67 @@ async fn what_a_hook_sends_before_it_closes_arrives() {
     let mut talk = Talk::joined(&rooms, "a").await;
     assert_eq!(talk.ask(r#"{"type":"x"}"#).await["type"], "last");
     assert_eq!(talk.inbox.close().await, Close::NOT_ALLOWED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_member_learns_that_its_connection_has_ended_and_keeps_nothing_of_it() {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    let kind = Kind::authenticated().on_join(move |member| {
+        keep.lock().unwrap().push(member);
+        async { Ok(Value::Null) }
+    });
+    let rooms = rooms(kind);
+    // One that vanishes, one that says good-bye, one that is thrown out, and one whose task is cancelled.
+    for end in ["vanishes", "closes", "is closed", "is cancelled"] {
+        let mut talk = Talk::joined(&rooms, "a").await;
+        let member = kept.lock().unwrap().pop().unwrap();
+        assert!(!member.is_closed());
+        assert_eq!(member.send(&1), Sent::Taken);
+        assert_eq!(talk.inbox.next().await, 1);
+        let (closed, late) = (tokio::spawn(member.closed()), member.closed());
+        idle().await;
+        assert!(!closed.is_finished());
+        match end {
+            "vanishes" => drop(talk.send),
+            "closes" => talk.send.unbounded_send(Ok(Incoming::Close(None))).unwrap(),
+            "is closed" => member.close(Close::NOT_ALLOWED),
+            _ => talk.ended.abort(),
+        }
+        closed.await.unwrap();
+        late.await;
+        member.closed().await;
+        assert!(member.is_closed());
+        assert_eq!(member.send(&2), Sent::Closed, "{end}");
+        // The other end of the sink: it ends only when the sink is dropped, and the member is kept still.
+        let rest = async {
+            while let Some(message) = futures::StreamExt::next(&mut talk.inbox.0).await {
+                assert_eq!(message.kind(), MessageKind::Close);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), rest).await.expect("the end of the sink");
+    }
+    assert_eq!(rooms.stats().connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_sent_is_said() {
+    struct Odd;
+    impl serde::Serialize for Odd {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("odd"))
+        }
+    }
+    let kind = Kind::authenticated().on_message(|member, _| async move {
+        assert_eq!(member.send(&Odd), Sent::NotEncoded);
+        while member.send(&"x".repeat(100_000)) == Sent::Taken {
+            // The sink of these tests takes everything, so it ends with this one.
+            member.close(Close::NORMAL);
+        }
+        Ok(())
+    });
+    let rooms = rooms(kind);
+    let mut talk = Talk::joined(&rooms, "a").await;
+    talk.say(r#"{"type":"x"}"#);
+    assert_eq!(talk.inbox.close().await, Close::NORMAL);
 }

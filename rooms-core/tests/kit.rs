@@ -7,9 +7,13 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 use futures::FutureExt as _;
 use rooms_core::{Close, CloseCode, Identity, Kind, RoomKey, RoomManagerBuilder, testing::kit::RoomsTest};
 use serde_json::json;
+use tokio::{io::AsyncReadExt as _, time::timeout};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     let channel = Kind::authenticated().members().members_publish().on_message(|member, message| async move {
+        let message = message.json()?;
         if message["type"] == "quit" {
             return Err(Close::NORMAL.into());
         }
@@ -38,6 +42,59 @@ async fn users_join_publish_and_hear_each_other_on_any_node() {
     ada.expect_nothing().await;
     test.advance(Duration::from_secs(600)).await;
     ada.expect_nothing().await;
+}
+
+/// A rule that asks a service outside the process, with a timeout as clients of databases have it.
+fn asking(rooms: RoomManagerBuilder, service: std::net::SocketAddr) -> RoomManagerBuilder {
+    let ask = move || async move {
+        let mut answer = Vec::new();
+        let mut socket = tokio::net::TcpStream::connect(service).await?;
+        socket.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer == b"yes")
+    };
+    let rule = move |_, _| async move { matches!(timeout(Duration::from_secs(30), ask()).await, Ok(Ok(true))) };
+    rooms.kind("post", Kind::new().join(rule))
+}
+
+#[tokio::test]
+async fn in_real_time_a_rule_may_ask_something_outside() {
+    let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = service.local_addr().unwrap();
+    std::thread::spawn(move || {
+        // Not at once: every task waits for it.
+        for socket in service.incoming() {
+            std::thread::sleep(Duration::from_millis(50));
+            std::io::Write::write_all(&mut socket.unwrap(), b"yes").unwrap();
+        }
+    });
+    let test = RoomsTest::with_nodes(2, |rooms| asking(rooms, address));
+    let mut ada = test.connect("ada").await;
+    let mut bob = test.connect_to(1, Identity::new("bob").unwrap().expiring_at(test.now() + 3 * HOUR)).await;
+    assert_eq!(ada.join("post:1").await["viewers"], 1);
+    bob.join("post:1").await;
+    assert_eq!(ada.expect_event("viewer_joined").await["viewers"], 2);
+    ada.forget().await;
+
+    // What needs nothing from outside takes no time, once the clock is stopped.
+    tokio::time::pause();
+    test.advance(2 * HOUR).await;
+    ada.expect_nothing().await;
+    test.advance(HOUR).await;
+    assert_eq!(bob.expect_close().await.code(), CloseCode::TOKEN_EXPIRED);
+    assert_eq!(ada.expect_event("viewer_left").await["viewers"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn texts_are_sent_and_seen_as_they_are() {
+    let test = RoomsTest::new(kinds);
+    let mut ada = test.connect("ada").await;
+    ada.join("channel:1").await;
+    let raw: &serde_json::value::RawValue = serde_json::from_str("[1E400,\"\\ud800\",0.10]").unwrap();
+    ada.publish("channel:1", raw).await;
+    let came = ada.expect_text("1E400").await;
+    assert_eq!(came, format!(r#"{{"type":"message","room":"channel:1","data":{raw}}}"#));
+    ada.send_text("no JSON");
+    assert_eq!(ada.expect_event("error").await["code"], "bad_message");
 }
 
 #[tokio::test(start_paused = true)]

@@ -159,6 +159,7 @@ async fn a_member_publishes_where_the_kind_lets_it() {
 #[tokio::test(start_paused = true)]
 async fn what_is_published_is_what_the_hook_makes_of_it() {
     let kind = Kind::authenticated().members_publish().on_publish(|member, data| async move {
+        let data = data.json()?;
         match data["text"].as_str() {
             Some(text) => Ok(json!({"from": member.identity().user(), "text": text})),
             None if data == 6 => Err(Close::new(CloseCode::POLICY, "no text").into()),
@@ -179,7 +180,8 @@ async fn what_is_published_is_what_the_hook_makes_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_hook_nests_too_deep_is_refused_and_not_lost() {
-    let kind = Kind::authenticated().members_publish().on_publish(|_, data| async move { Ok(json!({"of": [data]})) });
+    let kind =
+        Kind::authenticated().members_publish().on_publish(|_, data| async move { Ok(json!({"of": [data.json()?]})) });
     let rooms: Rooms = RoomManager::build_for().kind("channel", kind).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
     join(&mut talk, "channel:1").await;
@@ -198,7 +200,7 @@ async fn what_the_hook_nests_too_deep_is_refused_and_not_lost() {
 #[tokio::test(start_paused = true)]
 async fn an_applications_own_message_goes_to_the_hook_of_its_room() {
     let kind = Kind::authenticated().on_message(|member, message| async move {
-        member.send(&json!({"type": "heard", "n": message["n"]}));
+        member.send(&json!({"type": "heard", "n": message.json()?["n"]}));
         Ok(())
     });
     let rooms: Rooms =
@@ -218,7 +220,7 @@ async fn an_applications_own_message_goes_to_the_hook_of_its_room() {
 async fn a_hook_tells_the_room_with_its_member_or_without() {
     let kind = Kind::authenticated().on_message(|member, message| async move {
         let told = json!({"type": "drawn", "by": member.identity().user()});
-        let receipt = match message["type"].as_str() {
+        let receipt = match message.json()?["type"].as_str() {
             Some("draw") => member.broadcast(&told).await,
             _ => member.broadcast_to_others(&told).await,
         };
@@ -357,4 +359,28 @@ async fn a_join_hook_refuses_its_room_or_closes_the_connection() {
     assert_eq!(talk.inbox.close().await, Close::new(CloseCode::POLICY, "not today"));
     talk.ended.await.unwrap();
     assert_eq!(rooms.stats().connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_away_fails_one_command_and_not_the_connection() {
+    let kind = Kind::authenticated()
+        .members_publish()
+        .on_join(|member| async move {
+            let away = member.room().kind() == "user" || member.room().id() == "away";
+            if away { Err(HookError::unavailable()) } else { Ok(Value::Null) }
+        })
+        .on_message(|_, _| async { Err(HookError::unavailable()) })
+        .on_publish(|_, _| async { Err::<serde_json::Value, _>(HookError::unavailable()) });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind.clone()).kind("user", kind).build().unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    let later = json!({"type": "error", "code": "unavailable", "message": "try again later", "room": "user:a"});
+    assert_eq!(talk.inbox.next().await, later, "of the user's own room");
+    join(&mut talk, "post:1").await;
+    let fault = |room: &str, reference: Value| json!({"code": "unavailable", "room": room, "ref": reference});
+    assert_eq!(error(&mut talk, command("join", "post:away", 7)).await, fault("post:away", json!(7)));
+    assert_eq!(error(&mut talk, command("join", "user:a", 8)).await, fault("user:a", json!(8)));
+    assert_eq!(error(&mut talk, command("draw", "post:1", 9)).await, fault("post:1", json!(9)));
+    assert_eq!(error(&mut talk, publish("post:1", 5)).await, fault("post:1", json!("p")));
+    assert_eq!(rooms.local_viewers(&key("post:1")), 1, "its other room goes on");
+    assert_eq!((rooms.local_viewers(&key("post:away")), rooms.local_viewers(&key("user:a"))), (0, 0));
 }

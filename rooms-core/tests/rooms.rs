@@ -347,3 +347,33 @@ async fn a_shutdown_refuses_the_new_and_closes_the_old() {
     assert!(*closes.last().unwrap() >= Duration::from_millis(700), "spread over the time: {:?}", closes.last());
     assert_eq!(rooms.stats().connections, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_has_ended_and_is_kept_holds_up_no_shutdown_and_takes_no_place() {
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", Kind::authenticated())
+        .limits(|limits| limits.connections_per_user = 2)
+        .build()
+        .unwrap();
+    let mut closed = Client::join(&rooms, "a", "post:42").await;
+    let broken = Client::join(&rooms, "a", "post:42").await;
+    closed.connection.close(Close::NORMAL);
+    assert_eq!(closed.driven.await.unwrap(), Some(Close::NORMAL));
+    assert_eq!(closed.connection.drive().await, Some(Close::NORMAL), "and says so again");
+    assert_eq!(closed.inbox.close().await, Close::NORMAL);
+    assert!(futures::StreamExt::next(&mut closed.inbox.0).await.is_none(), "its sink is dropped");
+    drop(broken.inbox);
+    rooms.broadcast(&key("post:42"), &1).await.unwrap();
+    assert_eq!(broken.driven.await.unwrap(), None);
+    assert_eq!(rooms.stats().connections, 0);
+
+    let others = [Client::connect(&rooms, "a"), Client::connect(&rooms, "a")];
+    assert_eq!(rooms.stats().connections, 2);
+    drop((closed.connection, broken.connection));
+    assert_eq!(rooms.stats().connections, 2, "each is counted out once");
+    let kept: Vec<_> = others.into_iter().map(|client| client.connection).collect();
+    let started = tokio::time::Instant::now();
+    rooms.shutdown(Duration::from_secs(60)).await;
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!((rooms.stats().connections, kept.len()), (0, 2));
+}

@@ -75,7 +75,8 @@ async fn a_bad_message_is_one_error_and_the_connection_lives() {
         ("5", "bad_message"),
         ("{}", "bad_message"),
         (r#"{"type":5}"#, "bad_message"),
-        (&deep, "bad_message"),
+        // Nobody would read it, so its depth does not matter.
+        (&deep, "unknown_type"),
         (r#"{"type":"vote"}"#, "unknown_type"),
     ] {
         let answer = talk.ask(text).await;
@@ -161,18 +162,73 @@ async fn who_comes_with_a_token_that_has_ended_is_told_nothing_else_and_seen_by_
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_messages_close_with_4429() {
+async fn a_client_that_goes_on_sending_too_much_is_closed_with_4429() {
     let rooms = rooms(Kind::authenticated());
     let mut talk = Talk::joined(&rooms, "a").await;
-    for _ in 0..200 {
+    let start = Instant::now();
+    for _ in 0..10_000 {
         talk.say(r#"{"type":"ping"}"#);
     }
-    assert_eq!(talk.inbox.all().await.len(), 200);
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    for _ in 0..201 {
-        talk.say(r#"{"type":"ping"}"#);
-    }
+    assert_eq!(talk.inbox.all().await.len(), 200, "the burst is read at once");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let read = talk.inbox.all().await.len();
+    assert!((495..=505).contains(&read), "and then 50 a second: {read} in 10 s");
     assert_eq!(talk.inbox.close().await, Close::TOO_MANY_MESSAGES);
+    assert_eq!(start.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_closes_nobody_who_kept_to_the_rate() {
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", Kind::authenticated())
+        .limits(|limits| limits.ping_every = Duration::MAX)
+        .build()
+        .unwrap();
+    let mut talk = Talk::joined(&rooms, "a").await;
+    let (mut said, mut heard) = (0, 0);
+    // Three times: twelve seconds of 20 messages a second that are there at once, and then as before.
+    for _ in 0..3 {
+        for _ in 0..12 * 20 {
+            talk.say(r#"{"type":"ping"}"#);
+            said += 1;
+        }
+        for _ in 0..12 * 20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            talk.say(r#"{"type":"ping"}"#);
+            said += 1;
+        }
+        heard += talk.inbox.all().await.len();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    heard += talk.inbox.all().await.len();
+    assert_eq!(heard, said, "each has its answer");
+    assert!(!talk.ended.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_read_slowly_is_not_taken_for_one_that_answers_no_ping() {
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", Kind::authenticated())
+        .limits(|limits| {
+            (limits.inbound_per_second, limits.inbound_burst) = (1, 1);
+            (limits.ping_every, limits.pong_within) = (Duration::from_secs(2), Duration::from_millis(200));
+        })
+        .build()
+        .unwrap();
+    let mut talk = Talk::joined(&rooms, "a").await;
+    for _ in 0..20 {
+        talk.say(r#"{"type":"ping"}"#);
+    }
+    talk.send.unbounded_send(Ok(Incoming::Ping("x".into()))).unwrap();
+    let start = Instant::now();
+    loop {
+        let message = futures::StreamExt::next(&mut talk.inbox.0).await.unwrap();
+        match message.kind() {
+            MessageKind::Pong => break,
+            kind => assert!(kind != MessageKind::Close, "{:?}", rig::parse_close(&message)),
+        }
+    }
+    assert_eq!(start.elapsed().as_secs(), 20, "its own pings are answered, in their turn");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,15 @@
-// Many rooms over one connection that keeps itself up. Copy it, and change what you like.
+// A connection that keeps itself up, to one room or to many. Copy it, and change what you like.
 //
-//   const rooms = connect("/ws", { token: fetchToken, hear: event => show(event) });
+//   const rooms = connect("/ws", { token: fetchToken, onEvent: show, onOffline: say, onEnd: sayWhy });
 //   rooms.join("post:42");
 //
-// `token()` resolves to a new token, or to null where nobody is signed in. `hear` is given every event of the server,
-// and two more: `offline`, which says when the next try is, and `closed`, after which there is none.
+// At the endpoint of one room the room is in the path, and nothing is joined.
+//
+// `token(code)` resolves to a token, or to null where there is none, which is the end. Where the last token was given up,
+// `code` is the close code that it met: 1008 and 4401 are about it, 1006 may be. No `token` where a cookie is the credential.
+// `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
+// `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
+// `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
 
 const PING_EVERY = 20_000;      // the server pings too, but a page is not told of that
 const ANSWER_WITHIN = 10_000;   // a token, an upgrade and a pong
@@ -15,53 +20,84 @@ const RESYNC_WITHIN = 5_000;    // every page is told at once, and they shall no
 const JOINS_PER_SECOND = 40;    // the server takes 50 messages a second of a connection, and closes it with 4429 over that
 
 // Close codes. Whatever is not here is worth another try.
-const NO_ANSWER = 4408, ABNORMAL = 1006, BAD_TOKEN = 1008;
+const GOING_AWAY = 1001, ABNORMAL = 1006, BAD_TOKEN = 1008, EXPIRED = 4401, NO_ANSWER = 4408;
+const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED];
 const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, 4430];
-const WITH_A_NEW_TOKEN = [BAD_TOKEN, 4401];
 const NOT_SO_SOON = [1011, 1013, 4429];
 
-export function connect(path, { token, hear }) {
+export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = () => {} }) {
   const wanted = new Set();     // the rooms, whether there is a connection or not
+  const over = new AbortController();
   let connection = null;
   let jwt = null;
+  let refusal = {};             // the code and the reason for which the last token was given up
   let failures = 0;             // since a connection last proved good
   let inMs = null;              // when to come back, where the server said it
-  let retry = 0;
-  let stopped = false;
+  let retry = 0;                // the timer of the next try, if there is one
+  let mayHurry = true;          // whether that try may come sooner
+  let asleep = false;           // whether the page was left and may come back as it is
+  let turn = 0;                 // what was begun in another turn is not finished
 
   async function open() {
+    letGo();
+    const mine = turn;
+    let given = jwt;
     try {
-      jwt ??= await inTime(token());
+      if (token) given ??= await inTime(token(refusal.code));
     } catch (fault) {
-      return ended(ABNORMAL, String(fault));
+      if (mine === turn) ended(ABNORMAL, String(fault));
+      return;
     }
-    if (stopped) return;
-    if (!jwt) return stop(BAD_TOKEN, "no token");
+    if (mine !== turn) return;
+    if (token && !given) return noToken();
+    jwt = given;
     const url = new URL(path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
-    url.searchParams.set("token", jwt);
+    if (jwt) url.searchParams.set("token", jwt);
     connection = new Connection(url, wanted, heard, ended);
   }
 
+  function noToken() {
+    const { code, reason } = ABOUT_THE_TOKEN.includes(refusal.code) ? refusal : { code: BAD_TOKEN, reason: "no token" };
+    stop(code, reason);
+  }
+
+  // Ends the connection, or the try, without a word.
+  function letGo() {
+    turn += 1;
+    clearTimeout(retry);
+    retry = 0;
+    connection?.drop();
+    connection = null;
+  }
+
+  // What is said on the endpoint of one room may be any JSON.
   function heard(event) {
-    if (event.type === "reconnect") inMs = event.in_ms;
+    if (event?.type === "reconnect" && event.in_ms >= 0) inMs = event.in_ms;
     // The first pong comes after a while: a connection that is closed before has not proved good.
-    if (event.type === "pong") failures = 0;
-    hear(event);
+    if (event?.type === "pong") failures = 0;
+    onEvent(event);
   }
 
   function ended(code, reason) {
     // A browser does not say why an upgrade was refused: it may have been the token.
-    const refused = !connection?.opened;
+    const refused = connection?.opened === false;
     connection = null;
-    if (stopped) return;
-    if (FOR_GOOD.includes(code)) return stop(code, reason);
-    if (refused || WITH_A_NEW_TOKEN.includes(code)) jwt = null;
+    // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
+    const forGood = FOR_GOOD.includes(code) || (code === BAD_TOKEN && !token);
+    if (forGood && inMs === null) return stop(code, reason);
+    if (refused || ABOUT_THE_TOKEN.includes(code)) [jwt, refusal] = [null, { code, reason }];
+    // Nothing is wrong with a token that has had its time, and nothing to tell.
+    if (code === EXPIRED && failures === 0) {
+      failures = 1;
+      return open();
+    }
     if (NOT_SO_SOON.includes(code)) failures = Math.max(failures, LATER);
+    mayHurry = inMs === null && !NOT_SO_SOON.includes(code);
     const delay = inMs ?? backOff();
     inMs = null;
     retry = setTimeout(open, delay);
-    hear({ type: "offline", code, reason, in_ms: delay });
+    onOffline({ code, reason, in_ms: delay });
   }
 
   // At a random moment, so that a restart meets no herd.
@@ -72,9 +108,37 @@ export function connect(path, { token, hear }) {
   }
 
   function stop(code, reason) {
-    stopped = true;
-    hear({ type: "closed", code, reason });
+    over.abort();
+    onEnd(code, reason);
   }
+
+  // A page that was left stays in the back/forward cache with its connection, which the browser keeps up for minutes: it would
+  // be counted as a viewer. The same with a tab that is frozen.
+  function sleep() {
+    if (asleep) return;
+    asleep = true;
+    letGo();
+    onOffline({ code: GOING_AWAY, reason: "the page was left", in_ms: 0 });
+  }
+
+  // Somebody looks at the page, or the network is back: there is nothing to wait for, unless the server asked for it.
+  function wake() {
+    if (connection) return connection.ping();
+    if (!asleep && !(retry && mayHurry)) return;
+    asleep = false;
+    failures = 0;
+    open();
+  }
+
+  const on = (target, event, run) => target.addEventListener(event, run, { signal: over.signal });
+  on(window, "pagehide", sleep);
+  on(document, "freeze", sleep);
+  on(window, "pageshow", wake);
+  on(document, "resume", wake);
+  on(document, "visibilitychange", () => document.hidden || wake());
+  on(window, "online", wake);
+
+  const send = message => connection?.send(message) ?? false;
 
   retry = setTimeout(open);     // not before the caller has what is returned
   return {
@@ -87,15 +151,22 @@ export function connect(path, { token, hear }) {
       wanted.delete(room);
       connection?.settle();
     },
-    // Whether it was sent: what is said while there is no connection is not kept. An answer repeats the `ref`, if any.
+    // Any message, as for the application's `on_message`; among many rooms it names its `room`. Whether it was sent: what is
+    // said while there is no connection is not kept.
+    send,
+    // The same. An answer repeats the `ref`, if any.
     publish(room, data, ref) {
-      return connection?.send({ type: "publish", room, data, ref }) ?? false;
+      return send({ type: "publish", room, data, ref });
+    },
+    // Comes again with a new token: where the user's rights have changed, or before the old one ends. `onOffline` is silent.
+    renew() {
+      [jwt, refusal] = [null, {}];
+      if (!over.signal.aborted && !asleep) open();
     },
     // For good; nothing is heard after it.
     close() {
-      stopped = true;
-      clearTimeout(retry);
-      connection?.end(1000, "");
+      over.abort();
+      letGo();
     },
   };
 }
@@ -123,7 +194,7 @@ class Connection {
     this.socket = new WebSocket(url);
     this.socket.onopen = () => this.#begin();
     this.socket.onmessage = ({ data }) => this.#received(data);
-    this.socket.onclose = ({ code, reason }) => this.end(code, reason);
+    this.socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#awaitAnswer();
   }
 
@@ -131,28 +202,33 @@ class Connection {
     if (this.#over) return;
     this.opened = true;
     clearTimeout(this.#silence);
-    this.#beat = setInterval(() => this.#ping(), PING_EVERY);
+    this.#beat = setInterval(() => this.ping(), PING_EVERY);
     this.settle();
   }
 
-  #ping() {
-    this.send({ type: "ping" });
-    this.#awaitAnswer();
+  // Asks whether the other end is still there.
+  ping() {
+    if (this.send({ type: "ping" })) this.#awaitAnswer();
   }
 
   // A network that is gone sends no close, and the browser would wait for one.
   #awaitAnswer() {
     clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => this.end(NO_ANSWER, "no answer"), ANSWER_WITHIN);
+    this.#silence = setTimeout(() => this.#end(NO_ANSWER, "no answer"), ANSWER_WITHIN);
   }
 
-  end(code, reason) {
+  #end(code, reason) {
     if (this.#over) return;
+    this.drop();
+    this.ended(code, reason);
+  }
+
+  // Ends it, and tells nobody.
+  drop() {
     this.#over = true;
     clearInterval(this.#beat);
     clearTimeout(this.#silence);
     this.socket.close(1000);
-    this.ended(code, reason);
   }
 
   send(message) {
@@ -165,8 +241,8 @@ class Connection {
     if (this.#over) return;
     clearTimeout(this.#silence);
     const event = JSON.parse(data);
-    if (event.type === "resync") return this.#resync(event);
-    if (event.type === "error") this.#refused(event);
+    if (event?.type === "resync") return this.#resync(event);
+    if (event?.type === "error") this.#refused(event);
     this.heard(event);
   }
 
@@ -222,10 +298,11 @@ class Connection {
   }
 
   // A room that one may not be in is not wanted any more, or it would be asked for again after each reconnect.
-  #refused({ code, ref }) {
+  #refused(event) {
     for (const [room, asked] of this.#asked) {
-      if (asked === null || asked !== ref) continue;
-      if (code !== "unavailable") {
+      if (asked === null || asked !== event.ref) continue;
+      event.room ??= room;      // also where it is no name of a room
+      if (event.code !== "unavailable") {
         this.#asked.delete(room);
         this.wanted.delete(room);
       } else {

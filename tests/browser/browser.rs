@@ -173,6 +173,56 @@ impl Page {
         self.here().await.execute(script, Vec::new()).await.unwrap()
     }
 
+    /// Keeps the sockets that the page opens from now on, as `sockets`.
+    pub(crate) async fn keep_sockets(&self) {
+        let keep = "window.sockets = [];
+            window.WebSocket = class extends WebSocket { constructor(url) { super(url); sockets.push(this); } };";
+        self.script(keep).await;
+    }
+
+    /// As if the server had said this on the newest of the sockets that were kept.
+    pub(crate) async fn hears(&self, message: &str) {
+        self.script(&format!("sockets.at(-1).onmessage({{ data: {} }})", json!(message))).await;
+    }
+
+    /// As if the newest of the sockets that were kept had been closed.
+    pub(crate) async fn is_closed(&self, code: u16, reason: &str) {
+        let close =
+            format!("const socket = sockets.at(-1); socket.onclose({{ code: {code}, reason: {} }})", json!(reason));
+        self.script(&close).await;
+    }
+
+    /// Lets the page's timers run out ten times as fast, but for those that repeat.
+    pub(crate) async fn hurry(&self) {
+        self.script("const after = setTimeout; window.setTimeout = (run, ms) => after(run, ms / 10)").await;
+    }
+
+    /// Leaves the page for another by a link, so that the browser keeps it as it is.
+    pub(crate) async fn leave_for(&self, url: &str) {
+        self.script(&format!("window.kept = true; location.href = {}", json!(url))).await;
+        self.until(&format!("return location.href === {} && document.readyState === 'complete'", json!(url))).await;
+    }
+
+    /// Goes back to a page that was left, and sees that it is as it was.
+    pub(crate) async fn back(&self) {
+        self.here().await.back().await.unwrap();
+        self.until("return window.kept === true").await;
+    }
+
+    /// The rows of the page's header.
+    pub(crate) async fn header_rows(&self) -> Value {
+        let rows = "const parts = [...document.querySelectorAll('.bar > *')].filter(part => part.checkVisibility());
+            const middles = parts.map(part => part.getBoundingClientRect()).filter(at => at.height);
+            return new Set(middles.map(at => Math.round((at.top + at.bottom) / 8))).size";
+        self.script(rows).await
+    }
+
+    /// Whether the state is in the colour of what is beside the point.
+    pub(crate) async fn state_is_quiet(&self) -> bool {
+        let colour = |css: &str| format!("getComputedStyle(document.querySelector('{css}')).color");
+        self.script(&format!("return {} === {}", colour("#state"), colour(".hint"))).await == json!(true)
+    }
+
     /// Waits until a script returns `true`.
     pub(crate) async fn until(&self, script: &str) {
         let by = Instant::now() + PATIENCE;

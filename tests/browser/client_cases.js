@@ -2,7 +2,7 @@
 "use strict";
 
 const soon = window.setTimeout.bind(window);
-let now, timers, lastTimer, sockets;
+let now, timers, lastTimer, sockets, before;
 
 class FakeSocket {
   static OPEN = 1;
@@ -49,10 +49,17 @@ async function pass(time) {
 
 // A client whose tokens are counted.
 function start(token) {
+  before?.rooms.close();
   fakes();
-  const it = { tokens: 0, events: [] };
+  const it = before = { tokens: 0, events: [] };
   token ??= async () => `token-${++it.tokens}`;
-  it.rooms = client("/ws", { token, hear: event => it.events.push(event) });
+  if (token === "cookie") token = undefined;
+  it.rooms = client("/ws", {
+    token,
+    onEvent: event => it.events.push(event),
+    onOffline: how => it.events.push({ type: "offline", ...how }),
+    onEnd: (code, reason) => it.events.push({ type: "end", code, reason }),
+  });
   it.types = () => it.events.splice(0).map(event => event.type);
   return it;
 }
@@ -73,14 +80,16 @@ window.cases = {
     const outcome = async code => {
       const it = start();
       (await opened()).dies(code);
-      const { type, in_ms } = it.events[0];
+      const { type, in_ms } = it.events[0] ?? { type: "quiet", in_ms: 0 };
       await pass(60_000);
-      if (type === "closed") return sockets.length === 1 ? "for good" : "comes back nevertheless";
+      if (type === "quiet") return `quiet, ${sockets[1].token}`;
+      if (type === "end") return sockets.length === 1 ? "for good" : "comes back nevertheless";
       const when = in_ms < 250 ? "at once" : in_ms <= 500 ? "soon" : in_ms >= 4_000 && in_ms <= 8_000 ? "later" : "at some time";
       return `${when}, ${sockets[1].token}`;
     };
     for (const code of [1000, 1001, 1005, 1006, 1012, 4000, 4408]) same([code, await outcome(code)], [code, "soon, token-1"]);
-    for (const code of [1008, 4401]) same([code, await outcome(code)], [code, "soon, token-2"]);
+    same(await outcome(1008), "soon, token-2");
+    same(await outcome(4401), "quiet, token-2");
     for (const code of [1011, 1013, 4429]) same([code, await outcome(code)], [code, "later, token-1"]);
     for (const code of [1002, 1003, 1007, 1009, 4403, 4430]) same([code, await outcome(code)], [code, "for good"]);
   },
@@ -220,7 +229,170 @@ window.cases = {
     }
     it = start(() => null);
     await pass(60_000);
-    same([it.types(), sockets.length], [["closed"], 0]);
+    same([it.types(), sockets.length], [["end"], 0]);
+  },
+
+  async an_end_says_the_code_and_the_reason() {
+    let it = start();
+    (await opened()).dies(1009, "message too big");
+    same(it.events, [{ type: "end", code: 1009, reason: "message too big" }]);
+    await pass(60_000);
+    same([it.rooms.send({ type: "ping" }), sockets.length, timers.size], [false, 1, 0]);
+    // Where there is no further token, the end is what became of the last one.
+    it = start(code => code === undefined || code === 1006 ? "token" : null);
+    await pass(0);
+    sockets[0].dies(1006);
+    await pass(500);
+    sockets[1].dies(4401, "token expired");
+    await pass(1_000);
+    same(it.events.slice(-1), [{ type: "end", code: 4401, reason: "token expired" }]);
+    // Whoever goes down and says so does not mean it for good.
+    it = start();
+    const socket = await opened();
+    socket.says({ type: "reconnect", in_ms: 1_000 });
+    socket.dies(1002);
+    same(it.types(), ["reconnect", "offline"]);
+  },
+
+  async a_token_that_has_had_its_time_is_renewed_without_a_word() {
+    const it = start();
+    for (let i = 2; i < 5; i++) {
+      const socket = await opened();
+      socket.says({ type: "pong" });
+      socket.dies(4401);
+      await pass(0);
+      same([it.types(), sockets.at(-1).token], [["pong"], `token-${i}`]);
+    }
+    // A new one that has had its time at once is another matter.
+    (await opened()).dies(4401);
+    await pass(0);
+    (await opened()).dies(4401);
+    same(it.types(), ["offline"]);
+  },
+
+  async a_page_renews_its_token_when_it_likes() {
+    const it = start();
+    it.rooms.join("a:1");
+    const old = await opened();
+    it.rooms.renew();
+    await pass(0);
+    const socket = await opened();
+    same([it.types(), old.readyState, socket.token, socket.rooms], [[], 3, "token-2", ["join a:1"]]);
+    old.says({ type: "message" });
+    old.dies(1000);
+    same([it.types(), sockets.length], [[], 2]);
+    // While the next try is waited for, there is no waiting.
+    socket.dies(1013);
+    it.rooms.renew();
+    await pass(0);
+    same([it.types(), sockets.length, sockets[2].token], [["offline"], 3, "token-3"]);
+  },
+
+  async a_cookie_needs_no_token() {
+    const it = start("cookie");
+    const socket = await opened();
+    same([socket.url.search, socket.url.protocol], ["", "ws:"]);
+    socket.dies(1006);
+    await pass(500);
+    (await opened()).dies(4401);
+    await pass(1_000);
+    same([it.types(), sockets.length], [["offline", "offline"], 3]);
+    sockets[2].dies(1008, "Invalid token");
+    same(it.events, [{ type: "end", code: 1008, reason: "Invalid token" }]);
+  },
+
+  async anything_is_sent_while_there_is_a_connection() {
+    const it = start(), say = { type: "say", room: "a:1", text: "hi" };
+    same(it.rooms.send(say), false);
+    const socket = await opened();
+    same([it.rooms.send(say), socket.sent], [true, [say]]);
+    socket.dies(1006);
+    same(it.rooms.send(say), false);
+  },
+
+  async any_json_may_be_said_on_the_endpoint_of_one_room() {
+    const it = start(), socket = await opened();
+    for (const payload of [null, 5, "text", [], {}, { type: "closed" }, { type: "reconnect" }]) socket.says(payload);
+    same(it.events, [null, 5, "text", [], {}, { type: "closed" }, { type: "reconnect" }]);
+    same([sockets.length, socket.sent], [1, []]);
+  },
+
+  async a_page_that_is_left_has_no_connection_until_it_is_back() {
+    for (const [leave, back] of [["pagehide", "pageshow"], ["freeze", "resume"]]) {
+      const target = leave === "freeze" ? document : window;
+      const it = start();
+      it.rooms.join("a:1");
+      const socket = await opened();
+      target.dispatchEvent(new Event(leave));
+      same(it.events.splice(0), [{ type: "offline", code: 1001, reason: "the page was left", in_ms: 0 }]);
+      same(socket.readyState, 3);
+      it.rooms.renew();
+      it.rooms.join("a:2");
+      await pass(60_000);
+      same([it.types(), sockets.length], [[], 1]);
+      target.dispatchEvent(new Event(back));
+      same((await opened()).rooms, ["join a:1", "join a:2"]);
+      // In whatever it was busy with.
+      sockets[1].dies(1006);
+      target.dispatchEvent(new Event(leave));
+      await pass(60_000);
+      target.dispatchEvent(new Event(back));
+      await pass(0);
+      target.dispatchEvent(new Event(leave));
+      same([sockets.length, sockets[2].readyState], [3, 3]);
+      it.rooms.close();
+      target.dispatchEvent(new Event(back));
+      await pass(60_000);
+      same(sockets.length, 3);
+    }
+  },
+
+  async a_token_that_comes_after_the_page_was_left_opens_nothing() {
+    const given = [];
+    const it = start(() => new Promise(resolve => given.push(resolve)));
+    await pass(0);
+    window.dispatchEvent(new Event("pagehide"));
+    given[0]("old");
+    await pass(0);
+    same(sockets.length, 0);
+    window.dispatchEvent(new Event("pageshow"));
+    await pass(0);
+    given[1]("new");
+    await pass(0);
+    same(sockets.map(socket => socket.token), ["new"]);
+    it.rooms.close();
+  },
+
+  async a_network_that_is_back_or_somebody_who_looks_is_not_kept_waiting() {
+    for (const [target, event] of [[window, "online"], [document, "visibilitychange"]]) {
+      const it = start();
+      for (let failures = 0; failures < 6; failures++) {
+        await pass(it.events.at(-1)?.in_ms ?? 0);
+        sockets.at(-1).dies(1006);
+      }
+      target.dispatchEvent(new Event(event));
+      await pass(0);
+      same([event, sockets.length, it.events.at(-1).in_ms > 7_000], [event, 7, true]);
+      sockets[6].dies(1006);
+      same(it.events.at(-1).in_ms <= 500, true);
+      await pass(500);
+      // What was asked for is kept.
+      for (const say of [socket => socket.dies(1013), socket => { socket.says({ type: "reconnect", in_ms: 5_000 }); socket.dies(1012); }]) {
+        say(await opened());
+        const count = sockets.length;
+        target.dispatchEvent(new Event(event));
+        await pass(3_999);
+        same([event, sockets.length], [event, count]);
+        await pass(it.events.at(-1).in_ms - 3_999);
+      }
+      // A connection that is there is asked whether it is still good.
+      const socket = await opened();
+      target.dispatchEvent(new Event(event));
+      same(socket.sent, [{ type: "ping" }]);
+      await pass(10_000);
+      same(it.events.at(-1).code, 4408);
+      it.rooms.close();
+    }
   },
 
   async after_close_there_is_nothing() {

@@ -2,13 +2,19 @@
 
 use std::convert::Infallible;
 
-use futures::{FutureExt as _, future::Shared};
+use futures::{
+    FutureExt as _,
+    future::{Shared, join_all},
+};
 use tokio::sync::oneshot;
 
 use crate::room_key::RoomKey;
 
-/// Those that are at work: no more than a client can leave while one runs. Behind a pointer, because every connection has a
-/// place for it, and nearly all have none.
+/// A hook that runs, or may have to; dropped when it is over.
+pub(super) type Leaving = oneshot::Sender<Infallible>;
+
+/// Those that are at work, or may have to be for a join that is under way: no more than a client can leave while one runs,
+/// and one. Behind a pointer, because every connection has a place for it, and nearly all have none.
 #[derive(Default)]
 pub(super) struct Leaves(Option<Box<Running>>);
 
@@ -19,23 +25,28 @@ struct Running {
 
 impl Leaves {
     /// Notes one that begins; it is over when what is returned is dropped.
-    pub(super) fn begin(&mut self, room: RoomKey) -> oneshot::Sender<Infallible> {
+    pub(super) fn begin(&mut self, room: RoomKey) -> Leaving {
         let (running, over) = oneshot::channel();
-        let rooms = &mut self.0.get_or_insert_default().rooms;
-        rooms.retain(|(_, over)| over.clone().now_or_never().is_none());
-        rooms.push((room, over.shared()));
+        self.tidy();
+        self.0.get_or_insert_default().rooms.push((room, over.shared()));
         running
     }
 
-    /// Resolves when the last one about that room has run.
+    /// Forgets those that are over.
+    pub(super) fn tidy(&mut self) {
+        self.0.take_if(|running| {
+            running.rooms.retain(|(_, over)| over.clone().now_or_never().is_none());
+            running.rooms.is_empty()
+        });
+    }
+
+    /// Resolves when all about that room have run that have begun by now.
     pub(super) fn over(&self, room: &RoomKey) -> impl Future<Output = ()> + Send + use<> {
-        let last = self.0.as_ref().and_then(|running| running.rooms.iter().rev().find(|(left, _)| left == room));
-        let over = last.map(|(_, over)| over.clone());
+        let running = self.0.iter().flat_map(|running| &running.rooms);
+        let over: Vec<_> = running.filter(|(left, _)| left == room).map(|(_, over)| over.clone()).collect();
         async move {
-            if let Some(over) = over {
-                // An error, as nothing is ever sent.
-                _ = over.await;
-            }
+            // Errors, as nothing is ever sent.
+            _ = join_all(over).await;
         }
     }
 }
@@ -50,6 +61,18 @@ mod tests {
         for number in 0..1000 {
             drop(leaves.begin(RoomKey::new("post", number).unwrap()));
         }
-        assert!(leaves.0.unwrap().rooms.len() <= 1);
+        assert!(leaves.0.as_ref().unwrap().rooms.len() <= 1);
+        leaves.tidy();
+        assert!(leaves.0.is_none());
+    }
+
+    #[test]
+    fn one_that_never_ran_does_not_hide_the_one_before_it() {
+        let (mut leaves, room) = (Leaves::default(), RoomKey::new("post", 1).unwrap());
+        let running = leaves.begin(room.clone());
+        drop(leaves.begin(room.clone()));
+        assert!(leaves.over(&room).now_or_never().is_none());
+        drop(running);
+        assert!(leaves.over(&room).now_or_never().is_some());
     }
 }

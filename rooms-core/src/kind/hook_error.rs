@@ -4,14 +4,15 @@ use std::borrow::Cow;
 
 use crate::close::{Close, CloseCode};
 
-/// How a hook says no: in words that the client is told, or by closing the connection.
+/// How a hook says no: in words that the client is told, for now, or by closing the connection.
 ///
 /// ```
 /// use rooms_core::{Close, HookError, Kind};
+/// use serde_json::json;
 ///
 /// let channel = Kind::authenticated().members_publish().on_publish(|_, said| async move {
-///     match said["text"].as_str() {
-///         Some(text) if text.len() <= 500 => Ok(said),
+///     match said.json()?["text"].as_str() {
+///         Some(text) if text.len() <= 500 => Ok(json!({"text": text})),
 ///         Some(_) => Err(HookError::refused("a text has at most 500 bytes")),
 ///         None => Err(Close::NOT_ALLOWED.into()),
 ///     }
@@ -26,6 +27,12 @@ pub enum HookError {
     /// closed with 4403 and these words.
     #[error("{0}")]
     Refused(Cow<'static, str>),
+    /// What the hook needs is away, such as its database: the client is told to try again later, by an `error` event with
+    /// the code [`unavailable`](crate::ErrorCode::Unavailable). That join, message or publication alone has failed, and
+    /// the connection goes on. A connection that is for one room and does not get into it is closed with 1013, after
+    /// which its client comes back.
+    #[error("it did not work just now, and may later")]
+    Unavailable,
     /// The connection is closed, with all its rooms.
     #[error("the connection is closed with {0}")]
     Close(Close),
@@ -37,10 +44,29 @@ impl HookError {
         Self::Refused(words.into())
     }
 
+    /// Says that it did not work just now, and may later.
+    ///
+    /// ```
+    /// use rooms_core::{HookError, Kind};
+    /// use serde_json::json;
+    ///
+    /// let post = Kind::authenticated().on_join(|member| async move {
+    ///     let title = title_of(member.room().id()).await.map_err(|_| HookError::unavailable())?;
+    ///     Ok(json!({ "title": title }))
+    /// });
+    /// # let _ = post;
+    /// # async fn title_of(post: &str) -> std::io::Result<String> { Ok(format!("Post {post}")) }
+    /// ```
+    #[must_use]
+    pub const fn unavailable() -> Self {
+        Self::Unavailable
+    }
+
     /// The close of a connection that can't go on.
     pub(crate) fn into_close(self) -> Close {
         match self {
             Self::Refused(words) => Close::new(CloseCode::NOT_ALLOWED, words),
+            Self::Unavailable => Close::UNAVAILABLE,
             Self::Close(close) => close,
         }
     }

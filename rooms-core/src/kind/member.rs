@@ -1,9 +1,10 @@
 //! A connection in a room, in the hands of the application.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::pin, sync::Arc};
 
 use futures::future::BoxFuture;
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::{
     auth::Identity,
@@ -11,12 +12,34 @@ use crate::{
     manager::{BroadcastError, Receipt},
     message::{Form, Message},
     node::ConnectionId,
+    outbox::Delivery,
     protocol::multi,
     room_key::RoomKey,
 };
 
-/// A connection in a room, as a hook is given it. One that is kept keeps the connection's end of the socket with it, and
-/// the rooms; `on_leave` is the time to let it go.
+/// A connection in a room, as a hook is given it.
+///
+/// It may be kept, and given to a task that sends to the client from time to time: the connection ends without it, and
+/// its socket with it. [`closed`](Self::closed) and [`send`](Self::send) tell such a task when it is over. A member that
+/// left this room while its connection goes on is told of by `on_leave` alone. One that is kept keeps the
+/// [`RoomManager`](crate::RoomManager) alive.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rooms_core::{Kind, Sent};
+/// use serde_json::{Value, json};
+///
+/// let clock = Kind::authenticated().on_join(|member| async move {
+///     tokio::spawn(async move {
+///         while member.send(&json!({"type": "tick"})) == Sent::Taken {
+///             tokio::time::sleep(Duration::from_secs(1)).await;
+///         }
+///     });
+///     Ok(Value::Null)
+/// });
+/// # let _ = clock;
+/// ```
 #[derive(Clone)]
 pub struct Member {
     pub(crate) room: RoomKey,
@@ -30,8 +53,26 @@ pub struct Member {
 pub(crate) trait Reply: Send + Sync {
     /// How the connection is to be told what happens in a room.
     fn form(&self) -> Form;
-    fn reply(&self, message: Message);
-    fn end(&self, close: Close);
+    fn reply(&self, message: Message) -> Delivery;
+    /// Closes the connection; what waits goes out first.
+    fn close(&self, close: Close);
+    /// Whether nothing is sent to it any more.
+    fn is_closed(&self) -> bool;
+    /// What is told when that begins; `None` where it has.
+    fn closed(&self) -> Option<Arc<Notify>>;
+}
+
+/// What became of what a hook sent to one connection; may be ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sent {
+    /// It was written to the socket, or waits for it. Whether the client has read it nobody can tell.
+    Taken,
+    /// The connection has ended, or is closing, perhaps because too much waited for it already: nothing is sent to it any
+    /// more.
+    Closed,
+    /// The value does not encode as JSON. The reason is logged.
+    NotEncoded,
 }
 
 /// Broadcasts to a room, whatever the sinks of its members.
@@ -63,15 +104,44 @@ impl Member {
         self.connection
     }
 
-    /// Sends to this connection alone, as JSON, in the form that a broadcast to the room has there. To one that is closing
-    /// nothing is sent; a value that does not encode is logged.
-    pub fn send<T: Serialize + ?Sized>(&self, value: &T) {
-        match Message::json(value) {
-            Ok(message) => self.outbox.reply(match self.outbox.form() {
-                Form::Single => message,
-                Form::Multi => multi::message(&self.room, &message),
-            }),
-            Err(error) => tracing::error!(kind = self.room.kind(), %error, "a message to a member does not encode"),
+    /// Sends to this connection alone, as JSON, in the form that a broadcast to the room has there; never waits. To one
+    /// that is closing nothing is sent.
+    pub fn send<T: Serialize + ?Sized>(&self, value: &T) -> Sent {
+        let message = match Message::json(value) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(kind = self.room.kind(), %error, "a message to a member does not encode");
+                return Sent::NotEncoded;
+            }
+        };
+        let delivery = self.outbox.reply(match self.outbox.form() {
+            Form::Single => message,
+            Form::Multi => multi::message(&self.room, message.payload()),
+        });
+        match delivery {
+            Delivery::Taken => Sent::Taken,
+            Delivery::Closed => Sent::Closed,
+        }
+    }
+
+    /// Whether nothing is sent to this connection any more: it has ended, or is closing. It is not about this room, which
+    /// the connection may have left before.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.outbox.is_closed()
+    }
+
+    /// Resolves once the connection [is closed](Self::is_closed), at once where it is already. May be dropped at any time.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let outbox = Arc::clone(&self.outbox);
+        async move {
+            let Some(closed) = outbox.closed() else { return };
+            let mut told = pin!(closed.notified());
+            told.as_mut().enable();
+            // Looked at after the waiting has begun, so that no close comes between.
+            if !outbox.is_closed() {
+                told.await;
+            }
         }
     }
 
@@ -89,7 +159,7 @@ impl Member {
     /// use serde_json::json;
     ///
     /// let board = Kind::authenticated().on_message(|member, message| async move {
-    ///     let drawn = json!({"type": "drawn", "by": member.identity().user(), "stroke": message["stroke"]});
+    ///     let drawn = json!({"type": "drawn", "by": member.identity().user(), "stroke": message.json()?["stroke"]});
     ///     member.broadcast_to_others(&drawn).await.map_err(|_| HookError::refused("try again"))?;
     ///     Ok(())
     /// });
@@ -129,7 +199,7 @@ impl Member {
 
     /// Closes this connection; what waits for it goes out first.
     pub fn close(&self, close: Close) {
-        self.outbox.end(close);
+        self.outbox.close(close);
     }
 }
 

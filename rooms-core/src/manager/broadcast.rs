@@ -11,10 +11,14 @@ use super::{RoomManager, Shared};
 use crate::{
     auth::IdentityError,
     bus::{BusError, Topic},
-    envelope, json,
+    envelope::{self, Carried},
+    json,
     kind::Tell,
     node::ConnectionId,
+    payload::Payload,
+    protocol::is_reserved,
     room_key::RoomKey,
+    runtime::RuntimeEnded,
 };
 
 /// The kind of the rooms that hold a user's connections.
@@ -69,6 +73,12 @@ pub enum BroadcastError {
     /// There can be no such user.
     #[error("no user has this id")]
     User(#[source] IdentityError),
+    /// The tokio runtime that the manager was built in has ended, so that nobody would be given it.
+    #[error("{room}: the tokio runtime that the rooms were built in has ended")]
+    RuntimeEnded {
+        /// Where.
+        room: RoomKey,
+    },
     /// The bus refused it, or gave no answer.
     #[error("{room}: the bus did not take the message")]
     Bus {
@@ -134,7 +144,7 @@ impl<S> RoomManager<S> {
         async move {
             let room = room?;
             let payload = payload.map_err(|source| BroadcastError::Encode { room: room.clone(), source })?;
-            shared.broadcast(&room, payload, None).await
+            shared.broadcast(&room, payload.into(), None, Carried::Bare).await
         }
     }
 
@@ -161,17 +171,24 @@ impl<'a> Broadcast<'a> {
         let payload = serde_json::to_vec(value);
         async move {
             let payload = payload.map_err(|source| BroadcastError::Encode { room: self.room.clone(), source })?;
-            self.shared.broadcast(self.room, payload, self.except).await
+            self.shared.broadcast(self.room, payload.into(), self.except, Carried::Bare).await
         }
     }
 }
 
 impl Shared {
-    pub(crate) async fn broadcast(
+    /// Sends what a member published. Where it has the `type` of an event of the server's, no member is given it bare.
+    pub(crate) async fn publish(&self, room: &RoomKey, payload: Payload) -> Result<Receipt, BroadcastError> {
+        let carried = if is_reserved(payload.as_str()) { Carried::Wrapped } else { Carried::Bare };
+        self.broadcast(room, payload.into_bytes(), None, carried).await
+    }
+
+    async fn broadcast(
         &self,
         room: &RoomKey,
-        payload: Vec<u8>,
+        payload: Bytes,
         except: Option<ConnectionId>,
+        carried: Carried,
     ) -> Result<Receipt, BroadcastError> {
         let limit = self.limits.broadcast;
         if payload.len() > limit {
@@ -180,15 +197,16 @@ impl Shared {
         if json::check_depth(&payload).is_err() {
             return Err(BroadcastError::TooDeep { room: room.clone() });
         }
+        let space = async {
+            match self.registry.find(room) {
+                Some(local) => Some(local.reserve(payload.len()).await),
+                None => None,
+            }
+        };
         // Held until the message is through the bus, and so in the log.
-        let _space = match self.registry.find(room) {
-            Some(local) => Some(local.reserve(payload.len()).await),
-            None => None,
-        };
-        let payload = match except {
-            Some(connection) => envelope::seal(connection, &payload),
-            None => Bytes::from(payload),
-        };
+        let space = self.runtime.wait(space).await;
+        let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
+        let payload = envelope::seal(except, carried, payload);
         let topic = Topic::Room(room.clone());
         let publish = AssertUnwindSafe(async { self.bus.publish(&topic, payload.clone()).await }).catch_unwind();
         let published = match timeout(self.limits.publish, publish).await {
@@ -215,6 +233,6 @@ impl Tell for Shared {
         payload: Vec<u8>,
         except: Option<ConnectionId>,
     ) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
-        async move { self.broadcast(&room, payload, except).await }.boxed()
+        async move { self.broadcast(&room, payload.into(), except, Carried::Bare).await }.boxed()
     }
 }

@@ -18,12 +18,13 @@ use crate::{
     handshake::Endpoint,
     kind::Kind,
     limits::Limits,
-    node::NodeId,
+    node::{ConnectionIds, NodeId},
     nodes::Nodes,
     outbox::Transport,
     presence::Presence,
     registry::Registry,
     room_key::{RoomKeyError, check_kind},
+    runtime::Runtime,
     users::Users,
     ws::FrameSink,
 };
@@ -116,7 +117,8 @@ impl<S> RoomManagerBuilder<S> {
         Self { clock, ..self }
     }
 
-    /// Builds the manager. It spawns its tasks, on demand, on the runtime that this is called in.
+    /// Builds the manager. It spawns its tasks, on demand, on the runtime that this is called in, and is of no use once
+    /// that has ended: from then on broadcasts, joins and new connections fail with `RuntimeEnded`.
     ///
     /// # Errors
     /// [`BuildError`] names what is wrong.
@@ -141,7 +143,7 @@ impl<S> RoomManagerBuilder<S> {
             self.bus.attach(Arc::new(Inbox::new(shared)));
             Shared {
                 node,
-                next_connection: AtomicU64::new(1),
+                connection_ids: ConnectionIds::of(node),
                 limits: self.limits,
                 kinds,
                 authenticator: self.authenticator,
@@ -151,9 +153,8 @@ impl<S> RoomManagerBuilder<S> {
                 presence: Presence::start(Arc::clone(&registry)),
                 registry,
                 users: Users::new(),
-                runtime,
-                draining: AtomicBool::new(false),
-                flush_by: OnceLock::new(),
+                runtime: Runtime::guarded(runtime),
+                drain: OnceLock::new(),
                 bus_down: AtomicBool::new(false),
                 bad_payloads: AtomicU64::new(0),
                 warnings: Warnings::default(),

@@ -5,10 +5,10 @@ use std::sync::{Weak, atomic::Ordering};
 use super::Shared;
 use crate::{
     bus::{BusEvent, BusReceiver, Lost, Topic},
-    envelope::{self, BrokenEnvelope},
+    envelope::{self, BrokenEnvelope, Carried, Opened},
     json::{self, JsonFault},
     message::Message,
-    node::ConnectionId,
+    protocol::multi,
     room_key::RoomKey,
 };
 
@@ -61,8 +61,12 @@ impl Shared {
     /// they are is not logged, because it can be anything.
     pub(super) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
         match self.read(payload) {
-            Ok((text, except)) => {
-                if !self.registry.append(room, Message::text(text), except)
+            Ok(Opened { json, except, carried }) => {
+                let message = match carried {
+                    Carried::Bare => Message::text_of(&[json]),
+                    Carried::Wrapped => multi::message(room, json),
+                };
+                if !self.registry.append(room, message, except, carried)
                     && let Some(left_out) = self.warnings.full_room.line()
                 {
                     tracing::warn!(%room, left_out, "a message was dropped: the room's log is full");
@@ -82,12 +86,13 @@ impl Shared {
         }
     }
 
-    fn read<'a>(&self, payload: &'a [u8]) -> Result<(&'a str, Option<ConnectionId>), BadPayload> {
+    fn read<'a>(&self, payload: &'a [u8]) -> Result<Opened<'a>, BadPayload> {
         let opened = envelope::open(payload)?;
         if opened.json.len() > self.limits.broadcast {
             return Err(BadPayload::TooLong);
         }
-        Ok((json::check(opened.json)?, opened.except))
+        json::check(opened.json)?;
+        Ok(opened)
     }
 }
 

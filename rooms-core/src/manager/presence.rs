@@ -24,7 +24,8 @@ pub struct ViewerCount {
     pub viewers: usize,
     /// Whether every live node is in it. Each node's part is at most `Limits::viewer_window` and the way through the bus
     /// old. `false` in the first moments of a process, which has not heard of all others yet, while the bus is down, while a
-    /// node was not yet asked again after a loss, and where one did not answer.
+    /// node was not yet asked again after a loss, where one did not answer, and once the runtime that the manager was built
+    /// in has ended.
     pub exact: bool,
 }
 
@@ -61,6 +62,12 @@ pub struct Present {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MembersError {
+    /// The tokio runtime that the manager was built in has ended, so that nothing is kept up to date.
+    #[error("{room}: the tokio runtime that the rooms were built in has ended")]
+    RuntimeEnded {
+        /// Which room.
+        room: RoomKey,
+    },
     /// The kind does not keep them; see [`Kind::members`](crate::Kind::members).
     #[error("{room}: rooms of this kind do not keep their members; `Kind::members` makes them")]
     NotKept {
@@ -86,6 +93,9 @@ impl<S> RoomManager<S> {
     /// ```
     pub async fn viewers(&self, room: &RoomKey) -> ViewerCount {
         let shared = &self.shared;
+        if shared.runtime.has_ended() {
+            return ViewerCount { viewers: self.local_viewers(room), exact: false };
+        }
         match shared.registry.find(room).filter(|room| room.knows_others()) {
             Some(known) => ViewerCount { viewers: known.viewers(), exact: shared.presence.is_settled() },
             None => {
@@ -107,6 +117,9 @@ impl<S> RoomManager<S> {
         let shared = &self.shared;
         if !shared.kinds.get(room.kind()).is_some_and(|kind| kind.names_members()) {
             return Err(MembersError::NotKept { room: room.clone() });
+        }
+        if shared.runtime.has_ended() {
+            return Err(MembersError::RuntimeEnded { room: room.clone() });
         }
         let here = shared.registry.find(room);
         if let Some(here) = here.as_ref().filter(|here| here.knows_others())

@@ -2,59 +2,162 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
-    sync::atomic::Ordering,
     time::Duration,
 };
 
-use tokio::time::{Instant, interval, timeout_at};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout_at};
 
-use super::RoomManager;
+use super::{RoomManager, Shared};
 use crate::{close::Close, limits::FOREVER, message::Message, protocol};
 
 /// Connections are closed at least this fast, so that a few of them do not take the whole time: 100 a second.
 const PACE: Duration = Duration::from_millis(10);
 
-/// When a member is asked to come back after its close, at the earliest and at the latest. Half a second: whatever stands
-/// in front of the processes has seen by then that this one takes nobody. The rest spreads what a restart sets free at
-/// once over five seconds, on top of the time that the closing takes.
-const COME_BACK: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(5_500)];
+/// When a member is asked to come back after its close, at the earliest: whatever stands in front of the processes has
+/// seen by then that this one takes nobody.
+const SOONEST: Duration = Duration::from_millis(500);
+
+/// What each member adds to the time over which they come back: two thousand a second, beside the time that the closing
+/// takes, and so for one member none.
+const SPREAD_EACH: Duration = Duration::from_micros(500);
+
+/// The longest spread: the time of ten thousand members. A page that is away for longer looks broken.
+const LONGEST_SPREAD: Duration = Duration::from_secs(5);
+
+/// How a process goes down; see [`RoomManager::shutdown`], which also takes the first of these as a bare `Duration`.
+///
+/// ```
+/// use std::time::Duration;
+/// use rooms_core::{Close, RoomManager, Shutdown};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+/// # let rooms: RoomManager = RoomManager::builder().build().unwrap();
+/// let shutdown = Shutdown::within(Duration::from_secs(10))
+///     .at_least(Duration::from_secs(5)) // above the period of the readiness probe
+///     .close(Close::GOING_AWAY);
+/// let start = tokio::time::Instant::now();
+/// rooms.shutdown(shutdown).await;
+/// assert!(start.elapsed() >= Duration::from_secs(5), "though nobody was there");
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a shutdown is begun by `RoomManager::shutdown`"]
+pub struct Shutdown {
+    within: Duration,
+    at_least: Duration,
+    come_back: Duration,
+    close: Close,
+}
+
+impl Shutdown {
+    /// The time over which the connections are closed, at most: so long has a slow member to take what waits for it.
+    pub const fn within(within: Duration) -> Self {
+        Self { within, at_least: Duration::ZERO, come_back: SOONEST, close: Close::RESTART }
+    }
+
+    /// How long the shutdown takes at least, however few connections there are: zero unless set.
+    ///
+    /// A process that is gone at once is seen by no readiness probe: what stands in front of it sends it clients for
+    /// some time more, who find nobody. Longer than the period of the probe, such as 5 s. Meanwhile upgrades are refused
+    /// with 503.
+    pub fn at_least(self, at_least: Duration) -> Self {
+        Self { at_least, ..self }
+    }
+
+    /// How soon after its close a member is asked to come back, at the earliest: 500 ms unless set. The later ones follow
+    /// over half a second for each thousand members that there are, at most over five seconds.
+    ///
+    /// The `leave_grace` of a kind is to be longer than this, the five seconds, and a connect, such as 10 s: then nobody
+    /// is told that the members of this process have left.
+    pub fn come_back(self, soonest: Duration) -> Self {
+        Self { come_back: soonest, ..self }
+    }
+
+    /// What the connections are closed with: [`Close::RESTART`], 1012, unless set. [`Close::GOING_AWAY`], 1001, is for
+    /// clients that take 1012 for a protocol error, as some libraries do which know only the codes of RFC 6455.
+    pub fn close(self, close: Close) -> Self {
+        Self { close, ..self }
+    }
+}
+
+impl From<Duration> for Shutdown {
+    fn from(within: Duration) -> Self {
+        Self::within(within)
+    }
+}
+
+/// A shutdown that has begun.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    /// Until when what waits for a member may go out.
+    pub(crate) flush_by: Instant,
+    pub(crate) close: Close,
+    soonest: Duration,
+    spread: Duration,
+}
+
+impl Drain {
+    /// The event that says when to come back: at a random time, another one for each member.
+    pub(crate) fn come_back(&self) -> Message {
+        come_back(self.soonest, self.spread)
+    }
+}
 
 impl<S> RoomManager<S> {
-    /// Refuses new connections (an upgrade gets 503 with `Retry-After`), closes the ones there are with 1012 `restart`, spread over `within`, and resolves when
-    /// all are gone, or `Limits::close_within` after that time; a bus that does not let go is given as long again.
+    /// Refuses new connections (an upgrade gets 503 with `Retry-After`), closes the ones there are, with 1012 `restart`
+    /// unless `how` says otherwise, and resolves when all are gone. `how` is a [`Shutdown`], or a `Duration` for
+    /// [`Shutdown::within`].
     ///
-    /// [`is_draining`](Self::is_draining), which is for a readiness check, says so from the call on. What waits for a
-    /// member goes out before its close frame, if the member takes it within `within`. Each is told before the close when
-    /// to come back, by an event `reconnect` with a random `in_ms` of half a second to five and a half. At least a
-    /// hundred connections are closed a second, so a small process is gone long before `within`.
+    /// [`is_draining`](Self::is_draining), which is for a readiness check, says so from the call on. The closing is
+    /// spread over four fifths of `within`, and is faster where there are few: at least a hundred a second. What waits for
+    /// a member goes out before its close frame, if the member takes it within that time. Each is told before the close
+    /// when to come back, by an event `reconnect` with a random `in_ms`; see [`Shutdown::come_back`].
     ///
-    /// Hooks about who has left, and about rooms that are empty, have as long.
+    /// Where there are other nodes, members that are kept for a kind's `leave_grace` have time to come back on those:
+    /// while there are any, this node stays, for as long as a connection may. Then the rest are told to have left, the
+    /// hooks about that, and about rooms that are empty, run, and the other nodes are told good-bye, who count out at
+    /// once whoever is left.
     ///
-    /// At the end the other nodes are told good-bye, and count out at once whoever is left. May be called again;
-    /// dropping the future leaves the rest connected, and new connections refused.
-    pub async fn shutdown(&self, within: Duration) {
+    /// It takes at most `within` and three times `Limits::close_within`: one for members that do not take their close,
+    /// one for hooks, and one for a bus that does not let go; or as long as [`Shutdown::at_least`], where that is more.
+    /// May be called again: the first call decides how. Dropping the future leaves the rest connected, and new
+    /// connections refused.
+    pub async fn shutdown(&self, how: impl Into<Shutdown>) {
+        let how = how.into();
         let shared = &self.shared;
-        let within = within.min(FOREVER);
-        let flush_by = Instant::now() + within;
-        // The first shutdown counts.
-        _ = shared.flush_by.set(flush_by);
-        shared.draining.store(true, Ordering::Relaxed);
-        let deadline = flush_by + shared.limits.close_within;
+        let begun = Instant::now();
+        let within = how.within.min(FOREVER);
+        // A shutdown that had begun before decides; this one waits for the same end.
+        let drain = shared.drain.get_or_init(|| {
+            let members = u32::try_from(shared.users.connections()).unwrap_or(u32::MAX);
+            Drain {
+                flush_by: begun + within,
+                close: how.close,
+                soonest: how.come_back.min(FOREVER),
+                spread: SPREAD_EACH.saturating_mul(members).min(LONGEST_SPREAD),
+            }
+        });
+        let deadline = begun + within + shared.limits.close_within;
         let outboxes = shared.users.outboxes();
         // Four fifths for the closing, one for the last of them to say good-bye.
         let pace = within.mul_f64(0.8) / u32::try_from(outboxes.len().max(1)).unwrap_or(u32::MAX);
         let mut ticks = interval(pace.clamp(Duration::from_nanos(1), PACE));
         for outbox in outboxes {
             ticks.tick().await;
-            outbox.close_after(come_back(), Close::RESTART);
+            outbox.close_after(drain.come_back(), drain.close.clone());
         }
         if timeout_at(deadline, shared.users.gone()).await.is_err() {
             tracing::warn!(connections = shared.users.connections(), "connections were left at the end of a shutdown");
         }
+        if shared.registry.nodes.count() > 0 {
+            _ = timeout_at(deadline, shared.nobody_departing()).await;
+        }
+        sleep_until(begun + how.at_least.min(FOREVER)).await;
         for room in shared.registry.rooms() {
             shared.registry.act(&room, room.end_graces());
         }
-        if timeout_at(deadline, shared.registry.hooks.over()).await.is_err() {
+        let more = || deadline.max(Instant::now() + shared.limits.close_within);
+        if timeout_at(more(), shared.registry.hooks.over()).await.is_err() {
             tracing::warn!("hooks were running still at the end of a shutdown");
         }
         let good_bye = async {
@@ -63,14 +166,27 @@ impl<S> RoomManager<S> {
             shared.bus.close().await;
         };
         // A bus that does not let go keeps nobody.
-        _ = timeout_at(deadline.max(Instant::now() + shared.limits.close_within), good_bye).await;
+        _ = timeout_at(more(), good_bye).await;
     }
 }
 
-/// The event that says when to come back: at a time between the bounds, another one for each member.
-pub(crate) fn come_back() -> Message {
-    let [least, most] = COME_BACK;
-    let spread = u64::try_from((most - least).as_millis()).unwrap_or(u64::MAX);
+impl Shared {
+    /// Resolves when no room shows a member that has left: each has come back on another node, or was away for the grace
+    /// of its kind. Looked at once a viewer window, which is how often other nodes say who is there.
+    async fn nobody_departing(&self) {
+        while self.registry.rooms().iter().any(|room| room.has_departing()) {
+            sleep(self.limits.viewer_window).await;
+        }
+    }
+}
+
+/// What a client is told that is turned away with [`Close::RESTART`] by nobody who knows how many there are.
+pub(crate) fn come_back_some_time() -> Message {
+    come_back(SOONEST, LONGEST_SPREAD)
+}
+
+fn come_back(soonest: Duration, spread: Duration) -> Message {
+    let spread = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).max(1);
     // Each state has keys of its own, so this is as random as the seed of a hash map.
-    protocol::reconnect(least + Duration::from_millis(RandomState::new().hash_one(()) % spread))
+    protocol::reconnect(soonest + Duration::from_millis(RandomState::new().hash_one(()) % spread))
 }

@@ -1,6 +1,6 @@
 //! What waits for a member whose socket is full, and what happens when too much does.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::{limits::Limits, message::Message, room_key::RoomKey};
 
@@ -84,13 +84,27 @@ impl Bounds {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overrun;
 
+/// Messages that are brought together at a time where others between them are gone: as many as one `writev` takes.
+const BATCH: usize = 64;
+
+/// The places that may be gone beyond as many as wait, before all are brought together.
+const SPARE: usize = 16;
+
 /// Messages in their order, with where they come from.
+///
+/// One that is replaced leaves an empty place behind, so that replacing takes the same time however much waits: a slow
+/// member must not cost its room more than a fast one. Empty places are dropped when they come to the front, when what
+/// stands between them is to be written, and when they are more than what waits.
 #[derive(Default)]
 pub(super) struct Queue {
     messages: VecDeque<Message>,
-    /// As many as messages; none for what was sent to the connection alone.
+    /// As many as messages; none for what was sent to the connection alone, and for empty places.
     tags: VecDeque<Option<Tag>>,
-    bytes: usize,
+    /// The number of the first place; they are numbered through.
+    first: u64,
+    /// Where those wait that the next of their sort replaces.
+    latest: HashMap<RoomKey, Latest>,
+    waiting: Size,
     /// What was sent to the connection alone: answers, mostly.
     own: Size,
     /// Some was written since the last look.
@@ -101,6 +115,38 @@ pub(super) struct Queue {
 struct Size {
     messages: usize,
     bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.frame().len();
+    }
+
+    fn subtract(&mut self, message: &Message) {
+        self.messages -= 1;
+        self.bytes -= message.frame().len();
+    }
+}
+
+/// The places of a room's messages that will be replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Latest {
+    content: Option<u64>,
+    viewers: Option<u64>,
+    names: Option<u64>,
+    loss: Option<u64>,
+}
+
+impl Latest {
+    const fn of(&mut self, about: About) -> &mut Option<u64> {
+        match about {
+            About::Content => &mut self.content,
+            About::Viewers => &mut self.viewers,
+            About::Names => &mut self.names,
+            About::Loss => &mut self.loss,
+        }
+    }
 }
 
 /// What a connection's task is to make of what waits for its client.
@@ -117,15 +163,23 @@ pub(crate) struct Backlog {
 struct Tag {
     room: RoomKey,
     about: About,
+    /// The next of its sort replaces it.
+    replaced: bool,
+}
+
+impl Tag {
+    fn new(source: &Source, about: About) -> Self {
+        Self { room: source.room.clone(), about, replaced: source.replaces(about) }
+    }
 }
 
 impl Queue {
-    pub(super) fn len(&self) -> usize {
-        self.messages.len()
+    pub(super) const fn len(&self) -> usize {
+        self.waiting.messages
     }
 
     pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+        self.waiting.bytes
     }
 
     /// Whether the client should read before it asks for more, and whether it has read since the last look.
@@ -134,13 +188,27 @@ impl Queue {
         Backlog { heavy, taken: std::mem::take(&mut self.taken) }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+    pub(super) const fn is_empty(&self) -> bool {
+        self.waiting.messages == 0
     }
 
-    /// All that waits, in order.
+    /// The first that wait, in order: all that lie side by side; none where nothing waits.
     pub(super) fn messages(&mut self) -> &[Message] {
-        self.messages.make_contiguous()
+        let mut count = self.messages.len();
+        if self.messages.len() > self.waiting.messages {
+            let mut places = 0;
+            count = 0;
+            for message in &self.messages {
+                places += 1;
+                count += usize::from(!message.is_gone());
+                if count == BATCH {
+                    break;
+                }
+            }
+            self.gather(places);
+        }
+        let (side_by_side, _) = self.messages.as_slices();
+        side_by_side.get(..count).unwrap_or(side_by_side)
     }
 
     /// Forgets the first messages: they are written.
@@ -149,6 +217,7 @@ impl Queue {
         for _ in 0..count {
             self.pop();
         }
+        self.tidy();
     }
 
     /// Appends, whatever the bounds say.
@@ -174,7 +243,7 @@ impl Queue {
         bounds: Bounds,
     ) -> Result<(), Overrun> {
         if source.replaces(about) {
-            self.retain(|tag| tag.room != source.room || tag.about != about);
+            self.remove_latest(&source.room, about);
         }
         let roomy = match source.overflow {
             Overflow::Close | Overflow::Latest => bounds,
@@ -190,47 +259,117 @@ impl Queue {
         if !self.fits(message, bounds) {
             return Err(Overrun);
         }
-        self.push(message.clone(), Some(Tag { room: source.room.clone(), about }));
+        self.push(message.clone(), Some(Tag::new(source, about)));
         Ok(())
     }
 
     /// An empty queue takes any one message: a client that reads is not slow because its snapshot is large.
     fn fits(&self, message: &Message, bounds: Bounds) -> bool {
         self.is_empty()
-            || (self.messages.len() < bounds.messages as usize
-                && self.bytes + message.frame().len() <= bounds.bytes as usize)
+            || (self.waiting.messages < bounds.messages as usize
+                && self.waiting.bytes + message.frame().len() <= bounds.bytes as usize)
     }
 
     fn exceeds(&self, bounds: Bounds) -> bool {
-        self.messages.len() > bounds.messages as usize || self.bytes > bounds.bytes as usize
+        self.waiting.messages > bounds.messages as usize || self.waiting.bytes > bounds.bytes as usize
     }
 
     fn push(&mut self, message: Message, tag: Option<Tag>) {
-        self.bytes += message.frame().len();
+        self.waiting.add(&message);
         if tag.is_none() {
-            self.own.messages += 1;
-            self.own.bytes += message.frame().len();
+            self.own.add(&message);
         }
         self.messages.push_back(message);
         self.tags.push_back(tag);
+        self.note(self.messages.len() - 1);
     }
 
     fn pop(&mut self) -> Option<(Message, Option<Tag>)> {
-        let message = self.messages.pop_front()?;
-        let tag = self.tags.pop_front().flatten();
-        self.bytes -= message.frame().len();
-        if tag.is_none() {
-            self.own.messages -= 1;
-            self.own.bytes -= message.frame().len();
+        loop {
+            let (message, tag) = (self.messages.pop_front()?, self.tags.pop_front().flatten());
+            self.first += 1;
+            if message.is_gone() {
+                continue;
+            }
+            self.waiting.subtract(&message);
+            match &tag {
+                None => self.own.subtract(&message),
+                Some(tag) if tag.replaced => self.forget_latest(&tag.room, tag.about),
+                Some(_) => {}
+            }
+            return Some((message, tag));
         }
-        Some((message, tag))
+    }
+
+    /// Notes where a message is that will be replaced.
+    fn note(&mut self, at: usize) {
+        if let Some(Some(tag)) = self.tags.get(at)
+            && tag.replaced
+        {
+            let place = Some(self.first + at as u64);
+            match self.latest.get_mut(&tag.room) {
+                Some(latest) => *latest.of(tag.about) = place,
+                None => *self.latest.entry(tag.room.clone()).or_default().of(tag.about) = place,
+            }
+        }
+    }
+
+    fn forget_latest(&mut self, room: &RoomKey, about: About) {
+        let Some(latest) = self.latest.get_mut(room) else { return };
+        *latest.of(about) = None;
+        if *latest == Latest::default() {
+            self.latest.remove(room);
+        }
+    }
+
+    /// Takes out the message of that sort, if one waits: another one follows.
+    fn remove_latest(&mut self, room: &RoomKey, about: About) {
+        let Some(place) = self.latest.get_mut(room).and_then(|latest| latest.of(about).take()) else { return };
+        let at = (place - self.first) as usize;
+        let Some(message) = self.messages.get_mut(at) else { return };
+        self.waiting.subtract(message);
+        *message = Message::gone();
+        if let Some(tag) = self.tags.get_mut(at) {
+            *tag = None;
+        }
+        // Where nothing else waits, nothing is left behind.
+        while self.messages.back().is_some_and(Message::is_gone) {
+            self.messages.pop_back();
+            self.tags.pop_back();
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        if self.messages.len() > 2 * self.waiting.messages + SPARE {
+            self.gather(self.messages.len());
+        }
+    }
+
+    /// Brings the messages of the first places together, in their order, and drops the empty places among them.
+    fn gather(&mut self, places: usize) {
+        let mut to = places;
+        for from in (0..places).rev() {
+            if self.messages.get(from).is_none_or(Message::is_gone) {
+                continue;
+            }
+            to -= 1;
+            if to != from {
+                self.messages.swap(from, to);
+                self.tags.swap(from, to);
+                self.note(to);
+            }
+        }
+        self.messages.drain(..to);
+        self.tags.drain(..to);
+        self.first += to as u64;
     }
 
     /// Drops a room's oldest messages until no more than `keep` waits, or none of them is left; the first that is
     /// dropped leaves a `resync` in its place, and one is enough.
     fn thin(&mut self, source: &Source, keep: Bounds) {
         let mut told = false;
-        for _ in 0..self.messages.len() {
+        for _ in 0..self.waiting.messages {
             // What has been looked at is at the back again, so this counts all that still waits.
             let over = self.exceeds(keep);
             let Some((message, tag)) = self.pop() else { break };
@@ -243,21 +382,10 @@ impl Queue {
                 }
                 Some(About::Content | About::Names) if over => {
                     if !std::mem::replace(&mut told, true) {
-                        let tag = Tag { room: source.room.clone(), about: About::Loss };
-                        self.push((source.resync)(&source.room), Some(tag));
+                        self.push((source.resync)(&source.room), Some(Tag::new(source, About::Loss)));
                     }
                 }
                 _ => self.push(message, tag),
-            }
-        }
-    }
-
-    /// Keeps what was sent to the connection alone, and of the rooms' messages those that `keep` says.
-    fn retain(&mut self, keep: impl Fn(&Tag) -> bool) {
-        for _ in 0..self.messages.len() {
-            let Some((message, tag)) = self.pop() else { break };
-            if tag.as_ref().is_none_or(&keep) {
-                self.push(message, tag);
             }
         }
     }
@@ -275,8 +403,14 @@ mod tests {
         Source { room: room.parse().unwrap(), overflow, resync: |_| Message::text("resync") }
     }
 
-    fn texts(queue: &mut Queue) -> Vec<String> {
-        queue.messages().iter().map(|m| m.as_text().unwrap_or_default().to_owned()).collect()
+    /// What waits, with where it comes from.
+    fn waiting(queue: &Queue) -> Vec<(Option<Tag>, Message)> {
+        let places = queue.tags.iter().cloned().zip(queue.messages.iter().cloned());
+        places.filter(|(_, message)| !message.is_gone()).collect()
+    }
+
+    fn texts(queue: &Queue) -> Vec<String> {
+        waiting(queue).iter().map(|(_, message)| message.as_text().unwrap_or_default().to_owned()).collect()
     }
 
     fn fill(queue: &mut Queue, source: &Source, numbers: std::ops::Range<usize>) -> Result<(), Overrun> {
@@ -300,9 +434,9 @@ mod tests {
         let source = source("post:1", Overflow::DropOldest);
         queue.offer(&Message::text("alone"), BOUNDS).unwrap();
         fill(&mut queue, &source, 0..8).unwrap();
-        assert_eq!(texts(&mut queue), ["alone", "resync", "3", "4", "5", "6", "7"]);
+        assert_eq!(texts(&queue), ["alone", "resync", "3", "4", "5", "6", "7"]);
         fill(&mut queue, &source, 8..10).unwrap();
-        assert_eq!(texts(&mut queue), ["alone", "resync", "5", "6", "7", "8", "9"], "one resync is enough");
+        assert_eq!(texts(&queue), ["alone", "resync", "5", "6", "7", "8", "9"], "one resync is enough");
     }
 
     #[test]
@@ -311,7 +445,7 @@ mod tests {
         let (ours, other) = (source("post:1", Overflow::Resync), source("post:2", Overflow::Resync));
         fill(&mut queue, &other, 100..102).unwrap();
         fill(&mut queue, &ours, 0..7).unwrap();
-        assert_eq!(texts(&mut queue), ["100", "101", "resync", "6"]);
+        assert_eq!(texts(&queue), ["100", "101", "resync", "6"]);
     }
 
     #[test]
@@ -364,7 +498,7 @@ mod tests {
         queue.offer_from(&Message::text("2 viewers"), About::Viewers, &ours, BOUNDS).unwrap();
         fill(&mut queue, &other, 50..60).unwrap();
         queue.offer_from(&Message::text("3 viewers"), About::Viewers, &ours, BOUNDS).unwrap();
-        assert_eq!(texts(&mut queue), ["19", "59", "3 viewers"]);
+        assert_eq!(texts(&queue), ["19", "59", "3 viewers"]);
     }
 
     #[test]
@@ -375,7 +509,7 @@ mod tests {
                 queue.offer(&Message::text("alone"), BOUNDS).unwrap();
             }
             assert_eq!(fill(&mut queue, &source("post:1", overflow), 0..1), Err(Overrun), "{overflow:?}");
-            assert_eq!(texts(&mut queue), ["alone"; 8]);
+            assert_eq!(texts(&queue), ["alone"; 8]);
         }
     }
 
@@ -395,19 +529,70 @@ mod tests {
                     given[room] += usize::from(about == About::Content);
                 }
                 prop_assert!(!queue.exceeds(BOUNDS) || queue.len() == 1);
-                prop_assert_eq!(queue.bytes, queue.messages.iter().map(|m| m.frame().len()).sum::<usize>());
+                prop_assert_eq!(queue.bytes(), queue.messages.iter().map(|m| m.frame().len()).sum::<usize>());
                 prop_assert_eq!(queue.messages.len(), queue.tags.len());
                 let written = written.min(queue.len());
-                out.extend(queue.tags.iter().cloned().zip(queue.messages.iter().cloned()).take(written));
+                out.extend(waiting(&queue).into_iter().take(written));
                 queue.written(written);
             }
-            out.extend(queue.tags.iter().cloned().zip(queue.messages.iter().cloned()));
+            out.extend(waiting(&queue));
             for (number, room) in rooms.iter().enumerate().take(2) {
-                let of = |about| {
-                    out.iter().filter(|(tag, _)| tag.as_ref() == Some(&Tag { room: room.room.clone(), about })).count()
-                };
+                let of = |about| out.iter().filter(|(tag, _)| tag.as_ref() == Some(&Tag::new(room, about))).count();
                 prop_assert!(of(About::Content) == given[number] || of(About::Loss) > 0, "dropped without a word");
             }
+        }
+
+        #[test]
+        fn what_waits_is_what_a_plain_list_has(
+            steps in prop::collection::vec((0..12u8, 0..4usize, 0..100usize, 0..90usize), 1..600),
+        ) {
+            let rooms = [
+                source("post:1", Overflow::Latest), source("post:2", Overflow::Latest),
+                source("post:3", Overflow::Close), source("post:4", Overflow::Resync),
+            ];
+            let bounds = Bounds { messages: 10_000, bytes: 10_000_000 };
+            let (mut queue, mut list) = (Queue::default(), Vec::<(Option<(usize, About)>, Message)>::new());
+            for (number, (step, room, length, written)) in steps.into_iter().enumerate() {
+                let message = Message::text(format!("{number} {}", "x".repeat(length)));
+                let about = match step {
+                    0 => {
+                        queue.offer(&message, bounds).unwrap();
+                        list.push((None, message));
+                        continue;
+                    }
+                    1 => {
+                        // As the connection's task does: what lies side by side, and then the next.
+                        let mut left = written.min(list.len());
+                        while left > 0 {
+                            let some = queue.messages();
+                            prop_assert!(!some.is_empty() && some.iter().all(|message| !message.is_gone()));
+                            let some: Vec<_> = some.iter().take(left).cloned().collect();
+                            let expected: Vec<_> = list.drain(..some.len()).map(|(_, message)| message).collect();
+                            prop_assert_eq!(&some, &expected);
+                            queue.written(some.len());
+                            left -= some.len();
+                        }
+                        continue;
+                    }
+                    2 => About::Viewers,
+                    3 => About::Names,
+                    4 => About::Loss,
+                    _ => About::Content,
+                };
+                if rooms[room].replaces(about) {
+                    list.retain(|(of, _)| *of != Some((room, about)));
+                }
+                queue.offer_from(&message, about, &rooms[room], bounds).unwrap();
+                list.push((Some((room, about)), message));
+
+                prop_assert_eq!(queue.len(), list.len());
+                prop_assert_eq!(queue.bytes(), list.iter().map(|(_, message)| message.frame().len()).sum::<usize>());
+                prop_assert_eq!(queue.own.messages, list.iter().filter(|(of, _)| of.is_none()).count());
+                prop_assert!(queue.messages.len() <= 2 * list.len() + SPARE, "empty places are dropped");
+                prop_assert!(queue.latest.len() <= list.len(), "and forgotten");
+            }
+            let left: Vec<_> = waiting(&queue).into_iter().map(|(_, message)| message).collect();
+            prop_assert_eq!(left, list.into_iter().map(|(_, message)| message).collect::<Vec<_>>());
         }
     }
 }

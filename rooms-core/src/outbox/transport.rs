@@ -8,7 +8,10 @@ use std::{
 
 use futures::{Sink, SinkExt as _};
 
-use crate::{message::Message, ws::FrameSink};
+use crate::{
+    message::Message,
+    ws::{FrameSink, Written},
+};
 
 /// A member's sink. Members of one room may have different ones.
 pub(crate) enum Transport {
@@ -16,6 +19,16 @@ pub(crate) enum Transport {
     Frames(FrameSink),
     /// Any other. Boxed, so that nothing above this has to know its type; the branch is taken once for each batch.
     Boxed(Box<dyn Sink<Message, Error = Broken> + Unpin + Send>),
+}
+
+/// What a sink did with a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wrote {
+    /// How many of the messages it took.
+    pub(crate) taken: usize,
+    pub(crate) full: Full,
+    /// It took something, be it a part of a message that it began earlier.
+    pub(crate) moved: bool,
 }
 
 /// Whether the sink takes more now. When it is full, the context's waker is told once it is not.
@@ -34,13 +47,13 @@ impl Transport {
         Self::Boxed(Box::new(sink.sink_map_err(|_| Broken)))
     }
 
-    /// Hands a batch over in place: how many messages the sink took, and whether it is full now.
-    pub(super) fn write(&mut self, cx: &mut Context<'_>, batch: &[Message]) -> Result<(usize, Full), Broken> {
+    /// Hands a batch over in place.
+    pub(super) fn write(&mut self, cx: &mut Context<'_>, batch: &[Message]) -> Result<Wrote, Broken> {
         match self {
-            Self::Frames(sink) => match sink.write_batch(cx, batch) {
-                Ok((taken, full)) => Ok((taken, if full { Full::Yes } else { Full::No })),
-                Err(_) => Err(Broken),
-            },
+            Self::Frames(sink) => {
+                let Written { taken, full, moved } = sink.write_batch(cx, batch).map_err(|_| Broken)?;
+                Ok(Wrote { taken, full: if full { Full::Yes } else { Full::No }, moved })
+            }
             // The sink is the application's code, and the caller may be the flusher of a whole room.
             Self::Boxed(sink) => catch_unwind(AssertUnwindSafe(|| write_each(sink, cx, batch))).unwrap_or(Err(Broken)),
         }
@@ -63,7 +76,7 @@ fn write_each(
     sink: &mut (impl Sink<Message, Error = Broken> + Unpin),
     cx: &mut Context<'_>,
     batch: &[Message],
-) -> Result<(usize, Full), Broken> {
+) -> Result<Wrote, Broken> {
     let mut sink = Pin::new(sink);
     let mut taken = 0;
     let mut full = Full::No;
@@ -82,5 +95,6 @@ fn write_each(
         Poll::Ready(flushed) => flushed?,
         Poll::Pending => full = Full::Yes,
     }
-    Ok((taken, full))
+    // What it does with a message that it took is not seen from here.
+    Ok(Wrote { taken, full, moved: taken > 0 })
 }

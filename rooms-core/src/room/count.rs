@@ -281,6 +281,11 @@ impl Room {
         self.tell(&mut state, announcement)
     }
 
+    /// Whether somebody who left is still counted.
+    pub(crate) fn has_departing(&self) -> bool {
+        !lock(&self.state).count.ghosts.is_empty()
+    }
+
     /// Counts out at once whoever left and is still counted: this process goes down, and nobody comes back to it.
     pub(crate) fn end_graces(&self) -> Effects {
         lock(&self.state).count.ghosts.end();

@@ -29,10 +29,15 @@ impl Entry {
         Self { message, except, about, multi: None }
     }
 
+    /// A payload that no member may be given bare: the same message in both forms.
+    pub(super) fn wrapped(message: Message, except: Option<ConnectionId>) -> Self {
+        Self { multi: Some(message.clone()), ..Self::new(message, except, About::Content) }
+    }
+
     /// The message as it is for a member that is in many rooms.
     pub(super) fn multi(&mut self, room: &RoomKey) -> &Message {
         self.multi.get_or_insert_with(|| match self.about {
-            About::Content => multi::message(room, &self.message),
+            About::Content => multi::message(room, self.message.payload()),
             About::Viewers | About::Names => multi::with_room(room, &self.message),
             // It names its room already.
             About::Loss => self.message.clone(),

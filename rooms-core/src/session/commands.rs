@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, Stream, future::BoxFuture};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::Session;
 use crate::{
@@ -11,9 +11,11 @@ use crate::{
     bus::BusError,
     close::Close,
     connection::{JoinError, Joined},
+    json::JsonFault,
     kind::{HookError, Kind},
     manager::{BroadcastError, RoomManager, USER},
     message::{Form, Message},
+    payload::Payload,
     protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
     room_key::RoomKey,
     ws::{Incoming, WsError},
@@ -39,7 +41,7 @@ const NOT_JOINED: Fault = Fault::new(ErrorCode::NotJoined, "the connection is no
 const TOO_MANY_ROOMS: Fault = Fault::new(ErrorCode::TooManyRooms, "the connection is in too many rooms");
 const PERHAPS: Fault = Fault::new(ErrorCode::Unavailable, "it may have been published or not");
 const TOO_BIG: Fault = Fault::new(ErrorCode::TooBig, "the data is too long");
-const TOO_DEEP: Fault = Fault::new(ErrorCode::TooBig, "the data is nested too deep");
+const TOO_DEEP: Fault = Fault::new(ErrorCode::TooBig, "the data is nested more than 64 deep");
 const UNAVAILABLE: Fault = Fault::new(ErrorCode::Unavailable, "try again later");
 
 impl<S> RoomManager<S> {
@@ -56,7 +58,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
     }
 
     /// The join that a connection begins with: of its only room, or of the user's own.
-    pub(super) fn first_join(&self, room: &RoomKey) -> Work {
+    pub(super) fn first_join(&mut self, room: &RoomKey) -> Work {
         let (form, join) = (self.form(), self.connection.begin_join(room, None));
         async move {
             match (join.await, form) {
@@ -88,8 +90,8 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 Ok(_) => return self.work = Some(self.publish(room, data, reference)),
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
-            Ok(Command::Application(room, message)) => match self.hooked(room) {
-                Ok((kind, room)) => return self.work = Some(self.hook(kind, room, message, reference)),
+            Ok(Command::Application(room)) => match self.hooked(room, text) {
+                Ok((kind, room, message)) => return self.work = Some(self.hook(kind, room, message, reference)),
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
             Err(fault) => protocol::error(&fault, reference.as_ref()),
@@ -111,7 +113,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         Ok(())
     }
 
-    fn join(&self, room: RoomKey, reference: Option<Ref>) -> Work {
+    fn join(&mut self, room: RoomKey, reference: Option<Ref>) -> Work {
         let reference = reference.map(Arc::new);
         let join = self.connection.begin_join(&room, reference.clone());
         async move {
@@ -120,16 +122,19 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
                 Err(JoinError::TooManyRooms { .. }) => refused(TOO_MANY_ROOMS),
-                Err(JoinError::NoAnswer { .. } | JoinError::Unavailable { .. }) => refused(UNAVAILABLE),
+                Err(JoinError::NoAnswer { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. }) => {
+                    refused(UNAVAILABLE)
+                }
                 Err(JoinError::Refused { error, .. }) => no(error, Some(&room), reference.as_deref()),
             }
         }
         .boxed()
     }
 
-    fn publish(&self, room: RoomKey, data: Value, reference: Option<Ref>) -> Work {
+    fn publish(&self, room: RoomKey, data: &RawValue, reference: Option<Ref>) -> Work {
         let shared = Arc::clone(self.connection.shared());
         let member = self.connection.member(&room);
+        let data = data.to_owned();
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
@@ -138,17 +143,15 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 Verdict::No => return refused(NOT_ALLOWED),
                 Verdict::NoAnswer => return refused(UNAVAILABLE),
             }
+            let data = match Payload::received(data, shared.limits.containers_in) {
+                Ok(data) => data,
+                Err(fault) => return refused(out_of_bounds(fault)),
+            };
             let data = match kind.publishing(member, data, shared.limits.hook).await {
                 Ok(data) => data,
                 Err(error) => return no(error, Some(&room), reference.as_ref()),
             };
-            let payload =
-                serde_json::to_vec(&data).map_err(|source| BroadcastError::Encode { room: room.clone(), source });
-            let published = match payload {
-                Ok(payload) => shared.broadcast(&room, payload, None).await,
-                Err(error) => Err(error),
-            };
-            match published {
+            match shared.publish(&room, data).await {
                 Ok(receipt) => match &reference {
                     Some(reference) => Done::Answer(protocol::published(&room, receipt.reach, reference)),
                     None => Done::Silently,
@@ -167,15 +170,25 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         .boxed()
     }
 
-    /// The room whose hook a message is for: the one that it names, or the only one.
-    fn hooked(&self, room: Option<RoomKey>) -> Result<(&Kind, RoomKey), Fault> {
+    /// The room whose hook a message is for, which is the one that it names or the only one, and the message for it.
+    fn hooked(&self, room: Option<RoomKey>, text: &str) -> Result<(&Kind, RoomKey, Payload), Fault> {
         let room = room.or_else(|| self.connection.rooms().next().cloned()).ok_or_else(multi::unknown)?;
         let kind = self.joined(&room)?;
-        if kind.takes_messages() { Ok((kind, room)) } else { Err(Fault { room: self.named(room), ..multi::unknown() }) }
+        let fault = |fault: Fault| match self.form() {
+            Form::Single => fault,
+            Form::Multi => fault.of(&room),
+        };
+        if !kind.takes_messages() {
+            return Err(fault(multi::unknown()));
+        }
+        let message = serde_json::from_str(text).map_err(|_| fault(multi::bad("not JSON")))?;
+        let message = Payload::received(message, self.connection.shared().limits.containers_in);
+        let message = message.map_err(|bounds| fault(out_of_bounds(bounds)))?;
+        Ok((kind, room, message))
     }
 
     /// The application's answer to a message.
-    fn hook(&self, kind: &Kind, room: RoomKey, message: Value, reference: Option<Ref>) -> Work {
+    fn hook(&self, kind: &Kind, room: RoomKey, message: Payload, reference: Option<Ref>) -> Work {
         let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook);
         let room = self.named(room);
         let done = move |result| match result {
@@ -200,12 +213,23 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
 
 /// What a hook that says no comes to.
 fn no(error: HookError, room: Option<&RoomKey>, reference: Option<&Ref>) -> Done {
-    match error {
-        HookError::Refused(words) => {
-            let fault = Fault { room: room.cloned(), ..Fault::refused(words) };
-            Done::Answer(protocol::error(&fault, reference))
-        }
-        HookError::Close(close) => Done::Over(close),
+    let fault = match error {
+        HookError::Refused(words) => Fault::refused(words),
+        HookError::Unavailable => UNAVAILABLE,
+        HookError::Close(close) => return Done::Over(close),
+    };
+    let fault = if let Some(room) = room { fault.of(room) } else { fault };
+    Done::Answer(protocol::error(&fault, reference))
+}
+
+/// What is said of data that is JSON, and too much of it.
+fn out_of_bounds(fault: JsonFault) -> Fault {
+    match fault {
+        JsonFault::TooManyContainers { limit } => Fault {
+            message: format!("the data has more than {limit} arrays and objects").into(),
+            ..Fault::new(ErrorCode::TooBig, "")
+        },
+        _ => TOO_DEEP,
     }
 }
 

@@ -44,7 +44,10 @@ use tokio::time::timeout;
 
 use self::client::Client;
 pub use self::{
-    closing::{a_drain_ends_well, a_vanished_client_is_counted_out, closes_arrive, silence_is_noticed, slow_is_alone},
+    closing::{
+        a_drain_ends_well, a_vanished_client_is_counted_out, closes_arrive, silence_is_noticed, slow_is_alone,
+        slow_readers_are_told_why, the_answer_to_a_close_is_waited_for,
+    },
     conversation::{fidelity, many_rooms, one_room},
     opening::{bad_tokens, escapes, origins, refusals, token_places},
 };
@@ -93,6 +96,8 @@ macro_rules! adapter_conformance {
             what_is_sent_arrives_as_it_was => fidelity,
             a_close_frame_arrives_whatever_was_wrong => closes_arrive,
             a_member_that_does_not_read_delays_nobody => slow_is_alone,
+            a_slow_reader_gets_a_whole_stream_that_ends_in_its_close_frame => slow_readers_are_told_why,
+            the_stream_ends_after_the_answer_to_the_close_frame => the_answer_to_a_close_is_waited_for,
             a_client_that_vanishes_is_counted_out => a_vanished_client_is_counted_out,
             a_client_that_answers_no_ping_is_closed => silence_is_noticed,
             a_drain_refuses_with_503_and_closes_with_1012 => a_drain_ends_well,
@@ -144,6 +149,7 @@ impl<F: Serve> Suite<F> {
     async fn stage_with(&self, limits: impl FnOnce(&mut Limits) + Send) -> Theatre {
         let post =
             Kind::new().join(|_, room| async move { room.id() != "13" }).on_message(|member, message| async move {
+                let message = message.json()?;
                 if message["type"] == "panic" {
                     return Err(Close::INTERNAL.into());
                 }

@@ -23,7 +23,20 @@
 //! ```
 //!
 //! A user speaks the multi-room endpoint through a real session: rules, hooks, limits and heartbeats are the ones that
-//! run behind a socket. Time is paused (`#[tokio::test(start_paused = true)]`), so nothing here takes any.
+//! run behind a socket.
+//!
+//! # Paused time or real time
+//! The test chooses, by its attribute:
+//!
+//! - `#[tokio::test(start_paused = true)]` where rules and hooks stay inside the process. Time jumps to the next timer as soon
+//!   as every task waits, so a lease, a grace period or a token of an hour takes no time.
+//! - `#[tokio::test]` where a rule or a hook asks something outside: a database, a service over HTTP. In paused time the wait
+//!   for its answer would count as idle: the clock jumps over the timeout of the client, and `sqlx` says `PoolTimedOut`
+//!   before the database had a chance. In real time everything here works the same and takes as long as it says:
+//!   [`advance`](RoomsTest::advance) all of its time, [`TestUser::expect_nothing`] a second. Give tokens, grace periods and
+//!   limits of the test short times.
+//!
+//! A test may also pause where it needs nothing from outside any more: `tokio::time::pause()`, then `test.advance(hour).await`.
 
 use std::time::{Duration, SystemTime};
 
@@ -114,7 +127,7 @@ impl RoomsTest {
         TestUser::connect(self.node(node), identity)
     }
 
-    /// Lets time pass, with all that happens meanwhile.
+    /// Lets time pass, with all that happens meanwhile. In paused time that takes none; in real time it takes this long.
     pub async fn advance(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }

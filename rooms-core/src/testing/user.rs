@@ -1,6 +1,6 @@
 //! A user in a test of an application.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::channel::mpsc;
@@ -19,7 +19,7 @@ use crate::{
     ws::{self, Incoming, WsError},
 };
 
-/// How long something that is expected may take, in paused time. A minute: past every window, lease and rule.
+/// How long something that is expected may take. A minute: past every window, lease and rule.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long nothing has to come where nothing is expected. A second: past the windows of viewer events.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -33,9 +33,21 @@ pub struct TestUser {
     says: mpsc::UnboundedSender<Result<Incoming, WsError>>,
     hears: mpsc::UnboundedReceiver<Bytes>,
     /// What came and was not asked for yet.
-    mailbox: VecDeque<Value>,
+    mailbox: VecDeque<Heard>,
     ended: JoinHandle<Close>,
     listens: AbortHandle,
+}
+
+/// What the server sent: the text, and the event that it is. The event is `null` where it can't be held as a `Value`.
+struct Heard {
+    text: String,
+    event: Value,
+}
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 impl Drop for TestUser {
@@ -76,7 +88,7 @@ impl TestUser {
     /// # Panics
     /// Where there is no answer, or the connection is closed.
     pub async fn try_join(&mut self, room: &str) -> Result<Value, Value> {
-        self.ask(json!({"type": "join", "room": room})).await
+        self.ask("join", room, None).await
     }
 
     /// Leaves a room.
@@ -84,12 +96,12 @@ impl TestUser {
     /// # Panics
     /// Where it was not in it.
     pub async fn leave(&mut self, room: &str) {
-        if let Err(refused) = self.ask(json!({"type": "leave", "room": room})).await {
+        if let Err(refused) = self.ask("leave", room, None).await {
             panic!("{}: can't leave {room}: {refused}", self.name);
         }
     }
 
-    /// Publishes to a room.
+    /// Publishes to a room. A [`RawValue`](serde_json::value::RawValue) is published as it is written.
     ///
     /// # Panics
     /// Where it is refused.
@@ -107,7 +119,8 @@ impl TestUser {
     /// # Panics
     /// Where there is no answer, or the connection is closed.
     pub async fn try_publish<T: Serialize + Sync + ?Sized>(&mut self, room: &str, data: &T) -> Result<(), Value> {
-        self.ask(json!({"type": "publish", "room": room, "data": data})).await.map(drop)
+        let data = serde_json::to_string(data).expect("data that encodes");
+        self.ask("publish", room, Some(data)).await.map(drop)
     }
 
     /// Sends any message, such as one for a room's `on_message`.
@@ -115,9 +128,13 @@ impl TestUser {
     /// # Panics
     /// Where it does not encode.
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) {
-        let text = serde_json::to_string(message).expect("a message that encodes");
+        self.send_text(serde_json::to_string(message).expect("a message that encodes"));
+    }
+
+    /// Sends a text as it is: one that is no JSON, or has a number of which every digit counts.
+    pub fn send_text(&self, text: impl Into<String>) {
         // To a connection that has ended nothing is sent, as on a socket.
-        _ = self.says.unbounded_send(Ok(Incoming::Text(text)));
+        _ = self.says.unbounded_send(Ok(Incoming::Text(text.into())));
     }
 
     /// The next event of this type, or the data of the next message whose data has it. What came before it is kept for
@@ -126,17 +143,32 @@ impl TestUser {
     /// # Panics
     /// Where none comes within a minute.
     pub async fn expect_event(&mut self, of_type: &str) -> Value {
-        let is_it = |event: &Value| event["type"] == of_type || event["data"]["type"] == of_type;
-        let mut at = self.mailbox.iter().position(is_it);
-        while at.is_none() {
-            let Some(event) = self.next(PATIENCE).await else {
-                panic!("{}: no `{of_type}` came, but {:?}", self.name, self.mailbox)
-            };
-            at = is_it(&event).then_some(self.mailbox.len());
-            self.mailbox.push_back(event);
-        }
-        let mut event = at.and_then(|at| self.mailbox.remove(at)).unwrap_or_default();
+        let is_it = |heard: &Heard| heard.event["type"] == of_type || heard.event["data"]["type"] == of_type;
+        let mut event = self.expect(of_type, is_it).await.event;
         if event["type"] == of_type { event } else { event["data"].take() }
+    }
+
+    /// The text of the next event that has this in it, as it came. What came before it is kept for who expects it later.
+    ///
+    /// # Panics
+    /// Where none comes within a minute.
+    pub async fn expect_text(&mut self, part: &str) -> String {
+        self.expect(part, |heard| heard.text.contains(part)).await.text
+    }
+
+    async fn expect(&mut self, what: &str, is_it: impl Fn(&Heard) -> bool) -> Heard {
+        if let Some(heard) = self.mailbox.iter().position(&is_it).and_then(|at| self.mailbox.remove(at)) {
+            return heard;
+        }
+        loop {
+            let Some(heard) = self.next(PATIENCE).await else {
+                panic!("{}: no `{what}` came, but {:?}", self.name, self.mailbox)
+            };
+            if is_it(&heard) {
+                return heard;
+            }
+            self.mailbox.push_back(heard);
+        }
     }
 
     /// Makes sure that nothing has come that was not expected, and that nothing comes within a second.
@@ -144,8 +176,8 @@ impl TestUser {
     /// # Panics
     /// Where something does.
     pub async fn expect_nothing(&mut self) {
-        if let Some(event) = self.next(SILENCE).await {
-            self.mailbox.push_back(event);
+        if let Some(heard) = self.next(SILENCE).await {
+            self.mailbox.push_back(heard);
         }
         assert!(self.mailbox.is_empty(), "{}: {:?} came", self.name, self.mailbox);
     }
@@ -169,19 +201,24 @@ impl TestUser {
     }
 
     /// Asks, and waits for the answer to that.
-    async fn ask(&mut self, mut command: Value) -> Result<Value, Value> {
+    async fn ask(&mut self, command: &str, room: &str, data: Option<String>) -> Result<Value, Value> {
         const REF: &str = "asked by the test";
 
-        command["ref"] = REF.into();
-        self.send(&command);
+        let mut text = json!({"type": command, "room": room, "ref": REF}).to_string();
+        if let Some(data) = data {
+            // Written into the text, because a `Value` would change what it is.
+            text.insert_str(text.len() - 1, &format!(r#","data":{data}"#));
+        }
+        self.send_text(text.as_str());
         loop {
-            let Some(mut event) = self.next(PATIENCE).await else {
-                panic!("{}: no answer to {command}, but {:?}", self.name, self.mailbox)
+            let Some(heard) = self.next(PATIENCE).await else {
+                panic!("{}: no answer to {text}, but {:?}", self.name, self.mailbox)
             };
-            if event["ref"] != REF {
-                self.mailbox.push_back(event);
+            if heard.event["ref"] != REF {
+                self.mailbox.push_back(heard);
                 continue;
             }
+            let mut event = heard.event;
             if let Some(event) = event.as_object_mut() {
                 event.remove("ref");
             }
@@ -189,9 +226,10 @@ impl TestUser {
         }
     }
 
-    async fn next(&mut self, within: Duration) -> Option<Value> {
+    async fn next(&mut self, within: Duration) -> Option<Heard> {
         let payload = timeout(within, self.hears.recv()).await.ok()?.ok()?;
-        Some(serde_json::from_slice(&payload).expect("events are JSON"))
+        let text = String::from_utf8(payload.into()).expect("events are UTF-8");
+        Some(Heard { event: serde_json::from_str(&text).unwrap_or_default(), text })
     }
 }
 

@@ -49,7 +49,21 @@ struct Frame {
 struct Unfinished {
     text: bool,
     payload: Vec<u8>,
+    /// How much of a text's payload is known to be UTF-8; at most three bytes of a character that is not whole follow.
+    valid: usize,
     frames: u32,
+}
+
+impl Unfinished {
+    /// Checks the bytes that came since the last look, so that bad text ends where it breaks (RFC 6455 section 8.1).
+    fn check(&mut self) -> Result<(), WsError> {
+        match std::str::from_utf8(self.payload.get(self.valid..).unwrap_or_default()) {
+            Ok(_) => self.valid = self.payload.len(),
+            Err(fault) if fault.error_len().is_some() => return Err(WsError::InvalidText),
+            Err(fault) => self.valid += fault.valid_up_to(),
+        }
+        Ok(())
+    }
 }
 
 impl Decoder {
@@ -101,7 +115,7 @@ impl Decoder {
                 (Opcode::Continuation, false) => return Err(WsError::Protocol("continuation of nothing")),
                 (Opcode::Text | Opcode::Binary, true) => return Err(WsError::Protocol("message inside a message")),
                 (opcode, _) => self.message.get_or_insert_with(|| {
-                    Box::new(Unfinished { text: opcode == Opcode::Text, payload: Vec::new(), frames: 0 })
+                    Box::new(Unfinished { text: opcode == Opcode::Text, payload: Vec::new(), valid: 0, frames: 0 })
                 }),
             };
             message.frames += 1;
@@ -131,7 +145,16 @@ impl Decoder {
         unmask(target.get_mut(start..).unwrap_or_default(), frame.header.mask, frame.read as usize);
         frame.read += now.len() as u64;
         *input = later;
-        if frame.read < frame.header.length {
+        let whole = frame.read == frame.header.length;
+        if let Some(message) = &mut self.message
+            && message.text
+            && !frame.header.opcode.is_control()
+            // The last bytes of a message are looked at with all of it, once: most messages come in one piece.
+            && !(whole && frame.header.fin)
+        {
+            message.check()?;
+        }
+        if !whole {
             return Ok(None);
         }
         match self.frame.take() {

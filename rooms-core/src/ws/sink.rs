@@ -37,6 +37,16 @@ struct Rest {
     queue: VecDeque<Message>,
 }
 
+/// What became of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    /// How many of its messages are done with.
+    pub(crate) taken: usize,
+    pub(crate) full: bool,
+    /// The socket took some bytes.
+    pub(crate) moved: bool,
+}
+
 enum WriteHalf {
     Tcp(OwnedWriteHalf),
     /// Boxed twice: a thin pointer, so that a TCP sink, the common one, is no larger for it.
@@ -58,18 +68,21 @@ impl FrameSink {
 
     /// Writes what is left over and then as many of `batch` as the socket takes now.
     ///
-    /// Returns how many messages are done with (the last one perhaps in part: its rest is kept) and whether the socket
-    /// is full, in which case the context's waker is told when it is not.
-    pub(crate) fn write_batch(&mut self, cx: &mut Context<'_>, batch: &[Message]) -> io::Result<(usize, bool)> {
-        let mut taken = 0;
+    /// The last of the messages that it took may be out in part: its rest is kept. Where the socket is full, the context's
+    /// waker is told when it is not.
+    pub(crate) fn write_batch(&mut self, cx: &mut Context<'_>, batch: &[Message]) -> io::Result<Written> {
+        let (mut taken, mut moved) = (0, false);
         loop {
             let rest = batch.get(taken..).unwrap_or_default();
             if self.partial().is_empty() && rest.is_empty() {
-                return Ok((taken, self.poll_flush_io(cx)?.is_pending()));
+                return Ok(Written { taken, full: self.poll_flush_io(cx)?.is_pending(), moved });
             }
             match self.poll_write(cx, rest)? {
-                Poll::Ready(written) => taken += self.account(written, rest)?,
-                Poll::Pending => return Ok((taken, true)),
+                Poll::Ready(written) => {
+                    taken += self.account(written, rest)?;
+                    moved = true;
+                }
+                Poll::Pending => return Ok(Written { taken, full: true, moved }),
             }
         }
     }
@@ -183,16 +196,13 @@ impl Sink<Message> for FrameSink {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut queue = self.rest.as_mut().map(|rest| std::mem::take(&mut rest.queue)).unwrap_or_default();
         let result = self.write_batch(cx, queue.make_contiguous());
-        if let Ok((taken, _)) = result {
-            queue.drain(..taken);
+        if let Ok(wrote) = &result {
+            queue.drain(..wrote.taken);
             if !queue.is_empty() {
                 self.rest.get_or_insert_default().queue = queue;
             }
         }
-        match result? {
-            (_, true) => Poll::Pending,
-            _ => Poll::Ready(Ok(())),
-        }
+        if result?.full { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     LosesWhatCameEarly,
     SpoilsLongFrames,
     SwallowsCloses,
+    EndsWithTheClose,
+    NeverEnds,
     TakesEverything,
     OverlooksTheEnd,
     SwallowsPings,
@@ -85,9 +87,8 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
     let limits = admission.limits().clone();
     let socket = async move {
         match fault {
-            SpoilsLongFrames | SwallowsCloses | TakesEverything | OverlooksTheEnd | SwallowsPings => {
-                Ok(ws::over(Faulty { inner: stream, fault }, &early, &limits))
-            }
+            SpoilsLongFrames | SwallowsCloses | EndsWithTheClose | NeverEnds | TakesEverything | OverlooksTheEnd
+            | SwallowsPings => Ok(ws::over(Faulty { inner: stream, fault }, &early, &limits)),
             _ => ws::tcp(stream, &early, &limits),
         }
     };
@@ -153,6 +154,13 @@ impl AsyncWrite for Faulty {
         let swallowed = match self.fault {
             SwallowsCloses => bytes[0] == 0x88,
             SwallowsPings => bytes[0] == 0x89,
+            EndsWithTheClose if bytes[0] == 0x88 => {
+                let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
+                if written.is_ready() {
+                    _ = Pin::new(&mut self.inner).poll_shutdown(cx);
+                }
+                return written;
+            }
             // What does not go out now is never heard of again.
             TakesEverything => match Pin::new(&mut self.inner).poll_write(cx, bytes) {
                 Poll::Pending => true,
@@ -172,6 +180,9 @@ impl AsyncWrite for Faulty {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.fault == NeverEnds {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -15,6 +15,7 @@ use loom::thread;
 
 use super::{Chunk, Flusher, Next};
 use crate::{
+    envelope::Carried,
     kind::Kind,
     limits::Limits,
     lock::lock,
@@ -90,7 +91,7 @@ impl Bed {
     }
 
     fn publish(&self, text: &str) {
-        let (kept, effects) = self.0.append(Message::text(text), None);
+        let (kept, effects) = self.0.append(Message::text(text), None, Carried::Bare);
         assert!(kept);
         self.act(effects);
     }

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
 };
 
 pub(super) const TEXT: u8 = 0x1;
@@ -20,6 +20,26 @@ pub(super) struct Client {
     /// What was read behind the last frame.
     rest: Vec<u8>,
     patience: Duration,
+    pace: Option<Pace>,
+}
+
+/// How fast a client reads that is slow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    bytes_per_second: u64,
+}
+
+impl Pace {
+    /// How often it reads.
+    const EVERY: Duration = Duration::from_millis(20);
+
+    pub(super) const fn bytes_per_second(bytes_per_second: u64) -> Self {
+        Self { bytes_per_second }
+    }
+
+    const fn at_once(self) -> u64 {
+        self.bytes_per_second * Self::EVERY.as_millis() as u64 / 1_000
+    }
 }
 
 /// The head of an HTTP answer.
@@ -47,11 +67,7 @@ impl Client {
         early: &[u8],
         patience: Duration,
     ) -> Result<Self, Head> {
-        let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
-        );
+        let request = request(address, target, headers);
         let (client, head) = Self::request(address, &[request.as_bytes(), early].concat(), patience).await;
         if head.status() != 101 {
             return Err(head);
@@ -64,7 +80,22 @@ impl Client {
     /// Sends these bytes, and reads the head of the answer.
     pub(super) async fn request(address: SocketAddr, bytes: &[u8], patience: Duration) -> (Self, Head) {
         let stream = TcpStream::connect(address).await.expect("a TCP connection");
-        let mut client = Self { stream, rest: Vec::new(), patience };
+        Self::request_over(stream, bytes, patience).await
+    }
+
+    /// Opens a WebSocket whose client keeps little in its kernel, and reads at this pace.
+    pub(super) async fn open_slow(address: SocketAddr, target: &str, pace: Pace, patience: Duration) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(8 * 1024).expect("a small receive buffer");
+        let stream = socket.connect(address).await.expect("a TCP connection");
+        let (mut client, head) = Self::request_over(stream, request(address, target, &[]).as_bytes(), patience).await;
+        assert_eq!(head.status(), 101, "{head:?}");
+        client.pace = Some(pace);
+        client
+    }
+
+    async fn request_over(stream: TcpStream, bytes: &[u8], patience: Duration) -> (Self, Head) {
+        let mut client = Self { stream, rest: Vec::new(), patience, pace: None };
         client.write(bytes).await;
         let end = loop {
             if let Some(end) = client.rest.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -139,6 +170,22 @@ impl Client {
         close
     }
 
+    /// Answers a close frame.
+    pub(super) async fn answer(&mut self, code: u16) {
+        self.send(CLOSE, &code.to_be_bytes()).await;
+    }
+
+    /// The end of the stream, with nothing in front of it.
+    pub(super) async fn end(&mut self) {
+        while self.read().await > 0 {}
+        assert!(self.rest.is_empty(), "something comes before the end");
+    }
+
+    /// Whether nothing comes for a while, not even the end.
+    pub(super) async fn is_silent_for(&mut self, while_: Duration) -> bool {
+        timeout(while_, self.stream.read_buf(&mut self.rest)).await.is_err()
+    }
+
     /// Goes without a good-bye.
     pub(super) fn vanish(self) {
         self.stream.set_zero_linger().expect("a socket");
@@ -158,9 +205,25 @@ impl Client {
 
     /// Reads some; 0 at the end, which a reset is, too.
     async fn read(&mut self) -> usize {
-        let read = timeout(self.patience, self.stream.read_buf(&mut self.rest)).await;
+        let most = match self.pace {
+            Some(pace) => {
+                sleep(Pace::EVERY).await;
+                pace.at_once()
+            }
+            None => u64::MAX,
+        };
+        let mut some = (&mut self.stream).take(most);
+        let read = timeout(self.patience, some.read_buf(&mut self.rest)).await;
         read.expect("an answer in time").unwrap_or(0)
     }
+}
+
+fn request(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> String {
+    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+    )
 }
 
 /// A final frame of a client's, masked.

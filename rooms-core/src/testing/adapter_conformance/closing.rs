@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Serve, Suite,
-    client::{CLOSE, PING, TEXT, frame},
+    Client, Serve, Suite, Theatre,
+    client::{CLOSE, PING, Pace, TEXT, frame},
 };
+use crate::limits::Limits;
 
 /// Whatever is wrong is said by a close frame, and nothing that the client sends behind it keeps it from arriving.
 pub async fn closes_arrive(suite: &Suite<impl Serve>) {
@@ -57,6 +59,89 @@ pub async fn slow_is_alone(suite: &Suite<impl Serve>) {
     assert!(left, "the stalled member was never closed");
     // What is on its way ends at the border of a message, and then it is said why.
     assert_eq!(stalled.close().await.0, 1013);
+}
+
+/// A member that reads slowly gets a whole stream, with the close frame at its end, whatever it is closed for.
+pub async fn slow_readers_are_told_why(suite: &Suite<impl Serve>) {
+    let cases = [(200_000, 1013), (50_000, 1013), (200_000, 1011), (200_000, 1012), (200_000, 1009)];
+    join_all(cases.map(|(pace, code)| slow_reader(suite, Pace::bytes_per_second(pace), code))).await;
+}
+
+async fn slow_reader(suite: &Suite<impl Serve>, pace: Pace, code: u16) {
+    // A machine that is busy reads more slowly than that, and here it is no matter of time.
+    let limits = |limits: &mut Limits| {
+        limits.outbox_bytes = 512 * 1024;
+        (limits.close_stalled, limits.close_at_most) = (Duration::from_secs(60), Duration::from_secs(600));
+    };
+    let stage = suite.stage_with(limits).await;
+    let target = "/rooms/post/42?token=user-5";
+    let mut slow = Client::open_slow(stage.address, target, pace, stage.patience).await;
+    assert_eq!(slow.json().await["type"], "room_joined");
+    // More than both kernels hold, so that the close frame stands behind a frame that is out in part.
+    let payload = "x".repeat(60_000);
+    for n in 0..if code == 1013 { 1_000 } else { 6 } {
+        stage.broadcast(&json!({"n": n, "payload": payload})).await;
+        if stage.rooms.local_viewers(&super::room()) == 0 {
+            break;
+        }
+    }
+    match code {
+        1011 => slow.send(TEXT, br#"{"type":"panic"}"#).await,
+        1009 => slow.write(&[0x81, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]).await,
+        1012 => {
+            let rooms = stage.rooms.clone();
+            tokio::spawn(async move { rooms.shutdown(Duration::from_secs(60)).await });
+        }
+        _ => assert_eq!(stage.rooms.local_viewers(&super::room()), 0, "too much waits, so it is out of the room"),
+    }
+    let mut next = 0;
+    let closed = loop {
+        match slow.frame().await {
+            (TEXT, text) => {
+                let text: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+                assert!(text["n"] == next || text["type"] == "reconnect", "{text}");
+                next += 1;
+            }
+            (CLOSE, payload) => break payload,
+            (opcode, _) => assert_eq!(opcode, PING),
+        }
+    };
+    assert_eq!(closed.get(..2), Some(&code.to_be_bytes()[..]), "{pace:?}");
+    slow.answer(code).await;
+    slow.end().await;
+    stage.empty().await;
+}
+
+/// The stream ends after the client has answered the close frame, or after some time without (RFC 6455 section 7.1.1).
+pub async fn the_answer_to_a_close_is_waited_for(suite: &Suite<impl Serve>) {
+    // Far beyond what this takes.
+    let long = Duration::from_secs(600);
+    let stage = suite.stage_with(|limits| (limits.close_within, limits.close_answer) = (long, long)).await;
+    for (mut client, code) in closed_clients(&stage).await {
+        assert_eq!(client.close().await.0, code);
+        assert!(client.is_silent_for(Duration::from_millis(50)).await, "the end before the answer to {code}");
+        client.answer(code).await;
+        client.end().await;
+    }
+    stage.empty().await;
+    let soon = Duration::from_millis(100);
+    let stage = suite.stage_with(|limits| (limits.close_within, limits.close_answer) = (long, soon)).await;
+    for (mut client, code) in closed_clients(&stage).await {
+        assert_eq!(client.close().await.0, code);
+        client.end().await;
+    }
+    stage.empty().await;
+}
+
+/// Clients that are turned away, that may not join, and whose message makes a hook fail.
+async fn closed_clients(stage: &Theatre) -> [(Client, u16); 3] {
+    let mut fails = stage.joined("5").await;
+    fails.send(TEXT, br#"{"type":"panic"}"#).await;
+    [
+        (stage.connect("/rooms/post/42?token=bad").await, 1008),
+        (stage.connect("/rooms/post/13?token=user-5").await, 4403),
+        (fails, 1011),
+    ]
 }
 
 /// A client that is gone without a good-bye has left its room.
