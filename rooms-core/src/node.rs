@@ -19,6 +19,11 @@ impl NodeId {
     pub(crate) fn random() -> Self {
         Self(RandomState::new().hash_one(std::process::id()))
     }
+
+    #[cfg(test)]
+    pub(crate) const fn for_test(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 impl fmt::Display for NodeId {

@@ -129,6 +129,25 @@ async fn what_the_application_says_of_a_member_is_told_up_to_512_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_deep_the_info_of_a_member_is_it_is_counted_on_every_node() {
+    let deep = |depth: usize| (0..depth).fold(json!("x"), |inner, _| json!([inner]));
+    let kind = Kind::authenticated().member_info(move |who, _| match who.user().parse() {
+        Ok(depth) => deep(depth),
+        Err(_) => Value::Null,
+    });
+    let fleet: Nodes = Fleet::new(2, |_, node| node.kind("chat", kind.clone()));
+    settle().await;
+    let _ada = Client::join(fleet.node(1), "ada", "chat:1").await;
+    let _deep = join_all(["16", "17", "62"].map(|depth| Client::join(fleet.node(0), depth, "chat:1"))).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(agreed(&fleet, 0..2, &key("chat:1")).await, 4);
+    let members = fleet.node(1).members(&key("chat:1")).await.unwrap();
+    let told: Vec<_> = members.users.iter().filter(|user| user.info.is_some()).map(|user| &*user.user).collect();
+    assert_eq!(told, ["16"], "what is nested deeper is left out");
+    assert_eq!(fleet.node(1).stats().misheard, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_within_the_grace_is_nothing_to_tell() {
     let fleet: Nodes = Fleet::new(2, |_, node| {
         let grace = Duration::from_secs(3);

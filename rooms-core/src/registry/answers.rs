@@ -10,15 +10,12 @@ use crate::{
     lock::{Mutex, lock},
     message::Message,
     node::NodeId,
-    nodes::wire::{MAX_SAID, Row, Say},
+    nodes::wire::{Row, Say, Space},
     room_key::RoomKey,
 };
 
 /// Questions that wait. 128, each for at most 512 rooms: some megabytes of names; whoever is not answered asks again.
 const WAITING: usize = 128;
-
-/// The bytes of rows in one answer; the rest is for the names of the rooms that are left out.
-const ROWS: usize = MAX_SAID - 512 * 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Questions {
@@ -66,17 +63,16 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Registry<S> {
     /// The rows of these rooms, and which of them found no place in one message.
     fn rows_of(self: &Arc<Self>, rooms: Vec<RoomKey>) -> (Vec<Row>, Vec<RoomKey>) {
         let mut rows = Vec::new();
-        let mut space = ROWS;
+        let mut space = Space::default();
         let mut rooms = rooms.into_iter();
         for key in rooms.by_ref() {
             let Some(room) = self.find(&key) else { continue };
             let (row, effects) = room.row();
             self.act(&room, effects);
             let Some(row) = row else { continue };
-            if row.size() > space && !rows.is_empty() {
+            if !space.takes(&row) {
                 return (rows, std::iter::once(key).chain(rooms).collect());
             }
-            space = space.saturating_sub(row.size());
             rows.push(row);
         }
         (rows, Vec::new())
