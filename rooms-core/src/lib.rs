@@ -56,6 +56,7 @@ pub use self::{
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
+    nodes::signature::NodeKeyError,
     outbox::Overflow,
     protocol::ErrorCode,
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},

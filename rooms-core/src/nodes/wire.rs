@@ -5,11 +5,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
-use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use serde_json::{Value, value::RawValue};
 
-use super::Digest;
+use super::{Digest, Kinds};
 use crate::{
     json,
     node::NodeId,
@@ -56,7 +55,11 @@ pub(crate) enum Say {
     Beat {
         number: u64,
         /// For each other node, the digest of the sender's rows in the rooms that they share.
+        /// None is zero.
         digests: BTreeMap<NodeId, Digest>,
+        /// The sender's application, where it has rooms.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kinds: Option<Kinds>,
     },
     Bye {},
     /// A question for the rows of rooms.
@@ -78,7 +81,7 @@ pub(crate) enum Say {
 }
 
 /// How many members, and who, a node has in a room.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) room: RoomKey,
     pub(crate) version: u64,
@@ -115,6 +118,11 @@ impl Default for Space {
 }
 
 impl Space {
+    /// So many bytes, for the first row too.
+    pub(crate) const fn strictly(bytes: usize) -> Self {
+        Self { bytes, taken: true }
+    }
+
     /// Whether a row fits; then its place is taken. The first one always does: it has at most `Limits::named` users.
     pub(crate) fn takes(&mut self, row: &Row) -> bool {
         let fits = row.size() <= self.bytes || !self.taken;
@@ -126,7 +134,7 @@ impl Space {
 }
 
 /// The users of a row, in rooms of a kind that names them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Users {
     /// The version that this changes; without it, these are all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +155,7 @@ const fn is_zero(number: &u32) -> bool {
 }
 
 /// One user in a room.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct User {
     pub(crate) user: Name,
     pub(crate) connections: u32,
@@ -176,7 +184,7 @@ impl<'de> Deserialize<'de> for Name {
 }
 
 /// What the application says about a member: JSON of at most [`MAX_INFO`] bytes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Info(Arc<str>);
 
 impl Info {
@@ -238,13 +246,13 @@ pub(crate) enum WireFault {
     OtherVersion,
 }
 
-pub(crate) fn encode(node: NodeId, say: Say) -> Bytes {
+pub(super) fn encode(node: NodeId, say: Say) -> Vec<u8> {
     let said = Said { version: VERSION, node, say };
     // Strings, numbers and JSON that was checked: it always encodes.
-    serde_json::to_vec(&said).unwrap_or_default().into()
+    serde_json::to_vec(&said).unwrap_or_default()
 }
 
-pub(crate) fn decode(payload: &[u8]) -> Result<Said, WireFault> {
+pub(super) fn decode(payload: &[u8]) -> Result<Said, WireFault> {
     #[derive(Deserialize)]
     struct Version {
         v: u32,
@@ -272,6 +280,7 @@ mod tests {
     use super::*;
     use crate::{
         limits::{Limits, MOST_NODES},
+        nodes::signature::NodeKeys,
         registry::asks::ROOMS,
     };
 
@@ -293,8 +302,8 @@ mod tests {
         assert_eq!(said.node, node);
         assert!(matches!(said.say, Say::Row(same) if same == row()));
         let digests = BTreeMap::from([(NodeId::random(), u64::MAX)]);
-        let said = decode(&encode(node, Say::Beat { number: 1, digests: digests.clone() })).unwrap();
-        assert!(matches!(said.say, Say::Beat { number: 1, digests: same } if same == digests));
+        let said = decode(&encode(node, Say::Beat { number: 1, digests: digests.clone(), kinds: None })).unwrap();
+        assert!(matches!(said.say, Say::Beat { number: 1, digests: same, kinds: None } if same == digests));
         for say in [Say::Hello {}, Say::Bye {}] {
             assert!(decode(&encode(node, say)).is_ok());
         }
@@ -307,6 +316,16 @@ mod tests {
         let bytes = encode(node, Say::Row(row));
         let text = r#"{"v":1,"node":"0123456789abcdef","say":{"row":{"room":"post:42","version":4,"connections":3}}}"#;
         assert_eq!(bytes, text.as_bytes());
+    }
+
+    #[test]
+    fn a_field_that_a_later_release_adds_is_no_fault_and_one_that_an_older_has_not_is_absent() {
+        for (beat, kinds) in [("", None), (r#","kinds":7,"more":[1]"#, Some(7))] {
+            let text = format!(r#"{{"v":1,"node":"1","say":{{"beat":{{"number":1,"digests":{{}}{beat}}}}},"mac":""}}"#);
+            let say = Say::Beat { number: 1, digests: BTreeMap::new(), kinds };
+            assert_eq!(decode(text.as_bytes()).unwrap().say, say);
+        }
+        assert_eq!(decode(br#"{"v":1,"node":"1","say":{"hello":{"more":1}}}"#).unwrap().say, Say::Hello {});
     }
 
     #[test]
@@ -385,10 +404,7 @@ mod tests {
     }
 
     /// As many as there may be, mostly: few that differ, again and again.
-    fn up_to<T: Clone + fmt::Debug>(
-        most: usize,
-        one: impl Strategy<Value = T>,
-    ) -> impl Strategy<Value = Vec<T>> {
+    fn up_to<T: Clone + fmt::Debug>(most: usize, one: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {
         let many = prop_oneof![Just(0), Just(most), 0..=most];
         (prop::collection::vec(one, 1..4), many).prop_map(|(few, many)| few.into_iter().cycle().take(many).collect())
     }
@@ -412,9 +428,11 @@ mod tests {
 
     /// Whatever a node may say.
     fn say() -> impl Strategy<Value = Say> {
-        let digests = (up_to(MOST_NODES, number()), number()).prop_map(|(digests, number)| {
+        let digests = (up_to(MOST_NODES, number()), number(), prop::option::of(short_number()));
+        let digests = digests.prop_map(|(digests, number, kinds)| {
             let node = |at: usize| NodeId::for_test(u64::MAX - at as u64);
-            Say::Beat { number, digests: digests.into_iter().enumerate().map(|(at, it)| (node(at), it)).collect() }
+            let digests = digests.into_iter().enumerate().map(|(at, it)| (node(at), it)).collect();
+            Say::Beat { number, digests, kinds }
         });
         let rows = (prop::collection::vec(any_row(), 1..4), 0..=ROOMS).prop_map(|(few, many)| {
             // As an answer is made: what finds no place in it is left out.
@@ -441,7 +459,9 @@ mod tests {
         fn whatever_a_node_may_say_every_node_can_read(say in say()) {
             let node = NodeId::for_test(u64::MAX);
             let text = serde_json::to_string(&say).unwrap();
-            let bytes = encode(node, say);
+            let mut keys = NodeKeys::default();
+            keys.add(&[1; 32]).unwrap();
+            let bytes = keys.sign(encode(node, say));
             prop_assert!(bytes.len() <= MAX_SAID, "{} bytes", bytes.len());
             let said = decode(&bytes).map_err(|fault| TestCaseError::fail(format!("{fault}: {text:.2000}")))?;
             prop_assert_eq!(said.node, node);

@@ -10,7 +10,7 @@ use super::{
     ghosts::Ghosts,
     log::Entry,
     present::{Arrival, Named, Present},
-    rows::{Applied, Outgoing, Rows},
+    rows::{Applied, Outgoing, RowSource, Rows},
     viewers::{Announcement, Event, Viewers},
 };
 use crate::{
@@ -290,7 +290,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
     }
 
     /// Takes what another node has in this room.
-    pub(crate) fn apply(&self, peer: &Arc<Peer>, row: Row) -> (Applied, Effects) {
+    pub(crate) fn apply(&self, peer: &Arc<Peer>, row: Row, source: RowSource) -> (Applied, Effects) {
         let mut state = lock(&self.state);
         let Count { rows, present, ghosts, viewers, .. } = &mut state.count;
         let here: Vec<_> = match &row.users {
@@ -301,7 +301,7 @@ impl<S: Sink<Message> + Unpin> Room<S> {
             }
             _ => Vec::new(),
         };
-        let applied = rows.apply(&self.key, peer, row, present.as_deref_mut());
+        let applied = rows.apply(&self.key, peer, row, source, present.as_deref_mut());
         if applied != Applied::Taken {
             return (applied, Effects::default());
         }
@@ -317,6 +317,11 @@ impl<S: Sink<Message> + Unpin> Room<S> {
         }
         let announcement = state.count.moved(local);
         (applied, self.tell(&mut state, announcement))
+    }
+
+    /// The version of another node's row, as it is known here.
+    pub(crate) fn version_of(&self, peer: &Peer) -> u64 {
+        lock(&self.state).count.rows.version_of(peer)
     }
 
     /// Forgets what a node that is gone had in this room.
