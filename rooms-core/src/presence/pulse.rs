@@ -12,6 +12,7 @@ use super::Presence;
 use crate::{
     lock::{Mutex, lock},
     message::Message,
+    nodes::lease,
 };
 
 /// Whether the others can be heard, and since when.
@@ -53,6 +54,11 @@ impl Pulse {
         self.change(State::Over);
     }
 
+    /// Whether it did not stop.
+    pub(super) fn is_on(&self) -> bool {
+        !self.is_over()
+    }
+
     pub(super) fn is_listening(&self) -> bool {
         matches!(*lock(&self.0), State::Listening(_))
     }
@@ -78,11 +84,6 @@ impl Pulse {
     }
 }
 
-/// How long a node may be silent: three heartbeats, and a quarter of one for the third to be late.
-fn lease(heartbeat: Duration) -> Duration {
-    heartbeat * 13 / 4
-}
-
 /// Beats until the manager is gone.
 pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Weak<Presence<S>>, pulse: Arc<Pulse>) {
     let Some((registry, heartbeat)) = presence.upgrade().map(|presence| {
@@ -97,6 +98,8 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
     let mut next_beat = Instant::now();
     // However many nodes call, they are answered together.
     let mut next_answer = Instant::now();
+    // However often somebody says good-bye in this node's name, the others learn all it has once a heartbeat at most.
+    let mut next_renewal = Instant::now();
     let mut seen = Instant::now();
     loop {
         let Some(this) = presence.upgrade() else { return };
@@ -111,6 +114,11 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
         if !begun {
             begun = this.begin().await;
         }
+        if begun && this.is_disowned() && Instant::now() >= next_renewal && pulse.is_on() {
+            next_renewal = Instant::now() + heartbeat;
+            this.renew().await;
+            next_beat = Instant::now();
+        }
         if begun {
             let now = Instant::now();
             if now >= next_beat || (now >= next_answer && this.called.load(Ordering::Relaxed)) {
@@ -120,6 +128,7 @@ pub(super) async fn run<S: Sink<Message> + Unpin + Send + 'static>(presence: Wea
                 // The next one says the same, and more.
                 _ = timeout(heartbeat, this.beat()).await;
             }
+            _ = timeout(heartbeat, this.introduce(heartbeat / 2)).await;
         } else {
             next_beat = Instant::now() + heartbeat;
         }
