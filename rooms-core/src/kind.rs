@@ -21,7 +21,7 @@ pub(crate) use self::{
 use crate::{
     auth::{Identity, Rule},
     close::Close,
-    nodes::wire::{Info, MAX_INFO},
+    nodes::wire::Info,
     outbox::Overflow,
     payload::{Payload, PayloadError},
     room_key::RoomKey,
@@ -218,7 +218,8 @@ impl Kind {
 
     /// Sets what is told about a member besides the user's id, and makes the kind one with [`members`](Self::members).
     ///
-    /// Called once for each join. At most 512 bytes of JSON; what is longer is logged and left out, `null` says nothing.
+    /// Called once for each join. At most 512 bytes of JSON, nested at most 16 deep; what is longer or deeper is logged
+    /// and left out, `null` says nothing.
     /// Everybody in the room sees it. Where a user has several connections, the newest on a node tells.
     pub fn member_info<F>(self, info: F) -> Self
     where
@@ -302,11 +303,11 @@ impl Kind {
         if value.is_null() {
             return None;
         }
-        let info = Info::new(&value.to_string());
-        if info.is_none() {
-            tracing::error!(kind = room.kind(), limit = MAX_INFO, "what is said about a member is too long");
+        let info = Info::new(&value);
+        if let Err(fault) = &info {
+            tracing::error!(kind = room.kind(), %fault, "what `member_info` says about a member is left out");
         }
-        info
+        info.ok()
     }
 
     pub(crate) const fn has_room_hooks(&self) -> bool {

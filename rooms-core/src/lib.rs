@@ -60,6 +60,7 @@ pub use self::{
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
+    nodes::signature::NodeKeyError,
     outbox::Overflow,
     payload::{Payload, PayloadError},
     protocol::ErrorCode,

@@ -107,7 +107,8 @@ pub struct Limits {
     /// How long the other nodes may take to say how many members they have in a room; who joins first on a node waits
     /// for them. 500 ms: some hundred round trips, and less than a reader notices.
     pub answer: Duration,
-    /// The nodes that are counted. 1,024: a guard against a bus that is full of strangers.
+    /// The other nodes that are counted. 1,024: a guard against a bus that is full of strangers. At most 16,384, as a
+    /// heartbeat names each of them in a message of at most 1 MiB.
     pub nodes: usize,
     /// The users of one room that are named on this node, for kinds with [`members`](crate::Kind::members); more are
     /// counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
@@ -161,6 +162,9 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// The users that fit into one message between nodes, each with the longest id and the most that may be said of it.
 const MOST_NAMED: usize = 1000;
 
+/// The nodes that fit into one heartbeat: 40 bytes for each, in a message between nodes of at most 1 MiB.
+pub(crate) const MOST_NODES: usize = 16_384;
+
 impl Limits {
     /// Makes "never" a time that can be reckoned with.
     pub(crate) fn clamp(&mut self) {
@@ -188,6 +192,7 @@ impl Limits {
             *duration = SHORTEST.max(*duration);
         }
         self.named = self.named.min(MOST_NAMED);
+        self.nodes = self.nodes.min(MOST_NODES);
     }
 
     pub(crate) fn inbound(&self) -> Inbound {

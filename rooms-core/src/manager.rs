@@ -124,6 +124,9 @@ pub struct Stats {
     pub bad_payloads: u64,
     /// Words from other nodes that were dropped: no sense, or of a release that speaks otherwise.
     pub misheard: u64,
+    /// Messages from other nodes that were dropped because they were not signed with this fleet's
+    /// [`node_key`](RoomManagerBuilder::node_key); always 0 where there is none.
+    pub unsigned: u64,
     /// Nodes that are live, this one included.
     pub nodes: usize,
     /// Rows that were given to the bus: how many members this node has in a room, each time that it changed.
@@ -264,6 +267,7 @@ impl<S> RoomManager<S> {
             delivered: shared.registry.delivered().load(Ordering::Relaxed),
             bad_payloads: shared.bad_payloads.load(Ordering::Relaxed),
             misheard: shared.presence.misheard_count(),
+            unsigned: shared.presence.unsigned_count(),
             nodes: shared.registry.nodes.count() + 1,
             rows_published: shared.registry.rows_published(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),

@@ -7,29 +7,38 @@
 mod pulse;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
+use futures::future::join_all;
 use tokio::time::Instant;
 
 use self::pulse::Pulse;
 use crate::{
     bus::Topic,
     lock::{Mutex, lock},
+    node::NodeId,
     nodes::{
-        Peer,
-        wire::{self, Say},
+        Allowance, Kinds, Peer, Unheard,
+        wire::{Row, Say},
     },
     registry::{
         Registry,
+        answers::Asker,
         asks::{Answer, ROOMS},
     },
     room_key::RoomKey,
 };
+
+/// Warnings about messages without a signature: at most one a minute, whatever comes.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// Newcomers asked at once. 128, as with rows: enough to hide a round trip to the backplane.
+const AT_ONCE: usize = 128;
 
 /// One manager's part among the nodes.
 pub(crate) struct Presence {
@@ -40,8 +49,15 @@ pub(crate) struct Presence {
     beats: AtomicU64,
     /// Words that were no words.
     misheard: AtomicU64,
+    /// Messages without a signature of this fleet.
+    unsigned: AtomicU64,
+    unsigned_warnings: Mutex<Allowance>,
+    /// Somebody said good-bye in this node's name.
+    disowned: AtomicBool,
     /// Somebody asked whether this node is there.
     called: AtomicBool,
+    /// The id under which this node is to go on, and whether the bus has confirmed its topic.
+    next_id: Mutex<Option<(NodeId, bool)>>,
     /// The bus was asked for what is said to every node, and for what is said to this one.
     asked: AtomicBool,
     /// Which of the two it has confirmed.
@@ -59,7 +75,11 @@ impl Presence {
             departed: Mutex::default(),
             beats: AtomicU64::new(0),
             misheard: AtomicU64::new(0),
+            unsigned: AtomicU64::new(0),
+            unsigned_warnings: Mutex::new(Allowance::new(1, WARN_EVERY)),
+            disowned: AtomicBool::new(false),
             called: AtomicBool::new(false),
+            next_id: Mutex::default(),
             asked: AtomicBool::new(false),
             confirmed: Default::default(),
             introduced: OnceLock::new(),
@@ -70,31 +90,40 @@ impl Presence {
 
     /// What came on a topic of the nodes.
     pub(crate) fn hear(&self, topic: &Topic, payload: &[u8]) {
-        let said = match wire::decode(payload) {
-            Ok(said) => said,
-            Err(fault) => {
-                self.misheard(payload.len(), &fault.to_string());
-                return;
-            }
-        };
         let registry = &self.registry;
+        let said = match registry.nodes.decode(payload) {
+            Ok(said) => said,
+            Err(Unheard::NotSigned(_)) => return self.unsigned(),
+            Err(fault) => return self.misheard(payload.len(), &fault.to_string()),
+        };
+        let now = Instant::now();
         if let Say::Bye {} = said.say {
-            lock(&self.departed).extend(registry.nodes.depart(said.node));
-            registry.news.notify_one();
+            match topic {
+                Topic::Nodes => self.departs(said.node, now),
+                // Where the one that it is about can't hear it.
+                _ => self.misheard(payload.len(), "a good-bye that is not for all nodes"),
+            }
             return;
         }
-        let Some(peer) = registry.nodes.heard(said.node, Instant::now()) else { return };
+        let Some(peer) = registry.nodes.heard(said.node, now) else { return };
         match said.say {
             Say::Hello {} => self.called.store(true, Ordering::Relaxed),
-            Say::Beat { number, digests } => {
+            Say::Beat { number, digests, kinds } => {
                 peer.compare(number, digests.get(&registry.nodes.me()).copied().unwrap_or_default());
+                self.look_at_kinds(&peer, kinds, now);
             }
             Say::Bye {} => {}
             Say::Ask { rooms, .. } if rooms.len() > ROOMS => {
-                self.misheard(payload.len(), "a question for too many rooms")
+                self.misheard(payload.len(), "a question for too many rooms");
             }
-            Say::Ask { ask, rooms } => registry.answer(said.node, ask, rooms),
+            Say::Ask { ask, rooms } => {
+                let asker = if peer.is_proven() { Asker::Proven } else { Asker::New };
+                registry.answer(said.node, asker, ask, rooms);
+            }
             Say::Answer { ask, version, rows, left_out } => {
+                if ask == registry.nodes.introduction(said.node) || registry.is_open(ask) {
+                    peer.prove();
+                }
                 registry.answered(ask, Answer { from: said.node, version, rows, left_out });
             }
             Say::Row(row) if matches!(topic, Topic::Control(room) if *room == row.room) => {
@@ -102,8 +131,29 @@ impl Presence {
             }
             Say::Row(_) => self.misheard(payload.len(), "a row on another room's topic"),
         }
-        if peer.wants_asking() || self.called.load(Ordering::Relaxed) {
+        if peer.wants_asking() || !peer.is_proven() || self.called.load(Ordering::Relaxed) {
             registry.news.notify_one();
+        }
+    }
+
+    /// A node said good-bye, or somebody in its name.
+    fn departs(&self, node: NodeId, now: Instant) {
+        if node == self.registry.nodes.me() {
+            // What this node says itself, when it goes, comes back to it too.
+            self.disowned.store(self.pulse.is_on(), Ordering::Relaxed);
+        } else {
+            lock(&self.departed).extend(self.registry.nodes.depart(node, now));
+        }
+        self.registry.news.notify_one();
+    }
+
+    fn look_at_kinds(&self, peer: &Peer, kinds: Option<Kinds>, now: Instant) {
+        if peer.is_proven() && self.registry.nodes.is_stranger(kinds, now) {
+            tracing::warn!(
+                node = %peer.id(),
+                "another node has other kinds of rooms: unless this is an update that adds one, two applications share a \
+                 bus, and each takes the other for a part of itself; give them prefixes of their own"
+            );
         }
     }
 
@@ -159,14 +209,32 @@ impl Presence {
         self.registry.say(&Topic::Nodes, Say::Bye {}).await;
     }
 
+    /// Messages that were dropped because they were not signed with the fleet's key.
+    pub(crate) fn unsigned_count(&self) -> u64 {
+        self.unsigned.load(Ordering::Relaxed)
+    }
+
     fn misheard(&self, length: usize, fault: &str) {
         self.misheard.fetch_add(1, Ordering::Relaxed);
         // The counter is for watching: a fleet of mixed releases would fill the log.
         tracing::debug!(length, fault, "a word from another node was dropped");
     }
 
+    fn unsigned(&self) {
+        let count = self.unsigned.fetch_add(1, Ordering::Relaxed) + 1;
+        if lock(&self.unsigned_warnings).take(1, Instant::now()) {
+            tracing::warn!(count, "node messages were dropped that are not signed with this fleet's `node_key`");
+        }
+    }
+
     /// The bus has subscribed topics.
     pub(crate) fn subscribed(&self, topics: &[Topic]) {
+        if let Some((id, confirmed)) = &mut *lock(&self.next_id)
+            && topics.contains(&Topic::Node(*id))
+        {
+            *confirmed = true;
+            self.registry.news.notify_one();
+        }
         let me = Topic::Node(self.registry.nodes.me());
         for (topic, confirmed) in [Topic::Nodes, me].iter().zip(&self.confirmed) {
             if topics.contains(topic) && !confirmed.swap(true, Ordering::Relaxed) {
@@ -191,8 +259,47 @@ impl Presence {
 
     async fn beat(&self) {
         let number = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
-        let digests: BTreeMap<_, _> = self.registry.nodes.live().iter().map(|peer| (peer.id(), peer.mine())).collect();
-        self.registry.say(&Topic::Nodes, Say::Beat { number, digests }).await;
+        let nodes = &self.registry.nodes;
+        let digests = nodes.live().iter().map(|peer| (peer.id(), peer.mine())).filter(|(_, mine)| *mine != 0).collect();
+        self.registry.say(&Topic::Nodes, Say::Beat { number, digests, kinds: nodes.kinds() }).await;
+    }
+
+    /// Whether somebody said good-bye in this node's name, so that the others take it for gone.
+    fn is_disowned(&self) -> bool {
+        self.disowned.load(Ordering::Relaxed)
+    }
+
+    /// Goes on under another id, once the bus has it: another node, to the others, that they ask for all it has. `false`
+    /// while the bus is being asked.
+    async fn renew(&self) -> bool {
+        let registry = &self.registry;
+        let confirmed = lock(&self.next_id).take_if(|(_, confirmed)| *confirmed);
+        let Some((me, _)) = confirmed else {
+            let me = lock(&self.next_id).get_or_insert_with(|| (NodeId::random(), false)).0;
+            registry.tell_bus(|bus| bus.subscribe(&[Topic::Node(me)]));
+            return false;
+        };
+        let before = registry.nodes.renew(me, Instant::now());
+        self.disowned.store(false, Ordering::Relaxed);
+        tracing::warn!(%before, now = %me, "somebody said good-bye in the name of this node, which goes on under another id");
+        // For those that did not hear the other one, so that nobody is counted twice.
+        registry.say_as(before, &Topic::Nodes, Say::Bye {}).await;
+        registry.say(&Topic::Nodes, Say::Hello {}).await;
+        registry.tell_bus(|bus| bus.unsubscribe(&[Topic::Node(before)]));
+        true
+    }
+
+    /// Asks newcomers to prove that they are there.
+    async fn introduce(&self, every: Duration) {
+        let registry = &self.registry;
+        let ask = |node| {
+            let ask = registry.nodes.introduction(node);
+            async move { registry.say(&Topic::Node(node), Say::Ask { ask, rooms: Vec::new() }).await }
+        };
+        let newcomers = registry.nodes.introduce(Instant::now(), every);
+        for batch in newcomers.chunks(AT_ONCE) {
+            join_all(batch.iter().copied().map(ask)).await;
+        }
     }
 
     /// Ends the peers that were not heard since a time, and those that said good-bye.
@@ -217,11 +324,15 @@ impl Presence {
     }
 
     /// What the nodes have in a room that is not here: their rows, and whether all of them answered.
-    pub(crate) async fn survey(&self, room: &RoomKey) -> (Vec<wire::Row>, bool) {
+    pub(crate) async fn survey(&self, room: &RoomKey) -> (Vec<Row>, bool) {
         let registry = &self.registry;
-        let peers = registry.nodes.live();
-        let answers = registry.ask(&peers, std::slice::from_ref(room), registry.limits().answer).await;
-        let exact = answers.missing.is_empty() && self.knows_nodes();
+        let (now, within) = (Instant::now(), registry.limits().answer);
+        let mut peers = registry.nodes.live();
+        let live = peers.len();
+        peers.retain(|peer| peer.may_answer(now, within));
+        let all_may = peers.len() == live;
+        let answers = registry.ask(&peers, std::slice::from_ref(room), within).await;
+        let exact = all_may && answers.missing.is_empty() && self.knows_nodes();
         let rows = answers.all.into_iter().flat_map(|answer| answer.rows).filter(|row| row.room == *room);
         (rows.collect(), exact)
     }

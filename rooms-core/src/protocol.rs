@@ -7,7 +7,7 @@
 //! |---|---|
 //! | out | `{"type":"room_joined","room":"post:42","viewers":3}` and the fields that `on_join` returned |
 //! | out | `{"type":"viewer_joined","viewers":4}`, `{"type":"viewer_left","viewers":3}`: over all nodes |
-//! | out | for a kind with members, `room_joined` has `"users":2,"members":[{"user":"5","info":{..}},..]`, at most 100 of them, and `viewer_joined` and `viewer_left` have `"users":[{"user":"6"}]` where somebody came or went |
+//! | out | for a kind with members, `room_joined` has `"users":2,"members":[{"user":"5","info":{..}},..]`, at most 100 of them and whoever joins first of all, and `viewer_joined` and `viewer_left` have `"users":[{"user":"6"}]` where somebody came or went |
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
 //! | in | any other `type`: for the room's `on_message` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}` or `"slow_consumer"`: messages may have been lost, fetch what you show again |
@@ -30,6 +30,14 @@
 //! | out | `{"type":"message","room":"post:42","data":{..}}`: a payload, published by the application or a member |
 //! | out | `{"type":"viewer_joined","viewers":4,"room":"post:42"}`, and the same with `viewer_left` |
 //! | out | `pong`, `resync`, `reconnect` and `error` as above; an `error` has the `room` and the `ref` of the command |
+//!
+//! Who joins is counted, and for a kind with members listed, in its own `room_joined`, and is sent no `viewer_joined` for
+//! itself alone. Where several come within one `Limits::viewer_window`, they are named to all in one event, and each finds
+//! itself in it once more.
+//!
+//! A `join` of a room that the connection is in already is answered with `room_joined` as things stand now: a page that
+//! may have missed something has the list again. That list is sent once in five seconds for each room; a `join` sooner
+//! after another such one is answered with `viewers` and `users`, and without `members`.
 //!
 //! What a client publishes reaches the members as the text that came, unless an `on_publish` hook writes something else.
 //! It is JSON, at most 64 levels deep, within `Limits::broadcast` and `Limits::containers_in`; nothing else about it is
@@ -262,8 +270,9 @@ pub(crate) struct Person {
 pub(crate) struct Roll {
     /// How many there are.
     pub(crate) users: usize,
-    /// At most [`ROLL`] of them.
-    pub(crate) members: Vec<Person>,
+    /// At most [`ROLL`] of them, and the one who is told first of all; none where it was told a moment ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) members: Option<Vec<Person>>,
 }
 
 /// The users that `room_joined` names. A hundred: a page shows no more, and a join costs the same in a large room.

@@ -1,6 +1,6 @@
 //! The rooms of this node by key, and what happens around them.
 
-mod answers;
+pub(crate) mod answers;
 pub(crate) mod asks;
 mod occupancy;
 mod rows;
@@ -33,11 +33,8 @@ use crate::{
     limits::Limits,
     lock::{Mutex, MutexGuard, lock},
     message::Message,
-    node::ConnectionId,
-    nodes::{
-        Nodes,
-        wire::{self, Say},
-    },
+    node::{ConnectionId, NodeId},
+    nodes::{Nodes, wire::Say},
     outbox::Outbox,
     room::{Effects, Flusher, Linger, Room, flush},
     room_key::RoomKey,
@@ -201,10 +198,20 @@ impl Registry {
 
     /// Says something to other nodes, as well as the bus can: whoever needs to know asks again.
     pub(crate) async fn say(&self, topic: &Topic, say: Say) {
-        let payload = wire::encode(self.nodes.me(), say);
+        self.say_as(self.nodes.me(), topic, say).await;
+    }
+
+    /// Says something under an id that this node has, or had.
+    pub(crate) async fn say_as(&self, node: NodeId, topic: &Topic, say: Say) {
+        let payload = self.nodes.encode(node, say);
         if let Err(fault) = self.of_bus(async { self.bus.publish(topic, payload).await }).await {
             tracing::debug!(%fault, "a word to the other nodes was lost");
         }
+    }
+
+    /// Whether a question is open. Its number can't be guessed, so whoever answers it has heard it.
+    pub(crate) fn is_open(&self, ask: u64) -> bool {
+        self.asks.is_open(ask)
     }
 
     /// Hands an answer of another node to who asked.

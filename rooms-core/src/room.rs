@@ -21,7 +21,7 @@ pub(crate) use self::{
     count::Listed,
     flush::{Flusher, flush},
     present::Arrival,
-    rows::{Applied, Outgoing},
+    rows::{Applied, Outgoing, RowSource},
 };
 use self::{
     count::{Count, Known},

@@ -99,12 +99,12 @@ impl Bus for Away {
         }
     }
 
-    async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        self.0.subscribe(topics).await
+    fn subscribe(&self, topics: &[Topic]) {
+        self.0.subscribe(topics);
     }
 
-    async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
-        self.0.unsubscribe(topics).await
+    fn unsubscribe(&self, topics: &[Topic]) {
+        self.0.unsubscribe(topics);
     }
 
     async fn close(&self) {

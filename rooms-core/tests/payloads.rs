@@ -250,7 +250,7 @@ async fn the_mark_of_such_a_payload_is_on_the_bus() {
 
     impl BusReceiver for Heard {
         fn event(&self, event: BusEvent) {
-            if let BusEvent::Message { topic: Topic::Room(_), payload } = event {
+            if let BusEvent::Message { topic: Topic::Room(_), payload, .. } = event {
                 self.0.lock().unwrap().push(String::from_utf8(payload.to_vec()).unwrap());
             }
         }
@@ -259,7 +259,7 @@ async fn the_mark_of_such_a_payload_is_on_the_bus() {
     let (one, two, bus) = nodes(|| Kind::authenticated().members_publish());
     let heard = Arc::new(Heard::default());
     bus.attach(Arc::clone(&heard) as Arc<dyn BusReceiver>);
-    bus.subscribe(&[Topic::Room(key("post:42"))]).await.unwrap();
+    bus.subscribe(&[Topic::Room(key("post:42"))]);
     let (author, _members) = members(&one, &two).await;
     author.say(publish_text(r#"{"type":"mine"}"#));
     author.say(publish_text(r#"{"type":"pong"}"#));

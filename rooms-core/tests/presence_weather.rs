@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "support/forger.rs"]
+mod forger;
 #[path = "support/nodes.rs"]
 mod nodes;
 #[path = "support/rig.rs"]
@@ -24,6 +26,7 @@ use rooms_core::{
 };
 use tokio::time::sleep;
 
+use forger::Forger;
 use nodes::{Nodes, agreed, nodes, settle, told, with_kinds};
 use rig::{Client, Rooms, idle, key};
 use view::View;
@@ -231,6 +234,8 @@ async fn rubbish_and_other_versions_are_counted_and_ignored() {
     let rooms: Rooms = with_kinds(RoomManager::build_for().bus(hub.peer())).build().unwrap();
     settle().await;
     let mut a = Client::join(&rooms, "a", "post:42").await;
+    let forger = Forger::new(hub.peer());
+    forger.stand_in("1");
     let control = Topic::Control(key("post:42"));
     let row = |version: u32, node: &str, room: &str| {
         format!(r#"{{"v":{version},"node":"{node}","say":{{"row":{{"room":"{room}","version":9,"connections":7}}}}}}"#)
@@ -253,6 +258,9 @@ async fn rubbish_and_other_versions_are_counted_and_ignored() {
     }
     settle().await;
     assert!(a.inbox.is_silent().await, "nobody is told of what is not believed");
+    hub.publish(&control, Bytes::from(row(1, "2", "post:42"))).await.unwrap();
+    settle().await;
+    assert!(a.inbox.is_silent().await, "one that never answered is not believed");
     hub.publish(&control, Bytes::from(row(1, "1", "post:42"))).await.unwrap();
     settle().await;
     assert_eq!(told(&mut a).await, [8], "a good one is");

@@ -7,7 +7,7 @@ mod rig;
 #[path = "support/talk.rs"]
 mod talk;
 
-use std::{time::Duration};
+use std::time::Duration;
 
 use futures::{FutureExt as _, channel::mpsc};
 use rooms_core::{

@@ -19,7 +19,10 @@ use crate::{
     kind::Kind,
     limits::Limits,
     node::{ConnectionIds, NodeId},
-    nodes::Nodes,
+    nodes::{
+        self, Nodes,
+        signature::{NodeKeyError, NodeKeys},
+    },
     outbox::Transport,
     presence::Presence,
     registry::Registry,
@@ -39,6 +42,7 @@ pub struct RoomManagerBuilder<S = FrameSink> {
     clock: Arc<dyn WallClock>,
     bus: Arc<dyn Bus>,
     transport: fn(S) -> Transport,
+    node_keys: Vec<Vec<u8>>,
 }
 
 /// Why a manager can't be built.
@@ -66,6 +70,9 @@ pub enum BuildError {
         /// The name of the field in [`Limits`].
         limit: &'static str,
     },
+    /// A key for node messages is too short.
+    #[error("the node key is too short")]
+    NodeKey(#[source] NodeKeyError),
     /// There is no tokio runtime here.
     #[error("rooms are built inside a tokio runtime, and there is none here")]
     NoRuntime,
@@ -81,6 +88,7 @@ impl<S> RoomManagerBuilder<S> {
             clock: Arc::new(SystemClock),
             bus: Arc::new(LocalBus::new()),
             transport,
+            node_keys: Vec::new(),
         }
     }
 
@@ -111,6 +119,32 @@ impl<S> RoomManagerBuilder<S> {
         Self { bus: Arc::new(bus), ..self }
     }
 
+    /// Signs what this node says to the others with HMAC-SHA256, and takes from them only what is signed with the same key.
+    /// At least 32 bytes, random, the same on all nodes, and for nothing else.
+    ///
+    /// For where others may publish on the channels of the nodes, as on a Redis that several teams share: a stranger can then
+    /// make up no node, no count and no good-bye. Repeating what a node has signed does no harm that lasts. What is dropped
+    /// is counted in [`Stats::unsigned`](crate::Stats::unsigned). Broadcasts are not signed.
+    ///
+    /// May be called again: the first key signs, all of them are taken. So a key is exchanged in three rollouts: the old one
+    /// and the new one, the new one and the old one, the new one. Nodes with a key and nodes without one count apart until
+    /// all have it.
+    ///
+    /// ```
+    /// use rooms_core::{BuildError, RoomManager};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let rooms = RoomManager::builder().node_key("thirty-two random bytes, at least").build();
+    /// assert_eq!(rooms.unwrap().stats().unsigned, 0);
+    /// let short = RoomManager::builder().node_key("hunter2").build();
+    /// assert!(matches!(short, Err(BuildError::NodeKey(_))));
+    /// # }
+    /// ```
+    pub fn node_key(mut self, secret: impl AsRef<[u8]>) -> Self {
+        self.node_keys.push(secret.as_ref().to_vec());
+        self
+    }
+
     /// Sets the clock by which connections end with their tokens. A [`JwtAuthenticator`](crate::JwtAuthenticator) has a clock
     /// of its own: set both.
     pub fn clock(self, clock: Arc<dyn WallClock>) -> Self {
@@ -136,7 +170,12 @@ impl<S> RoomManagerBuilder<S> {
             }
         }
         let node = NodeId::random();
-        let nodes = Arc::new(Nodes::new(node, self.limits.nodes));
+        let mut keys = NodeKeys::default();
+        for key in &self.node_keys {
+            keys.add(key).map_err(BuildError::NodeKey)?;
+        }
+        let application = nodes::kinds(kinds.keys().map(|name| &**name));
+        let nodes = Arc::new(Nodes::new(node, &self.limits, keys, application));
         let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&self.bus), nodes);
         let shared = Arc::new_cyclic(|shared| {
             // The bus has its receiver before anything is asked of it.

@@ -1,10 +1,13 @@
 //! One other node.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use super::Digest;
+use super::{Digest, numbers::Numbers};
 use crate::{
     lock::{Mutex, lock},
     node::NodeId,
@@ -13,19 +16,40 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Peer {
     id: NodeId,
-    /// Looked at under a room's lock before a row is taken, so that none comes in behind the one who takes them out.
-    live: AtomicBool,
+    /// A [`Standing`]. Looked at under a room's lock before a row is taken, so that none comes in behind the one who takes
+    /// them out.
+    standing: AtomicU8,
     mine: AtomicU64,
     theirs: AtomicU64,
     contact: Mutex<Contact>,
 }
 
+/// How far a peer is believed.
+///
+/// ```text
+///   New --> Proven --> Ended
+///    `-------------------^
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Standing {
+    /// It was heard. Anybody can invent it, so it has no rows here, and is sent little.
+    New,
+    /// It answered a question of this node, which whoever invented it could not see.
+    Proven,
+    Ended,
+}
+
 /// When it was heard, and how far its rows are known.
 #[derive(Debug)]
 struct Contact {
+    /// When it was heard first.
+    since: Instant,
     heard: Instant,
-    /// The number of its newest heartbeat: an older one that comes later says nothing.
-    beat: u64,
+    /// When it was asked to prove itself.
+    introduced: Option<Instant>,
+    /// Of its heartbeats: an older one that comes later says nothing.
+    numbers: Numbers,
     /// Heartbeats one after another whose digest differed.
     differing: u32,
     /// Its rows are to be asked for.
@@ -41,10 +65,19 @@ const STRIKES: u32 = 2;
 
 impl Peer {
     pub(super) fn new(id: NodeId, now: Instant) -> Self {
-        let contact = Contact { heard: now, beat: 0, differing: 0, wanted: true, asking: false, silent: false };
+        let contact = Contact {
+            since: now,
+            heard: now,
+            introduced: None,
+            numbers: Numbers::default(),
+            differing: 0,
+            wanted: true,
+            asking: false,
+            silent: false,
+        };
         Self {
             id,
-            live: AtomicBool::new(true),
+            standing: AtomicU8::new(Standing::New as u8),
             mine: AtomicU64::new(0),
             theirs: AtomicU64::new(0),
             contact: Mutex::new(contact),
@@ -56,11 +89,58 @@ impl Peer {
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        self.live.load(Ordering::Acquire)
+        !self.stands(Standing::Ended)
     }
 
-    pub(super) fn end(&self) -> bool {
-        self.live.swap(false, Ordering::AcqRel)
+    /// Whether it is believed what it says of its rooms.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.stands(Standing::Proven)
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.stands(Standing::New)
+    }
+
+    fn stands(&self, standing: Standing) -> bool {
+        self.standing.load(Ordering::Acquire) == standing as u8
+    }
+
+    fn change(&self, from: Standing, to: Standing) -> bool {
+        self.standing.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// It answered; whether that is news.
+    pub(crate) fn prove(&self) -> bool {
+        self.change(Standing::New, Standing::Proven)
+    }
+
+    /// Ends it where it was never proven, so that no room has a row of it.
+    pub(super) fn end_new(&self) -> bool {
+        self.change(Standing::New, Standing::Ended)
+    }
+
+    /// Ends it where it was proven: rooms may have rows of it.
+    pub(super) fn end_proven(&self) -> bool {
+        self.change(Standing::Proven, Standing::Ended)
+    }
+
+    /// Whether it was asked to prove itself.
+    pub(super) fn was_introduced(&self) -> bool {
+        lock(&self.contact).introduced.is_some()
+    }
+
+    /// Whether it was asked long enough ago to be asked again.
+    pub(super) fn awaits_introduction(&self, now: Instant, every: Duration) -> bool {
+        lock(&self.contact).introduced.is_some_and(|introduced| now >= introduced + every)
+    }
+
+    pub(super) fn introduced(&self, now: Instant) {
+        lock(&self.contact).introduced = Some(now);
+    }
+
+    /// Whether it is known to answer, or is so new that it had no time to.
+    pub(crate) fn may_answer(&self, now: Instant, within: Duration) -> bool {
+        self.is_proven() || self.is_new() && now < lock(&self.contact).since + within
     }
 
     pub(super) fn heard(&self, now: Instant) -> bool {
@@ -92,10 +172,9 @@ impl Peer {
     /// Compares the digest in a heartbeat; one that differs twice makes the rows wanted.
     pub(crate) fn compare(&self, beat: u64, digest: Digest) {
         let mut contact = lock(&self.contact);
-        if beat <= contact.beat {
+        if !contact.numbers.take(beat) {
             return;
         }
-        contact.beat = beat;
         contact.differing = if digest == self.theirs() { 0 } else { contact.differing + 1 };
         if contact.differing >= STRIKES {
             contact.differing = 0;
@@ -115,10 +194,13 @@ impl Peer {
     }
 
     /// Whether it is worth waiting for its answer about some rooms: its rows are not all wanted anyhow, and it does
-    /// answer. That they are being asked for is no reason not to, or a node with many rooms, into which somebody comes
+    /// answer, or had no time to show that it does. That they are being asked for is no reason not to, or a node with many rooms, into which somebody comes
     /// all the time, would ask for all of them without an end.
-    pub(crate) fn answers(&self) -> bool {
+    pub(crate) fn answers(&self, now: Instant, within: Duration) -> bool {
         let contact = lock(&self.contact);
+        if self.is_new() {
+            return now < contact.since + within;
+        }
         !(contact.wanted || contact.asking && contact.silent)
     }
 
@@ -128,16 +210,16 @@ impl Peer {
         (contact.wanted, contact.silent) = (true, true);
     }
 
-    /// Whether its rows are wanted, and nobody is asking.
+    /// Whether its rows are wanted, it is proven, and nobody is asking.
     pub(crate) fn wants_asking(&self) -> bool {
         let contact = lock(&self.contact);
-        contact.wanted && !contact.asking
+        self.is_proven() && contact.wanted && !contact.asking
     }
 
-    /// Begins to ask for its rows, if they are wanted and nobody is asking.
+    /// Begins to ask for its rows, if they are wanted, it is proven, and nobody is asking.
     pub(crate) fn begin_asking(&self) -> bool {
         let mut contact = lock(&self.contact);
-        if !contact.wanted || contact.asking {
+        if !self.is_proven() || !contact.wanted || contact.asking {
             return false;
         }
         (contact.wanted, contact.asking) = (false, true);

@@ -8,7 +8,10 @@ use std::{
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Presence;
-use crate::lock::{Mutex, lock};
+use crate::{
+    lock::{Mutex, lock},
+    nodes::lease,
+};
 
 /// Whether the others can be heard, and since when.
 #[derive(Debug)]
@@ -49,6 +52,11 @@ impl Pulse {
         self.change(State::Over);
     }
 
+    /// Whether it did not stop.
+    pub(super) fn is_on(&self) -> bool {
+        !self.is_over()
+    }
+
     pub(super) fn is_listening(&self) -> bool {
         matches!(*lock(&self.0), State::Listening(_))
     }
@@ -74,11 +82,6 @@ impl Pulse {
     }
 }
 
-/// How long a node may be silent: three heartbeats, and a quarter of one for the third to be late.
-fn lease(heartbeat: Duration) -> Duration {
-    heartbeat * 13 / 4
-}
-
 /// Beats until the manager is gone.
 pub(super) async fn run(presence: Weak<Presence>, pulse: Arc<Pulse>) {
     let Some((registry, heartbeat)) = presence.upgrade().map(|presence| {
@@ -93,6 +96,8 @@ pub(super) async fn run(presence: Weak<Presence>, pulse: Arc<Pulse>) {
     let mut next_beat = Instant::now();
     // However many nodes call, they are answered together.
     let mut next_answer = Instant::now();
+    // However often somebody says good-bye in this node's name, the others learn all it has once a heartbeat at most.
+    let mut next_renewal = Instant::now();
     let mut seen = Instant::now();
     loop {
         let Some(this) = presence.upgrade() else { return };
@@ -107,6 +112,12 @@ pub(super) async fn run(presence: Weak<Presence>, pulse: Arc<Pulse>) {
         if !begun {
             begun = this.begin().await;
         }
+        if begun && this.is_disowned() && Instant::now() >= next_renewal && pulse.is_on() {
+            if this.renew().await {
+                next_renewal = Instant::now() + heartbeat;
+                next_beat = Instant::now();
+            }
+        }
         if begun {
             let now = Instant::now();
             if now >= next_beat || (now >= next_answer && this.called.load(Ordering::Relaxed)) {
@@ -116,6 +127,7 @@ pub(super) async fn run(presence: Weak<Presence>, pulse: Arc<Pulse>) {
                 // The next one says the same, and more.
                 _ = timeout(heartbeat, this.beat()).await;
             }
+            _ = timeout(heartbeat, this.introduce(heartbeat / 2)).await;
         } else {
             next_beat = Instant::now() + heartbeat;
         }

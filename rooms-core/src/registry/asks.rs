@@ -20,10 +20,10 @@ use crate::{
     lock::{Mutex, lock},
     node::NodeId,
     nodes::{
-        Asked, Peer,
+        Asked, Nodes, Peer,
         wire::{Row, Say},
     },
-    room::{Applied, Room},
+    room::{Applied, Room, RowSource},
     room_key::RoomKey,
 };
 
@@ -66,15 +66,20 @@ struct Open<'a> {
 }
 
 impl Asks {
-    fn open(&self, nodes: usize) -> Option<Open<'_>> {
+    /// Opens a question to so many nodes; its number can't be guessed, so that only who hears it can answer.
+    fn open(&self, answers: usize, nodes: &Nodes) -> Option<Open<'_>> {
         let mut open = lock(&self.open);
         if open.len() >= OPEN {
             return None;
         }
-        let ask = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, answers) = mpsc::channel(nodes.max(1));
+        let ask = nodes.unguessable(self.next.fetch_add(1, Ordering::Relaxed));
+        let (sender, answers) = mpsc::channel(answers.max(1));
         open.insert(ask, sender);
         Some(Open { asks: self, ask, answers })
+    }
+
+    pub(super) fn is_open(&self, ask: u64) -> bool {
+        lock(&self.open).contains_key(&ask)
     }
 
     /// Hands an answer to who asked. One that comes late, or more often than there are nodes, is dropped.
@@ -99,7 +104,7 @@ impl Registry {
     pub(crate) async fn ask(&self, to: &[Arc<Peer>], rooms: &[RoomKey], within: Duration) -> Answers {
         let mut answers = Answers { all: Vec::new(), missing: to.to_vec() };
         // Twice, because a message may come twice.
-        let Some(mut open) = self.asks.open(to.len() * 2) else { return answers };
+        let Some(mut open) = self.asks.open(to.len() * 2, &self.nodes) else { return answers };
         let deadline = Instant::now() + within;
         let topic = match to {
             [] => return answers,
@@ -136,7 +141,9 @@ impl Registry {
     /// Who does not answer in time is asked again later; nobody waits for a node whose rows are to be asked for anyhow.
     pub(super) async fn learn(self: &Arc<Self>, rooms: &[Arc<Room>]) {
         let keys: Vec<RoomKey> = rooms.iter().map(|room| room.key.clone()).collect();
-        let (peers, others): (Vec<_>, Vec<_>) = self.nodes.live().into_iter().partition(|peer| peer.answers());
+        let (now, within) = (Instant::now(), self.limits.answer);
+        let (peers, others): (Vec<_>, Vec<_>) =
+            self.nodes.live().into_iter().partition(|peer| peer.answers(now, within));
         for peer in others {
             self.want_rows(&peer);
         }
@@ -147,7 +154,7 @@ impl Registry {
         }
         for answer in answers.all {
             let from = answer.from;
-            if !self.take(answer, rooms).is_empty()
+            if !self.take(answer, rooms, &[]).is_empty()
                 && let Some(peer) = self.nodes.find(from)
             {
                 self.want_rows(&peer);
@@ -174,9 +181,10 @@ impl Registry {
         let mut rooms = rooms.to_vec();
         while !rooms.is_empty() {
             let keys: Vec<RoomKey> = rooms.iter().map(|room| room.key.clone()).collect();
+            let known: Vec<u64> = rooms.iter().map(|room| room.version_of(peer)).collect();
             let answers = self.ask(std::slice::from_ref(peer), &keys, self.limits.answer).await;
             let Some(answer) = answers.all.into_iter().next() else { return Asked::InVain };
-            let left = self.take(answer, &rooms);
+            let left = self.take(answer, &rooms, &known);
             if left.len() == rooms.len() {
                 return Asked::InVain;
             }
@@ -186,17 +194,21 @@ impl Registry {
     }
 
     /// Takes what a node said of these rooms: its rows, and that it has nobody in the others. Returns the rooms that it
-    /// said nothing of.
-    fn take(self: &Arc<Self>, answer: Answer, rooms: &[Arc<Room>]) -> Vec<Arc<Room>> {
+    /// said nothing of. `known` is the version of its row in each that was known when it was asked, if that was looked at.
+    fn take(self: &Arc<Self>, answer: Answer, rooms: &[Arc<Room>], known: &[u64]) -> Vec<Arc<Room>> {
         let Some(peer) = self.nodes.find(answer.from) else { return Vec::new() };
         let left_out: HashSet<RoomKey> = answer.left_out.into_iter().collect();
         let mut rows: HashMap<RoomKey, Row> = answer.rows.into_iter().map(|row| (row.room.clone(), row)).collect();
-        let (left, said): (Vec<_>, Vec<_>) = rooms.iter().cloned().partition(|room| left_out.contains(&room.key));
-        for room in said {
+        let mut left = Vec::new();
+        for (at, room) in rooms.iter().enumerate() {
+            if left_out.contains(&room.key) {
+                left.push(Arc::clone(room));
+                continue;
+            }
             let none = || Row { room: room.key.clone(), version: answer.version, connections: 0, users: None };
             let row = rows.remove(&room.key).unwrap_or_else(none);
-            let (_, effects) = room.apply(&peer, row);
-            self.act(&room, effects);
+            let (_, effects) = room.apply(&peer, row, RowSource::Answered { known: known.get(at).copied() });
+            self.act(room, effects);
         }
         left
     }
@@ -210,10 +222,11 @@ impl Registry {
     /// Takes a row that a node published.
     pub(crate) fn take_row(self: &Arc<Self>, peer: &Arc<Peer>, row: Row) {
         let Some(room) = self.find(&row.room) else { return };
-        let (applied, effects) = room.apply(peer, row);
+        let source = RowSource::Published { checksum: self.nodes.checksum(&row) };
+        let (applied, effects) = room.apply(peer, row, source);
         self.act(&room, effects);
-        if applied == Applied::Missing {
-            // Something between was lost: its heartbeats say so too, but this is known now.
+        if matches!(applied, Applied::Missing | Applied::Doubted) {
+            // Something between was lost, or forged: its heartbeats may say so too, but this is known now.
             self.want_rows(peer);
         }
     }

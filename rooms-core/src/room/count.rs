@@ -9,7 +9,7 @@ use super::{
     ghosts::Ghosts,
     log::Entry,
     present::{Arrival, Named, Present},
-    rows::{Applied, Outgoing, Rows},
+    rows::{Applied, Outgoing, RowSource, Rows},
     viewers::{Announcement, Event, Viewers},
 };
 use crate::{
@@ -89,7 +89,6 @@ impl Count {
         {
             present.settle();
         }
-        let roll = self.roll();
         self.live += 1;
         let ghost = arrival.as_ref().and_then(|arrival| self.ghosts.back(&arrival.user));
         if let (Some(named), Some(Arrival { user, info, .. })) = (ghost, &arrival) {
@@ -99,6 +98,7 @@ impl Count {
                 self.rows.change();
             }
             self.viewers.returned(connection);
+            let roll = self.roll(Some(user));
             let known = Some(Known { user: user.clone(), named });
             return Arriving { viewers: self.viewers.count(), roll, known, announcement: Announcement::default() };
         }
@@ -107,13 +107,22 @@ impl Count {
             (Some(present), Some(arrival)) => present.arrive(arrival),
             _ => Named::No,
         };
-        // Where users are named, the one who joins hears its own name as everybody does.
-        let except = self.present.is_none().then_some(connection);
+        let roll = self.roll(user.as_ref());
+        if let (Some(present), Some(user), Named::Yes) = (&mut self.present, &user, named) {
+            present.joined(connection, user);
+        }
         self.rows.change();
         if self.viewers.local() == 0 {
             self.rows.occupied();
         }
-        let announcement = self.viewers.joined(except);
+        let announcement = self.viewers.joined(Some(connection));
+        if announcement.event.is_none()
+            && !self.viewers.has_window()
+            && let Some(present) = &mut self.present
+        {
+            // It is alone, and its own welcome names it.
+            present.settle();
+        }
         let known = user.map(|user| Known { user, named });
         Arriving { viewers: self.viewers.count(), roll, known, announcement }
     }
@@ -158,10 +167,16 @@ impl Count {
         local
     }
 
-    fn roll(&self) -> Option<Roll> {
+    /// Who the members here were told of, and before all others the one who is to be told now, where it is named: it knows
+    /// that it is there.
+    fn roll(&self, who: Option<&Name>) -> Option<Roll> {
         let present = self.present.as_ref()?;
-        let members = present.told().iter().take(ROLL).map(|name| self.person(present, name.clone())).collect();
-        Some(Roll { users: present.told().len(), members })
+        let (told, who) = (present.told(), who.filter(|who| present.user(who).is_some()));
+        let others = told.iter().filter(|name| Some(*name) != who);
+        let members = who.into_iter().chain(others).take(ROLL);
+        let members = members.map(|name| self.person(present, name.clone())).collect();
+        let untold = who.is_some_and(|who| !told.contains(who));
+        Some(Roll { users: told.len() + usize::from(untold), members: Some(members) })
     }
 
     fn person(&self, present: &Present, user: Name) -> Person {
@@ -184,11 +199,23 @@ impl Count {
             let Some(present) = &self.present else { return Vec::new() };
             names.into_iter().map(|name| self.person(present, name)).collect()
         };
-        [(Change::Joined, people(news.came)), (Change::Left, people(news.went))]
-            .into_iter()
-            .filter(|(_, people)| !people.is_empty())
-            .map(|(change, people)| entry(change, None, &people, About::Names))
-            .collect()
+        // Whoever joined was told of itself, and of the others here it may hear only now.
+        let (own, came): (Vec<_>, Vec<_>) = match &news.joined {
+            Some((_, user)) => news.came.into_iter().partition(|name| name == user),
+            None => (Vec::new(), news.came),
+        };
+        let alone = came.is_empty() && news.went.is_empty();
+        // Where there is no other event, it has the number from nowhere but its welcome.
+        let joined = news.joined.map(|(connection, _)| connection).filter(|it| !alone || except == Some(*it));
+        [
+            (Change::Joined, joined, people(own)),
+            (Change::Joined, None, people(came)),
+            (Change::Left, None, people(news.went)),
+        ]
+        .into_iter()
+        .filter(|(_, _, people)| !people.is_empty())
+        .map(|(change, except, people)| entry(change, except, &people, About::Names))
+        .collect()
     }
 
     /// Whether the application is to be told that somebody, or nobody, is in the room.
@@ -240,10 +267,10 @@ impl Room {
         lock(&self.state).count.viewers.count()
     }
 
-    /// How many viewers there are, and who, as the members were told last.
-    pub(crate) fn standing(&self) -> (usize, Option<Roll>) {
+    /// How many viewers there are, and who, as the members were told last, for one of them.
+    pub(crate) fn standing(&self, who: &Name) -> (usize, Option<Roll>) {
         let state = lock(&self.state);
-        (state.count.viewers(), state.count.roll())
+        (state.count.viewers(), state.count.roll(Some(who)))
     }
 
     /// Who is in the room, on all nodes; `None` where the kind does not ask.
@@ -293,7 +320,7 @@ impl Room {
     }
 
     /// Takes what another node has in this room.
-    pub(crate) fn apply(&self, peer: &Arc<Peer>, row: Row) -> (Applied, Effects) {
+    pub(crate) fn apply(&self, peer: &Arc<Peer>, row: Row, source: RowSource) -> (Applied, Effects) {
         let mut state = lock(&self.state);
         let Count { rows, present, ghosts, viewers, .. } = &mut state.count;
         let here: Vec<_> = match &row.users {
@@ -304,7 +331,7 @@ impl Room {
             }
             _ => Vec::new(),
         };
-        let applied = rows.apply(&self.key, peer, row, present.as_deref_mut());
+        let applied = rows.apply(&self.key, peer, row, source, present.as_deref_mut());
         if applied != Applied::Taken {
             return (applied, Effects::default());
         }
@@ -320,6 +347,11 @@ impl Room {
         }
         let announcement = state.count.moved(local);
         (applied, self.tell(&mut state, announcement))
+    }
+
+    /// The version of another node's row, as it is known here.
+    pub(crate) fn version_of(&self, peer: &Peer) -> u64 {
+        lock(&self.state).count.rows.version_of(peer)
     }
 
     /// Forgets what a node that is gone had in this room.

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::nodes::wire::{Info, Name, User, Users};
+use crate::{
+    node::ConnectionId,
+    nodes::wire::{Info, Name, User, Users},
+};
 
 /// Users named in one event. At some 30 bytes each a few kilobytes; the rest is named a window later.
 pub(super) const NAMED_AT_ONCE: usize = 256;
@@ -16,6 +19,7 @@ pub(super) struct Present {
     told: HashSet<Name>,
     /// Who is here and not told, or told and not here.
     news: BTreeSet<Name>,
+    joined: Joined,
     /// Who changed on this node since its row was published; past `most` of them, everybody may have.
     unsent: HashSet<Name>,
     all_unsent: bool,
@@ -34,6 +38,15 @@ pub(crate) struct Arrival {
     pub(crate) info: Option<Info>,
 }
 
+/// Whose users are in the news because they joined here, and so were told of themselves.
+#[derive(Debug, Default)]
+enum Joined {
+    #[default]
+    Nobody,
+    One(ConnectionId, Name),
+    Several,
+}
+
 /// Whether a connection's user is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Named {
@@ -46,6 +59,8 @@ pub(super) enum Named {
 pub(super) struct News {
     pub(super) came: Vec<Name>,
     pub(super) went: Vec<Name>,
+    /// The only connection here that joined meanwhile, and its user, who is among those who came.
+    pub(super) joined: Option<(ConnectionId, Name)>,
 }
 
 impl Present {
@@ -55,6 +70,7 @@ impl Present {
             nodes: HashMap::new(),
             told: HashSet::new(),
             news: BTreeSet::new(),
+            joined: Joined::Nobody,
             unsent: HashSet::new(),
             all_unsent: false,
             unnamed: 0,
@@ -148,6 +164,16 @@ impl Present {
         !self.news.is_empty()
     }
 
+    /// A connection joined, and was told of its user.
+    pub(super) fn joined(&mut self, connection: ConnectionId, name: &Name) {
+        if self.news.contains(name) {
+            self.joined = match self.joined {
+                Joined::Nobody => Joined::One(connection, name.clone()),
+                Joined::One(..) | Joined::Several => Joined::Several,
+            };
+        }
+    }
+
     /// What to tell now. Who came and went again meanwhile is not in it.
     pub(super) fn tell(&mut self) -> News {
         let mut news = News::default();
@@ -161,12 +187,18 @@ impl Present {
                 news.went.push(name);
             }
         }
+        if let Joined::One(connection, name) = std::mem::take(&mut self.joined)
+            && news.came.contains(&name)
+        {
+            news.joined = Some((connection, name));
+        }
         news
     }
 
     /// Nobody is here to be told anything: the next who joins begins with what there is.
     pub(super) fn settle(&mut self) {
         self.news.clear();
+        self.joined = Joined::Nobody;
         self.told = self.nodes.keys().cloned().collect();
     }
 

@@ -54,6 +54,43 @@ struct Other {
     connections: u32,
     users: HashMap<Name, User>,
     unnamed: u32,
+    /// Of the row that was published under this version; 0 where it was not that one that was taken.
+    checksum: u32,
+}
+
+/// How another node's row came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowSource {
+    /// The node told everybody.
+    Published { checksum: u32 },
+    /// The node was asked, when the version of its row was known to be that one.
+    Answered { known: Option<u64> },
+}
+
+/// Whether a row is to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Take,
+    Old,
+    Doubt,
+}
+
+/// A row is news where its version is above the one that is known. Two things are not to be had by looking at versions
+/// alone, where one of the two rows may be forged:
+///
+/// - A node is asked after its row was heard, so its answer is newer than all that was known then. A forged row with the
+///   version 2^64-1 would otherwise stand for the life of the node.
+/// - One version has one content. A forged row that came first would otherwise stand for the true one, and the digests,
+///   which see versions alone, would agree.
+fn verdict(known: u64, checksum: u32, version: u64, source: RowSource) -> Verdict {
+    match source {
+        _ if version > known => Verdict::Take,
+        RowSource::Answered { known: then } if then == Some(known) => Verdict::Take,
+        RowSource::Published { checksum: other } if version == known && checksum != 0 && checksum != other => {
+            Verdict::Doubt
+        }
+        _ => Verdict::Old,
+    }
 }
 
 /// What came of another node's row.
@@ -64,6 +101,8 @@ pub(crate) enum Applied {
     Old,
     /// It changes a row that is not known: all of it is to be asked for.
     Missing,
+    /// One with the same version has another content: the node is to be asked which is its own.
+    Doubted,
 }
 
 impl Rows {
@@ -145,27 +184,42 @@ impl Rows {
         room: &RoomKey,
         peer: &Arc<Peer>,
         row: Row,
+        source: RowSource,
         mut present: Option<&mut Present>,
     ) -> Applied {
-        if !peer.is_live() {
+        if !peer.is_proven() {
             return Applied::Old;
         }
         let at = self.others.iter().position(|other| other.peer.id() == peer.id());
-        if at.is_some_and(|at| self.others.get(at).is_some_and(|other| other.version >= row.version)) {
-            return Applied::Old;
+        let other = at.and_then(|at| self.others.get(at));
+        let known = other.map_or(0, |other| other.version);
+        match other.map_or(Verdict::Take, |other| verdict(known, other.checksum, row.version, source)) {
+            Verdict::Take => {}
+            Verdict::Old => return Applied::Old,
+            Verdict::Doubt => return Applied::Doubted,
         }
         let since = row.users.as_ref().and_then(|users| users.since);
-        let known = at.and_then(|at| self.others.get(at)).map_or(0, |other| other.version);
         if present.is_some() && row.connections > 0 && since.is_some_and(|since| since != known) {
             return Applied::Missing;
         }
         let mut other = match at {
             Some(at) => self.others.swap_remove(at),
             None if row.connections == 0 => return Applied::Old,
-            None => Other { peer: Arc::clone(peer), version: 0, connections: 0, users: HashMap::new(), unnamed: 0 },
+            None => Other {
+                peer: Arc::clone(peer),
+                version: 0,
+                connections: 0,
+                users: HashMap::new(),
+                unnamed: 0,
+                checksum: 0,
+            },
         };
         other.flip(room, &self.own);
         (other.version, other.connections) = (row.version, row.connections);
+        other.checksum = match source {
+            RowSource::Published { checksum } => checksum,
+            RowSource::Answered { .. } => 0,
+        };
         other.flip(room, &self.own);
         if let Some(present) = &mut present {
             other.take_users(row, present);
@@ -173,6 +227,11 @@ impl Rows {
         self.others.push(other);
         self.recount();
         Applied::Taken
+    }
+
+    /// The version of another node's row, as it is known here; 0 where none is.
+    pub(super) fn version_of(&self, peer: &Peer) -> u64 {
+        self.others.iter().find(|other| other.peer.id() == peer.id()).map_or(0, |other| other.version)
     }
 
     /// Forgets a node; whether it had a row here.
@@ -255,5 +314,24 @@ impl Other {
         for name in before.keys() {
             present.off_node(name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_taken_by_its_version_unless_its_node_was_asked_since_or_it_is_another_one() {
+        let published = |checksum| RowSource::Published { checksum };
+        assert_eq!(verdict(5, 1, 6, published(2)), Verdict::Take);
+        assert_eq!(verdict(5, 1, 4, published(2)), Verdict::Old);
+        assert_eq!(verdict(5, 1, 5, published(1)), Verdict::Old, "it came twice");
+        assert_eq!(verdict(5, 1, 5, published(2)), Verdict::Doubt);
+        assert_eq!(verdict(5, 0, 5, published(2)), Verdict::Old, "it was learnt by an answer");
+        let answered = |known| RowSource::Answered { known };
+        assert_eq!(verdict(u64::MAX, 1, 5, answered(Some(u64::MAX))), Verdict::Take);
+        assert_eq!(verdict(7, 1, 5, answered(Some(6))), Verdict::Old, "a row overtook the answer");
+        assert_eq!(verdict(7, 1, 5, answered(None)), Verdict::Old);
     }
 }

@@ -103,7 +103,7 @@ impl Viewers {
         }
         let except = match window.joined {
             // It may have left since: then whoever is here alone is another.
-            Joined::One(connection, told) if told == count && !news && self.local > 1 => Some(connection),
+            Joined::One(connection, told) if told == count && self.local > 1 => Some(connection),
             _ => None,
         };
         self.tell(self.change(), except)

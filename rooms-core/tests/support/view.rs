@@ -14,6 +14,8 @@ pub(crate) fn users(event: &Value) -> Vec<&str> {
 /// What a member knows of who is there, from what it was given.
 #[derive(Default, Debug)]
 pub(crate) struct View {
+    /// Who it is.
+    me: Option<String>,
     pub(crate) users: BTreeSet<String>,
     pub(crate) events: usize,
 }
@@ -23,11 +25,14 @@ impl View {
         match event["type"].as_str().unwrap() {
             "room_joined" => {
                 let members = event["members"].as_array().unwrap();
-                self.users = members.iter().map(|member| member["user"].as_str().unwrap().to_owned()).collect();
+                let names = members.iter().map(|member| member["user"].as_str().unwrap().to_owned());
+                self.me = names.clone().next();
+                self.users = names.collect();
             }
             "viewer_joined" => {
                 for user in users(event) {
-                    assert!(self.users.insert(user.to_owned()), "{user} joins twice");
+                    let mine = self.me.as_deref() == Some(user);
+                    assert!(self.users.insert(user.to_owned()) || mine, "{user} joins twice");
                 }
             }
             "viewer_left" => {

@@ -109,6 +109,7 @@ async fn slow_reader(suite: &Suite<impl Serve>, pace: Pace, code: u16) {
     assert_eq!(closed.get(..2), Some(&code.to_be_bytes()[..]), "{pace:?}");
     slow.answer(code).await;
     slow.end().await;
+    drop(slow);
     stage.empty().await;
 }
 
