@@ -53,8 +53,9 @@ pub struct Limits {
     pub outbox_messages: usize,
     /// The bytes of a connection's send buffer in the kernel (`SO_SNDBUF`), which Linux doubles for what it needs itself;
     /// `None` leaves it to the kernel, which lets it grow to 4 MiB for a client that does not read. 64 KiB: the longest
-    /// broadcast fits in. A member gets one of these for each round trip: 100 ms away, 640 KB/s at the least. For TCP
-    /// sockets that are written in place; over other byte streams it is set where they are made.
+    /// broadcast fits in, and a fan-out of 16 KiB payloads costs what it costs with the kernel's choice. A member gets one
+    /// of these for each round trip: 100 ms away, 640 KB/s at the least. For TCP sockets that are written in place; over
+    /// other byte streams it is set where they are made.
     pub send_buffer: Option<usize>,
     /// The bytes of a room that not every member has been given yet; a publisher waits for space. 4 MiB: 64 of the
     /// longest broadcasts.
