@@ -170,6 +170,23 @@ impl Registry {
         self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// Tells the members of all rooms that they may have missed something.
+    ///
+    /// In a task, as nobody waits for a listener of the bus: a hundred thousand rooms take many milliseconds. A shard at a
+    /// time, so that broadcasts go on beside it.
+    pub(crate) fn gap_everywhere(self: &Arc<Self>) {
+        let registry = Arc::clone(self);
+        self.runtime.spawn(async move {
+            for shard in &registry.shards {
+                let rooms: Vec<_> = lock(shard).values().cloned().collect();
+                for room in rooms {
+                    registry.act(&room, room.gap());
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }

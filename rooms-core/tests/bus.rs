@@ -382,6 +382,43 @@ async fn a_join_waits_for_a_bus_that_hangs_no_longer_than_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loss_in_all_rooms_keeps_neither_the_bus_nor_a_broadcast_waiting() {
+    const ROOMS: usize = 4_000;
+    let bus = Arc::new(Faulty::default());
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", Kind::authenticated())
+        .limits(|limits| limits.connections_per_user = ROOMS)
+        .bus(Arc::clone(&bus))
+        .build()
+        .unwrap();
+    let mut members = Vec::new();
+    for number in 0..ROOMS {
+        members.push(Client::join(&rooms, "a", &format!("post:{number}")).await);
+    }
+    for member in &mut members {
+        member.inbox.all().await;
+    }
+    let resync = |member: &mut Client| member.inbox.now().iter().filter(|event| event["type"] == "resync").count();
+    bus.say(BusEvent::up(Lost::Perhaps));
+    assert_eq!(members.iter_mut().map(resync).sum::<usize>(), 0, "not within the call of the bus");
+    let mut told = 0;
+    while told == 0 {
+        tokio::task::yield_now().await;
+        told = members.iter_mut().skip(1).map(resync).sum::<usize>();
+    }
+    assert!(told < ROOMS / 4, "{told} rooms in one turn");
+    rooms.broadcast(&key("post:0"), &"beside it").await.unwrap();
+    while !members[0].inbox.now().contains(&json!("beside it")) {
+        tokio::task::yield_now().await;
+    }
+    told += members.iter_mut().skip(1).map(resync).sum::<usize>();
+    assert!(told < ROOMS / 2, "the broadcast waited for {told} rooms");
+    idle().await;
+    told += members.iter_mut().skip(1).map(resync).sum::<usize>();
+    assert_eq!(told, ROOMS - 1, "each is told once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bus_that_hangs_holds_up_no_publisher_and_no_shutdown_for_ever() {
     let bus = Arc::new(Faulty::default());
     let rooms = rooms(Arc::clone(&bus));

@@ -47,9 +47,7 @@ impl BusReceiver for Inbox {
                 shared.presence.hears();
                 if lost == Lost::Perhaps {
                     shared.presence.missed_all();
-                    for room in shared.registry.rooms() {
-                        shared.registry.act(&room, room.gap());
-                    }
+                    shared.registry.gap_everywhere();
                 }
             }
         }

@@ -63,6 +63,11 @@ impl Inbox {
     /// All that there is once nothing moves any more.
     pub(crate) async fn all(&mut self) -> Vec<Value> {
         idle().await;
+        self.now()
+    }
+
+    /// All that there is already.
+    pub(crate) fn now(&mut self) -> Vec<Value> {
         let mut all = Vec::new();
         while let Ok(message) = self.0.try_recv() {
             all.push(serde_json::from_slice(message.payload()).expect("JSON"));
