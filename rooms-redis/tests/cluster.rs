@@ -26,7 +26,7 @@ use rooms_redis::{ConnectError, PubSub, RedisBus};
 use tokio::time::sleep;
 
 use cluster::Cluster;
-use listener::{Listener, healthy, room, subscribe, unsubscribe};
+use listener::{Listener, healthy, reconciled, room, subscribe, unsubscribe};
 use storm::Storm;
 
 const ROOM: &str = "ws:post:42";
@@ -167,6 +167,12 @@ async fn a_room_of_a_dead_master_is_down_and_the_others_go_on() {
         }
     }
     let elsewhere = elsewhere.unwrap();
+    let (mut new, mut new_of_the_dead) = (Vec::new(), Vec::new());
+    for number in 0..30 {
+        let name = format!("new:{number}");
+        let of_the_dead = cluster.owner(&format!("ws:{name}")).await == owner;
+        if of_the_dead { &mut new_of_the_dead } else { &mut new }.push(room(&name));
+    }
     subscribe(&bus, &[room("post:42"), room(&elsewhere)]).await;
     // Its replica can't take over.
     cluster.nodes[owner + 3].kill();
@@ -178,8 +184,17 @@ async fn a_room_of_a_dead_master_is_down_and_the_others_go_on() {
     .await;
     bus.publish(&room(&elsewhere), "it works".into()).await.unwrap();
     assert_eq!(heard.hears(&format!("{elsewhere} it works")).await.len(), 1);
+    // What is wanted together with rooms of the dead master waits for none of them.
+    bus.subscribe(&[&new[..], &new_of_the_dead[..]].concat());
+    healthy(&bus, |health| health.subscribed == 1 + new.len()).await;
+    for topic in &new {
+        bus.publish(topic, "new".into()).await.unwrap();
+    }
+    assert_eq!(heard.take(new.len()).await.len(), new.len());
     cluster.nodes[owner].restart().await;
     assert_eq!(heard.hears("up").await, ["gap post:42", "up"]);
+    reconciled(&bus).await;
+    assert_eq!(bus.health().wanted, 2 + new.len() + new_of_the_dead.len());
     bus.publish(&room("post:42"), "it works".into()).await.unwrap();
     heard.hears("post:42 it works").await;
 }
