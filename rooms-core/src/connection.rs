@@ -1,13 +1,9 @@
 //! One live connection, and the rooms that it is in.
 
 mod leaves;
+mod lists;
 
-use std::{
-    fmt,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, task::Poll, time::SystemTime};
 
 use futures::future::join_all;
 use tokio::{
@@ -15,7 +11,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::leaves::{Leaves, Leaving};
+use self::{
+    leaves::{Leaves, Leaving},
+    lists::Lists,
+};
 use crate::{
     auth::{Identity, Verdict},
     close::Close,
@@ -26,15 +25,10 @@ use crate::{
     nodes::wire::Name,
     outbox::{Delivery, Driver, Outbox, Progress, Waiting},
     protocol::{self, Ref, Roll},
-    room::{Arrival, Room},
+    room::{Arrival, Listing, Room},
     room_key::RoomKey,
     runtime::RuntimeEnded,
 };
-
-/// How soon a second join of a room is answered with the list of its members once more. 5 s: a list is up to 75 kB, and a
-/// command 30 bytes; a hundred connections of one user once drew 3 GB for 2.5 MB. The first second join is not counted, for
-/// a page that has to look again just after it came.
-const LIST_AGAIN: Duration = Duration::from_secs(5);
 
 /// One connection: an identity, a sink, and memberships.
 ///
@@ -70,6 +64,8 @@ pub struct Connection {
     /// Left one by one by `Drop`.
     rooms: Vec<Entered>,
     leaves: Leaves,
+    /// The lists of members that it was sent; boxed, because most connections have none.
+    lists: Option<Box<Lists>>,
 }
 
 /// Why a connection was not taken.
@@ -165,7 +161,15 @@ impl JoinError {
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, id: ConnectionId, identity: Identity, outbox: Arc<Outbox>) -> Self {
         let outbox = Driver::of(outbox);
-        Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new(), leaves: Leaves::default() }
+        Self {
+            shared,
+            id,
+            identity: Arc::new(identity),
+            outbox,
+            rooms: Vec::new(),
+            leaves: Leaves::default(),
+            lists: None,
+        }
     }
 
     /// Its id, unique over all nodes.
@@ -204,16 +208,21 @@ impl Connection {
     /// What one who is in a room already is told when it joins again: how many viewers there are, and who, if it was not
     /// told that a moment ago.
     pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<Roll>)> {
-        let user = Name(self.identity.shared_user());
-        let entered = self.rooms.iter_mut().find(|entered| entered.room.key == *key)?;
-        let (viewers, mut roll) = entered.room.standing(&user);
-        let now = Instant::now();
-        if entered.listed.is_some_and(|listed| now < listed + LIST_AGAIN) {
-            roll = roll.map(|roll| Roll { members: None, ..roll });
+        let room = Arc::clone(&self.place(key)?.room);
+        Some(room.standing(&Name(self.identity.shared_user()), self.listing(key)))
+    }
+
+    /// Whether a join is answered with the list of the members. A connection that is for one room joins once.
+    fn listing(&mut self, key: &RoomKey) -> Listing {
+        let shared = &self.shared;
+        let counted =
+            self.outbox.form() == Form::Multi && shared.kinds.get(key.kind()).is_some_and(|kind| kind.names_members());
+        let rooms = shared.limits.rooms_per_connection;
+        if !counted || self.lists.get_or_insert_default().may_send(key, rooms, Instant::now()) {
+            Listing::Names
         } else {
-            entered.listed = Some(now);
+            Listing::Count
         }
-        Some((viewers, roll))
     }
 
     fn place(&self, key: &RoomKey) -> Option<&Entered> {
@@ -229,7 +238,7 @@ impl Connection {
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.len());
         let (member, outbox) = (self.member(key), Arc::clone(&self.outbox));
-        let left = self.leaves.over(key);
+        let (left, listing) = (self.leaves.over(key), self.listing(key));
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.leaves.begin(key.clone()));
@@ -248,7 +257,7 @@ impl Connection {
             // Before the room is entered, from when on its messages are kept.
             left.await;
             let (room, slot) = shared.registry.enter(key, kind, member.connection, outbox);
-            let entered = Entered { shared: Arc::clone(&shared), room, slot, listed: None };
+            let entered = Entered { shared: Arc::clone(&shared), room, slot };
             let mut joined = Joined { entered, viewers: 0, begun: None };
             let room = &joined.entered.room;
             match shared.runtime.wait(timeout(limits.subscribe, room.subscribed())).await {
@@ -273,7 +282,7 @@ impl Connection {
                 .map_err(|error| JoinError::Refused { room: key.clone(), error })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
             let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot, reference.as_deref());
-            let (viewers, effects) = joined.entered.room.go_live(slot, arrival, welcome);
+            let (viewers, effects) = joined.entered.room.go_live(slot, arrival, listing, welcome);
             shared.registry.act(&joined.entered.room, effects);
             Ok(Joined { viewers, ..joined })
         }
@@ -446,8 +455,6 @@ struct Entered {
     shared: Arc<Shared>,
     room: Arc<Room>,
     slot: usize,
-    /// When a second join was answered with the list of the members.
-    listed: Option<Instant>,
 }
 
 impl Drop for Entered {

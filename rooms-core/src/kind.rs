@@ -24,6 +24,7 @@ use crate::{
     nodes::wire::Info,
     outbox::Overflow,
     payload::{Payload, PayloadError},
+    rate_limited_log::RateLimitedLog,
     room_key::RoomKey,
 };
 
@@ -66,6 +67,7 @@ pub struct Kind {
     room_hooks: RoomHooks,
     names: bool,
     info: Option<Arc<MemberInfo>>,
+    bad_info: Arc<RateLimitedLog>,
     pub(crate) leave_grace: Duration,
 }
 
@@ -89,6 +91,7 @@ impl Kind {
             room_hooks: RoomHooks::default(),
             names: false,
             info: None,
+            bad_info: Arc::default(),
             leave_grace: Duration::ZERO,
         }
     }
@@ -305,7 +308,10 @@ impl Kind {
         }
         let info = Info::new(&value);
         if let Err(fault) = &info {
-            tracing::error!(kind = room.kind(), %fault, "what `member_info` says about a member is left out");
+            // It is made of claims, and so of what an issuer puts there.
+            if let Some(left_out) = self.bad_info.line() {
+                tracing::error!(kind = room.kind(), %fault, left_out, "what `member_info` says about a member is left out");
+            }
         }
         info.ok()
     }

@@ -26,6 +26,7 @@ use crate::{
         Allowance, Kinds, Peer, Unheard,
         wire::{Row, Say},
     },
+    rate_limited_log::RateLimitedLog,
     registry::{
         Registry,
         answers::Asker,
@@ -56,6 +57,8 @@ pub(crate) struct Presence {
     disowned: AtomicBool,
     /// Somebody asked whether this node is there.
     called: AtomicBool,
+    /// Warnings about good-byes in this node's name.
+    renewals: RateLimitedLog,
     /// The id under which this node is to go on, and whether the bus has confirmed its topic.
     next_id: Mutex<Option<(NodeId, bool)>>,
     /// The bus was asked for what is said to every node, and for what is said to this one.
@@ -79,6 +82,7 @@ impl Presence {
             unsigned_warnings: Mutex::new(Allowance::new(1, WARN_EVERY)),
             disowned: AtomicBool::new(false),
             called: AtomicBool::new(false),
+            renewals: RateLimitedLog::default(),
             next_id: Mutex::default(),
             asked: AtomicBool::new(false),
             confirmed: Default::default(),
@@ -131,7 +135,8 @@ impl Presence {
             }
             Say::Row(_) => self.misheard(payload.len(), "a row on another room's topic"),
         }
-        if peer.wants_asking() || !peer.is_proven() || self.called.load(Ordering::Relaxed) {
+        // One that was asked to prove itself is asked again by the clock, however much comes in its name.
+        if peer.wants_asking() || peer.is_new() && !peer.was_introduced() || self.called.load(Ordering::Relaxed) {
             registry.news.notify_one();
         }
     }
@@ -281,7 +286,9 @@ impl Presence {
         };
         let before = registry.nodes.renew(me, Instant::now());
         self.disowned.store(false, Ordering::Relaxed);
-        tracing::warn!(%before, now = %me, "somebody said good-bye in the name of this node, which goes on under another id");
+        if let Some(left_out) = self.renewals.line() {
+            tracing::warn!(%before, now = %me, left_out, "somebody said good-bye in the name of this node, which goes on under another id");
+        }
         // For those that did not hear the other one, so that nobody is counted twice.
         registry.say_as(before, &Topic::Nodes, Say::Bye {}).await;
         registry.say(&Topic::Nodes, Say::Hello {}).await;

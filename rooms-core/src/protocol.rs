@@ -36,8 +36,8 @@
 //! itself in it once more.
 //!
 //! A `join` of a room that the connection is in already is answered with `room_joined` as things stand now: a page that
-//! may have missed something has the list again. That list is sent once in five seconds for each room; a `join` sooner
-//! after another such one is answered with `viewers` and `users`, and without `members`.
+//! may have missed something has the list again. The list of one room is sent to one connection twice in five seconds, also
+//! where it left the room in between; a `join` after that is answered with `viewers` and `users`, and without `members`.
 //!
 //! What a client publishes reaches the members as the text that came, unless an `on_publish` hook writes something else.
 //! It is JSON, at most 64 levels deep, within `Limits::broadcast` and `Limits::containers_in`; nothing else about it is
@@ -65,7 +65,7 @@ use serde_json::{Map, Value, value::RawValue};
 use crate::{
     manager::Reach,
     message::Message,
-    nodes::wire::Name,
+    nodes::wire::{Info, Name},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
 };
 
@@ -262,7 +262,7 @@ impl Event<'_> {
 pub(crate) struct Person {
     pub(crate) user: Name,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) info: Option<Value>,
+    pub(crate) info: Option<Info>,
 }
 
 /// Who is in a room, as one who joins is told.

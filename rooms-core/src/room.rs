@@ -17,17 +17,17 @@ use std::{fmt, sync::Arc};
 
 use tokio::{sync::Notify, time::Instant};
 
-pub(crate) use self::{
-    count::Listed,
-    flush::{Flusher, flush},
-    present::Arrival,
-    rows::{Applied, Outgoing, RowSource},
-};
 use self::{
     count::{Count, Known},
     flush::Progress,
     log::{Entry, Log, Span},
     loss::Loss,
+};
+pub(crate) use self::{
+    count::{Listed, Listing},
+    flush::{Flusher, flush},
+    present::Arrival,
+    rows::{Applied, Outgoing, RowSource},
 };
 use crate::{
     close::Close,
@@ -215,6 +215,7 @@ impl Room {
         &self,
         slot: usize,
         arrival: Option<Arrival>,
+        listing: Listing,
         welcome: impl FnOnce(usize, Option<Roll>) -> Message,
     ) -> (usize, Effects) {
         let mut state = lock(&self.state);
@@ -226,7 +227,7 @@ impl Room {
         member.cursor = log.head();
         *ahead = log.head();
         let Some(held) = member.held.take() else { return (viewers, Effects::default()) };
-        let arriving = count.arrive(member.connection, arrival);
+        let arriving = count.arrive(member.connection, arrival, listing);
         member.known = arriving.known.map(Box::new);
         let mut first = held.messages;
         first.insert(0, welcome(arriving.viewers, arriving.roll));

@@ -89,6 +89,9 @@ impl From<Duration> for Shutdown {
 /// A shutdown that has begun.
 #[derive(Debug)]
 pub(crate) struct Drain {
+    begun: Instant,
+    within: Duration,
+    at_least: Duration,
     /// Until when what waits for a member may go out.
     pub(crate) flush_by: Instant,
     pub(crate) close: Close,
@@ -119,28 +122,30 @@ impl<S> RoomManager<S> {
     /// once whoever is left.
     ///
     /// It takes at most `within` and three times `Limits::close_within`: one for members that do not take their close,
-    /// one for hooks, and one for a bus that does not let go; or as long as [`Shutdown::at_least`], where that is more.
-    /// May be called again: the first call decides how. Dropping the future leaves the rest connected, and new
+    /// one for hooks, and one for a bus that does not let go; where [`Shutdown::at_least`] is more, at most that and the
+    /// last two. May be called again: the first call decides how. Dropping the future leaves the rest connected, and new
     /// connections refused.
     pub async fn shutdown(&self, how: impl Into<Shutdown>) {
         let how = how.into();
         let shared = &self.shared;
-        let begun = Instant::now();
-        let within = how.within.min(FOREVER);
         // A shutdown that had begun before decides; this one waits for the same end.
         let drain = shared.drain.get_or_init(|| {
             let members = u32::try_from(shared.users.connections()).unwrap_or(u32::MAX);
+            let (begun, within) = (Instant::now(), how.within.min(FOREVER));
             Drain {
+                begun,
+                within,
+                at_least: how.at_least.min(FOREVER),
                 flush_by: begun + within,
                 close: how.close,
                 soonest: how.come_back.min(FOREVER),
                 spread: SPREAD_EACH.saturating_mul(members).min(LONGEST_SPREAD),
             }
         });
-        let deadline = begun + within + shared.limits.close_within;
+        let deadline = drain.flush_by + shared.limits.close_within;
         let outboxes = shared.users.outboxes();
         // Four fifths for the closing, one for the last of them to say good-bye.
-        let pace = within.mul_f64(0.8) / u32::try_from(outboxes.len().max(1)).unwrap_or(u32::MAX);
+        let pace = drain.within.mul_f64(0.8) / u32::try_from(outboxes.len().max(1)).unwrap_or(u32::MAX);
         let mut ticks = interval(pace.clamp(Duration::from_nanos(1), PACE));
         for outbox in outboxes {
             ticks.tick().await;
@@ -152,7 +157,7 @@ impl<S> RoomManager<S> {
         if shared.registry.nodes.count() > 0 {
             _ = timeout_at(deadline, shared.nobody_departing()).await;
         }
-        sleep_until(begun + how.at_least.min(FOREVER)).await;
+        sleep_until(drain.begun + drain.at_least).await;
         for room in shared.registry.rooms() {
             shared.registry.act(&room, room.end_graces());
         }

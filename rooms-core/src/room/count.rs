@@ -57,6 +57,13 @@ pub(super) struct Known {
     named: Named,
 }
 
+/// Whether one who joins is told who is there, or how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listing {
+    Names,
+    Count,
+}
+
 /// One user of a room, over all nodes that are known here.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
@@ -83,7 +90,7 @@ impl Count {
     }
 
     /// A member is about to be told that it joined: how many viewers there are with it, and who.
-    pub(super) fn arrive(&mut self, connection: ConnectionId, arrival: Option<Arrival>) -> Arriving {
+    pub(super) fn arrive(&mut self, connection: ConnectionId, arrival: Option<Arrival>, listing: Listing) -> Arriving {
         if self.live == 0
             && let Some(present) = &mut self.present
         {
@@ -98,7 +105,7 @@ impl Count {
                 self.rows.change();
             }
             self.viewers.returned(connection);
-            let roll = self.roll(Some(user));
+            let roll = self.roll(Some(user), listing);
             let known = Some(Known { user: user.clone(), named });
             return Arriving { viewers: self.viewers.count(), roll, known, announcement: Announcement::default() };
         }
@@ -107,7 +114,7 @@ impl Count {
             (Some(present), Some(arrival)) => present.arrive(arrival),
             _ => Named::No,
         };
-        let roll = self.roll(user.as_ref());
+        let roll = self.roll(user.as_ref(), listing);
         if let (Some(present), Some(user), Named::Yes) = (&mut self.present, &user, named) {
             present.joined(connection, user);
         }
@@ -169,20 +176,22 @@ impl Count {
 
     /// Who the members here were told of, and before all others the one who is to be told now, where it is named: it knows
     /// that it is there.
-    fn roll(&self, who: Option<&Name>) -> Option<Roll> {
+    fn roll(&self, who: Option<&Name>, listing: Listing) -> Option<Roll> {
         let present = self.present.as_ref()?;
         let (told, who) = (present.told(), who.filter(|who| present.user(who).is_some()));
-        let others = told.iter().filter(|name| Some(*name) != who);
-        let members = who.into_iter().chain(others).take(ROLL);
-        let members = members.map(|name| self.person(present, name.clone())).collect();
+        let names = || {
+            let others = told.iter().filter(|name| Some(*name) != who);
+            let members = who.into_iter().chain(others).take(ROLL);
+            members.map(|name| self.person(present, name.clone())).collect()
+        };
         let untold = who.is_some_and(|who| !told.contains(who));
-        Some(Roll { users: told.len() + usize::from(untold), members: Some(members) })
+        Some(Roll { users: told.len() + usize::from(untold), members: (listing == Listing::Names).then(names) })
     }
 
     fn person(&self, present: &Present, user: Name) -> Person {
         let known = present.user(&user).or_else(|| self.rows.user(&user));
         let info = known.and_then(|user| user.info.as_ref());
-        Person { info: info.and_then(|info| serde_json::from_str(info.as_str()).ok()), user }
+        Person { info: info.cloned(), user }
     }
 
     /// The events that tell a change: first who came, then who went, each with the number that is.
@@ -268,9 +277,9 @@ impl Room {
     }
 
     /// How many viewers there are, and who, as the members were told last, for one of them.
-    pub(crate) fn standing(&self, who: &Name) -> (usize, Option<Roll>) {
+    pub(crate) fn standing(&self, who: &Name, listing: Listing) -> (usize, Option<Roll>) {
         let state = lock(&self.state);
-        (state.count.viewers(), state.count.roll(Some(who)))
+        (state.count.viewers(), state.count.roll(Some(who), listing))
     }
 
     /// Who is in the room, on all nodes; `None` where the kind does not ask.

@@ -65,6 +65,8 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 (Ok(joined), _) => Done::Joined(joined),
                 // Whoever has no room of their own does without.
                 (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
+                // Nobody asks for it again, so the page comes back and tries.
+                (Err(error @ JoinError::Refused { error: HookError::Unavailable, .. }), _) => over(&error),
                 (Err(JoinError::Refused { room, error }), Form::Multi) => no(error, Some(&room), None),
                 (Err(error), _) => over(&error),
             }
