@@ -18,8 +18,8 @@ use self::{
 use crate::{
     auth::{Identity, Verdict},
     close::Close,
+    context::Shared,
     kind::{HookError, Kind, Member, Reply, Tell},
-    manager::Shared,
     message::{Form, Message},
     node::ConnectionId,
     nodes::wire::Name,

@@ -14,6 +14,8 @@ mod auth;
 pub mod bus;
 mod close;
 mod connection;
+mod context;
+mod drain;
 mod envelope;
 mod give_back;
 pub mod handshake;
@@ -26,12 +28,14 @@ mod manager;
 mod message;
 mod node;
 mod nodes;
+mod opcode;
 mod outbox;
 mod payload;
 mod percent;
 mod presence;
 pub mod protocol;
 mod rate_limited_log;
+mod receipt;
 mod registry;
 mod room;
 mod room_key;
@@ -55,8 +59,8 @@ pub use self::{
     kind::{HookError, Kind, Member, Sent},
     limits::Limits,
     manager::{
-        Broadcast, BroadcastError, BuildError, Members, MembersError, Present, Reach, Receipt, RoomManager,
-        RoomManagerBuilder, Shutdown, Stats, ViewerCount,
+        Broadcast, BuildError, Members, MembersError, Present, RoomManager, RoomManagerBuilder, Shutdown, Stats,
+        ViewerCount,
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
@@ -64,6 +68,7 @@ pub use self::{
     outbox::Overflow,
     payload::{Payload, PayloadError},
     protocol::ErrorCode,
+    receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
     session::refuse,
 };

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::ws::Inbound;
-
 /// Every bound of a [`RoomManager`](crate::RoomManager), with its default and the reason for it. A duration over a
 /// hundred years is taken as that, so `Duration::MAX` is a way to say "never".
 ///
@@ -114,6 +112,13 @@ pub struct Limits {
     /// The users of one room that are named on this node, for kinds with [`members`](crate::Kind::members); more are
     /// counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
     pub named: usize,
+}
+
+/// What a client may send: two numbers of [`Limits`], small because every connection has them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inbound {
+    pub(crate) message: u32,
+    pub(crate) fragments: u32,
 }
 
 impl Default for Limits {

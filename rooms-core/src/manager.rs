@@ -7,44 +7,32 @@ mod presence;
 mod shutdown;
 
 use std::{
-    collections::HashMap,
     fmt,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures::{FutureExt as _, Sink};
 use tokio::time::timeout;
 
-pub(crate) use self::{
-    broadcast::USER,
-    shutdown::{Drain, come_back_some_time},
-};
+pub(crate) use self::broadcast::USER;
 pub use self::{
-    broadcast::{Broadcast, BroadcastError, Reach, Receipt},
+    broadcast::Broadcast,
     builder::{BuildError, RoomManagerBuilder},
     presence::{Members, MembersError, Present, ViewerCount},
     shutdown::Shutdown,
 };
 use crate::{
-    auth::{AuthError, Authenticator, Identity, WallClock},
-    bus::Bus,
+    auth::{AuthError, Identity},
     connection::{ConnectError, Connection},
+    context::{Shared, Warnings},
+    drain::Drain,
     handshake::Endpoint,
-    kind::Kind,
     limits::Limits,
     message::{Form, Message},
-    node::{ConnectionIds, NodeId},
+    node::NodeId,
     outbox::{Outbox, Transport},
-    presence::Presence,
-    rate_limited_log::RateLimitedLog,
-    registry::Registry,
     room_key::RoomKey,
-    runtime::Runtime,
-    users::Users,
     ws::FrameSink,
 };
 
@@ -71,43 +59,6 @@ use crate::{
 pub struct RoomManager<S = FrameSink> {
     pub(crate) shared: Arc<Shared>,
     transport: fn(S) -> Transport,
-}
-
-/// What all handles and connections of one manager share.
-pub(crate) struct Shared {
-    node: NodeId,
-    connection_ids: ConnectionIds,
-    pub(crate) limits: Limits,
-    pub(crate) kinds: HashMap<Box<str>, Arc<Kind>>,
-    authenticator: Arc<dyn Authenticator>,
-    endpoint: Endpoint,
-    pub(crate) clock: Arc<dyn WallClock>,
-    bus: Arc<dyn Bus>,
-    pub(crate) presence: Arc<Presence>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) users: Users,
-    pub(crate) runtime: Runtime,
-    /// The shutdown, once it has begun.
-    pub(crate) drain: OnceLock<Drain>,
-    bus_down: AtomicBool,
-    /// Messages from the bus that were no messages.
-    bad_payloads: AtomicU64,
-    pub(crate) warnings: Warnings,
-}
-
-/// The warnings that clients and other publishers can cause, each with a rate of its own.
-#[derive(Debug, Default)]
-pub(crate) struct Warnings {
-    /// A payload from the bus is not for members.
-    pub(crate) bad_payload: RateLimitedLog,
-    /// The log of a room is full.
-    pub(crate) full_room: RateLimitedLog,
-    /// What a member published did not reach the bus.
-    pub(crate) unpublished: RateLimitedLog,
-    /// A page of this origin may not connect.
-    pub(crate) origin: RateLimitedLog,
-    /// Whoever makes the tokens puts milliseconds into `exp`.
-    pub(crate) far_expiry: RateLimitedLog,
 }
 
 /// Numbers of this node, for a health page.
@@ -302,12 +253,6 @@ impl<S> RoomManager<S> {
     /// How upgrades are checked, where the route says nothing else.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("node", &self.node).finish_non_exhaustive()
     }
 }
 

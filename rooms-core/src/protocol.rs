@@ -63,9 +63,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    manager::Reach,
     message::Message,
     nodes::wire::{Info, Name},
+    receipt::Reach,
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
 };
 

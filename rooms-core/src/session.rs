@@ -294,7 +294,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         self.connection.leave_all();
         let shared = self.connection.shared();
         // A process that goes down has that much time for a member that is slow.
-        let flush_by = shared.drain.get().filter(|drain| drain.close == close).map(|drain| drain.flush_by);
+        let flush_by = shared.drain.get().filter(|drain| drain.close == close).map(crate::drain::Drain::flush_by);
         farewell(&outbox, &mut peer, &shared.limits, flush_by).await;
         outbox.closing().unwrap_or(close)
     }

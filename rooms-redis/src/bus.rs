@@ -1,5 +1,8 @@
 //! The handle.
 
+mod builder;
+mod follow;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -13,14 +16,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+pub use self::builder::{ConnectError, RedisBusBuilder};
 use crate::{
-    builder::{ConnectError, RedisBusBuilder},
-    channels::Channel,
-    cluster,
-    health::Health,
-    publisher::Bound,
-    server::Server,
-    shared::Shared,
+    channels::Channel, health::Health, lane::Lane, lanes::Lanes, publisher, queue::Bound, routes::Routes,
+    server::Server, shared::Shared, subscriber,
 };
 
 /// The bus over Redis: a cheap handle, of which the manager gets one and a health page another.
@@ -33,7 +32,7 @@ pub struct RedisBus {
 }
 
 struct Inner {
-    shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
     /// What follows the cluster, if it is one.
     cluster: Option<AbortHandle>,
 }
@@ -49,8 +48,16 @@ impl Inner {
         if let Some(task) = &self.cluster {
             task.abort();
         }
-        self.shared.lanes.stop();
+        self.lanes.stop();
     }
+}
+
+/// Starts the tasks of a lane's two connections.
+fn run(lanes: &Arc<Lanes>, lane: &Arc<Lane>, generation: u64) -> [AbortHandle; 2] {
+    let runtime = &lanes.shared.runtime;
+    let publisher = runtime.spawn(publisher::supervise(Arc::clone(lanes), Arc::clone(lane)));
+    let subscriber = runtime.spawn(subscriber::supervise(Arc::clone(lanes), Arc::clone(lane), generation));
+    [publisher.abort_handle(), subscriber.abort_handle()]
 }
 
 impl RedisBus {
@@ -70,26 +77,31 @@ impl RedisBus {
     }
 
     /// Starts the tasks: for the one server, or for a cluster that is to be followed.
-    pub(crate) fn run(shared: Arc<Shared>, server: Option<Server>) -> Self {
-        let cluster = match (server, shared.nodes.clone()) {
+    fn run(shared: Arc<Shared>, routes: Arc<Routes>, server: Option<Server>) -> Self {
+        let lanes = Lanes::new(shared, routes, run);
+        let cluster = match (server, lanes.shared.nodes.clone()) {
             (Some(server), _) => {
-                shared.lanes.start_one(&shared, server);
+                lanes.start_one(server);
                 None
             }
-            (None, nodes) => nodes.map(|nodes| shared.runtime.spawn(cluster::follow(Arc::clone(&shared), nodes))),
+            (None, nodes) => nodes.map(|nodes| lanes.shared.runtime.spawn(follow::follow(Arc::clone(&lanes), nodes))),
         };
-        Self { inner: Arc::new(Inner { cluster: cluster.map(|task| task.abort_handle()), shared }) }
+        Self { inner: Arc::new(Inner { cluster: cluster.map(|task| task.abort_handle()), lanes }) }
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.inner.shared
+    fn lanes(&self) -> &Lanes {
+        &self.inner.lanes
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.lanes().shared
     }
 
     /// How the bus is, for a health page and for readiness. Asks nobody: it reads what is known.
     #[must_use]
     pub fn health(&self) -> Health {
-        let Shared { status, counters, lanes, subscriptions, .. } = self.shared();
-        let depths = lanes.all().into_iter().map(|lane| lane.queue.depth());
+        let Shared { status, counters, subscriptions, .. } = self.shared();
+        let depths = self.lanes().all().into_iter().map(|lane| lane.queue.depth());
         let (queued_messages, queued_bytes) = depths.fold((0, 0), |sum, depth| (sum.0 + depth.0, sum.1 + depth.1));
         let (wanted, subscribed) = subscriptions.counts();
         Health {
@@ -145,14 +157,14 @@ impl Bus for RedisBus {
     }
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
-        let Shared { limits, lanes, counters, .. } = self.shared();
+        let Shared { limits, counters, .. } = self.shared();
         if payload.len() > limits.payload {
             let text = format!("the payload has {} bytes, and at most {} are allowed", payload.len(), limits.payload);
             return Err(BusError::Refused(text.into()));
         }
         let channel = self.channel(topic)?;
         // A slot that nobody serves is as a server that is away.
-        let lane = lanes.by_channel(&channel).ok_or(BusError::Down)?;
+        let lane = self.lanes().by_channel(&channel).ok_or(BusError::Down)?;
         let published = lane.queue.publish(channel, payload, Bound::Bounded).await;
         match &published {
             Err(BusError::Unknown(_)) => counters.unknown.count(),
@@ -163,9 +175,9 @@ impl Bus for RedisBus {
     }
 
     async fn close(&self) {
-        let Shared { lanes, limits, status, .. } = self.shared();
+        let Shared { limits, status, .. } = self.shared();
         let begun = Instant::now();
-        while !lanes.all().iter().all(|lane| lane.queue.is_idle()) && begun.elapsed() < limits.response {
+        while !self.lanes().all().iter().all(|lane| lane.queue.is_idle()) && begun.elapsed() < limits.response {
             sleep(Duration::from_millis(1)).await;
         }
         self.inner.stop();

@@ -11,11 +11,10 @@ use crate::{
     channels::Channel,
     health::Counter,
     lock::lock,
-    publisher::{self, Queue},
-    routes::LaneId,
+    queue::Queue,
+    routes::{LaneId, Routes},
     server::Server,
     shared::Shared,
-    subscriber,
 };
 
 /// A server's part of a bus: all of it, but in a cluster with sharded channels.
@@ -39,8 +38,8 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn start(shared: &Arc<Shared>, id: LaneId, host: String, server: Server) -> Arc<Self> {
-        let lane = Arc::new(Self {
+    pub(crate) fn new(shared: &Shared, id: LaneId, host: String, server: Server) -> Self {
+        Self {
             id,
             host,
             server,
@@ -52,13 +51,12 @@ impl Lane {
             received: Counter::default(),
             published: Counter::default(),
             tasks: Mutex::default(),
-        });
-        let generation = shared.status.open_lane(id);
-        let publisher = publisher::supervise(Arc::clone(shared), Arc::clone(&lane));
-        let subscriber = subscriber::supervise(Arc::clone(shared), Arc::clone(&lane), generation);
-        let tasks = [shared.runtime.spawn(publisher), shared.runtime.spawn(subscriber)];
-        *lock(&lane.tasks) = tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect();
-        lane
+        }
+    }
+
+    /// Keeps the tasks of its connections, to end them.
+    pub(crate) fn keep(&self, tasks: [AbortHandle; 2]) {
+        lock(&self.tasks).extend(tasks);
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -74,8 +72,7 @@ impl Lane {
     }
 
     /// A channel that goes by this lane, on which the bus hears itself; `None` if no channel does any more.
-    pub(crate) fn probe(&self, shared: &Shared) -> Option<Channel> {
-        let routes = shared.lanes.routes();
+    pub(crate) fn probe(&self, shared: &Shared, routes: &Routes) -> Option<Channel> {
         // A lane has at least one slot in 16,384; so many tries find it with all but certainty. No two lanes ever have the
         // same, or one could be heard by the other.
         let mut names = (0..200_000_u32).map(|number| shared.names.probe(&shared.id, self.id, number));

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use tokio::task::AbortHandle;
+
 use crate::{
     access::Address,
     cluster::View,
@@ -17,8 +19,14 @@ use crate::{
 
 /// All lanes of a bus: one, or one for each node of a cluster that has slots.
 pub(crate) struct Lanes {
+    pub(crate) shared: Arc<Shared>,
     table: Mutex<Table>,
+    run: Run,
 }
+
+/// Starts the two tasks of a lane, of which the second is given the number of its first connection. They use the lanes, and
+/// so are not known here: a publication that was turned away goes on by another lane, which may have to be begun for it.
+pub(crate) type Run = fn(&Arc<Lanes>, &Arc<Lane>, u64) -> [AbortHandle; 2];
 
 struct Table {
     routes: Arc<Routes>,
@@ -29,18 +37,22 @@ struct Table {
 }
 
 impl Lanes {
-    pub(crate) fn new(routes: Arc<Routes>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, routes: Arc<Routes>, run: Run) -> Arc<Self> {
         let (lanes, addresses) = (HashMap::new(), HashMap::new());
-        Self { table: Mutex::new(Table { routes, lanes, addresses, next: 0, closed: false }) }
+        let table = Mutex::new(Table { routes, lanes, addresses, next: 0, closed: false });
+        Arc::new(Self { shared, table, run })
     }
 
     /// The one lane for all channels.
-    pub(crate) fn start_one(&self, shared: &Arc<Shared>, server: Server) {
-        let mut table = lock(&self.table);
-        let id = table.next;
-        table.next += 1;
-        table.lanes.insert(id, Lane::start(shared, id, String::new(), server));
-        shared.status.set_complete(true);
+    pub(crate) fn start_one(self: &Arc<Self>, server: Server) {
+        lock(&self.table).start(self, String::new(), server);
+        self.shared.status.set_complete(true);
+    }
+
+    /// How many connections it may take to be connected, one after the other.
+    pub(crate) fn steps(&self) -> usize {
+        let lane = self.all().iter().map(|lane| lane.server.steps()).max().unwrap_or(1);
+        lane + self.shared.nodes.as_ref().map_or(0, |nodes| nodes.count())
     }
 
     pub(crate) fn routes(&self) -> Arc<Routes> {
@@ -57,11 +69,12 @@ impl Lanes {
     }
 
     /// The cluster is as this view says. Lanes that have no slots any more are given up.
-    pub(crate) fn set(&self, shared: &Arc<Shared>, view: &View) {
+    pub(crate) fn set(self: &Arc<Self>, view: &View) {
+        let shared = &self.shared;
         let mut table = lock(&self.table);
         let mut slots = vec![None; usize::from(SLOTS)];
         for (range, address) in &view.slots {
-            let Some(lane) = table.lane(shared, address) else { return };
+            let Some(lane) = table.lane(self, address) else { return };
             let (first, last) = (usize::from(*range.start()), usize::from(*range.end()));
             for slot in slots.iter_mut().take(last + 1).skip(first) {
                 *slot = Some(lane);
@@ -80,16 +93,16 @@ impl Lanes {
     }
 
     /// Servers have said that these slots are elsewhere.
-    pub(crate) fn patch(&self, shared: &Arc<Shared>, moves: &[(u16, Address)]) {
+    pub(crate) fn patch(self: &Arc<Self>, moves: &[(u16, Address)]) {
         let mut table = lock(&self.table);
         let Routes::Slots(mut slots) = (*table.routes).clone() else { return };
         for (slot, address) in moves {
-            let Some(lane) = table.lane(shared, address) else { return };
+            let Some(lane) = table.lane(self, address) else { return };
             if let Some(slot) = slots.get_mut(usize::from(*slot)) {
                 *slot = Some(lane);
             }
         }
-        table.route(shared, slots);
+        table.route(&self.shared, slots);
     }
 
     pub(crate) fn stop(&self) {
@@ -102,19 +115,28 @@ impl Lanes {
 }
 
 impl Table {
+    /// Begins a lane.
+    fn start(&mut self, all: &Arc<Lanes>, host: String, server: Server) -> LaneId {
+        let id = self.next;
+        self.next += 1;
+        let lane = Arc::new(Lane::new(&all.shared, id, host, server));
+        let generation = all.shared.status.open_lane(id);
+        lane.keep((all.run)(all, &lane, generation));
+        self.lanes.insert(id, lane);
+        id
+    }
+
     /// The lane to a node, which is begun if there is none; `None` after the end.
-    fn lane(&mut self, shared: &Arc<Shared>, address: &Address) -> Option<LaneId> {
+    fn lane(&mut self, all: &Arc<Lanes>, address: &Address) -> Option<LaneId> {
         if self.closed {
             return None;
         }
         if let Some(id) = self.addresses.get(address) {
             return Some(*id);
         }
-        let client = shared.nodes.as_ref().map(|nodes| nodes.access().client_at(address.clone()))?.ok()?;
-        let id = self.next;
-        self.next += 1;
-        let server = Server::new(Place::Master(client), &shared.limits);
-        self.lanes.insert(id, Lane::start(shared, id, address.0.clone(), server));
+        let nodes = all.shared.nodes.as_ref();
+        let client = nodes.map(|nodes| nodes.access().client_at(address.clone()))?.ok()?;
+        let id = self.start(all, address.0.clone(), Server::new(Place::Master(client), &all.shared.limits));
         self.addresses.insert(address.clone(), id);
         Some(id)
     }

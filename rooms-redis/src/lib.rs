@@ -48,7 +48,6 @@
 
 mod access;
 mod backoff;
-mod builder;
 mod bus;
 mod channels;
 mod cluster;
@@ -61,7 +60,10 @@ mod limits;
 mod lock;
 mod log_gate;
 mod publisher;
+mod pubsub;
+mod queue;
 mod random;
+mod refusal;
 mod routes;
 mod sentinel;
 mod server;
@@ -71,8 +73,8 @@ mod subscriber;
 mod subscriptions;
 
 pub use self::{
-    builder::{ConnectError, PubSub, RedisBusBuilder},
-    bus::RedisBus,
+    bus::{ConnectError, RedisBus, RedisBusBuilder},
     health::Health,
     limits::RedisLimits,
+    pubsub::PubSub,
 };

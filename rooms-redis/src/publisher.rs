@@ -1,7 +1,5 @@
 //! The publishing connection: one task keeps it up and sends in pipelines what waits.
 
-mod queue;
-
 use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
@@ -11,15 +9,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::queue::Job;
-pub(crate) use self::queue::{Bound, Queue};
 use crate::{
-    access::Address,
-    backoff::Backoff,
-    builder::PubSub,
-    fault::{Fault, moved_to},
-    lane::Lane,
-    shared::Shared,
+    access::Address, backoff::Backoff, fault::Fault, lane::Lane, lanes::Lanes, pubsub::PubSub, queue::Job,
+    refusal::moved_to, shared::Shared,
 };
 
 /// Commands in one pipeline. 256: beyond it a pipeline costs less per command by a few per cent only, and a lost answer
@@ -30,11 +22,12 @@ const PIPELINE: usize = 256;
 const MOST_MOVES: u8 = 5;
 
 /// Keeps the publishing connection of a lane up, for ever.
-pub(crate) async fn supervise(shared: Arc<Shared>, lane: Arc<Lane>) {
+pub(crate) async fn supervise(lanes: Arc<Lanes>, lane: Arc<Lane>) {
+    let shared = &lanes.shared;
     let mut backoff = Backoff::new(&shared.limits);
     loop {
         let since = Instant::now();
-        let fault = live(&shared, &lane).await;
+        let fault = live(&lanes, &lane).await;
         lane.queue.shut();
         if let (Fault::Replica, Some(connection)) = (&fault, shared.subscriptions.connection(lane.id)) {
             // What others publish goes to the master by now, so what is heard here is not all.
@@ -48,7 +41,8 @@ pub(crate) async fn supervise(shared: Arc<Shared>, lane: Arc<Lane>) {
 }
 
 /// One connection, from the attempt to its end.
-async fn live(shared: &Arc<Shared>, lane: &Lane) -> Fault {
+async fn live(lanes: &Arc<Lanes>, lane: &Lane) -> Fault {
+    let shared = &lanes.shared;
     let (alive, ended) = oneshot::channel::<()>();
     let name = format!("{}:pub", shared.client_name);
     let opened = lane.server.open(&name, move |_| _ = alive.is_closed()).await;
@@ -60,12 +54,13 @@ async fn live(shared: &Arc<Shared>, lane: &Lane) -> Fault {
     shared.status.publishing(lane.id);
     lane.probe_now.notify_one();
     tokio::select! {
-        fault = pump(shared, lane, connection) => fault,
+        fault = pump(lanes, lane, connection) => fault,
         _ = ended => Fault::Closed,
     }
 }
 
-async fn pump(shared: &Arc<Shared>, lane: &Lane, mut connection: MultiplexedConnection) -> Fault {
+async fn pump(lanes: &Arc<Lanes>, lane: &Lane, mut connection: MultiplexedConnection) -> Fault {
+    let shared = &lanes.shared;
     let command = match shared.pubsub {
         PubSub::Classic => "PUBLISH",
         PubSub::Sharded => "SPUBLISH",
@@ -101,7 +96,7 @@ async fn pump(shared: &Arc<Shared>, lane: &Lane, mut connection: MultiplexedConn
                 moved.push(elsewhere);
             }
         }
-        follow(shared, moved);
+        follow(lanes, moved);
     }
 }
 
@@ -137,16 +132,16 @@ fn resolve(shared: &Shared, lane: &Lane, job: Job, answer: Value, since: u64) ->
 }
 
 /// Publishes where the slots are now what was turned away, and so did not happen.
-fn follow(shared: &Arc<Shared>, moved: Vec<(Job, u16, Address)>) {
+fn follow(lanes: &Arc<Lanes>, moved: Vec<(Job, u16, Address)>) {
     if moved.is_empty() {
         return;
     }
     let moves: Vec<(u16, Address)> = moved.iter().map(|(_, slot, address)| (*slot, address.clone())).collect();
-    shared.lanes.patch(shared, &moves);
-    shared.doubt();
+    lanes.patch(&moves);
+    lanes.shared.doubt();
     for (mut job, _, _) in moved {
         job.moves += 1;
-        match shared.lanes.by_channel(&job.channel) {
+        match lanes.by_channel(&job.channel) {
             Some(lane) if job.moves <= MOST_MOVES => lane.queue.push_again(job),
             _ => _ = job.answer.send(Err(BusError::Down)),
         }

@@ -17,7 +17,9 @@ use self::{
     commands::{Answer, subscribe, unsubscribe},
     hearing::Hearing,
 };
-use crate::{backoff::Backoff, channels::Channel, fault::Fault, lane::Lane, shared::Shared, subscriptions::Batch};
+use crate::{
+    backoff::Backoff, channels::Channel, fault::Fault, lane::Lane, lanes::Lanes, shared::Shared, subscriptions::Batch,
+};
 
 /// Channels in one command. 512: 100,000 subscriptions take 15 s one by one, 1.7 s in hundreds and 1.1 s in thousands,
 /// and ten thousand at once hold Redis up for longer without being faster.
@@ -27,11 +29,12 @@ const BATCH: usize = 512;
 const MOVED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Keeps the subscribing connection of a lane up, for ever.
-pub(crate) async fn supervise(shared: Arc<Shared>, lane: Arc<Lane>, mut generation: u64) {
+pub(crate) async fn supervise(lanes: Arc<Lanes>, lane: Arc<Lane>, mut generation: u64) {
+    let shared = &lanes.shared;
     let mut backoff = Backoff::new(&shared.limits);
     loop {
         let since = Instant::now();
-        let fault = live(&shared, &lane, generation).await;
+        let fault = live(&lanes, &lane, generation).await;
         shared.counters.subscriber_losses.count();
         // What nobody relied on can't have been lost. Where there are several lanes, each says its gaps itself.
         let all_at_once = shared.nodes.is_none() && shared.subscriptions.any_told();
@@ -45,8 +48,9 @@ pub(crate) async fn supervise(shared: Arc<Shared>, lane: Arc<Lane>, mut generati
 }
 
 /// One connection, from the attempt to its end.
-async fn live(shared: &Arc<Shared>, lane: &Arc<Lane>, generation: u64) -> Fault {
-    let Some(probe) = lane.probe(shared) else { return Fault::NoSlots };
+async fn live(lanes: &Arc<Lanes>, lane: &Arc<Lane>, generation: u64) -> Fault {
+    let shared = &lanes.shared;
+    let Some(probe) = lane.probe(shared, &lanes.routes()) else { return Fault::NoSlots };
     let (alive, ended) = oneshot::channel();
     let hearing = Hearing::new(Arc::clone(shared), Arc::clone(lane), generation, probe.clone(), alive);
     let name = format!("{}:sub", shared.client_name);
@@ -56,42 +60,43 @@ async fn live(shared: &Arc<Shared>, lane: &Arc<Lane>, generation: u64) -> Fault 
     };
     let mut condemned = lane.condemned.subscribe();
     tokio::select! {
-        fault = serve(shared, lane, generation, probe, connection) => fault,
+        fault = serve(lanes, lane, generation, probe, connection) => fault,
         _ = ended => Fault::Closed,
         _ = condemned.wait_for(|condemned| *condemned == generation) => Fault::Unheard,
     }
 }
 
 async fn serve(
-    shared: &Arc<Shared>,
+    lanes: &Arc<Lanes>,
     lane: &Lane,
     generation: u64,
     probe: Channel,
     mut connection: MultiplexedConnection,
 ) -> Fault {
-    let restored = restore(shared, lane, generation, &probe, &mut connection).await;
+    let restored = restore(lanes, lane, generation, &probe, &mut connection).await;
     if let Err(fault) = restored {
         return fault;
     }
     tokio::select! {
-        Err(fault) = follow(shared, lane, generation, &mut connection) => fault,
-        fault = probe::prove(shared, lane, generation, probe) => fault,
+        Err(fault) = follow(lanes, lane, generation, &mut connection) => fault,
+        fault = probe::prove(&lanes.shared, lane, generation, probe) => fault,
     }
 }
 
 /// Subscribes all that was wanted when the connection came up.
 async fn restore(
-    shared: &Arc<Shared>,
+    lanes: &Arc<Lanes>,
     lane: &Lane,
     generation: u64,
     probe: &Channel,
     connection: &mut MultiplexedConnection,
 ) -> Result<(), Fault> {
+    let shared = &lanes.shared;
     match subscribe(shared, lane, connection, std::slice::from_ref(probe)).await?.pop() {
         Some(Answer::Done) => {}
         Some(Answer::Refused(error)) => return Err(Fault::Refused(error)),
         Some(Answer::Moved(slot, address)) => {
-            shared.lanes.patch(shared, &[(slot, address)]);
+            lanes.patch(&[(slot, address)]);
             return Err(Fault::NoSlots);
         }
         Some(Answer::NotNow) => return Err(Fault::ClusterDown),
@@ -102,7 +107,7 @@ async fn restore(
     while left > 0 {
         let (channels, taken) = shared.subscriptions.take_subscribe(lane.id, BATCH.min(left));
         left = left.saturating_sub(taken.max(1));
-        back.extend(carry_out(shared, lane, connection, Batch::Subscribe(channels)).await?);
+        back.extend(carry_out(lanes, lane, connection, Batch::Subscribe(channels)).await?);
     }
     let refused = shared.subscriptions.refusals(lane.id).relied_on;
     if refused > 0 {
@@ -117,15 +122,16 @@ async fn restore(
 
 /// Follows what is wanted, for as long as the connection lives.
 async fn follow(
-    shared: &Arc<Shared>,
+    lanes: &Arc<Lanes>,
     lane: &Lane,
     generation: u64,
     connection: &mut MultiplexedConnection,
 ) -> Result<Infallible, Fault> {
+    let shared = &lanes.shared;
     let mut backoff = Backoff::new(&shared.limits);
     loop {
         while let Some(batch) = shared.subscriptions.take(lane.id, BATCH) {
-            let back = carry_out(shared, lane, connection, batch).await?;
+            let back = carry_out(lanes, lane, connection, batch).await?;
             say_gaps(shared, back);
         }
         let refused = shared.subscriptions.refusals(lane.id);
@@ -148,11 +154,12 @@ async fn follow(
 
 /// Asks Redis for one batch; gives the topics that are subscribed and that somebody relied on before.
 async fn carry_out(
-    shared: &Arc<Shared>,
+    lanes: &Arc<Lanes>,
     lane: &Lane,
     connection: &mut MultiplexedConnection,
     batch: Batch,
 ) -> Result<Vec<Topic>, Fault> {
+    let shared = &lanes.shared;
     let channels = match batch {
         Batch::Subscribe(channels) => channels,
         Batch::Unsubscribe(channels) => {
@@ -179,7 +186,7 @@ async fn carry_out(
     }
     let back = shared.subscriptions.confirmed(lane.id, &confirmed);
     if !moves.is_empty() {
-        shared.lanes.patch(shared, &moves);
+        lanes.patch(&moves);
         shared.doubt();
         sleep(MOVED_PAUSE).await;
     }

@@ -17,9 +17,9 @@ use rooms_core::bus::Topic;
 
 use self::state::{Entry, Have, State};
 use crate::{
-    builder::PubSub,
     channels::Channel,
     lock::lock,
+    pubsub::PubSub,
     routes::{LaneId, Routes},
     status::Status,
 };

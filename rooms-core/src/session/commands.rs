@@ -13,10 +13,11 @@ use crate::{
     connection::{JoinError, Joined},
     json::JsonFault,
     kind::{HookError, Kind},
-    manager::{BroadcastError, RoomManager, USER},
+    manager::{RoomManager, USER},
     message::{Form, Message},
     payload::Payload,
     protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
+    receipt::BroadcastError,
     room_key::RoomKey,
     ws::{Incoming, WsError},
 };

@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     close::Close,
+    drain::come_back_some_time,
     limits::Limits,
-    manager::come_back_some_time,
     message::Message,
     outbox::{Outbox, Progress, Transport, Waiting},
     ws::{Incoming, WsError},

@@ -11,8 +11,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     auth::{Identity, WallClock, wait_until},
     close::Close,
+    context::Shared,
     limits::Limits,
-    manager::Shared,
 };
 
 /// What differs from moment to moment; the rest is in [`Terms`], which no connection keeps for itself.

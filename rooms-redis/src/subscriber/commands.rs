@@ -4,10 +4,11 @@ use redis::{ErrorKind, PushKind, RedisError, ServerErrorKind, Value, aio::Multip
 
 use crate::{
     access::Address,
-    builder::PubSub,
     channels::Channel,
-    fault::{Fault, is_refusal, moved_to},
+    fault::Fault,
     lane::Lane,
+    pubsub::PubSub,
+    refusal::{is_refusal, moved_to},
     shared::Shared,
 };
 

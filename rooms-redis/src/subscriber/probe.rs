@@ -8,7 +8,7 @@ use std::{error::Error, time::Duration};
 use rooms_core::bus::BusError;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{channels::Channel, fault::Fault, lane::Lane, publisher::Bound, shared::Shared};
+use crate::{channels::Channel, fault::Fault, lane::Lane, queue::Bound, shared::Shared};
 
 enum NoProof {
     /// The publishing connection did not take it. That one has its own supervisor.

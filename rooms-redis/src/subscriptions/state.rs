@@ -9,9 +9,9 @@ use rooms_core::bus::Topic;
 use tokio::sync::Notify;
 
 use crate::{
-    builder::PubSub,
     channels::Channel,
     give_back::GiveBack as _,
+    pubsub::PubSub,
     routes::{LaneId, Routes},
 };
 

@@ -5,15 +5,15 @@ use std::{error::Error, fmt, sync::Arc};
 use redis::RedisError;
 use tokio::{runtime::Handle, time::timeout};
 
+use super::RedisBus;
 use crate::{
     access::{Access, address_of, lacks_tls, times},
-    bus::RedisBus,
     channels::{Names, is_plain},
     cluster::Nodes,
     fault::Fault,
     health::Counters,
-    lanes::Lanes,
     limits::RedisLimits,
+    pubsub::PubSub,
     random,
     routes::Routes,
     sentinel::Sentinels,
@@ -33,20 +33,6 @@ pub struct RedisBusBuilder {
     names: Names,
     client_name: Option<String>,
     limits: RedisLimits,
-}
-
-/// Which channels of a cluster carry the messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PubSub {
-    /// `PUBLISH` and `SUBSCRIBE`: the nodes of the cluster send every message to all others. For foreign publishers that
-    /// know no other, and may publish to any node, and for clusters of Redis 6. The bus itself publishes and subscribes
-    /// each room at the node that has its slot, as otherwise the messages of one room had several orders. Where that node
-    /// changes, members are told to `resync`; a message that was on its way between nodes may then come late, or again,
-    /// and one that is lost there is lost without a sign.
-    Classic,
-    /// `SPUBLISH` and `SSUBSCRIBE`, of Redis 7 and newer: each room is the business of one node, so that a cluster carries
-    /// more the larger it is. Foreign publishers use `SPUBLISH` too.
-    Sharded,
 }
 
 /// Why a bus can't be made. No variant repeats the URL, which has the password.
@@ -89,7 +75,7 @@ pub enum ConnectError {
 }
 
 impl RedisBusBuilder {
-    pub(crate) fn new(url: String) -> Self {
+    pub(super) fn new(url: String) -> Self {
         Self {
             url,
             sentinels: Vec::new(),
@@ -191,7 +177,7 @@ impl RedisBusBuilder {
         let RedisLimits { connect, response, probe_within, .. } = self.limits;
         let bus = self.start()?;
         // The two connections are made at the same time, and then a probe is sent.
-        let steps = u32::try_from(bus.shared().steps() + 1).unwrap_or(u32::MAX);
+        let steps = u32::try_from(bus.lanes().steps() + 1).unwrap_or(u32::MAX);
         let patience = connect.saturating_add(response).saturating_mul(steps).saturating_add(probe_within);
         let mut progress = bus.shared().status.progress();
         let first = timeout(patience, progress.wait_for(|progress| progress.up || progress.fault.is_some())).await;
@@ -260,9 +246,8 @@ impl RedisBusBuilder {
             counters: Counters::default(),
             subscriptions: Subscriptions::new(Arc::clone(&routes), pubsub, Arc::clone(&status)),
             status,
-            lanes: Lanes::new(routes),
         };
-        Ok(RedisBus::run(Arc::new(shared), server))
+        Ok(RedisBus::run(Arc::new(shared), routes, server))
     }
 }
 
