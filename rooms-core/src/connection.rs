@@ -17,7 +17,7 @@ use tokio::{
 
 use self::leaves::{Leaves, Leaving};
 use crate::{
-    auth::{Identity, Verdict},
+    auth::{Decision, Identity},
     close::Close,
     kind::{HookError, Kind, Member, Reply, Tell},
     manager::Shared,
@@ -113,9 +113,9 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The rule of the kind panicked, or gave no answer within `Limits::rule`.
-    #[error("{room}: the rule gave no answer")]
-    NoAnswer {
+    /// The rule of the kind decided [`Decision::Unavailable`], panicked, or took longer than `Limits::rule`.
+    #[error("{room}: the rule of the kind could not decide just now")]
+    RuleUnavailable {
         /// Where.
         room: RoomKey,
     },
@@ -156,7 +156,7 @@ impl JoinError {
         match self {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
-            Self::NoAnswer { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
+            Self::RuleUnavailable { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
             Self::Refused { error, .. } => error.clone().into_close(),
         }
     }
@@ -240,10 +240,10 @@ impl Connection {
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            match kind.rule.verdict(&member.identity, key, limits.rule).await {
-                Verdict::Yes => {}
-                Verdict::No => return Err(not_allowed()),
-                Verdict::NoAnswer => return Err(JoinError::NoAnswer { room: key.clone() }),
+            match kind.rule.decide(&member.identity, key, limits.rule).await {
+                Decision::Allow => {}
+                Decision::Deny => return Err(not_allowed()),
+                Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
             }
             // Before the room is entered, from when on its messages are kept.
             left.await;

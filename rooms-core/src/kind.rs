@@ -19,7 +19,7 @@ pub(crate) use self::{
     occupancy::Occupancy,
 };
 use crate::{
-    auth::{Identity, Rule},
+    auth::{Decision, Identity, Rule},
     close::Close,
     nodes::wire::Info,
     outbox::Overflow,
@@ -103,15 +103,16 @@ impl Kind {
         Self { rule: Rule::Owner, ..Self::new() }
     }
 
-    /// Sets who may join. If a rule panics, or does not answer within `Limits::rule`, the join fails, and the client is told
-    /// to try again later.
+    /// Sets who may join: the rule returns a [`Decision`] or a `bool`. It is asked at each join. A rule that panics, or takes
+    /// longer than `Limits::rule`, decides [`Decision::Unavailable`]: the join fails, and the client is told to try again
+    /// later.
     ///
     /// The closure takes owned values, because a `Send` future that borrows its argument can't be named. The room is
     /// given whole; `room.id()` is its id.
     pub fn join<F, Fut>(self, rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
+        Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
         Self { rule: Rule::ask(rule), ..self }
     }
@@ -121,12 +122,13 @@ impl Kind {
         Self { publish: Rule::Authenticated, ..self }
     }
 
-    /// Sets which members may publish by the command `publish`. If a rule panics, or does not answer within
-    /// `Limits::rule`, nothing is published. It is asked about each publication, and never about one who has not joined.
+    /// Sets which members may publish by the command `publish`: the rule returns a [`Decision`] or a `bool`. It is asked
+    /// about each publication, and never about a connection that has not joined. A rule that panics, or takes longer than
+    /// `Limits::rule`, decides [`Decision::Unavailable`]: nothing is published, and the client is told to try again later.
     pub fn publish<F, Fut>(self, rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
+        Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
         Self { publish: Rule::ask(rule), ..self }
     }

@@ -45,8 +45,8 @@ pub mod ws;
 pub use self::{
     admission::{Admission, Socket},
     auth::{
-        AuthError, Authenticator, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET,
-        SystemClock, WallClock,
+        AuthError, Authenticator, Decision, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN,
+        MIN_SECRET, SystemClock, WallClock,
     },
     bus::{Bus, LocalBus},
     close::{Close, CloseCode, MAX_REASON},

@@ -32,7 +32,7 @@ fn note(notes: &Notes, what: &'static str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_is_answered_and_a_good_bye_heard_while_a_rule_or_a_hook_is_at_work() {
-    let rules = Kind::new().join(|_, _| pending());
+    let rules = Kind::new().join(|_, _| pending::<bool>());
     let hooks = Kind::authenticated().on_message(|_, _| pending());
     let rooms: Rooms = RoomManager::build_for().kind("rule", rules).kind("post", hooks).build().unwrap();
     for busy in [command("join", "rule:1", 1), json!({"type": "x", "room": "post:42"}).to_string()] {

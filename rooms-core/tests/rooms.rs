@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rooms_core::{BuildError, Close, CloseCode, ConnectError, JoinError, Kind, RoomManager};
+use rooms_core::{BuildError, Close, CloseCode, ConnectError, Decision, JoinError, Kind, RoomManager};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -130,8 +130,11 @@ async fn a_rule_that_panics_or_hangs_lets_nobody_in() {
         assert!(room.id() == "fine", "a rule that panics");
         async { true }
     });
-    let panics_later = Kind::new().join(|_, _| async { panic!("a rule that panics later") });
-    let hangs = Kind::new().join(|_, _| pending());
+    let panics_later = Kind::new().join(|_, room| async move {
+        assert!(room.id() == "fine", "a rule that panics later");
+        true
+    });
+    let hangs = Kind::new().join(|_, _| pending::<bool>());
     let rooms: Rooms = RoomManager::build_for()
         .kind("now", panics_at_once)
         .kind("later", panics_later)
@@ -141,10 +144,30 @@ async fn a_rule_that_panics_or_hangs_lets_nobody_in() {
     let mut client = Client::connect(&rooms, "a");
     for room in ["now:1", "later:1", "hangs:1"] {
         let refused = client.connection.join(&key(room)).await.unwrap_err();
-        assert_eq!(refused, JoinError::NoAnswer { room: key(room) });
+        assert_eq!(refused, JoinError::RuleUnavailable { room: key(room) });
         assert_eq!(refused.close(), Close::UNAVAILABLE, "a page comes back later");
     }
     assert!(client.connection.join(&key("now:fine")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_allows_denies_or_can_not_tell() {
+    let rule = Kind::new().join(|_, room| async move {
+        match room.id() {
+            "open" => Decision::Allow,
+            "shut" => Decision::Deny,
+            _ => Decision::Unavailable,
+        }
+    });
+    let rooms: Rooms = RoomManager::build_for().kind("post", rule).build().unwrap();
+    let mut client = Client::connect(&rooms, "a");
+    assert!(client.connection.join(&key("post:open")).await.is_ok());
+    let denied = client.connection.join(&key("post:shut")).await.unwrap_err();
+    assert_eq!(denied, JoinError::NotAllowed { room: key("post:shut") });
+    let unavailable = client.connection.join(&key("post:1")).await.unwrap_err();
+    assert_eq!(unavailable, JoinError::RuleUnavailable { room: key("post:1") });
+    assert_eq!(unavailable.close(), Close::UNAVAILABLE, "a page comes back later");
+    assert_eq!((Decision::from(true), Decision::from(false)), (Decision::Allow, Decision::Deny));
 }
 
 #[tokio::test(start_paused = true)]

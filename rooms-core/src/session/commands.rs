@@ -7,7 +7,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::Session;
 use crate::{
-    auth::Verdict,
+    auth::Decision,
     bus::BusError,
     close::Close,
     connection::{JoinError, Joined},
@@ -122,9 +122,9 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
                 Err(JoinError::TooManyRooms { .. }) => refused(TOO_MANY_ROOMS),
-                Err(JoinError::NoAnswer { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. }) => {
-                    refused(UNAVAILABLE)
-                }
+                Err(
+                    JoinError::RuleUnavailable { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. },
+                ) => refused(UNAVAILABLE),
                 Err(JoinError::Refused { error, .. }) => no(error, Some(&room), reference.as_deref()),
             }
         }
@@ -138,10 +138,10 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
-            match kind.publish.verdict(&member.identity, &room, shared.limits.rule).await {
-                Verdict::Yes => {}
-                Verdict::No => return refused(NOT_ALLOWED),
-                Verdict::NoAnswer => return refused(UNAVAILABLE),
+            match kind.publish.decide(&member.identity, &room, shared.limits.rule).await {
+                Decision::Allow => {}
+                Decision::Deny => return refused(NOT_ALLOWED),
+                Decision::Unavailable => return refused(UNAVAILABLE),
             }
             let data = match Payload::received(data, shared.limits.containers_in) {
                 Ok(data) => data,
