@@ -53,7 +53,7 @@
 //!   `redis-tls`) `rooms::redis::RedisBus` over Redis.
 //! - **Warp** instead of Axum: the feature `warp`, and the filter `rooms::warp::upgrade`.
 //! - **Who is there**: every number of viewers is over all nodes; [`RoomManager::viewers`] is it anywhere, and
-//!   [`Kind::members`] keeps the users too. What is lost between nodes is noticed and asked for: after a crash, or any
+//!   [`Kind::list_members`] keeps the users too. What is lost between nodes is noticed and asked for: after a crash, or any
 //!   fault of the bus, the numbers are right again within ten seconds.
 //! - **Tests of an application** over several nodes: `rooms::testing`, with the feature `testing`.
 

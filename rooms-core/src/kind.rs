@@ -44,7 +44,7 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 /// use serde_json::json;
 ///
 /// let posts = Kind::new()
-///     .join(|who, room| async move { who.user() != "mallory" && room.id() != "secret" })
+///     .join_rule(|who, room| async move { who.user() != "mallory" && room.id() != "secret" })
 ///     .on_join(|member| async move { Ok(json!({"title": format!("Post {}", member.room().id())})) })
 ///     .on_message(|member, message| async move {
 ///         member.send(&json!({"type": "echo", "of": message.json()?}));
@@ -76,7 +76,7 @@ type OnLeave = dyn Fn(Member) -> BoxFuture<'static, ()> + Send + Sync;
 type MemberInfo = dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync;
 
 impl Kind {
-    /// A kind that nobody may join, until [`join`](Self::join) says who may.
+    /// A kind that nobody may join, until [`join_rule`](Self::join_rule) says who may.
     pub fn new() -> Self {
         Self {
             rule: Rule::Nobody,
@@ -109,7 +109,7 @@ impl Kind {
     ///
     /// The closure takes owned values, because a `Send` future that borrows its argument can't be named. The room is
     /// given whole; `room.id()` is its id.
-    pub fn join<F, Fut>(self, rule: F) -> Self
+    pub fn join_rule<F, Fut>(self, rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Into<Decision>> + Send + 'static,
@@ -117,15 +117,16 @@ impl Kind {
         Self { rule: Rule::ask(rule), ..self }
     }
 
-    /// Lets every member publish by the command `publish`; without this and [`publish`](Self::publish) none may.
-    pub fn members_publish(self) -> Self {
+    /// Lets every member publish by the command `publish`; without this and [`publish_rule`](Self::publish_rule) no
+    /// member may.
+    pub fn allow_publish(self) -> Self {
         Self { publish: Rule::Authenticated, ..self }
     }
 
     /// Sets which members may publish by the command `publish`: the rule returns a [`Decision`] or a `bool`. It is asked
     /// about each publication, and never about a connection that has not joined. A rule that panics, or takes longer than
     /// `Limits::rule`, decides [`Decision::Unavailable`]: nothing is published, and the client is told to try again later.
-    pub fn publish<F, Fut>(self, rule: F) -> Self
+    pub fn publish_rule<F, Fut>(self, rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Into<Decision>> + Send + 'static,
@@ -180,7 +181,7 @@ impl Kind {
     /// use rooms_core::Kind;
     /// use serde_json::json;
     ///
-    /// let channel = Kind::authenticated().members_publish().on_publish(|member, said| async move {
+    /// let channel = Kind::authenticated().allow_publish().on_publish(|member, said| async move {
     ///     Ok(json!({"from": member.identity().user(), "text": said.json()?["text"]}))
     /// });
     /// # let _ = channel;
@@ -208,21 +209,21 @@ impl Kind {
         Self { on_leave: Some(Arc::new(move |member| hook(member).boxed())), ..self }
     }
 
-    /// Keeps who is in a room, over all nodes: [`RoomManager::members`](crate::RoomManager::members) lists them,
+    /// Lists who is in a room, over all nodes: [`RoomManager::members`](crate::RoomManager::members) lists them,
     /// `room_joined` names up to a hundred of them, and `viewer_joined` and `viewer_left` name the users who came and
     /// went. A user with five tabs on three nodes joins once and leaves once.
     ///
     /// Costs some hundred bytes for each user and node. At most `Limits::named` users of a room are named on each node;
     /// the others are counted. The same on all nodes.
-    pub fn members(self) -> Self {
+    pub fn list_members(self) -> Self {
         Self { names: true, ..self }
     }
 
-    /// Sets what is told about a member besides the user's id, and makes the kind one with [`members`](Self::members).
+    /// Sets what is told about a member besides the user's id; turns [`list_members`](Self::list_members) on.
     ///
     /// Called once for each join. At most 512 bytes of JSON, nested at most 16 deep; what is longer or deeper is logged
-    /// and left out, `null` says nothing.
-    /// Everybody in the room sees it. Where a user has several connections, the newest on a node tells.
+    /// and left out, and `null` adds nothing. Everybody in the room sees it. Where a user has several connections on a
+    /// node, the newest one's is shown.
     pub fn member_info<F>(self, info: F) -> Self
     where
         F: Fn(&Identity, &RoomKey) -> Value + Send + Sync + 'static,
@@ -234,7 +235,8 @@ impl Kind {
     /// never left. Hides the reload of a page. At most a minute; zero unless set.
     ///
     /// Where the page comes back on another node, its user is not told to have left either. The number is one too high
-    /// there until the first node has heard of it, and for the whole time in a kind without [`members`](Self::members).
+    /// there until the first node has heard of it, and for the whole time in a kind without
+    /// [`list_members`](Self::list_members).
     pub fn leave_grace(self, grace: Duration) -> Self {
         Self { leave_grace: grace.min(MAX_GRACE), ..self }
     }
@@ -424,15 +426,15 @@ impl Default for Kind {
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kind")
-            .field("rule", &self.rule)
-            .field("publish", &self.publish)
+            .field("join_rule", &self.rule)
+            .field("publish_rule", &self.publish)
             .field("overflow", &self.overflow)
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())
             .field("on_publish", &self.on_publish.is_some())
             .field("on_leave", &self.on_leave.is_some())
             .field("room_hooks", &self.room_hooks.are_there())
-            .field("members", &self.names)
+            .field("list_members", &self.names)
             .field("leave_grace", &self.leave_grace)
             .finish()
     }

@@ -138,11 +138,11 @@ async fn who_is_not_in_a_room_neither_leaves_it_nor_publishes_there() {
 
 #[tokio::test(start_paused = true)]
 async fn by_a_rule_that_panics_or_hangs_nothing_is_published() {
-    let panics = Kind::authenticated().publish(|_, room| async move {
+    let panics = Kind::authenticated().publish_rule(|_, room| async move {
         assert!(room.id() == "fine", "a rule that panics");
         true
     });
-    let hangs = Kind::authenticated().publish(|_, _| pending::<bool>());
+    let hangs = Kind::authenticated().publish_rule(|_, _| pending::<bool>());
     let rooms: Rooms = RoomManager::build_for().kind("panics", panics).kind("hangs", hangs).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
     for room in ["panics:1", "hangs:1"] {
@@ -164,8 +164,8 @@ async fn by_a_rule_that_can_not_tell_nobody_joins_or_publishes_for_now() {
         }
     };
     let rooms: Rooms = RoomManager::build_for()
-        .kind("post", Kind::new().join(rule.clone()))
-        .kind("channel", Kind::authenticated().publish(rule))
+        .kind("post", Kind::new().join_rule(rule.clone()))
+        .kind("channel", Kind::authenticated().publish_rule(rule))
         .build()
         .unwrap();
     let mut talk = Talk::multi(&rooms, "a");
@@ -174,7 +174,11 @@ async fn by_a_rule_that_can_not_tell_nobody_joins_or_publishes_for_now() {
     assert_eq!(error(&mut talk, publish("channel:1", json!(1))).await["code"], "unavailable");
     up.store(true, Ordering::Relaxed);
     join(&mut talk, "post:1").await;
-    assert_eq!(talk.ask(publish("channel:1", json!({"type": "x"}))).await["type"], "published", "the connection went on");
+    assert_eq!(
+        talk.ask(publish("channel:1", json!({"type": "x"}))).await["type"],
+        "published",
+        "the connection went on"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -115,7 +115,7 @@ async fn without_a_rule_nobody_joins() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rule_looks_at_the_user_and_the_room() {
-    let even = Kind::new().join(|who, room| async move { room.id().ends_with(who.user()) });
+    let even = Kind::new().join_rule(|who, room| async move { room.id().ends_with(who.user()) });
     let rooms: Rooms = RoomManager::build_for().kind("post", even).kind("user", Kind::owner_only()).build().unwrap();
     let mut client = Client::connect(&rooms, "2");
     assert!(client.connection.join(&key("post:42")).await.is_ok());
@@ -126,15 +126,15 @@ async fn a_rule_looks_at_the_user_and_the_room() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rule_that_panics_or_hangs_lets_nobody_in() {
-    let panics_at_once = Kind::new().join(|_, room| {
+    let panics_at_once = Kind::new().join_rule(|_, room| {
         assert!(room.id() == "fine", "a rule that panics");
         async { true }
     });
-    let panics_later = Kind::new().join(|_, room| async move {
+    let panics_later = Kind::new().join_rule(|_, room| async move {
         assert!(room.id() == "fine", "a rule that panics later");
         true
     });
-    let hangs = Kind::new().join(|_, _| pending::<bool>());
+    let hangs = Kind::new().join_rule(|_, _| pending::<bool>());
     let rooms: Rooms = RoomManager::build_for()
         .kind("now", panics_at_once)
         .kind("later", panics_later)
@@ -152,7 +152,7 @@ async fn a_rule_that_panics_or_hangs_lets_nobody_in() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rule_allows_denies_or_can_not_tell() {
-    let rule = Kind::new().join(|_, room| async move {
+    let rule = Kind::new().join_rule(|_, room| async move {
         match room.id() {
             "open" => Decision::Allow,
             "shut" => Decision::Deny,
@@ -208,7 +208,8 @@ async fn what_is_broadcast_while_a_member_joins_comes_after_room_joined() {
 
 #[tokio::test(start_paused = true)]
 async fn a_join_that_is_dropped_leaves_nothing_wherever_it_was() {
-    let kind = || Kind::new().join(|_, room| async move { if room.id() == "rule" { pending().await } else { true } });
+    let kind =
+        || Kind::new().join_rule(|_, room| async move { if room.id() == "rule" { pending().await } else { true } });
     let hook = kind().on_join(|_| pending());
     let rooms: Rooms = RoomManager::build_for().kind("a", kind()).kind("b", hook).build().unwrap();
     let mut client = Client::connect(&rooms, "a");

@@ -14,7 +14,7 @@ type Ask = dyn Fn(Arc<Identity>, RoomKey) -> BoxFuture<'static, Decision> + Send
 /// ```
 /// use rooms_core::{Decision, Kind};
 ///
-/// let team = Kind::new().join(|who, room| async move {
+/// let team = Kind::new().join_rule(|who, room| async move {
 ///     match is_member(who.user(), room.id()).await {
 ///         Ok(is_member) => is_member.into(),
 ///         Err(_) => Decision::Unavailable,
