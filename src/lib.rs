@@ -64,9 +64,9 @@ pub use rooms_core::{
     ConnectError, Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, ErrorCode, HookError, Identity,
     IdentityError, JoinError, JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON,
     MAX_TOKEN, MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError,
-    OriginError, Overflow, Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager,
-    RoomManagerBuilder, Sent, Shutdown, Socket, Stats, SystemClock, ViewerCount, WallClock, bus, handshake, protocol,
-    refuse, ws,
+    Occupancy, OriginError, Overflow, Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError,
+    RoomManager, RoomManagerBuilder, Sent, Shutdown, Socket, Stats, SystemClock, ViewerCount, WallClock, bus,
+    handshake, protocol, refuse, ws,
 };
 
 #[cfg(feature = "testing")]

@@ -9,13 +9,10 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-use self::occupancy::RoomHooks;
+pub(crate) use self::member::{Reply, Tell};
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
-};
-pub(crate) use self::{
-    member::{Reply, Tell},
     occupancy::Occupancy,
 };
 use crate::{
@@ -63,7 +60,7 @@ pub struct Kind {
     on_message: Option<Arc<OnMessage>>,
     on_publish: Option<Arc<OnPublish>>,
     on_leave: Option<Arc<OnLeave>>,
-    room_hooks: RoomHooks,
+    on_occupancy: Option<Arc<OnOccupancy>>,
     names: bool,
     info: Option<Arc<MemberInfo>>,
     pub(crate) leave_grace: Duration,
@@ -73,6 +70,7 @@ type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + S
 type OnMessage = dyn Fn(Member, Payload) -> BoxFuture<'static, Result<(), HookError>> + Send + Sync;
 type OnPublish = dyn Fn(Member, Payload) -> BoxFuture<'static, Result<Payload, HookError>> + Send + Sync;
 type OnLeave = dyn Fn(Member) -> BoxFuture<'static, ()> + Send + Sync;
+type OnOccupancy = dyn Fn(RoomKey, Occupancy) -> BoxFuture<'static, ()> + Send + Sync;
 type MemberInfo = dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync;
 
 impl Kind {
@@ -86,7 +84,7 @@ impl Kind {
             on_message: None,
             on_publish: None,
             on_leave: None,
-            room_hooks: RoomHooks::default(),
+            on_occupancy: None,
             names: false,
             info: None,
             leave_grace: Duration::ZERO,
@@ -241,50 +239,31 @@ impl Kind {
         Self { leave_grace: grace.min(MAX_GRACE), ..self }
     }
 
-    /// Runs when a room has its first member on this node, in a task of its own.
+    /// Runs when a room is occupied, and when it is empty, in a task of its own: on this node, and over all nodes; see
+    /// [`Occupancy`]. It is the place to start and stop what a room costs, such as a query that feeds it.
     ///
-    /// The hooks about a room as a whole run one after another for that room, and never for a state that is over: where
-    /// a room was empty for less time than a hook takes, nobody is told. A panic is logged.
-    pub fn on_room_occupied<F, Fut>(mut self, hook: F) -> Self
+    /// Calls for one room run one after another, and never for a state that is over: where a room was empty for less time
+    /// than a call takes, the hook is not told. Calls for different rooms do not wait for each other. Each call has
+    /// `Limits::hook`; a panic or a longer run is logged, and the next call follows.
+    ///
+    /// ```
+    /// use rooms_core::{Kind, Occupancy};
+    ///
+    /// let stock = Kind::authenticated().on_occupancy(|room, occupancy| async move {
+    ///     match occupancy {
+    ///         Occupancy::OccupiedHere => println!("start the feed of {room}"),
+    ///         Occupancy::EmptyHere => println!("stop the feed of {room}"),
+    ///         _ => {}
+    ///     }
+    /// });
+    /// # let _ = stock;
+    /// ```
+    pub fn on_occupancy<F, Fut>(self, hook: F) -> Self
     where
-        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
+        F: Fn(RoomKey, Occupancy) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.room_hooks.set(Occupancy::OccupiedHere, hook);
-        self
-    }
-
-    /// Runs after the last member of this node left a room, in a task of its own. Somebody may have joined since.
-    pub fn on_room_empty<F, Fut>(mut self, hook: F) -> Self
-    where
-        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        self.room_hooks.set(Occupancy::EmptyHere, hook);
-        self
-    }
-
-    /// Runs when a room has its first member of all nodes, on the node of that member, as far as it knows: where two
-    /// come on two nodes at once, it runs on both.
-    pub fn on_room_occupied_anywhere<F, Fut>(mut self, hook: F) -> Self
-    where
-        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        self.room_hooks.set(Occupancy::OccupiedAnywhere, hook);
-        self
-    }
-
-    /// Runs after the last member of all nodes left a room, on every node that had one within `Limits::linger`, as far
-    /// as each knows. A node that is killed takes the room's last members away without a word where no other node has
-    /// had any.
-    pub fn on_room_empty_everywhere<F, Fut>(mut self, hook: F) -> Self
-    where
-        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        self.room_hooks.set(Occupancy::EmptyEverywhere, hook);
-        self
+        Self { on_occupancy: Some(Arc::new(move |room, occupancy| hook(room, occupancy).boxed())), ..self }
     }
 
     /// Whether the rooms know their users by name.
@@ -314,13 +293,16 @@ impl Kind {
         info.ok()
     }
 
-    pub(crate) const fn has_room_hooks(&self) -> bool {
-        self.room_hooks.are_there()
+    pub(crate) const fn has_on_occupancy(&self) -> bool {
+        self.on_occupancy.is_some()
     }
 
-    /// Runs the hook about what became of a room; nothing where there is none.
-    pub(crate) async fn occupancy(&self, when: Occupancy, room: &RoomKey, within: Duration) {
-        self.room_hooks.run(when, room, within).await;
+    /// Runs the hook about a room as a whole, if there is one.
+    pub(crate) async fn occupancy(&self, occupancy: Occupancy, room: &RoomKey, within: Duration) {
+        if let Some(hook) = &self.on_occupancy {
+            let room = room.clone();
+            guarded("on_occupancy", within, async { hook(room, occupancy).await }).await;
+        }
     }
 
     pub(crate) const fn has_on_leave(&self) -> bool {
@@ -433,7 +415,7 @@ impl fmt::Debug for Kind {
             .field("on_message", &self.on_message.is_some())
             .field("on_publish", &self.on_publish.is_some())
             .field("on_leave", &self.on_leave.is_some())
-            .field("room_hooks", &self.room_hooks.are_there())
+            .field("on_occupancy", &self.on_occupancy.is_some())
             .field("list_members", &self.names)
             .field("leave_grace", &self.leave_grace)
             .finish()

@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rooms_core::{Close, Kind, MessageKind, RoomManager, ws::Incoming};
+use rooms_core::{Close, Kind, MessageKind, Occupancy, RoomManager, ws::Incoming};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -174,8 +174,10 @@ async fn a_shutdown_waits_for_the_hooks_about_who_has_left_and_for_no_longer_tha
 async fn a_shutdown_tells_of_an_empty_room_also_where_a_reload_would_be_waited_for() {
     let notes = Notes::default();
     let empty = Arc::clone(&notes);
-    let kind = Kind::authenticated().leave_grace(Duration::from_secs(30)).on_room_empty(move |_| {
-        note(&empty, "empty");
+    let kind = Kind::authenticated().leave_grace(Duration::from_secs(30)).on_occupancy(move |_, occupancy| {
+        if occupancy == Occupancy::EmptyHere {
+            note(&empty, "empty");
+        }
         async {}
     });
     let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rooms_core::{BuildError, Close, CloseCode, ConnectError, Decision, JoinError, Kind, RoomManager};
+use rooms_core::{BuildError, Close, CloseCode, ConnectError, Decision, JoinError, Kind, Occupancy, RoomManager};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -252,8 +252,8 @@ async fn leaving_runs_the_hooks_once() {
             count_left.fetch_add(1, Ordering::Relaxed);
             async { panic!("a panic here hurts nobody") }
         })
-        .on_room_empty(move |_| {
-            count_empty.fetch_add(1, Ordering::Relaxed);
+        .on_occupancy(move |_, occupancy| {
+            count_empty.fetch_add(usize::from(occupancy == Occupancy::EmptyHere), Ordering::Relaxed);
             async {}
         });
     let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
