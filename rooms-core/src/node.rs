@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for NodeId {
 
 /// One live connection, unique over all nodes.
 ///
-/// As text it is the node's id and a number that nobody can guess: clients send it along, for
+/// As text, and with serde, it is the node's id and a number that nobody can guess: clients send it along, for
 /// [`except`](crate::Broadcast::except), and whoever could name the connection of somebody else could hide a message from
 /// them. It is no secret of much worth beyond that; do not take it for a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,6 +155,18 @@ impl FromStr for ConnectionId {
     }
 }
 
+impl Serialize for ConnectionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConnectionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'_, str>>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +178,17 @@ mod tests {
         for bad in ["", "-", "1", "1-", "x-1", "1-2-3", "11111111111111111-1"] {
             assert_eq!(bad.parse::<ConnectionId>(), Err(ConnectionIdError), "{bad}");
         }
+    }
+
+    #[test]
+    fn serde_is_the_string() {
+        let id = ConnectionId::new(NodeId::random(), 42);
+        let text = serde_json::to_string(&id).unwrap();
+        assert_eq!(text, format!("\"{id}\""));
+        assert_eq!(serde_json::from_str::<ConnectionId>(&text).unwrap(), id);
+        assert_eq!(serde_json::from_value::<ConnectionId>(serde_json::json!(id)).unwrap(), id, "from an owned string");
+        assert!(serde_json::from_str::<ConnectionId>("\"1\"").is_err());
+        assert!(serde_json::from_str::<ConnectionId>("1").is_err());
     }
 
     #[test]
