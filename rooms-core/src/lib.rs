@@ -9,6 +9,7 @@
 //! one flusher for the room gives each member all that it has not had, in one write, tried in place on the socket. What a
 //! slow socket does not take waits in that member's own bounded outbox, and holds up nobody.
 
+pub mod adapter;
 mod admission;
 mod auth;
 pub mod bus;
@@ -16,7 +17,7 @@ mod close;
 mod connection;
 mod envelope;
 mod give_back;
-pub mod handshake;
+mod handshake;
 mod hooks;
 mod json;
 mod kind;
@@ -43,7 +44,6 @@ mod users;
 pub mod ws;
 
 pub use self::{
-    admission::{Admission, Socket},
     auth::{
         AuthError, Authenticator, Decision, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN,
         MIN_SECRET, SystemClock, WallClock,
@@ -65,5 +65,4 @@ pub use self::{
     payload::{Payload, PayloadError},
     protocol::ErrorCode,
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
-    session::refuse,
 };

@@ -20,8 +20,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use jsonwebtoken::{EncodingKey, Header};
 use rooms_core::{
     Authenticator as _, Bus, Endpoint, JwtAuthenticator, Kind, LocalBus, RoomManager,
+    adapter::Refusal,
     bus::{BusError, BusReceiver, Topic},
-    handshake::Refusal,
 };
 use serde_json::{Value, json};
 use tokio::time::advance;
