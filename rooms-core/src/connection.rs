@@ -139,13 +139,13 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The `on_join` hook says no, or failed.
-    #[error("{room}: the join hook says no: {error}")]
+    /// The `on_join` hook returned an error, panicked, or took longer than `Limits::hook`.
+    #[error("{room}: the `on_join` hook refused the join")]
     Refused {
         /// Where.
         room: RoomKey,
-        /// What it says.
-        error: HookError,
+        /// The error of the hook.
+        source: HookError,
     },
 }
 
@@ -157,7 +157,7 @@ impl JoinError {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
             Self::RuleUnavailable { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
-            Self::Refused { error, .. } => error.clone().into_close(),
+            Self::Refused { source, .. } => source.clone().into_close(),
         }
     }
 }
@@ -270,7 +270,7 @@ impl Connection {
             let snapshot = kind
                 .joining(|| member.clone(), limits.hook)
                 .await
-                .map_err(|error| JoinError::Refused { room: key.clone(), error })?;
+                .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
             let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot, reference.as_deref());
             let (viewers, effects) = joined.entered.room.go_live(slot, arrival, welcome);

@@ -50,6 +50,7 @@ impl fmt::Debug for NodeId {
 /// A text that is no [`NodeId`]: a hexadecimal number of up to 64 bits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a node id is a hexadecimal number of up to 64 bits")]
+#[non_exhaustive]
 pub struct NodeIdError;
 
 impl FromStr for NodeId {
@@ -138,6 +139,7 @@ impl fmt::Debug for ConnectionId {
 /// A text that is no [`ConnectionId`]: two hexadecimal numbers with a `-` between.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a connection id is two hexadecimal numbers with a `-` between")]
+#[non_exhaustive]
 pub struct ConnectionIdError;
 
 impl From<ParseIntError> for ConnectionIdError {

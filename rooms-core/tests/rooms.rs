@@ -6,6 +6,7 @@
 mod rig;
 
 use std::{
+    error::Error as _,
     future::pending,
     sync::{
         Arc,
@@ -14,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use rooms_core::{BuildError, Close, CloseCode, ConnectError, Decision, JoinError, Kind, Occupancy, RoomManager};
+use rooms_core::{
+    BuildError, Close, CloseCode, ConnectError, Decision, HookError, JoinError, Kind, Occupancy, RoomManager,
+};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -240,6 +243,16 @@ async fn a_join_hook_may_close_and_its_panic_is_an_internal_error() {
     assert_eq!(close("post:panic").await, Close::INTERNAL);
     assert_eq!(close("post:hang").await, Close::INTERNAL);
     assert!(client.connection.join(&key("post:1")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_a_hook_refuses_has_the_words_in_its_source_alone() {
+    let kind = Kind::authenticated().on_join(|_| async { Err(HookError::refused("this post was deleted")) });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let refused = Client::connect(&rooms, "a").connection.join(&key("post:42")).await.unwrap_err();
+    assert_eq!(refused.to_string(), "post:42: the `on_join` hook refused the join");
+    assert_eq!(refused.source().unwrap().to_string(), "this post was deleted");
+    assert_eq!(refused.close(), Close::new(CloseCode::NOT_ALLOWED, "this post was deleted"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -65,7 +65,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 (Ok(joined), _) => Done::Joined(joined),
                 // Whoever has no room of their own does without.
                 (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
-                (Err(JoinError::Refused { room, error }), Form::Multi) => no(error, Some(&room), None),
+                (Err(JoinError::Refused { room, source: error }), Form::Multi) => no(error, Some(&room), None),
                 (Err(error), _) => over(&error),
             }
         }
@@ -125,7 +125,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 Err(
                     JoinError::RuleUnavailable { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. },
                 ) => refused(UNAVAILABLE),
-                Err(JoinError::Refused { error, .. }) => no(error, Some(&room), reference.as_deref()),
+                Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference.as_deref()),
             }
         }
         .boxed()
