@@ -37,7 +37,7 @@ impl RoomManager {
     ///
     /// ```
     /// use http::{HeaderMap, Method, Uri};
-    /// use rooms_core::{RoomManager, handshake::Refusal};
+    /// use rooms_core::{RoomManager, adapter::Refusal};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let rooms: RoomManager = RoomManager::builder().build().unwrap();

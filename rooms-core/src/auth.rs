@@ -9,13 +9,11 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
-pub(crate) use self::{
-    clock::wait_until,
-    policy::{Rule, Verdict},
-};
+pub(crate) use self::{clock::wait_until, policy::Rule};
 pub use self::{
     clock::{SystemClock, WallClock},
     jwt::{JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET},
+    policy::Decision,
 };
 use crate::room_key::{RoomKeyError, check_id};
 

@@ -16,7 +16,7 @@ use self::{
     lists::Lists,
 };
 use crate::{
-    auth::{Identity, Verdict},
+    auth::{Decision, Identity},
     close::Close,
     context::Shared,
     kind::{HookError, Kind, Member, Reply, Tell},
@@ -109,9 +109,9 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The rule of the kind panicked, or gave no answer within `Limits::rule`.
-    #[error("{room}: the rule gave no answer")]
-    NoAnswer {
+    /// The rule of the kind decided [`Decision::Unavailable`], panicked, or took longer than `Limits::rule`.
+    #[error("{room}: the rule of the kind could not decide just now")]
+    RuleUnavailable {
         /// Where.
         room: RoomKey,
     },
@@ -135,13 +135,13 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The `on_join` hook says no, or failed.
-    #[error("{room}: the join hook says no: {error}")]
+    /// The `on_join` hook returned an error, panicked, or took longer than `Limits::hook`.
+    #[error("{room}: the `on_join` hook refused the join")]
     Refused {
         /// Where.
         room: RoomKey,
-        /// What it says.
-        error: HookError,
+        /// The error of the hook.
+        source: HookError,
     },
 }
 
@@ -152,8 +152,8 @@ impl JoinError {
         match self {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
-            Self::NoAnswer { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
-            Self::Refused { error, .. } => error.clone().into_close(),
+            Self::RuleUnavailable { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
+            Self::Refused { source, .. } => source.clone().into_close(),
         }
     }
 }
@@ -249,10 +249,10 @@ impl Connection {
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            match kind.rule.verdict(&member.identity, key, limits.rule).await {
-                Verdict::Yes => {}
-                Verdict::No => return Err(not_allowed()),
-                Verdict::NoAnswer => return Err(JoinError::NoAnswer { room: key.clone() }),
+            match kind.rule.decide(&member.identity, key, limits.rule).await {
+                Decision::Allow => {}
+                Decision::Deny => return Err(not_allowed()),
+                Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
             }
             // Before the room is entered, from when on its messages are kept.
             left.await;
@@ -279,7 +279,7 @@ impl Connection {
             let snapshot = kind
                 .joining(|| member.clone(), limits.hook)
                 .await
-                .map_err(|error| JoinError::Refused { room: key.clone(), error })?;
+                .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
             let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot, reference.as_deref());
             let (viewers, effects) = joined.entered.room.go_live(slot, arrival, listing, welcome);

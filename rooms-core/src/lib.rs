@@ -9,6 +9,7 @@
 //! one flusher for the room gives each member all that it has not had, in one write, tried in place on the socket. What a
 //! slow socket does not take waits in that member's own bounded outbox, and holds up nobody.
 
+pub mod adapter;
 mod admission;
 mod auth;
 pub mod bus;
@@ -18,7 +19,7 @@ mod context;
 mod drain;
 mod envelope;
 mod give_back;
-pub mod handshake;
+mod handshake;
 mod hooks;
 mod json;
 mod kind;
@@ -47,16 +48,15 @@ mod users;
 pub mod ws;
 
 pub use self::{
-    admission::{Admission, Socket},
     auth::{
-        AuthError, Authenticator, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET,
-        SystemClock, WallClock,
+        AuthError, Authenticator, Decision, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN,
+        MIN_SECRET, SystemClock, WallClock,
     },
     bus::{Bus, LocalBus},
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, OriginError},
-    kind::{HookError, Kind, Member, Sent},
+    kind::{HookError, Kind, Member, Occupancy, Sent},
     limits::Limits,
     manager::{
         Broadcast, BuildError, Members, MembersError, Present, RoomManager, RoomManagerBuilder, Shutdown, Stats,
@@ -70,5 +70,4 @@ pub use self::{
     protocol::ErrorCode,
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
-    session::refuse,
 };

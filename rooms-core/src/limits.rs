@@ -109,8 +109,8 @@ pub struct Limits {
     /// The other nodes that are counted. 1,024: a guard against a bus that is full of strangers. At most 16,384, as a
     /// heartbeat names each of them in a message of at most 1 MiB.
     pub nodes: usize,
-    /// The users of one room that are named on this node, for kinds with [`members`](crate::Kind::members); more are
-    /// counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
+    /// The users of one room that are named on this node, for kinds with [`list_members`](crate::Kind::list_members);
+    /// more are counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
     pub named: usize,
 }
 

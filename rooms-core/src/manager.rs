@@ -48,7 +48,7 @@ use crate::{
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let rooms: RoomManager = RoomManager::builder()
 ///     .authenticator(JwtAuthenticator::hs256("a secret of at least 32 bytes....")?)
-///     .kind("post", Kind::new().join(|who, room| async move { room.id() != "7" || who.user() == "5" }))
+///     .kind("post", Kind::new().join_rule(|who, room| async move { room.id() != "7" || who.user() == "5" }))
 ///     .kind("user", Kind::owner_only())
 ///     .build()?;
 ///

@@ -35,7 +35,7 @@ use crate::json::{self, JsonFault};
 ///     text: &'a str,
 /// }
 ///
-/// let channel = Kind::authenticated().members_publish().on_publish(|member, data| async move {
+/// let channel = Kind::authenticated().allow_publish().on_publish(|member, data| async move {
 ///     let said: Said = data.parse()?;
 ///     Ok(Payload::encode(&Signed { from: member.identity().user(), text: &said.text })?)
 /// });

@@ -169,7 +169,7 @@ async fn while_the_bus_is_down_local_members_are_served_and_the_receipt_says_so(
 #[tokio::test(start_paused = true)]
 async fn a_member_is_told_that_what_it_published_stayed_on_this_node() {
     let bus = Arc::new(Faulty::default());
-    let kind = Kind::authenticated().members_publish();
+    let kind = Kind::authenticated().allow_publish();
     let rooms: Rooms = RoomManager::build_for().kind("channel", kind).bus(Arc::clone(&bus)).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
     talk.ask(r#"{"type":"join","room":"channel:1"}"#).await;

@@ -55,7 +55,7 @@ fn rooms(calls: &Calls) -> Rooms {
     let at_work = Arc::new(Mutex::new(false));
     let is_at_work = Arc::clone(&at_work);
     let kind = Kind::new()
-        .join(|_, _| async {
+        .join_rule(|_, _| async {
             yield_now().await;
             true
         })

@@ -28,7 +28,7 @@ use rig::{Client, Rooms, Sink, idle, key};
 const HEALED: Duration = Duration::from_secs(10);
 
 fn with_kinds(builder: RoomManagerBuilder<Sink>) -> Rooms {
-    let builder = builder.kind("post", Kind::authenticated()).kind("chat", Kind::authenticated().members());
+    let builder = builder.kind("post", Kind::authenticated()).kind("chat", Kind::authenticated().list_members());
     builder.limits(|limits| limits.connections_per_user = usize::MAX).build().unwrap()
 }
 

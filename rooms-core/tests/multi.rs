@@ -121,7 +121,7 @@ async fn joining_twice_is_joining_once() {
 
 #[tokio::test(start_paused = true)]
 async fn who_joins_again_is_told_who_is_there_twice_in_five_seconds() {
-    let rooms: Rooms = RoomManager::build_for().kind("chat", Kind::authenticated().members()).build().unwrap();
+    let rooms: Rooms = RoomManager::build_for().kind("chat", Kind::authenticated().list_members()).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
     join(&mut talk, "chat:1").await;
     join(&mut talk, "chat:2").await;
@@ -175,7 +175,7 @@ async fn a_member_publishes_where_the_kind_lets_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_published_is_what_the_hook_makes_of_it() {
-    let kind = Kind::authenticated().members_publish().on_publish(|member, data| async move {
+    let kind = Kind::authenticated().allow_publish().on_publish(|member, data| async move {
         let data = data.json()?;
         match data["text"].as_str() {
             Some(text) => Ok(json!({"from": member.identity().user(), "text": text})),
@@ -198,7 +198,7 @@ async fn what_is_published_is_what_the_hook_makes_of_it() {
 #[tokio::test(start_paused = true)]
 async fn what_the_hook_nests_too_deep_is_refused_and_not_lost() {
     let kind =
-        Kind::authenticated().members_publish().on_publish(|_, data| async move { Ok(json!({"of": [data.json()?]})) });
+        Kind::authenticated().allow_publish().on_publish(|_, data| async move { Ok(json!({"of": [data.json()?]})) });
     let rooms: Rooms = RoomManager::build_for().kind("channel", kind).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
     join(&mut talk, "channel:1").await;
@@ -266,7 +266,7 @@ async fn a_hook_tells_the_room_with_its_member_or_without() {
 
 #[tokio::test(start_paused = true)]
 async fn commands_are_carried_out_one_after_another() {
-    let kind = Kind::new().join(|_, room| async move {
+    let kind = Kind::new().join_rule(|_, room| async move {
         // The later ones would be faster.
         tokio::time::sleep(Duration::from_millis(100 - room.id().parse::<u64>().unwrap())).await;
         true
@@ -288,7 +288,7 @@ async fn commands_are_carried_out_one_after_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_rule_holds_up_neither_others_nor_the_heartbeat_nor_what_is_broadcast() {
-    let kind = Kind::new().join(|_, room| async move { if room.id() == "slow" { pending().await } else { true } });
+    let kind = Kind::new().join_rule(|_, room| async move { if room.id() == "slow" { pending().await } else { true } });
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", kind)
         .limits(|limits| limits.rule = Duration::from_secs(300))
@@ -351,7 +351,7 @@ async fn a_user_is_reached_in_every_tab_on_every_node() {
 
 #[tokio::test(start_paused = true)]
 async fn who_may_not_have_a_room_of_their_own_is_connected_without() {
-    let kind = Kind::new().join(|_, _| async { false });
+    let kind = Kind::new().join_rule(|_, _| async { false });
     let rooms: Rooms = RoomManager::build_for().kind("user", kind).build().unwrap();
     let mut talk = Talk::multi(&rooms, "5");
     assert_eq!(talk.ask(r#"{"type":"ping"}"#).await, json!({"type": "pong"}));
@@ -381,7 +381,7 @@ async fn a_join_hook_refuses_its_room_or_closes_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_database_that_is_away_fails_one_command_and_not_the_connection() {
     let kind = Kind::authenticated()
-        .members_publish()
+        .allow_publish()
         .on_join(|member| async move {
             if member.room().id() == "away" { Err(HookError::unavailable()) } else { Ok(Value::Null) }
         })

@@ -87,11 +87,11 @@ impl Trace {
 fn rooms(trace: &Trace) -> Rooms {
     let (on_join, on_leave, rule) = (trace.clone(), trace.clone(), trace.clone());
     let channel = Kind::new()
-        .join(|_, room| async move {
+        .join_rule(|_, room| async move {
             sleep(Duration::from_millis(if room.id() == "slow" { 90 } else { 0 })).await;
             true
         })
-        .publish(move |_, _| {
+        .publish_rule(move |_, _| {
             let rule = rule.clone();
             async move {
                 rule.pass("", "publish").await;

@@ -31,7 +31,7 @@ fn multi_thread() -> Runtime {
 }
 
 fn build() -> Rooms {
-    let kind = Kind::authenticated().members();
+    let kind = Kind::authenticated().list_members();
     RoomManager::build_for().kind("post", kind).limits(|limits| limits.log_messages = 1).build().unwrap()
 }
 

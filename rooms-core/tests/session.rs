@@ -17,7 +17,7 @@ use std::{
 
 use futures::{FutureExt as _, channel::mpsc};
 use rooms_core::{
-    Close, CloseCode, Identity, Kind, Limits, MessageKind, RoomManager, WallClock,
+    Close, CloseCode, Decision, Identity, Kind, Limits, MessageKind, RoomManager, WallClock,
     ws::{Incoming, WsError},
 };
 use serde_json::{Value, json};
@@ -233,11 +233,20 @@ async fn a_client_that_is_read_slowly_is_not_taken_for_one_that_answers_no_ping(
 
 #[tokio::test(start_paused = true)]
 async fn a_member_that_may_not_join_is_told_so() {
-    let rooms = rooms(Kind::new().join(|who, _| async move { who.user() == "a" }));
+    let rooms = rooms(Kind::new().join_rule(|who, _| async move { who.user() == "a" }));
     let mut refused = Talk::open(&rooms, who("b"));
     assert_eq!(refused.inbox.close().await, Close::NOT_ALLOWED);
     assert_eq!(refused.ended.await.unwrap(), Close::NOT_ALLOWED);
     assert_eq!(rooms.stats().connections, 0);
+    assert_eq!(rooms.stats().rooms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_whose_rule_can_not_tell_is_told_to_come_back() {
+    let rooms = rooms(Kind::new().join_rule(|_, _| async { Decision::Unavailable }));
+    let mut refused = Talk::open(&rooms, who("a"));
+    assert_eq!(refused.inbox.close().await, Close::UNAVAILABLE);
+    assert_eq!(refused.ended.await.unwrap(), Close::UNAVAILABLE);
     assert_eq!(rooms.stats().rooms, 0);
 }
 

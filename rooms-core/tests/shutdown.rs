@@ -142,7 +142,7 @@ async fn nobody_is_told_that_somebody_left_during_a_rolling_restart() {
 async fn roll(how: &Shutdown) {
     let grace = Duration::from_secs(10);
     let kinds = move |_, node: rooms_core::RoomManagerBuilder<rig::Sink>| {
-        node.kind("chat", Kind::authenticated().members().leave_grace(grace))
+        node.kind("chat", Kind::authenticated().list_members().leave_grace(grace))
     };
     let fleet = Arc::new(Mutex::new(Fleet::new(2, kinds)));
     let notes: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -177,7 +177,7 @@ async fn roll(how: &Shutdown) {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_come_back_has_left_when_the_shutdown_is_over() {
     let kinds = |_, node: rooms_core::RoomManagerBuilder<rig::Sink>| {
-        node.kind("chat", Kind::authenticated().members().leave_grace(Duration::from_secs(60)))
+        node.kind("chat", Kind::authenticated().list_members().leave_grace(Duration::from_secs(60)))
     };
     let fleet = Fleet::new(2, kinds);
     idle().await;

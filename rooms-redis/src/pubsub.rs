@@ -2,6 +2,7 @@
 
 /// Which channels of a cluster carry the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PubSub {
     /// `PUBLISH` and `SUBSCRIBE`: the nodes of the cluster send every message to all others. For foreign publishers that
     /// know no other, and may publish to any node, and for clusters of Redis 6. The bus itself publishes and subscribes

@@ -68,8 +68,8 @@ pub enum MembersError {
         /// Which room.
         room: RoomKey,
     },
-    /// The kind does not keep them; see [`Kind::members`](crate::Kind::members).
-    #[error("{room}: rooms of this kind do not keep their members; `Kind::members` makes them")]
+    /// The kind does not keep them; see [`Kind::list_members`](crate::Kind::list_members).
+    #[error("{room}: rooms of this kind do not keep their members; `Kind::list_members` makes them")]
     NotKept {
         /// Which room.
         room: RoomKey,
@@ -106,7 +106,7 @@ impl<S> RoomManager<S> {
         }
     }
 
-    /// Who is in a room of a kind with [`members`](crate::Kind::members), over all nodes.
+    /// Who is in a room of a kind with [`list_members`](crate::Kind::list_members), over all nodes.
     ///
     /// As [`viewers`](Self::viewers): known at once on a node with members of the room, asked for on another. May be
     /// dropped at any time.

@@ -229,7 +229,7 @@ impl Count {
 
     /// Whether the application is to be told that somebody, or nobody, is in the room.
     fn occupancy(&mut self, kind: &Kind) -> bool {
-        if !kind.has_room_hooks() {
+        if !kind.has_on_occupancy() {
             return false;
         }
         if self.viewers.remote() == 0 {

@@ -7,7 +7,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::Session;
 use crate::{
-    auth::Verdict,
+    auth::Decision,
     bus::BusError,
     close::Close,
     connection::{JoinError, Joined},
@@ -67,8 +67,8 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 // Whoever has no room of their own does without.
                 (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
                 // Nobody asks for it again, so the page comes back and tries.
-                (Err(error @ JoinError::Refused { error: HookError::Unavailable, .. }), _) => over(&error),
-                (Err(JoinError::Refused { room, error }), Form::Multi) => no(error, Some(&room), None),
+                (Err(error @ JoinError::Refused { source: HookError::Unavailable, .. }), _) => over(&error),
+                (Err(JoinError::Refused { room, source: error }), Form::Multi) => no(error, Some(&room), None),
                 (Err(error), _) => over(&error),
             }
         }
@@ -125,10 +125,10 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
                 Err(JoinError::TooManyRooms { .. }) => refused(TOO_MANY_ROOMS),
-                Err(JoinError::NoAnswer { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. }) => {
-                    refused(UNAVAILABLE)
-                }
-                Err(JoinError::Refused { error, .. }) => no(error, Some(&room), reference.as_deref()),
+                Err(
+                    JoinError::RuleUnavailable { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. },
+                ) => refused(UNAVAILABLE),
+                Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference.as_deref()),
             }
         }
         .boxed()
@@ -141,10 +141,10 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
-            match kind.publish.verdict(&member.identity, &room, shared.limits.rule).await {
-                Verdict::Yes => {}
-                Verdict::No => return refused(NOT_ALLOWED),
-                Verdict::NoAnswer => return refused(UNAVAILABLE),
+            match kind.publish.decide(&member.identity, &room, shared.limits.rule).await {
+                Decision::Allow => {}
+                Decision::Deny => return refused(NOT_ALLOWED),
+                Decision::Unavailable => return refused(UNAVAILABLE),
             }
             let data = match Payload::received(data, shared.limits.containers_in) {
                 Ok(data) => data,

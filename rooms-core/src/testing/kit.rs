@@ -5,8 +5,8 @@
 //! use serde_json::json;
 //!
 //! fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
-//!     let team = Kind::new().join(|who, room| async move { who.user() != "mallory" && room.id() == "blue" });
-//!     rooms.kind("team", team.members_publish())
+//!     let team = Kind::new().join_rule(|who, room| async move { who.user() != "mallory" && room.id() == "blue" });
+//!     rooms.kind("team", team.allow_publish())
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
