@@ -155,10 +155,12 @@ impl Admission {
     ) {
         let Self { rooms, verdict, .. } = self;
         tokio::spawn(async move {
-            let halves = match timeout(rooms.limits().handshake, socket).await {
+            let halves = match timeout(rooms.limits().handshake_timeout, socket).await {
                 Ok(Ok(halves)) => halves,
                 Ok(Err(error)) => return tracing::debug!(%error, "an upgrade failed"),
-                Err(_) => return tracing::debug!(within = ?rooms.limits().handshake, "an upgrade took too long"),
+                Err(_) => {
+                    return tracing::debug!(within = ?rooms.limits().handshake_timeout, "an upgrade took too long");
+                }
             };
             match verdict {
                 Ok(identity) => serve(&rooms, identity, halves),

@@ -103,7 +103,7 @@ impl fmt::Debug for Identity {
 
 /// Turns a token into an [`Identity`].
 ///
-/// Called once for each upgrade, within `Limits::handshake`. A panic and a late answer are [`AuthError::Unavailable`]: no
+/// Called once for each upgrade, within `Limits::handshake_timeout`. A panic and a late answer are [`AuthError::Unavailable`]: no
 /// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. A token
 /// from a URL comes decoded and may be any text, control characters included. Never log the token.
 ///

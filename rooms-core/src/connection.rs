@@ -24,7 +24,7 @@ use crate::{
     node::ConnectionId,
     nodes::wire::Name,
     outbox::{Delivery, Driver, Outbox, Progress, Waiting},
-    protocol::{self, Ref, Roll},
+    protocol::{self, MemberList, Ref},
     room::{Arrival, Listing, Room},
     room_key::RoomKey,
     runtime::RuntimeEnded,
@@ -75,7 +75,7 @@ pub enum ConnectError {
     /// The user has too many connections on this node.
     #[error("the user has {limit} connections on this node, and no more are allowed")]
     TooManyConnections {
-        /// `Limits::connections_per_user`.
+        /// `Limits::max_connections_per_user`.
         limit: usize,
     },
     /// The manager is shutting down.
@@ -109,7 +109,7 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The rule of the kind decided [`Decision::Unavailable`], panicked, or took longer than `Limits::rule`.
+    /// The rule of the kind decided [`Decision::Unavailable`], panicked, or took longer than `Limits::rule_timeout`.
     #[error("{room}: the rule of the kind could not decide just now")]
     RuleUnavailable {
         /// Where.
@@ -120,10 +120,10 @@ pub enum JoinError {
     TooManyRooms {
         /// Where.
         room: RoomKey,
-        /// `Limits::rooms_per_connection`.
+        /// `Limits::max_rooms_per_connection`.
         limit: usize,
     },
-    /// The bus did not confirm the subscription in time; see `Limits::subscribe`.
+    /// The bus did not confirm the subscription in time; see `Limits::subscribe_timeout`.
     #[error("{room}: the bus did not confirm the subscription")]
     Unavailable {
         /// Where.
@@ -135,7 +135,7 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The `on_join` hook returned an error, panicked, or took longer than `Limits::hook`.
+    /// The `on_join` hook returned an error, panicked, or took longer than `Limits::hook_timeout`.
     #[error("{room}: the `on_join` hook refused the join")]
     Refused {
         /// Where.
@@ -207,7 +207,7 @@ impl Connection {
 
     /// What one who is in a room already is told when it joins again: how many viewers there are, and who, if it was not
     /// told that a moment ago.
-    pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<Roll>)> {
+    pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<MemberList>)> {
         let room = Arc::clone(&self.place(key)?.room);
         Some(room.standing(&Name(self.identity.shared_user()), self.listing(key)))
     }
@@ -217,7 +217,7 @@ impl Connection {
         let shared = &self.shared;
         let counted =
             self.outbox.form() == Form::Multi && shared.kinds.get(key.kind()).is_some_and(|kind| kind.names_members());
-        let rooms = shared.limits.rooms_per_connection;
+        let rooms = shared.limits.max_rooms_per_connection;
         if !counted || self.lists.get_or_insert_default().may_send(key, rooms, Instant::now()) {
             Listing::Names
         } else {
@@ -244,12 +244,12 @@ impl Connection {
         let leaving = leaves.then(|| self.leaves.begin(key.clone()));
         async move {
             let (key, limits) = (&member.room, &shared.limits);
-            if joined >= limits.rooms_per_connection {
-                return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.rooms_per_connection });
+            if joined >= limits.max_rooms_per_connection {
+                return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.max_rooms_per_connection });
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            match kind.rule.decide(&member.identity, key, limits.rule).await {
+            match kind.rule.decide(&member.identity, key, limits.rule_timeout).await {
                 Decision::Allow => {}
                 Decision::Deny => return Err(not_allowed()),
                 Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
@@ -260,7 +260,7 @@ impl Connection {
             let entered = Entered { shared: Arc::clone(&shared), room, slot };
             let mut joined = Joined { entered, viewers: 0, begun: None };
             let room = &joined.entered.room;
-            match shared.runtime.wait(timeout(limits.subscribe, room.subscribed())).await {
+            match shared.runtime.wait(timeout(limits.subscribe_timeout, room.subscribed())).await {
                 Ok(Ok(Ok(()))) => {}
                 Ok(answer) => {
                     if answer.is_err() {
@@ -277,11 +277,12 @@ impl Connection {
                 leaving: Some(leaving),
             });
             let snapshot = kind
-                .joining(|| member.clone(), limits.hook)
+                .joining(|| member.clone(), limits.hook_timeout)
                 .await
                 .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
-            let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot, reference.as_deref());
+            let welcome =
+                |viewers, members| protocol::room_joined(key, viewers, members, snapshot, reference.as_deref());
             let (viewers, effects) = joined.entered.room.go_live(slot, arrival, listing, welcome);
             shared.registry.act(&joined.entered.room, effects);
             Ok(Joined { viewers, ..joined })
@@ -367,7 +368,7 @@ impl Connection {
 
     /// Gives places up, and then runs the hooks about it in one task.
     fn left(&mut self, places: Vec<Entered>) {
-        let within = self.shared.limits.hook;
+        let within = self.shared.limits.hook_timeout;
         let hook = |entered: &Entered| entered.room.kind.left(|| self.member(&entered.room.key), within);
         let hooks: Vec<_> = places.iter().filter_map(hook).collect();
         let first = places.first().map(|entered| entered.room.key.clone());
@@ -442,7 +443,7 @@ impl Drop for Begun {
     fn drop(&mut self) {
         let Some(leaving) = self.leaving.take() else { return };
         let shared = &self.shared;
-        let Some(hook) = self.kind.left(|| self.member.clone(), shared.limits.hook) else { return };
+        let Some(hook) = self.kind.left(|| self.member.clone(), shared.limits.hook_timeout) else { return };
         shared.registry.hooks.spawn(shared.runtime.handle(), async move {
             hook.await;
             drop(leaving);

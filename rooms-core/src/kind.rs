@@ -33,9 +33,9 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 /// A kind begins with default deny: without a rule nobody joins, and without a rule of its own nobody publishes.
 ///
 /// The hooks of a connection run one after another, but for `on_leave`, which runs beside the others and before the next
-/// `on_join` of the same room. Each has `Limits::hook`; a panic or a longer run closes that connection with 1011 and touches
+/// `on_join` of the same room. Each has `Limits::hook_timeout`; a panic or a longer run closes that connection with 1011 and touches
 /// no other. A hook says no by a [`HookError`]. When its connection ends, a hook at work is dropped where it stands, within
-/// `Limits::close_within` if it was the client who left: what has to be finished belongs in a task.
+/// `Limits::close_timeout` if it was the client who left: what has to be finished belongs in a task.
 ///
 /// ```
 /// use rooms_core::Kind;
@@ -105,7 +105,7 @@ impl Kind {
     }
 
     /// Sets who may join: the rule returns a [`Decision`] or a `bool`. It is asked at each join. A rule that panics, or takes
-    /// longer than `Limits::rule`, decides [`Decision::Unavailable`]: the join fails, and the client is told to try again
+    /// longer than `Limits::rule_timeout`, decides [`Decision::Unavailable`]: the join fails, and the client is told to try again
     /// later.
     ///
     /// The closure takes owned values, because a `Send` future that borrows its argument can't be named. The room is
@@ -126,7 +126,7 @@ impl Kind {
 
     /// Sets which members may publish by the command `publish`: the rule returns a [`Decision`] or a `bool`. It is asked
     /// about each publication, and never about a connection that has not joined. A rule that panics, or takes longer than
-    /// `Limits::rule`, decides [`Decision::Unavailable`]: nothing is published, and the client is told to try again later.
+    /// `Limits::rule_timeout`, decides [`Decision::Unavailable`]: nothing is published, and the client is told to try again later.
     pub fn publish_rule<F, Fut>(self, rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
@@ -156,7 +156,7 @@ impl Kind {
     ///
     /// The hook is given the whole message as the text that came, and parses what it needs:
     /// [`message.json()?`](Payload::json), or [`message.parse::<T>()?`](Payload::parse). It is JSON within its bounds:
-    /// `Limits::message_in`, 64 levels, `Limits::containers_in`; what is beyond them is answered by a `too_big` error.
+    /// `Limits::max_message_bytes`, 64 levels, `Limits::max_containers`; what is beyond them is answered by a `too_big` error.
     ///
     /// The type may also be that of an event of ours, so do not broadcast a message as it came. Success is not answered;
     /// what [`Member::send`] sends has no `ref`.
@@ -214,7 +214,7 @@ impl Kind {
     /// `room_joined` names up to a hundred of them, and `viewer_joined` and `viewer_left` name the users who came and
     /// went. A user with five tabs on three nodes joins once and leaves once.
     ///
-    /// Costs some hundred bytes for each user and node. At most `Limits::named` users of a room are named on each node;
+    /// Costs some hundred bytes for each user and node. At most `Limits::max_named_users` users of a room are named on each node;
     /// the others are counted. The same on all nodes.
     pub fn list_members(self) -> Self {
         Self { names: true, ..self }
@@ -247,7 +247,7 @@ impl Kind {
     ///
     /// Calls for one room run one after another, and never for a state that is over: where a room was empty for less time
     /// than a call takes, the hook is not told. Calls for different rooms do not wait for each other. Each call has
-    /// `Limits::hook`; a panic or a longer run is logged, and the next call follows.
+    /// `Limits::hook_timeout`; a panic or a longer run is logged, and the next call follows.
     ///
     /// ```
     /// use rooms_core::{Kind, Occupancy};

@@ -18,7 +18,6 @@ mod connection;
 mod context;
 mod drain;
 mod envelope;
-mod give_back;
 mod handshake;
 mod hooks;
 mod json;
@@ -42,6 +41,7 @@ mod room;
 mod room_key;
 mod runtime;
 mod session;
+mod shrink;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod users;

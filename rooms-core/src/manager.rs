@@ -73,15 +73,15 @@ pub struct Stats {
     pub delivered: u64,
     /// Messages from the bus that were dropped because they were not JSON, too long or too deep.
     pub bad_payloads: u64,
-    /// Words from other nodes that were dropped: no sense, or of a release that speaks otherwise.
-    pub misheard: u64,
+    /// Node messages that were dropped: not to be decoded, or of another version.
+    pub undecodable: u64,
     /// Messages from other nodes that were dropped because they were not signed with this fleet's
     /// [`node_key`](RoomManagerBuilder::node_key); always 0 where there is none.
     pub unsigned: u64,
     /// Nodes that are live, this one included.
     pub nodes: usize,
-    /// Rows that were given to the bus: how many members this node has in a room, each time that it changed.
-    pub rows_published: u64,
+    /// Presence entries that were published: what this node has in a room, each time that it changed.
+    pub entries_published: u64,
     /// Whether the bus is known to be down.
     pub bus_down: bool,
     /// Whether the process is shutting down.
@@ -152,7 +152,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         }
         let id = shared.connection_ids.next();
         let outbox = Arc::new(Outbox::new((self.transport)(sink), &shared.limits).in_form(form));
-        let limit = shared.limits.connections_per_user;
+        let limit = shared.limits.max_connections_per_user;
         match shared.users.enter(&identity.shared_user(), &outbox, limit) {
             Ok(()) => {
                 // A shutdown that began since the first look has either seen this seat or begun before it was taken: one
@@ -169,7 +169,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         }
     }
 
-    /// Asks the authenticator about a token, within `Limits::handshake`.
+    /// Asks the authenticator about a token, within `Limits::handshake_timeout`.
     ///
     /// # Errors
     /// [`AuthError`]; a panic and a late answer are [`AuthError::Unavailable`]. The reason is logged, the token is not.
@@ -178,7 +178,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             let token = token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?;
             self.shared.authenticator.authenticate(token).await
         };
-        let answer = timeout(self.shared.limits.handshake, AssertUnwindSafe(answer).catch_unwind()).await;
+        let answer = timeout(self.shared.limits.handshake_timeout, AssertUnwindSafe(answer).catch_unwind()).await;
         let identity = match answer {
             Ok(Ok(identity)) => identity,
             Ok(Err(_)) | Err(_) => Err(AuthError::Unavailable),
@@ -217,10 +217,10 @@ impl<S> RoomManager<S> {
             rooms: shared.registry.count(),
             delivered: shared.registry.delivered().load(Ordering::Relaxed),
             bad_payloads: shared.bad_payloads.load(Ordering::Relaxed),
-            misheard: shared.presence.misheard_count(),
+            undecodable: shared.presence.undecodable_count(),
             unsigned: shared.presence.unsigned_count(),
             nodes: shared.registry.nodes.count() + 1,
-            rows_published: shared.registry.rows_published(),
+            entries_published: shared.registry.entries_published(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),
             draining: self.is_draining(),
             runtime_ended: shared.runtime.has_ended(),

@@ -39,7 +39,7 @@ pub enum BroadcastError {
         room: RoomKey,
         /// The bytes there are.
         length: usize,
-        /// `Limits::broadcast`.
+        /// `Limits::max_broadcast_bytes`.
         limit: usize,
     },
     /// The payload is nested deeper than 64 levels, which no node would pass on.

@@ -38,13 +38,13 @@ pub enum WsError {
     /// A message, or the sum of its fragments, is over the limit.
     #[error("a message is over the limit of {limit} bytes")]
     TooBig {
-        /// `Limits::message_in`.
+        /// `Limits::max_message_bytes`.
         limit: usize,
     },
     /// One message came in more fragments than are taken.
     #[error("a message came in more than {limit} fragments")]
     TooManyFragments {
-        /// `Limits::fragments_in`.
+        /// `Limits::max_fragments`.
         limit: usize,
     },
     /// A text message or a close reason is not UTF-8.
@@ -72,14 +72,14 @@ impl WsError {
 /// The two halves over a TCP stream, which is read and written in place.
 ///
 /// `early` is what was already read behind the handshake. Switches Nagle's algorithm off: a room's message is whole when
-/// it is written. Sets the size of the socket's send buffer to [`Limits::send_buffer`](crate::Limits::send_buffer).
+/// it is written. Sets the size of the socket's send buffer to [`Limits::send_buffer_bytes`](crate::Limits::send_buffer_bytes).
 ///
 /// # Errors
 /// Those of `setsockopt`. A send buffer over what the system allows is one on some systems; Linux takes the most that it
 /// allows (`net.core.wmem_max`).
 pub fn tcp(stream: TcpStream, early: &[u8], limits: &Limits) -> io::Result<(FrameStream, FrameSink)> {
     stream.set_nodelay(true)?;
-    if let Some(bytes) = limits.send_buffer {
+    if let Some(bytes) = limits.send_buffer_bytes {
         SockRef::from(&stream).set_send_buffer_size(bytes)?;
     }
     let (read, write) = stream.into_split();

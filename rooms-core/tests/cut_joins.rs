@@ -84,7 +84,11 @@ fn rooms(calls: &Calls) -> Rooms {
                 leaving.note("leave");
             }
         });
-    RoomManager::build_for().kind("post", kind).limits(|limits| limits.hook = Duration::from_secs(1)).build().unwrap()
+    RoomManager::build_for()
+        .kind("post", kind)
+        .limits(|limits| limits.hook_timeout = Duration::from_secs(1))
+        .build()
+        .unwrap()
 }
 
 #[tokio::test(start_paused = true)]

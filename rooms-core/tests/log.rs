@@ -61,7 +61,7 @@ async fn a_flood_of_messages_that_a_room_has_no_place_for_is_one_line() {
     let bus = LocalBus::new();
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.log_messages = 4)
+        .limits(|limits| limits.max_log_messages = 4)
         .bus(bus.peer())
         .build()
         .unwrap();

@@ -142,7 +142,7 @@ async fn however_deep_the_info_of_a_member_is_it_is_counted_on_every_node() {
     let members = fleet.node(1).members(&key("chat:1")).await.unwrap();
     let told: Vec<_> = members.users.iter().filter(|user| user.info.is_some()).map(|user| &*user.user).collect();
     assert_eq!(told, ["16"], "what is nested deeper is left out");
-    assert_eq!(fleet.node(1).stats().misheard, 0);
+    assert_eq!(fleet.node(1).stats().undecodable, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,7 +294,7 @@ async fn the_same_user_racing_in_and_out_on_two_nodes_joins_and_leaves_in_turn_f
 #[tokio::test(start_paused = true)]
 async fn users_past_the_limit_are_counted_and_not_named() {
     let fleet: Nodes = Fleet::new(2, |_, node| {
-        node.kind("chat", Kind::authenticated().list_members()).limits(|limits| limits.named = 3)
+        node.kind("chat", Kind::authenticated().list_members()).limits(|limits| limits.max_named_users = 3)
     });
     idle().await;
     let mut members = Vec::new();
@@ -409,12 +409,12 @@ async fn two_who_come_within_a_window_are_told_of_each_other() {
 /// As a node alone publishes no rows, what changed has to be kept for when it is not.
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_and_goes_while_a_node_is_alone_is_known_to_the_next_node() {
-    let mut fleet: Nodes = Fleet::new(1, |_, node| with_kinds(node).limits(|limits| limits.named = 8));
+    let mut fleet: Nodes = Fleet::new(1, |_, node| with_kinds(node).limits(|limits| limits.max_named_users = 8));
     let _stays = Client::join(fleet.node(0), "ada", "chat:1").await;
     for number in 0..50 {
         drop(Client::join(fleet.node(0), &format!("u{number}"), "chat:1").await);
     }
-    let new = fleet.add(|_, node| with_kinds(node).limits(|limits| limits.named = 8));
+    let new = fleet.add(|_, node| with_kinds(node).limits(|limits| limits.max_named_users = 8));
     settle().await;
     let _bob = Client::join(fleet.node(new), "bob", "chat:1").await;
     for number in 0..20 {

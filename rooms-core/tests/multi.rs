@@ -291,7 +291,7 @@ async fn a_slow_rule_holds_up_neither_others_nor_the_heartbeat_nor_what_is_broad
     let kind = Kind::new().join_rule(|_, room| async move { if room.id() == "slow" { pending().await } else { true } });
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", kind)
-        .limits(|limits| limits.rule = Duration::from_secs(300))
+        .limits(|limits| limits.rule_timeout = Duration::from_secs(300))
         .build()
         .unwrap();
     let (mut slow, mut other) = (Talk::multi(&rooms, "a"), Talk::multi(&rooms, "b"));

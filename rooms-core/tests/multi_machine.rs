@@ -111,7 +111,7 @@ fn rooms(trace: &Trace) -> Rooms {
         });
     let rooms = RoomManager::build_for().kind("channel", channel).kind("post", Kind::new());
     // The client of this test answers no pings.
-    rooms.limits(|limits| limits.ping_every = Duration::MAX).build().unwrap()
+    rooms.limits(|limits| limits.ping_interval = Duration::MAX).build().unwrap()
 }
 
 /// Checks what the client was given, for so many commands, and so many broadcasts in each room.

@@ -199,7 +199,7 @@ async fn what_is_wrong_with_a_room_is_said() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_published_is_bounded() {
-    let rooms = limited(|limits| limits.broadcast = 100);
+    let rooms = limited(|limits| limits.max_broadcast_bytes = 100);
     let mut talk = Talk::multi(&rooms, "a");
     join(&mut talk, "channel:1").await;
     let fault = json!({"code": "too_big", "room": "channel:1", "ref": "p"});
@@ -227,7 +227,7 @@ async fn a_connection_is_in_so_many_rooms_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_joins_in_a_second_end_the_connection_that_sent_them_and_no_other() {
-    let rooms = limited(|limits| limits.inbound_overload = Duration::from_secs(5));
+    let rooms = limited(|limits| limits.overload_timeout = Duration::from_secs(5));
     let mut other = Talk::multi(&rooms, "b");
     join(&mut other, "post:1").await;
     let mut talk = Talk::multi(&rooms, "a");
@@ -241,7 +241,7 @@ async fn ten_thousand_joins_in_a_second_end_the_connection_that_sent_them_and_no
     assert_eq!((rooms.stats().rooms, rooms.stats().connections), (1, 1));
 
     // Where the application lets so many through, each has its answer.
-    let rooms = limited(|limits| (limits.inbound_burst, limits.inbound_per_second) = (20_000, 20_000));
+    let rooms = limited(|limits| (limits.message_burst, limits.messages_per_second) = (20_000, 20_000));
     let mut talk = Talk::multi(&rooms, "a");
     for n in 0..10_000 {
         talk.say(command("join", &format!("post:x{n}"), n));

@@ -23,7 +23,7 @@ use rooms_core::{
     Kind, LocalBus, Occupancy, RoomKey, RoomManager,
     bus::{BusEvent, Topic},
     testing::{
-        faults::{Faults, FaultyBus, Weather},
+        faults::{Faults, FaultyBus, NetworkFaults},
         fleet::Fleet,
     },
 };
@@ -176,7 +176,7 @@ async fn a_room_that_was_forgotten_tells_nothing_beside_the_next_of_its_name() {
         async {}
     });
     let (hub, faults) = (LocalBus::new(), Faults::new(1));
-    let build = || RoomManager::build_for().limits(|limits| limits.connections_per_user = usize::MAX);
+    let build = || RoomManager::build_for().limits(|limits| limits.max_connections_per_user = usize::MAX);
     let hand = Hand::new(FaultyBus::new(hub.peer(), faults.clone()));
     let one: Rooms = build().kind("post", Kind::authenticated()).kind("told", told).bus(hand.clone()).build().unwrap();
     let two: Rooms = build().kind("told", Kind::authenticated()).bus(hub.peer()).build().unwrap();
@@ -190,7 +190,7 @@ async fn a_room_that_was_forgotten_tells_nothing_beside_the_next_of_its_name() {
     let elsewhere = join(&two, "told", ROOMS).await;
     let first = join(&one, "told", ROOMS).await;
     sleep(Duration::from_secs(5)).await;
-    faults.weather(Weather { delay: LATE..LATE, ..Weather::calm() });
+    faults.network_faults(NetworkFaults { delay: LATE..LATE, ..NetworkFaults::calm() });
     drop(first);
     sleep(Duration::from_millis(4_900)).await;
     // Makes it ask for everything, just before it forgets the rooms that linger.

@@ -148,7 +148,7 @@ async fn a_room_that_the_bus_refuses_keeps_nobody_out_of_others() {
 async fn a_room_that_the_bus_never_answers_for_holds_up_none_of_thousands() {
     let build = RoomManager::build_for().kind("post", Kind::authenticated()).kind("stuck", Kind::authenticated());
     let rooms: Rooms = build
-        .limits(|limits| limits.connections_per_user = 10_000)
+        .limits(|limits| limits.max_connections_per_user = 10_000)
         .bus(AsyncBus::new(Choosy::default()))
         .build()
         .unwrap();

@@ -278,7 +278,7 @@ async fn arrays_and_objects_are_counted_in_what_clients_send_and_not_in_what_the
     let limited = |containers| -> Rooms {
         RoomManager::build_for()
             .kind("post", kind())
-            .limits(|limits| limits.containers_in = containers)
+            .limits(|limits| limits.max_containers = containers)
             .build()
             .unwrap()
     };
@@ -306,13 +306,13 @@ async fn arrays_and_objects_are_counted_in_what_clients_send_and_not_in_what_the
     assert_eq!(error(&mut single, message(10)).await, json!({"code": "too_big"}));
     rooms.broadcast(&key("post:42"), &objects(1_000)).await.unwrap();
     assert_eq!(single.inbox.next().await, objects(1_000));
-    let none: Result<Rooms, _> = RoomManager::build_for().limits(|limits| limits.containers_in = 0).build();
+    let none: Result<Rooms, _> = RoomManager::build_for().limits(|limits| limits.max_containers = 0).build();
     assert!(none.unwrap_err().to_string().contains("containers_in"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn whether_somebody_may_is_asked_before_what_they_sent_is_looked_at() {
-    let rooms = limited(|limits| limits.containers_in = 2);
+    let rooms = limited(|limits| limits.max_containers = 2);
     let mut talk = Talk::multi(&rooms, "a");
     let much = json!([[[[]]]]);
     let say = |room: &str| json!({"type": "say", "room": room, "of": much, "ref": "p"}).to_string();

@@ -285,7 +285,7 @@ async fn leaving_runs_the_hooks_once() {
 async fn ten_thousand_joins_in_a_moment_are_a_few_events() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = 20_000)
+        .limits(|limits| limits.max_connections_per_user = 20_000)
         .build()
         .unwrap();
     let mut first = Client::join(&rooms, "a", "post:42").await;
@@ -347,7 +347,7 @@ async fn churn_leaves_nothing_behind() {
 async fn a_shutdown_refuses_the_new_and_closes_the_old() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = 1000)
+        .limits(|limits| limits.max_connections_per_user = 1000)
         .build()
         .unwrap();
     let mut clients = Vec::new();
@@ -389,7 +389,7 @@ async fn a_shutdown_refuses_the_new_and_closes_the_old() {
 async fn a_connection_that_has_ended_and_is_kept_holds_up_no_shutdown_and_takes_no_place() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = 2)
+        .limits(|limits| limits.max_connections_per_user = 2)
         .build()
         .unwrap();
     let mut closed = Client::join(&rooms, "a", "post:42").await;

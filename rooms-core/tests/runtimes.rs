@@ -32,7 +32,7 @@ fn multi_thread() -> Runtime {
 
 fn build() -> Rooms {
     let kind = Kind::authenticated().list_members();
-    RoomManager::build_for().kind("post", kind).limits(|limits| limits.log_messages = 1).build().unwrap()
+    RoomManager::build_for().kind("post", kind).limits(|limits| limits.max_log_messages = 1).build().unwrap()
 }
 
 #[test]

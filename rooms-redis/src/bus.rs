@@ -18,7 +18,7 @@ use tokio::{
 
 pub use self::builder::{ConnectError, RedisBusBuilder};
 use crate::{
-    channels::Channel, health::Health, lane::Lane, lanes::Lanes, publisher, queue::Bound, routes::Routes,
+    channels::Channel, health::Health, link::Link, links::Links, publisher, queue::Bound, routes::Routes,
     server::Server, shared::Shared, subscriber,
 };
 
@@ -32,7 +32,7 @@ pub struct RedisBus {
 }
 
 struct Inner {
-    lanes: Arc<Lanes>,
+    links: Arc<Links>,
     /// What follows the cluster, if it is one.
     cluster: Option<AbortHandle>,
 }
@@ -48,15 +48,15 @@ impl Inner {
         if let Some(task) = &self.cluster {
             task.abort();
         }
-        self.lanes.stop();
+        self.links.stop();
     }
 }
 
-/// Starts the tasks of a lane's two connections.
-fn run(lanes: &Arc<Lanes>, lane: &Arc<Lane>, generation: u64) -> [AbortHandle; 2] {
-    let runtime = &lanes.shared.runtime;
-    let publisher = runtime.spawn(publisher::supervise(Arc::clone(lanes), Arc::clone(lane)));
-    let subscriber = runtime.spawn(subscriber::supervise(Arc::clone(lanes), Arc::clone(lane), generation));
+/// Starts the tasks of a link's two connections.
+fn run(links: &Arc<Links>, link: &Arc<Link>, generation: u64) -> [AbortHandle; 2] {
+    let runtime = &links.shared.runtime;
+    let publisher = runtime.spawn(publisher::supervise(Arc::clone(links), Arc::clone(link)));
+    let subscriber = runtime.spawn(subscriber::supervise(Arc::clone(links), Arc::clone(link), generation));
     [publisher.abort_handle(), subscriber.abort_handle()]
 }
 
@@ -78,30 +78,30 @@ impl RedisBus {
 
     /// Starts the tasks: for the one server, or for a cluster that is to be followed.
     fn run(shared: Arc<Shared>, routes: Arc<Routes>, server: Option<Server>) -> Self {
-        let lanes = Lanes::new(shared, routes, run);
-        let cluster = match (server, lanes.shared.nodes.clone()) {
+        let links = Links::new(shared, routes, run);
+        let cluster = match (server, links.shared.nodes.clone()) {
             (Some(server), _) => {
-                lanes.start_one(server);
+                links.start_one(server);
                 None
             }
-            (None, nodes) => nodes.map(|nodes| lanes.shared.runtime.spawn(follow::follow(Arc::clone(&lanes), nodes))),
+            (None, nodes) => nodes.map(|nodes| links.shared.runtime.spawn(follow::follow(Arc::clone(&links), nodes))),
         };
-        Self { inner: Arc::new(Inner { cluster: cluster.map(|task| task.abort_handle()), lanes }) }
+        Self { inner: Arc::new(Inner { cluster: cluster.map(|task| task.abort_handle()), links }) }
     }
 
-    fn lanes(&self) -> &Lanes {
-        &self.inner.lanes
+    fn links(&self) -> &Links {
+        &self.inner.links
     }
 
     fn shared(&self) -> &Shared {
-        &self.lanes().shared
+        &self.links().shared
     }
 
     /// How the bus is, for a health page and for readiness. Asks nobody: it reads what is known.
     #[must_use]
     pub fn health(&self) -> Health {
         let Shared { status, counters, subscriptions, .. } = self.shared();
-        let depths = self.lanes().all().into_iter().map(|lane| lane.queue.depth());
+        let depths = self.links().all().into_iter().map(|link| link.queue.depth());
         let (queued_messages, queued_bytes) = depths.fold((0, 0), |sum, depth| (sum.0 + depth.0, sum.1 + depth.1));
         let (wanted, subscribed) = subscriptions.counts();
         Health {
@@ -120,7 +120,7 @@ impl RedisBus {
             received: counters.received.get(),
             unwanted: counters.unwanted.get(),
             oversized: counters.oversized.get(),
-            unheard: counters.unheard.get(),
+            unreceived: counters.unreceived.get(),
             subscriber_losses: counters.subscriber_losses.get(),
             publisher_losses: counters.publisher_losses.get(),
         }
@@ -158,14 +158,18 @@ impl Bus for RedisBus {
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
         let Shared { limits, counters, .. } = self.shared();
-        if payload.len() > limits.payload {
-            let text = format!("the payload has {} bytes, and at most {} are allowed", payload.len(), limits.payload);
+        if payload.len() > limits.max_payload_bytes {
+            let text = format!(
+                "the payload has {} bytes, and at most {} are allowed",
+                payload.len(),
+                limits.max_payload_bytes
+            );
             return Err(BusError::Refused(text.into()));
         }
         let channel = self.channel(topic)?;
         // A slot that nobody serves is as a server that is away.
-        let lane = self.lanes().by_channel(&channel).ok_or(BusError::Down)?;
-        let published = lane.queue.publish(channel, payload, Bound::Bounded).await;
+        let link = self.links().by_channel(&channel).ok_or(BusError::Down)?;
+        let published = link.queue.publish(channel, payload, Bound::Bounded).await;
         match &published {
             Err(BusError::Unknown(_)) => counters.unknown.count(),
             Err(BusError::Overloaded) => counters.overloaded.count(),
@@ -177,7 +181,7 @@ impl Bus for RedisBus {
     async fn close(&self) {
         let Shared { limits, status, .. } = self.shared();
         let begun = Instant::now();
-        while !self.lanes().all().iter().all(|lane| lane.queue.is_idle()) && begun.elapsed() < limits.response {
+        while !self.links().all().iter().all(|link| link.queue.is_idle()) && begun.elapsed() < limits.response_timeout {
             sleep(Duration::from_millis(1)).await;
         }
         self.inner.stop();

@@ -35,9 +35,9 @@ pub(crate) enum Fault {
     #[error("Redis answered out of step")]
     OutOfStep,
     #[error("a probe was taken and did not come back")]
-    Deaf,
+    ProbeLost,
     #[error("a message reached nobody although this node was subscribed")]
-    Unheard,
+    SubscriptionGone,
 }
 
 impl Fault {

@@ -34,7 +34,7 @@ pub enum Decision {
     Deny,
     /// The rule can't tell just now, because its database is away for example. Nothing is allowed, and the client is told
     /// to try again later: `unavailable`, or the close 1013 where its connection is for one room. A rule that panics, or
-    /// takes longer than `Limits::rule`, decides this too.
+    /// takes longer than `Limits::rule_timeout`, decides this too.
     Unavailable,
 }
 

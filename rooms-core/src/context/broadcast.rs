@@ -38,7 +38,7 @@ impl Shared {
         except: Option<ConnectionId>,
         carried: Carried,
     ) -> Result<Receipt, BroadcastError> {
-        let limit = self.limits.broadcast;
+        let limit = self.limits.max_broadcast_bytes;
         if payload.len() > limit {
             return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
         }
@@ -57,7 +57,7 @@ impl Shared {
         let payload = envelope::seal(except, carried, payload);
         let topic = Topic::Room(room.clone());
         let publish = AssertUnwindSafe(async { self.bus.publish(&topic, payload.clone()).await }).catch_unwind();
-        let published = match timeout(self.limits.publish, publish).await {
+        let published = match timeout(self.limits.publish_timeout, publish).await {
             Ok(Ok(published)) => published,
             Ok(Err(_)) => Err(BusError::Unknown("the bus panicked".into())),
             Err(elapsed) => Err(BusError::Unknown(elapsed.into())),
@@ -117,7 +117,7 @@ impl Shared {
 
     fn read<'a>(&self, payload: &'a [u8]) -> Result<Opened<'a>, BadPayload> {
         let opened = envelope::open(payload)?;
-        if opened.json.len() > self.limits.broadcast {
+        if opened.json.len() > self.limits.max_broadcast_bytes {
             return Err(BadPayload::TooLong);
         }
         json::check(opened.json)?;

@@ -26,7 +26,7 @@ impl BusReceiver for Inbox {
                     shared.registry.act(&room, room.gap());
                 }
             }
-            BusEvent::Message { topic, payload, .. } => shared.presence.hear(&topic, &payload),
+            BusEvent::Message { topic, payload, .. } => shared.presence.receive(&topic, &payload),
             BusEvent::Gap { topic } => shared.presence.missed(&topic),
             BusEvent::Subscribed { topics } => {
                 shared.registry.subscribed(&topics);
@@ -35,11 +35,11 @@ impl BusReceiver for Inbox {
             BusEvent::Refused { topic, error } => shared.registry.refused(&topic, &error),
             BusEvent::Down => {
                 shared.bus_down.store(true, Ordering::Relaxed);
-                shared.presence.deaf();
+                shared.presence.bus_down();
             }
             BusEvent::Up { lost } => {
                 shared.bus_down.store(false, Ordering::Relaxed);
-                shared.presence.hears();
+                shared.presence.bus_up();
                 if lost == Lost::Perhaps {
                     shared.presence.missed_all();
                     shared.registry.gap_everywhere();

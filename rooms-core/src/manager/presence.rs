@@ -35,7 +35,7 @@ pub struct ViewerCount {
 pub struct Members {
     /// The users, who came first first.
     pub users: Vec<Present>,
-    /// Connections of users that are not named, because a node has more than `Limits::named` of them.
+    /// Connections of users that are not named, because a node has more than `Limits::max_named_users` of them.
     pub unnamed: usize,
     /// As [`ViewerCount::exact`].
     pub exact: bool,
@@ -80,7 +80,7 @@ impl<S> RoomManager<S> {
     /// How many connections are in a room, over all nodes.
     ///
     /// On a node with members of the room this is known, and resolves at once. Another asks the live nodes, which takes a
-    /// round trip, and `Limits::answer` at the most. May be dropped at any time.
+    /// round trip, and `Limits::answer_timeout` at the most. May be dropped at any time.
     ///
     /// ```
     /// use rooms_core::{RoomKey, RoomManager};

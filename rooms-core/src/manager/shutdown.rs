@@ -92,7 +92,7 @@ impl<S> RoomManager<S> {
     /// hooks about that, and about rooms that are empty, run, and the other nodes are told good-bye, who count out at
     /// once whoever is left.
     ///
-    /// It takes at most `within` and three times `Limits::close_within`: one for members that do not take their close,
+    /// It takes at most `within` and three times `Limits::close_timeout`: one for members that do not take their close,
     /// one for hooks, and one for a bus that does not let go; where [`Shutdown::at_least`] is more, at most that and the
     /// last two. May be called again: the first call decides how. Dropping the future leaves the rest connected, and new
     /// connections refused.
@@ -104,7 +104,7 @@ impl<S> RoomManager<S> {
             let times = [how.within, how.at_least, how.come_back].map(|time| time.min(FOREVER));
             Drain::begin(times, how.close, shared.users.connections())
         });
-        let deadline = drain.flush_by() + shared.limits.close_within;
+        let deadline = drain.flush_by() + shared.limits.close_timeout;
         let outboxes = shared.users.outboxes();
         // Four fifths for the closing, one for the last of them to say good-bye.
         let pace = drain.within.mul_f64(0.8) / u32::try_from(outboxes.len().max(1)).unwrap_or(u32::MAX);
@@ -123,7 +123,7 @@ impl<S> RoomManager<S> {
         for room in shared.registry.rooms() {
             shared.registry.act(&room, room.end_graces());
         }
-        let more = || deadline.max(Instant::now() + shared.limits.close_within);
+        let more = || deadline.max(Instant::now() + shared.limits.close_timeout);
         if timeout_at(more(), shared.registry.hooks.over()).await.is_err() {
             tracing::warn!("hooks were running still at the end of a shutdown");
         }

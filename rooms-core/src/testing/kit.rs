@@ -41,7 +41,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{
-    faults::{Faults, Weather},
+    faults::{Faults, NetworkFaults},
     fleet::Fleet,
     user::TestUser,
 };
@@ -105,8 +105,8 @@ impl RoomsTest {
     }
 
     /// Sets what happens to the messages between all nodes.
-    pub fn weather(&self, weather: &Weather) {
-        self.fleet.weather(weather);
+    pub fn network_faults(&self, network_faults: &NetworkFaults) {
+        self.fleet.network_faults(network_faults);
     }
 
     /// Connects a user to the first node.

@@ -20,7 +20,7 @@ pub(crate) fn with_kinds(node: RoomManagerBuilder<Sink>) -> RoomManagerBuilder<S
     node.kind("post", Kind::authenticated())
         .kind("chat", Kind::authenticated().list_members())
         .kind("desk", Kind::authenticated().list_members().leave_grace(Duration::from_secs(2)))
-        .limits(|limits| limits.connections_per_user = usize::MAX)
+        .limits(|limits| limits.max_connections_per_user = usize::MAX)
 }
 
 /// Past every window, and every word that is under way.

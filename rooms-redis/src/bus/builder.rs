@@ -71,7 +71,7 @@ pub enum ConnectError {
     Resp2,
     /// Both connections are up, and what is published does not come back.
     #[error("Redis takes messages and does not deliver them")]
-    Deaf(#[source] Box<dyn Error + Send + Sync>),
+    ProbeLost(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl RedisBusBuilder {
@@ -174,11 +174,12 @@ impl RedisBusBuilder {
     /// # Errors
     /// [`ConnectError`], from the first attempt: a service with a wrong password should say so when it starts.
     pub async fn connect(self) -> Result<RedisBus, ConnectError> {
-        let RedisLimits { connect, response, probe_within, .. } = self.limits;
+        let RedisLimits { connect_timeout, response_timeout, probe_timeout, .. } = self.limits;
         let bus = self.start()?;
         // The two connections are made at the same time, and then a probe is sent.
-        let steps = u32::try_from(bus.lanes().steps() + 1).unwrap_or(u32::MAX);
-        let patience = connect.saturating_add(response).saturating_mul(steps).saturating_add(probe_within);
+        let steps = u32::try_from(bus.links().steps() + 1).unwrap_or(u32::MAX);
+        let patience =
+            connect_timeout.saturating_add(response_timeout).saturating_mul(steps).saturating_add(probe_timeout);
         let mut progress = bus.shared().status.progress();
         let first = timeout(patience, progress.wait_for(|progress| progress.up || progress.fault.is_some())).await;
         match first {
@@ -187,7 +188,7 @@ impl RedisBusBuilder {
                 Some(fault) => return Err(ConnectError::from(fault)),
             },
             Ok(Err(error)) => return Err(ConnectError::Unreachable(error.into())),
-            Err(elapsed) => return Err(ConnectError::Deaf(elapsed.into())),
+            Err(elapsed) => return Err(ConnectError::ProbeLost(elapsed.into())),
         }
         Ok(bus)
     }
@@ -278,7 +279,7 @@ impl From<&Arc<Fault>> for ConnectError {
                 Self::Unreachable(fault.to_string().into())
             }
             Fault::Closed => Self::Unreachable("Redis closed the connection".into()),
-            Fault::Deaf | Fault::Unheard => Self::Deaf("a probe did not come back".into()),
+            Fault::ProbeLost | Fault::SubscriptionGone => Self::ProbeLost("a probe did not come back".into()),
         }
     }
 }
