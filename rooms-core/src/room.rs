@@ -13,7 +13,13 @@ mod present;
 mod rows;
 mod viewers;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use tokio::{sync::Notify, time::Instant};
 
@@ -39,15 +45,19 @@ use crate::{
     node::ConnectionId,
     nodes::Nodes,
     outbox::{About, Outbox, Source, Waiting},
-    protocol::{self, MemberList, Reason},
+    protocol::{self, MemberList, Reason, multi},
     room_key::RoomKey,
 };
 
 pub(crate) struct Room {
     pub(crate) key: RoomKey,
     state: Mutex<State>,
-    /// Told when the log has space again, and when the subscription changed.
-    changed: Notify,
+    /// Told when the log has space again.
+    space: Notify,
+    /// Told when the subscription changed.
+    subscription_changed: Notify,
+    /// How many of the members are in many rooms and so are told in that form. Changed under the lock.
+    multi: AtomicUsize,
     bounds: Bounds,
     pub(crate) kind: Arc<Kind>,
     nodes: Arc<Nodes>,
@@ -66,8 +76,6 @@ struct State {
     /// Slots, so that a flusher's place holds while members come and go.
     members: Vec<Option<Member>>,
     free: Vec<usize>,
-    /// How many of the members are in many rooms and so are told in that form.
-    multi: usize,
     progress: Progress,
     /// The furthest that any member is in the log.
     ahead: u64,
@@ -95,6 +103,15 @@ struct Member {
 struct Held {
     messages: Vec<Message>,
     bytes: usize,
+    /// It is counted, and its `room_joined` is being made: it has to hear of every change from here on.
+    counted: bool,
+}
+
+/// What a connection is told that was counted just now.
+struct Counted {
+    viewers: usize,
+    list: Option<MemberList>,
+    effects: Effects,
 }
 
 /// How a room stands with the bus.
@@ -167,7 +184,6 @@ impl Room {
             log: Log::default(),
             members: Vec::new(),
             free: Vec::new(),
-            multi: 0,
             progress: Progress::default(),
             ahead: 0,
             loss: Loss::default(),
@@ -176,14 +192,23 @@ impl Room {
             empty_since: None,
             lingering: false,
         };
-        Self { key, state: Mutex::new(state), changed: Notify::new(), bounds, kind, nodes }
+        Self {
+            key,
+            state: Mutex::new(state),
+            space: Notify::new(),
+            subscription_changed: Notify::new(),
+            multi: AtomicUsize::new(0),
+            bounds,
+            kind,
+            nodes,
+        }
     }
 
     /// Adds a connection that is joining: from here on nothing is lost to it, and nothing is sent to it yet.
     pub(crate) fn enter(&self, connection: ConnectionId, outbox: Arc<Outbox>) -> (usize, Effects) {
         let mut state = lock(&self.state);
         state.empty_since = None;
-        state.multi += usize::from(outbox.form() == Form::Multi);
+        self.multi.fetch_add(usize::from(outbox.form() == Form::Multi), Ordering::Relaxed);
         let head = state.log.head();
         state.ahead = head;
         let member = Member { connection, outbox, cursor: head, held: Some(Box::default()), known: None };
@@ -218,22 +243,41 @@ impl Room {
         listing: Listing,
         welcome: impl FnOnce(usize, Option<MemberList>) -> Message,
     ) -> (usize, Effects) {
+        let Counted { viewers, list, effects } = self.count_in(slot, arrival, listing);
+        // Encoded without the lock: a snapshot and a list may be long.
+        let welcome = welcome(viewers, list);
         let mut state = lock(&self.state);
-        let State { members, log, count, ahead, .. } = &mut *state;
-        let viewers = count.viewers();
-        let Some(Some(member)) = members.get_mut(slot) else { return (viewers, Effects::default()) };
-        // What the flusher has not come by with yet goes the same way, so that no old count follows the new one.
+        let State { members, log, ahead, .. } = &mut *state;
+        let Some(Some(member)) = members.get_mut(slot) else { return (viewers, effects) };
+        // What the flusher has not come by with yet goes the same way.
         member.hold(log, &self.key, self.bounds);
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(held) = member.held.take() else { return (viewers, Effects::default()) };
-        let arriving = count.arrive(member.connection, arrival, listing);
-        member.known = arriving.known.map(Box::new);
+        let Some(held) = member.held.take() else { return (viewers, effects) };
         let mut first = held.messages;
-        first.insert(0, welcome(arriving.viewers, arriving.list));
+        first.insert(0, welcome);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task.
         member.outbox.queue(&first);
-        (arriving.viewers, self.tell(&mut state, arriving.announcement))
+        (viewers, effects)
+    }
+
+    /// Counts a joining connection: what it is to be told, while what changes from here on is kept for it.
+    fn count_in(&self, slot: usize, arrival: Option<Arrival>, listing: Listing) -> Counted {
+        let mut state = lock(&self.state);
+        let State { members, log, count, ahead, .. } = &mut *state;
+        let viewers = count.viewers();
+        let nothing = Counted { viewers, list: None, effects: Effects::default() };
+        let Some(Some(member)) = members.get_mut(slot) else { return nothing };
+        // With what the flusher has not come by with yet, so that no old count follows the new one.
+        member.hold(log, &self.key, self.bounds);
+        member.cursor = log.head();
+        *ahead = log.head();
+        let Some(held) = &mut member.held else { return nothing };
+        held.counted = true;
+        let arriving = count.arrive(member.connection, arrival, listing);
+        member.known = arriving.known.map(Box::new);
+        let effects = self.tell(&mut state, arriving.announcement);
+        Counted { viewers: arriving.viewers, list: arriving.list, effects }
     }
 
     /// Takes a member out, joined or joining.
@@ -241,7 +285,7 @@ impl Room {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
-        state.multi -= usize::from(member.outbox.form() == Form::Multi);
+        self.multi.fetch_sub(usize::from(member.outbox.form() == Form::Multi), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
             state.members = Vec::new();
@@ -250,10 +294,10 @@ impl Room {
             state.loss = Loss::default();
             state.empty_since = Some(Instant::now());
             // Nobody is left to be told of it, but publishers may wait for space.
-            self.changed.notify_waiters();
+            self.space.notify_waiters();
         }
         let mut effects = Effects::default();
-        if member.held.is_none() {
+        if member.held.is_none_or(|held| held.counted) {
             let announcement = state.count.leave(member.known.as_deref(), &self.kind);
             effects = self.tell(&mut state, announcement);
         }
@@ -267,6 +311,14 @@ impl Room {
     /// A publisher on this node holds a [`Reservation`]; one on another node can't be made to wait. Past twice the bound
     /// its message is dropped, and the members are told.
     pub(crate) fn append(&self, message: Message, except: Option<ConnectionId>, carried: Carried) -> (bool, Effects) {
+        // Made without the lock, where there is a member for it; for one that enters meanwhile it is made later.
+        let multi = match carried {
+            Carried::Wrapped => Some(message.clone()),
+            Carried::Bare if self.multi.load(Ordering::Relaxed) > 0 => {
+                Some(multi::message(&self.key, message.payload()))
+            }
+            Carried::Bare => None,
+        };
         let mut state = lock(&self.state);
         if state.members.is_empty() {
             return (true, Effects::default());
@@ -279,11 +331,7 @@ impl Room {
             return (false, self.lost(&mut state));
         }
         state.loss.kept();
-        let entry = match carried {
-            Carried::Bare => Entry::new(message, except, About::Content),
-            Carried::Wrapped => Entry::wrapped(message, except),
-        };
-        (true, state.push(entry))
+        (true, state.push(Entry { multi, ..Entry::new(message, except, About::Content) }))
     }
 
     /// What its messages say of themselves at an outbox.
@@ -298,9 +346,9 @@ impl Room {
     pub(crate) async fn reserve(self: Arc<Self>, bytes: usize) -> Reservation {
         let bounds = Span { messages: self.bounds.log_messages, bytes: self.bounds.log_bytes };
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
+            let space = self.space.notified();
+            tokio::pin!(space);
+            space.as_mut().enable();
             let reserved = {
                 let mut state = lock(&self.state);
                 let free = state.members.is_empty() || state.log.fits(bytes, bounds);
@@ -312,7 +360,7 @@ impl Room {
             if reserved {
                 break;
             }
-            changed.await;
+            space.await;
         }
         Reservation { room: self, bytes }
     }
@@ -322,7 +370,7 @@ impl Room {
     /// May be dropped at any time.
     pub(crate) async fn subscribed(&self) -> Result<(), NotSubscribed> {
         loop {
-            let changed = self.changed.notified();
+            let changed = self.subscription_changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             match self.subscription() {
@@ -383,13 +431,13 @@ impl Room {
             }
             state.subscription = Subscription::No;
         }
-        self.changed.notify_waiters();
+        self.subscription_changed.notify_waiters();
     }
 
     /// What the other nodes have in the room is known, so whoever waits may come in.
     pub(crate) fn open(&self) {
         lock(&self.state).subscription = Subscription::Live;
-        self.changed.notify_waiters();
+        self.subscription_changed.notify_waiters();
     }
 
     /// Whether the room has lingered long enough to be forgotten, asked when its time in the queue is over.
@@ -449,8 +497,9 @@ impl Member {
     fn hold(&mut self, log: &mut Log, room: &RoomKey, bounds: Bounds) {
         let Some(held) = &mut self.held else { return };
         for entry in log.since_mut(self.cursor) {
-            // Its `room_joined` says how many there are, and who.
-            if matches!(entry.about, About::Viewers | About::Names) || entry.except == Some(self.connection) {
+            // Until it is counted, its `room_joined` will say how many there are, and who.
+            let said = !held.counted && matches!(entry.about, About::Viewers | About::Names);
+            if said || entry.except == Some(self.connection) {
                 continue;
             }
             let message = match self.outbox.form() {
@@ -458,7 +507,7 @@ impl Member {
                 Form::Multi => entry.multi(room),
             };
             if let Err(close) = held.keep(message, bounds) {
-                **held = Held { messages: Vec::new(), bytes: usize::MAX / 2 };
+                **held = Held { messages: Vec::new(), bytes: usize::MAX / 2, ..**held };
                 self.outbox.close(close, Waiting::Drop);
                 break;
             }
@@ -475,7 +524,7 @@ pub(crate) struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         lock(&self.room.state).log.release(self.bytes);
-        self.room.changed.notify_waiters();
+        self.room.space.notify_waiters();
     }
 }
 

@@ -94,7 +94,7 @@ async fn a_wrong_configuration_is_named() {
     let twice = builder().kind("post", Kind::new()).kind("post", Kind::new()).build();
     assert!(matches!(twice, Err(BuildError::KindTwice { kind }) if kind == "post"));
     let zero = builder().limits(|limits| limits.max_outbox_messages = 0).build();
-    assert!(matches!(zero, Err(BuildError::ZeroLimit { limit: "outbox_messages" })));
+    assert!(matches!(zero, Err(BuildError::ZeroLimit { limit: "max_outbox_messages" })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -307,7 +307,7 @@ async fn arrays_and_objects_are_counted_in_what_clients_send_and_not_in_what_the
     rooms.broadcast(&key("post:42"), &objects(1_000)).await.unwrap();
     assert_eq!(single.inbox.next().await, objects(1_000));
     let none: Result<Rooms, _> = RoomManager::build_for().limits(|limits| limits.max_containers = 0).build();
-    assert!(none.unwrap_err().to_string().contains("containers_in"));
+    assert!(none.unwrap_err().to_string().contains("max_containers"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -134,7 +134,7 @@ impl Flusher {
                     return Next::Over;
                 }
                 let more = state.begin_round(&room);
-                room.changed.notify_waiters();
+                room.space.notify_waiters();
                 if !more {
                     self.leave(&mut state.progress);
                     return Next::Over;
@@ -215,7 +215,7 @@ impl State {
             member.cursor = head;
             self.ahead = head;
         }
-        if self.multi > 0 {
+        if room.multi.load(Ordering::Relaxed) > 0 {
             chunk.multi.extend(self.log.since_mut(chunk.first).map(|entry| entry.multi(&room.key).clone()));
         }
         for (index, entry) in self.log.since(chunk.first).enumerate() {

@@ -20,18 +20,13 @@ pub(super) struct Entry {
     /// The one member that does not get it.
     pub(super) except: Option<ConnectionId>,
     pub(super) about: About,
-    /// The same for members that are in many rooms; made when the first of them is given it.
-    multi: Option<Message>,
+    /// The same for members that are in many rooms; made when the first of them is given it, if not before.
+    pub(super) multi: Option<Message>,
 }
 
 impl Entry {
     pub(super) const fn new(message: Message, except: Option<ConnectionId>, about: About) -> Self {
         Self { message, except, about, multi: None }
-    }
-
-    /// A payload that no member may be given bare: the same message in both forms.
-    pub(super) fn wrapped(message: Message, except: Option<ConnectionId>) -> Self {
-        Self { multi: Some(message.clone()), ..Self::new(message, except, About::Content) }
     }
 
     /// The message as it is for a member that is in many rooms.
