@@ -319,7 +319,8 @@ impl Connection {
     ///
     /// The sink is dropped as soon as the close frame is out: over [`ws::tcp`](crate::ws::tcp) the stream ends right behind
     /// it, and a client that is still sending may lose the frame to the reset that this causes.
-    /// [`serve_room`](RoomManager::serve_room) and [`serve`](RoomManager::serve) wait for the client's answer to it.
+    /// [`serve_room`](crate::RoomManager::serve_room) and [`serve`](crate::RoomManager::serve) wait for the client's answer
+    /// to it.
     ///
     /// May be dropped and called again.
     pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<> {
