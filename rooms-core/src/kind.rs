@@ -195,12 +195,12 @@ impl Kind {
 
     /// Runs after a connection left a room, for whatever reason, in a task of its own, to its end.
     ///
-    /// Runs once for each join that passed the rule, after `on_join` has returned or was dropped. So it is the place to undo
-    /// what `on_join` did, also where that failed, panicked, took too long, refused the join, or was dropped because the
-    /// client went; in these cases it runs at once. It must accept a join of which `on_join` noted nothing.
+    /// Runs once for each join that passed the rule, after `on_join` has returned or was dropped. So it is the place to
+    /// undo what `on_join` did, also where that failed, panicked, took too long, refused the join, or was dropped
+    /// because the client went; in these cases it runs at once. It must accept a join of which `on_join` noted nothing.
     ///
-    /// A join that the rule of the kind refuses calls neither. A [shutdown](crate::RoomManager::shutdown) waits for it. It
-    /// does not run where the process is killed.
+    /// A join that the rule of the kind refuses calls neither. A [shutdown](crate::RoomManager::shutdown) waits for it.
+    /// It does not run where the process is killed.
     pub fn on_leave<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member) -> Fut + Send + Sync + 'static,
