@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn rooms() -> Result<Rooms, Box<dyn Error>> {
-    Ok(RoomManager::build_for().kind("channel", Kind::authenticated().members_publish()).build()?)
+    Ok(RoomManager::build_for().kind("channel", Kind::authenticated().allow_publish()).build()?)
 }
 
 fn app(rooms: Rooms) -> Router {

@@ -14,7 +14,7 @@ struct Word {
 
 /// Channels are open to everybody who does not call himself mallory; words are published by members, and short.
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
-    let channel = Kind::new().join(|who, _| async move { who.user() != "mallory" }).members().members_publish();
+    let channel = Kind::new().join_rule(|who, _| async move { who.user() != "mallory" }).list_members().allow_publish();
     let channel = channel.on_publish(|_, word| async move {
         let Word { text } = word.parse()?;
         let short = text.len() <= 100;

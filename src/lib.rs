@@ -55,19 +55,19 @@
 //!   [`bus::AsyncBus`] makes one of a client whose calls are awaited.
 //! - **Warp** instead of Axum: the feature `warp`, and the filter `rooms::warp::upgrade`.
 //! - **Who is there**: every number of viewers counts the members on all nodes; [`RoomManager::viewers`] returns it on any
-//!   node, and [`Kind::members`] keeps the users too. Nodes detect what they missed of each other: after a crash, or any
+//!   node, and [`Kind::list_members`] keeps the users too. Nodes detect what they missed of each other: after a crash, or any
 //!   fault of the bus, the numbers are right again within ten seconds.
 //! - **Tests of an application** over several nodes: `rooms::testing`, with the feature `testing`.
 
 pub mod guide;
 
 pub use rooms_core::{
-    Admission, AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode,
-    ConnectError, Connection, ConnectionId, ConnectionIdError, Endpoint, ErrorCode, HookError, Identity, IdentityError,
+    AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
+    Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, ErrorCode, HookError, Identity, IdentityError,
     JoinError, JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN,
-    MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, OriginError,
-    Overflow, Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder,
-    Sent, Shutdown, Socket, Stats, SystemClock, ViewerCount, WallClock, bus, handshake, protocol, refuse, ws,
+    MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy,
+    OriginError, Overflow, Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager,
+    RoomManagerBuilder, Sent, Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus, protocol, ws,
 };
 
 #[cfg(feature = "testing")]

@@ -45,7 +45,7 @@ impl Sink<Message> for Counter {
 pub(crate) fn manager() -> RoomManager<Counter> {
     RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = usize::MAX)
+        .limits(|limits| limits.max_connections_per_user = usize::MAX)
         .build()
         .expect("a valid configuration")
 }
@@ -57,7 +57,7 @@ pub(crate) fn connection(rooms: &RoomManager<Counter>, counter: &Arc<AtomicUsize
 
 /// So many rooms with somebody in them.
 pub(crate) async fn fill(rooms: &RoomManager<Counter>, count: usize) -> Vec<Connection> {
-    let each = rooms.limits().rooms_per_connection;
+    let each = rooms.limits().max_rooms_per_connection;
     let mut connections: Vec<_> = (0..count.div_ceil(each)).map(|_| connection(rooms, &Arc::default())).collect();
     for (number, place) in connections.iter_mut().enumerate() {
         for room in number * each..count.min((number + 1) * each) {

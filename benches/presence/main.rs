@@ -95,7 +95,7 @@ async fn idle(sizes: &Sizes) {
     let nodes = nodes(2).await;
     let mut seats = Vec::new();
     for node in &nodes {
-        let each = node.limits().rooms_per_connection;
+        let each = node.limits().max_rooms_per_connection;
         for start in (0..sizes.idle_rooms).step_by(each) {
             let mut seat = connect(node);
             for number in start..sizes.idle_rooms.min(start + each) {
@@ -116,7 +116,7 @@ async fn idle(sizes: &Sizes) {
 /// So many join one room on four nodes within a second.
 async fn crowd(sizes: &Sizes) {
     let nodes = nodes(4).await;
-    let rows = |nodes: &[Rooms]| nodes.iter().map(|node| node.stats().rows_published).sum::<u64>();
+    let rows = |nodes: &[Rooms]| nodes.iter().map(|node| node.stats().entries_published).sum::<u64>();
     let mut seats: Vec<Vec<(Viewer, Connection)>> = (0..nodes.len()).map(|_| Vec::new()).collect();
     let begun = Instant::now();
     for number in 0..sizes.crowd {
@@ -156,7 +156,7 @@ async fn nodes(count: usize) -> Vec<Rooms> {
     let node = |_| {
         RoomManager::build_for()
             .kind("post", Kind::authenticated())
-            .limits(|limits| limits.connections_per_user = usize::MAX)
+            .limits(|limits| limits.max_connections_per_user = usize::MAX)
             .bus(hub.peer())
             .build()
             .expect("a valid configuration")

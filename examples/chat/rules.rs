@@ -14,7 +14,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 pub(crate) fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     // The client's word for who speaks is not taken: the server writes it.
-    let channel = Kind::authenticated().members().leave_grace(GRACE).members_publish().on_publish(|member, said| {
+    let channel = Kind::authenticated().list_members().leave_grace(GRACE).allow_publish().on_publish(|member, said| {
         let who = member.identity().user().to_owned();
         async move { said_by(&who, &said.json()?) }
     });
@@ -22,7 +22,7 @@ pub(crate) fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     // a slow member is not closed for signals that it did not take.
     let typing = Kind::authenticated()
         .overflow(Overflow::Latest)
-        .members_publish()
+        .allow_publish()
         .on_publish(|member, _| async move { Ok(json!({"type": "typing", "from": member.identity().user()})) });
     // Joined by the server for every tab of its owner; direct messages arrive there.
     rooms.kind("channel", channel).kind("typing", typing).kind("user", Kind::owner_only())

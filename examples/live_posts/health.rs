@@ -8,6 +8,8 @@ use crate::App;
 
 /// `GET /healthz`: 200 as long as the process serves its members, which it does without Redis too.
 pub(crate) async fn healthz(State(app): State<App>) -> Json<Value> {
+    // Before the rooms' numbers: a bus that is connected has told them so.
+    let bus = app.bus.as_ref().map(RedisBus::health);
     let stats = app.rooms.stats();
     let word = match (stats.draining, stats.bus_down) {
         // Whoever restarts what is not well would cut the drain short.
@@ -16,7 +18,7 @@ pub(crate) async fn healthz(State(app): State<App>) -> Json<Value> {
         (false, true) => "degraded",
         (false, false) => "ok",
     };
-    let bus = app.bus.as_ref().map(RedisBus::health).map(|bus| {
+    let bus = bus.map(|bus| {
         json!({
             "connected": bus.connected,
             "last_fault": bus.last_fault,

@@ -95,7 +95,7 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
     let posts = Arc::new(Posts::demonstration());
     let known = Arc::clone(&posts);
     let post = Kind::new()
-        .join(move |_who, room| {
+        .join_rule(move |_who, room| {
             let known = Arc::clone(&known);
             async move { room.id().parse().is_ok_and(|id| known.exists(id)) }
         })

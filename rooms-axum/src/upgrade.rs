@@ -11,7 +11,10 @@ use axum::{
 use http::Version;
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use rooms_core::{Admission, Endpoint, Identity, RoomKey, RoomManager, handshake::Refusal};
+use rooms_core::{
+    Endpoint, Identity, RoomKey, RoomManager,
+    adapter::{Admission, Refusal},
+};
 
 use crate::socket;
 

@@ -90,11 +90,11 @@ async fn a_bad_message_is_an_error_event_and_the_connection_lives() {
 #[tokio::test]
 async fn a_stalled_socket_is_cut_by_the_pong_deadline_before_its_outbox_is_full() {
     let service = Service::with(|limits| {
-        limits.outbox_bytes = usize::MAX;
-        limits.outbox_messages = usize::MAX;
-        limits.ping_every = Duration::from_millis(200);
-        limits.pong_within = Duration::from_millis(200);
-        limits.close_within = Duration::from_millis(100);
+        limits.max_outbox_bytes = usize::MAX;
+        limits.max_outbox_messages = usize::MAX;
+        limits.ping_interval = Duration::from_millis(200);
+        limits.pong_timeout = Duration::from_millis(200);
+        limits.close_timeout = Duration::from_millis(100);
     })
     .await;
     let stalled = service.raw_joined("5").await;

@@ -37,7 +37,7 @@ impl RoomManager {
     ///
     /// ```
     /// use http::{HeaderMap, Method, Uri};
-    /// use rooms_core::{RoomManager, handshake::Refusal};
+    /// use rooms_core::{RoomManager, adapter::Refusal};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let rooms: RoomManager = RoomManager::builder().build().unwrap();
@@ -155,10 +155,12 @@ impl Admission {
     ) {
         let Self { rooms, verdict, .. } = self;
         tokio::spawn(async move {
-            let halves = match timeout(rooms.limits().handshake, socket).await {
+            let halves = match timeout(rooms.limits().handshake_timeout, socket).await {
                 Ok(Ok(halves)) => halves,
                 Ok(Err(error)) => return tracing::debug!(%error, "an upgrade failed"),
-                Err(_) => return tracing::debug!(within = ?rooms.limits().handshake, "an upgrade took too long"),
+                Err(_) => {
+                    return tracing::debug!(within = ?rooms.limits().handshake_timeout, "an upgrade took too long");
+                }
             };
             match verdict {
                 Ok(identity) => serve(&rooms, identity, halves),

@@ -9,13 +9,11 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
-pub(crate) use self::{
-    clock::wait_until,
-    policy::{Rule, Verdict},
-};
+pub(crate) use self::{clock::wait_until, policy::Rule};
 pub use self::{
     clock::{SystemClock, WallClock},
     jwt::{JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET},
+    policy::Decision,
 };
 use crate::room_key::{RoomKeyError, check_id};
 
@@ -105,7 +103,7 @@ impl fmt::Debug for Identity {
 
 /// Turns a token into an [`Identity`].
 ///
-/// Called once for each upgrade, within `Limits::handshake`. A panic and a late answer are [`AuthError::Unavailable`]: no
+/// Called once for each upgrade, within `Limits::handshake_timeout`. A panic and a late answer are [`AuthError::Unavailable`]: no
 /// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. A token
 /// from a URL comes decoded and may be any text, control characters included. Never log the token.
 ///

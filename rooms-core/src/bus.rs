@@ -182,6 +182,7 @@ impl BusEvent {
 
 /// Whether messages may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Lost {
     /// Certainly nothing is.
     Nothing,

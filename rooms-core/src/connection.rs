@@ -1,13 +1,9 @@
 //! One live connection, and the rooms that it is in.
 
 mod leaves;
+mod lists;
 
-use std::{
-    fmt,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, task::Poll, time::SystemTime};
 
 use futures::future::join_all;
 use tokio::{
@@ -15,26 +11,24 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::leaves::{Leaves, Leaving};
+use self::{
+    leaves::{Leaves, Leaving},
+    lists::Lists,
+};
 use crate::{
-    auth::{Identity, Verdict},
+    auth::{Decision, Identity},
     close::Close,
+    context::Shared,
     kind::{HookError, Kind, Member, Reply, Tell},
-    manager::Shared,
     message::{Form, Message},
     node::ConnectionId,
     nodes::wire::Name,
     outbox::{Delivery, Driver, Outbox, Progress, Waiting},
-    protocol::{self, Ref, Roll},
-    room::{Arrival, Room},
+    protocol::{self, MemberList, Ref},
+    room::{Arrival, Listing, Room},
     room_key::RoomKey,
     runtime::RuntimeEnded,
 };
-
-/// How soon a second join of a room is answered with the list of its members once more. 5 s: a list is up to 75 kB, and a
-/// command 30 bytes; a hundred connections of one user once drew 3 GB for 2.5 MB. The first second join is not counted, for
-/// a page that has to look again just after it came.
-const LIST_AGAIN: Duration = Duration::from_secs(5);
 
 /// One connection: an identity, a sink, and memberships.
 ///
@@ -70,6 +64,8 @@ pub struct Connection {
     /// Left one by one by `Drop`.
     rooms: Vec<Entered>,
     leaves: Leaves,
+    /// The lists of members that it was sent; boxed, because most connections have none.
+    lists: Option<Box<Lists>>,
 }
 
 /// Why a connection was not taken.
@@ -79,7 +75,7 @@ pub enum ConnectError {
     /// The user has too many connections on this node.
     #[error("the user has {limit} connections on this node, and no more are allowed")]
     TooManyConnections {
-        /// `Limits::connections_per_user`.
+        /// `Limits::max_connections_per_user`.
         limit: usize,
     },
     /// The manager is shutting down.
@@ -113,9 +109,9 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The rule of the kind panicked, or gave no answer within `Limits::rule`.
-    #[error("{room}: the rule gave no answer")]
-    NoAnswer {
+    /// The rule of the kind decided [`Decision::Unavailable`], panicked, or took longer than `Limits::rule_timeout`.
+    #[error("{room}: the rule of the kind could not decide just now")]
+    RuleUnavailable {
         /// Where.
         room: RoomKey,
     },
@@ -124,10 +120,10 @@ pub enum JoinError {
     TooManyRooms {
         /// Where.
         room: RoomKey,
-        /// `Limits::rooms_per_connection`.
+        /// `Limits::max_rooms_per_connection`.
         limit: usize,
     },
-    /// The bus did not confirm the subscription in time; see `Limits::subscribe`.
+    /// The bus did not confirm the subscription in time; see `Limits::subscribe_timeout`.
     #[error("{room}: the bus did not confirm the subscription")]
     Unavailable {
         /// Where.
@@ -139,13 +135,13 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The `on_join` hook says no, or failed.
-    #[error("{room}: the join hook says no: {error}")]
+    /// The `on_join` hook returned an error, panicked, or took longer than `Limits::hook_timeout`.
+    #[error("{room}: the `on_join` hook refused the join")]
     Refused {
         /// Where.
         room: RoomKey,
-        /// What it says.
-        error: HookError,
+        /// The error of the hook.
+        source: HookError,
     },
 }
 
@@ -156,8 +152,8 @@ impl JoinError {
         match self {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
-            Self::NoAnswer { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
-            Self::Refused { error, .. } => error.clone().into_close(),
+            Self::RuleUnavailable { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
+            Self::Refused { source, .. } => source.clone().into_close(),
         }
     }
 }
@@ -165,7 +161,15 @@ impl JoinError {
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, id: ConnectionId, identity: Identity, outbox: Arc<Outbox>) -> Self {
         let outbox = Driver::of(outbox);
-        Self { shared, id, identity: Arc::new(identity), outbox, rooms: Vec::new(), leaves: Leaves::default() }
+        Self {
+            shared,
+            id,
+            identity: Arc::new(identity),
+            outbox,
+            rooms: Vec::new(),
+            leaves: Leaves::default(),
+            lists: None,
+        }
     }
 
     /// Its id, unique over all nodes.
@@ -203,17 +207,22 @@ impl Connection {
 
     /// What one who is in a room already is told when it joins again: how many viewers there are, and who, if it was not
     /// told that a moment ago.
-    pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<Roll>)> {
-        let user = Name(self.identity.shared_user());
-        let entered = self.rooms.iter_mut().find(|entered| entered.room.key == *key)?;
-        let (viewers, mut roll) = entered.room.standing(&user);
-        let now = Instant::now();
-        if entered.listed.is_some_and(|listed| now < listed + LIST_AGAIN) {
-            roll = roll.map(|roll| Roll { members: None, ..roll });
+    pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<MemberList>)> {
+        let room = Arc::clone(&self.place(key)?.room);
+        Some(room.standing(&Name(self.identity.shared_user()), self.listing(key)))
+    }
+
+    /// Whether a join is answered with the list of the members. A connection that is for one room joins once.
+    fn listing(&mut self, key: &RoomKey) -> Listing {
+        let shared = &self.shared;
+        let counted =
+            self.outbox.form() == Form::Multi && shared.kinds.get(key.kind()).is_some_and(|kind| kind.names_members());
+        let rooms = shared.limits.max_rooms_per_connection;
+        if !counted || self.lists.get_or_insert_default().may_send(key, rooms, Instant::now()) {
+            Listing::Names
         } else {
-            entered.listed = Some(now);
+            Listing::Count
         }
-        Some((viewers, roll))
     }
 
     fn place(&self, key: &RoomKey) -> Option<&Entered> {
@@ -229,29 +238,29 @@ impl Connection {
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.len());
         let (member, outbox) = (self.member(key), Arc::clone(&self.outbox));
-        let left = self.leaves.over(key);
+        let (left, listing) = (self.leaves.over(key), self.listing(key));
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.leaves.begin(key.clone()));
         async move {
             let (key, limits) = (&member.room, &shared.limits);
-            if joined >= limits.rooms_per_connection {
-                return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.rooms_per_connection });
+            if joined >= limits.max_rooms_per_connection {
+                return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.max_rooms_per_connection });
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            match kind.rule.verdict(&member.identity, key, limits.rule).await {
-                Verdict::Yes => {}
-                Verdict::No => return Err(not_allowed()),
-                Verdict::NoAnswer => return Err(JoinError::NoAnswer { room: key.clone() }),
+            match kind.rule.decide(&member.identity, key, limits.rule_timeout).await {
+                Decision::Allow => {}
+                Decision::Deny => return Err(not_allowed()),
+                Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
             }
             // Before the room is entered, from when on its messages are kept.
             left.await;
             let (room, slot) = shared.registry.enter(key, kind, member.connection, outbox);
-            let entered = Entered { shared: Arc::clone(&shared), room, slot, listed: None };
+            let entered = Entered { shared: Arc::clone(&shared), room, slot };
             let mut joined = Joined { entered, viewers: 0, begun: None };
             let room = &joined.entered.room;
-            match shared.runtime.wait(timeout(limits.subscribe, room.subscribed())).await {
+            match shared.runtime.wait(timeout(limits.subscribe_timeout, room.subscribed())).await {
                 Ok(Ok(Ok(()))) => {}
                 Ok(answer) => {
                     if answer.is_err() {
@@ -268,12 +277,13 @@ impl Connection {
                 leaving: Some(leaving),
             });
             let snapshot = kind
-                .joining(|| member.clone(), limits.hook)
+                .joining(|| member.clone(), limits.hook_timeout)
                 .await
-                .map_err(|error| JoinError::Refused { room: key.clone(), error })?;
+                .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
-            let welcome = |viewers, roll| protocol::room_joined(key, viewers, roll, snapshot, reference.as_deref());
-            let (viewers, effects) = joined.entered.room.go_live(slot, arrival, welcome);
+            let welcome =
+                |viewers, members| protocol::room_joined(key, viewers, members, snapshot, reference.as_deref());
+            let (viewers, effects) = joined.entered.room.go_live(slot, arrival, listing, welcome);
             shared.registry.act(&joined.entered.room, effects);
             Ok(Joined { viewers, ..joined })
         }
@@ -363,7 +373,7 @@ impl Connection {
 
     /// Gives places up, and then runs the hooks about it in one task.
     fn left(&mut self, places: Vec<Entered>) {
-        let within = self.shared.limits.hook;
+        let within = self.shared.limits.hook_timeout;
         let hook = |entered: &Entered| entered.room.kind.left(|| self.member(&entered.room.key), within);
         let hooks: Vec<_> = places.iter().filter_map(hook).collect();
         let first = places.first().map(|entered| entered.room.key.clone());
@@ -438,7 +448,7 @@ impl Drop for Begun {
     fn drop(&mut self) {
         let Some(leaving) = self.leaving.take() else { return };
         let shared = &self.shared;
-        let Some(hook) = self.kind.left(|| self.member.clone(), shared.limits.hook) else { return };
+        let Some(hook) = self.kind.left(|| self.member.clone(), shared.limits.hook_timeout) else { return };
         shared.registry.hooks.spawn(shared.runtime.handle(), async move {
             hook.await;
             drop(leaving);
@@ -451,8 +461,6 @@ struct Entered {
     shared: Arc<Shared>,
     room: Arc<Room>,
     slot: usize,
-    /// When a second join was answered with the list of the members.
-    listed: Option<Instant>,
 }
 
 impl Drop for Entered {

@@ -85,7 +85,7 @@ impl Endpoint {
     ///
     /// ```
     /// use http::{HeaderMap, HeaderValue, Method, Uri, header};
-    /// use rooms_core::{Endpoint, handshake::Handshake};
+    /// use rooms_core::{Endpoint, adapter::Handshake};
     ///
     /// let endpoint = Endpoint::new().query_token("token").without_header_token();
     /// let mut headers = HeaderMap::new();
@@ -101,7 +101,7 @@ impl Endpoint {
     /// let uri = Uri::from_static("/live?token=of-the-page");
     /// let handshake = Handshake::read(&endpoint, &Method::GET, &uri, &headers)?;
     /// assert_eq!(handshake.token(), Ok(Some("of-the-page")));
-    /// # Ok::<(), rooms_core::handshake::Refusal>(())
+    /// # Ok::<(), rooms_core::adapter::Refusal>(())
     /// ```
     pub fn without_header_token(mut self) -> Self {
         self.tokens.retain(|source| *source != TokenSource::Bearer);

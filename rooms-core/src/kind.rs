@@ -9,21 +9,19 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-use self::occupancy::RoomHooks;
+pub(crate) use self::member::{Reply, Tell};
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
-};
-pub(crate) use self::{
-    member::{Reply, Tell},
     occupancy::Occupancy,
 };
 use crate::{
-    auth::{Identity, Rule},
+    auth::{Decision, Identity, Rule},
     close::Close,
     nodes::wire::Info,
     outbox::Overflow,
     payload::{Payload, PayloadError},
+    rate_limited_log::RateLimitedLog,
     room_key::RoomKey,
 };
 
@@ -35,16 +33,16 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 /// A kind begins with default deny: without a rule nobody joins, and without a rule of its own nobody publishes.
 ///
 /// The hooks of a connection run one after another, but for `on_leave`, which runs beside the others and before the next
-/// `on_join` of the same room. Each has `Limits::hook`; a panic or a longer run closes that connection with 1011 and touches
+/// `on_join` of the same room. Each has `Limits::hook_timeout`; a panic or a longer run closes that connection with 1011 and touches
 /// no other. A hook says no by a [`HookError`]. When its connection ends, a hook at work is dropped where it stands, within
-/// `Limits::close_within` if it was the client who left: what has to be finished belongs in a task.
+/// `Limits::close_timeout` if it was the client who left: what has to be finished belongs in a task.
 ///
 /// ```
 /// use rooms_core::Kind;
 /// use serde_json::json;
 ///
 /// let posts = Kind::new()
-///     .join(|who, room| async move { who.user() != "mallory" && room.id() != "secret" })
+///     .join_rule(|who, room| async move { who.user() != "mallory" && room.id() != "secret" })
 ///     .on_join(|member| async move { Ok(json!({"title": format!("Post {}", member.room().id())})) })
 ///     .on_message(|member, message| async move {
 ///         member.send(&json!({"type": "echo", "of": message.json()?}));
@@ -63,9 +61,10 @@ pub struct Kind {
     on_message: Option<Arc<OnMessage>>,
     on_publish: Option<Arc<OnPublish>>,
     on_leave: Option<Arc<OnLeave>>,
-    room_hooks: RoomHooks,
+    on_occupancy: Option<Arc<OnOccupancy>>,
     names: bool,
     info: Option<Arc<MemberInfo>>,
+    bad_info: Arc<RateLimitedLog>,
     pub(crate) leave_grace: Duration,
 }
 
@@ -73,10 +72,11 @@ type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + S
 type OnMessage = dyn Fn(Member, Payload) -> BoxFuture<'static, Result<(), HookError>> + Send + Sync;
 type OnPublish = dyn Fn(Member, Payload) -> BoxFuture<'static, Result<Payload, HookError>> + Send + Sync;
 type OnLeave = dyn Fn(Member) -> BoxFuture<'static, ()> + Send + Sync;
+type OnOccupancy = dyn Fn(RoomKey, Occupancy) -> BoxFuture<'static, ()> + Send + Sync;
 type MemberInfo = dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync;
 
 impl Kind {
-    /// A kind that nobody may join, until [`join`](Self::join) says who may.
+    /// A kind that nobody may join, until [`join_rule`](Self::join_rule) says who may.
     pub fn new() -> Self {
         Self {
             rule: Rule::Nobody,
@@ -86,9 +86,10 @@ impl Kind {
             on_message: None,
             on_publish: None,
             on_leave: None,
-            room_hooks: RoomHooks::default(),
+            on_occupancy: None,
             names: false,
             info: None,
+            bad_info: Arc::default(),
             leave_grace: Duration::ZERO,
         }
     }
@@ -103,30 +104,33 @@ impl Kind {
         Self { rule: Rule::Owner, ..Self::new() }
     }
 
-    /// Sets who may join. If a rule panics, or does not answer within `Limits::rule`, the join fails, and the client is told
-    /// to try again later.
+    /// Sets who may join: the rule returns a [`Decision`] or a `bool`. It is asked at each join. A rule that panics, or takes
+    /// longer than `Limits::rule_timeout`, decides [`Decision::Unavailable`]: the join fails, and the client is told to try again
+    /// later.
     ///
     /// The closure takes owned values, because a `Send` future that borrows its argument can't be named. The room is
     /// given whole; `room.id()` is its id.
-    pub fn join<F, Fut>(self, rule: F) -> Self
+    pub fn join_rule<F, Fut>(self, rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
+        Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
         Self { rule: Rule::ask(rule), ..self }
     }
 
-    /// Lets every member publish by the command `publish`; without this and [`publish`](Self::publish) none may.
-    pub fn members_publish(self) -> Self {
+    /// Lets every member publish by the command `publish`; without this and [`publish_rule`](Self::publish_rule) no
+    /// member may.
+    pub fn allow_publish(self) -> Self {
         Self { publish: Rule::Authenticated, ..self }
     }
 
-    /// Sets which members may publish by the command `publish`. If a rule panics, or does not answer within
-    /// `Limits::rule`, nothing is published. It is asked about each publication, and never about one who has not joined.
-    pub fn publish<F, Fut>(self, rule: F) -> Self
+    /// Sets which members may publish by the command `publish`: the rule returns a [`Decision`] or a `bool`. It is asked
+    /// about each publication, and never about a connection that has not joined. A rule that panics, or takes longer than
+    /// `Limits::rule_timeout`, decides [`Decision::Unavailable`]: nothing is published, and the client is told to try again later.
+    pub fn publish_rule<F, Fut>(self, rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
+        Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
         Self { publish: Rule::ask(rule), ..self }
     }
@@ -152,7 +156,7 @@ impl Kind {
     ///
     /// The hook is given the whole message as the text that came, and parses what it needs:
     /// [`message.json()?`](Payload::json), or [`message.parse::<T>()?`](Payload::parse). It is JSON within its bounds:
-    /// `Limits::message_in`, 64 levels, `Limits::containers_in`; what is beyond them is answered by a `too_big` error.
+    /// `Limits::max_message_bytes`, 64 levels, `Limits::max_containers`; what is beyond them is answered by a `too_big` error.
     ///
     /// The type may also be that of an event of ours, so do not broadcast a message as it came. Success is not answered;
     /// what [`Member::send`] sends has no `ref`.
@@ -178,7 +182,7 @@ impl Kind {
     /// use rooms_core::Kind;
     /// use serde_json::json;
     ///
-    /// let channel = Kind::authenticated().members_publish().on_publish(|member, said| async move {
+    /// let channel = Kind::authenticated().allow_publish().on_publish(|member, said| async move {
     ///     Ok(json!({"from": member.identity().user(), "text": said.json()?["text"]}))
     /// });
     /// # let _ = channel;
@@ -209,21 +213,21 @@ impl Kind {
         Self { on_leave: Some(Arc::new(move |member| hook(member).boxed())), ..self }
     }
 
-    /// Keeps who is in a room, over all nodes: [`RoomManager::members`](crate::RoomManager::members) lists them,
+    /// Lists who is in a room, over all nodes: [`RoomManager::members`](crate::RoomManager::members) lists them,
     /// `room_joined` names up to a hundred of them, and `viewer_joined` and `viewer_left` name the users who came and
     /// went. A user with five tabs on three nodes joins once and leaves once.
     ///
-    /// Costs some hundred bytes for each user and node. At most `Limits::named` users of a room are named on each node;
+    /// Costs some hundred bytes for each user and node. At most `Limits::max_named_users` users of a room are named on each node;
     /// the others are counted. The same on all nodes.
-    pub fn members(self) -> Self {
+    pub fn list_members(self) -> Self {
         Self { names: true, ..self }
     }
 
-    /// Sets what is told about a member besides the user's id, and makes the kind one with [`members`](Self::members).
+    /// Sets what is told about a member besides the user's id; turns [`list_members`](Self::list_members) on.
     ///
     /// Called once for each join. At most 512 bytes of JSON, nested at most 16 deep; what is longer or deeper is logged
-    /// and left out, `null` says nothing.
-    /// Everybody in the room sees it. Where a user has several connections, the newest on a node tells.
+    /// and left out, and `null` adds nothing. Everybody in the room sees it. Where a user has several connections on a
+    /// node, the newest one's is shown.
     pub fn member_info<F>(self, info: F) -> Self
     where
         F: Fn(&Identity, &RoomKey) -> Value + Send + Sync + 'static,
@@ -235,55 +239,37 @@ impl Kind {
     /// never left. Hides the reload of a page. At most a minute; zero unless set.
     ///
     /// Where the page comes back on another node, its user is not told to have left either. The number is one too high
-    /// there until the first node has heard of it, and for the whole time in a kind without [`members`](Self::members).
+    /// there until the first node has heard of it, and for the whole time in a kind without
+    /// [`list_members`](Self::list_members).
     pub fn leave_grace(self, grace: Duration) -> Self {
         Self { leave_grace: grace.min(MAX_GRACE), ..self }
     }
 
-    /// Runs when a room has its first member on this node, in a task of its own.
+    /// Runs when a room is occupied, and when it is empty, in a task of its own: on this node, and over all nodes; see
+    /// [`Occupancy`]. It is the place to start and stop what a room costs, such as a query that feeds it.
     ///
-    /// The hooks about a room as a whole run one after another for that room, and never for a state that is over: where
-    /// a room was empty for less time than a hook takes, nobody is told. A panic is logged.
-    pub fn on_room_occupied<F, Fut>(mut self, hook: F) -> Self
+    /// Calls for one room run one after another, and never for a state that is over: where a room was empty for less time
+    /// than a call takes, the hook is not told. Calls for different rooms do not wait for each other. Each call has
+    /// `Limits::hook_timeout`; a panic or a longer run is logged, and the next call follows.
+    ///
+    /// ```
+    /// use rooms_core::{Kind, Occupancy};
+    ///
+    /// let stock = Kind::authenticated().on_occupancy(|room, occupancy| async move {
+    ///     match occupancy {
+    ///         Occupancy::OccupiedHere => println!("start the feed of {room}"),
+    ///         Occupancy::EmptyHere => println!("stop the feed of {room}"),
+    ///         _ => {}
+    ///     }
+    /// });
+    /// # let _ = stock;
+    /// ```
+    pub fn on_occupancy<F, Fut>(self, hook: F) -> Self
     where
-        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
+        F: Fn(RoomKey, Occupancy) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.room_hooks.set(Occupancy::OccupiedHere, hook);
-        self
-    }
-
-    /// Runs after the last member of this node left a room, in a task of its own. Somebody may have joined since.
-    pub fn on_room_empty<F, Fut>(mut self, hook: F) -> Self
-    where
-        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        self.room_hooks.set(Occupancy::EmptyHere, hook);
-        self
-    }
-
-    /// Runs when a room has its first member of all nodes, on the node of that member, as far as it knows: where two
-    /// come on two nodes at once, it runs on both.
-    pub fn on_room_occupied_anywhere<F, Fut>(mut self, hook: F) -> Self
-    where
-        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        self.room_hooks.set(Occupancy::OccupiedAnywhere, hook);
-        self
-    }
-
-    /// Runs after the last member of all nodes left a room, on every node that had one within `Limits::linger`, as far
-    /// as each knows. A node that is killed takes the room's last members away without a word where no other node has
-    /// had any.
-    pub fn on_room_empty_everywhere<F, Fut>(mut self, hook: F) -> Self
-    where
-        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        self.room_hooks.set(Occupancy::EmptyEverywhere, hook);
-        self
+        Self { on_occupancy: Some(Arc::new(move |room, occupancy| hook(room, occupancy).boxed())), ..self }
     }
 
     /// Whether the rooms know their users by name.
@@ -308,18 +294,24 @@ impl Kind {
         }
         let info = Info::new(&value);
         if let Err(fault) = &info {
-            tracing::error!(kind = room.kind(), %fault, "what `member_info` says about a member is left out");
+            // It is made of claims, and so of what an issuer puts there.
+            if let Some(left_out) = self.bad_info.line() {
+                tracing::error!(kind = room.kind(), %fault, left_out, "what `member_info` says about a member is left out");
+            }
         }
         info.ok()
     }
 
-    pub(crate) const fn has_room_hooks(&self) -> bool {
-        self.room_hooks.are_there()
+    pub(crate) const fn has_on_occupancy(&self) -> bool {
+        self.on_occupancy.is_some()
     }
 
-    /// Runs the hook about what became of a room; nothing where there is none.
-    pub(crate) async fn occupancy(&self, when: Occupancy, room: &RoomKey, within: Duration) {
-        self.room_hooks.run(when, room, within).await;
+    /// Runs the hook about a room as a whole, if there is one.
+    pub(crate) async fn occupancy(&self, occupancy: Occupancy, room: &RoomKey, within: Duration) {
+        if let Some(hook) = &self.on_occupancy {
+            let room = room.clone();
+            guarded("on_occupancy", within, async { hook(room, occupancy).await }).await;
+        }
     }
 
     pub(crate) const fn has_on_leave(&self) -> bool {
@@ -425,15 +417,15 @@ impl Default for Kind {
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kind")
-            .field("rule", &self.rule)
-            .field("publish", &self.publish)
+            .field("join_rule", &self.rule)
+            .field("publish_rule", &self.publish)
             .field("overflow", &self.overflow)
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())
             .field("on_publish", &self.on_publish.is_some())
             .field("on_leave", &self.on_leave.is_some())
-            .field("room_hooks", &self.room_hooks.are_there())
-            .field("members", &self.names)
+            .field("on_occupancy", &self.on_occupancy.is_some())
+            .field("list_members", &self.names)
             .field("leave_grace", &self.leave_grace)
             .finish()
     }

@@ -9,14 +9,16 @@
 //! one flusher for the room gives each member all that it has not had, in one write, tried in place on the socket. What a
 //! slow socket does not take waits in that member's own bounded outbox, and holds up nobody.
 
+pub mod adapter;
 mod admission;
 mod auth;
 pub mod bus;
 mod close;
 mod connection;
+mod context;
+mod drain;
 mod envelope;
-mod give_back;
-pub mod handshake;
+mod handshake;
 mod hooks;
 mod json;
 mod kind;
@@ -26,37 +28,39 @@ mod manager;
 mod message;
 mod node;
 mod nodes;
+mod opcode;
 mod outbox;
 mod payload;
 mod percent;
 mod presence;
 pub mod protocol;
 mod rate_limited_log;
+mod receipt;
 mod registry;
 mod room;
 mod room_key;
 mod runtime;
 mod session;
+mod shrink;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod users;
 pub mod ws;
 
 pub use self::{
-    admission::{Admission, Socket},
     auth::{
-        AuthError, Authenticator, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET,
-        SystemClock, WallClock,
+        AuthError, Authenticator, Decision, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN,
+        MIN_SECRET, SystemClock, WallClock,
     },
     bus::{Bus, LocalBus},
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, OriginError},
-    kind::{HookError, Kind, Member, Sent},
+    kind::{HookError, Kind, Member, Occupancy, Sent},
     limits::Limits,
     manager::{
-        Broadcast, BroadcastError, BuildError, Members, MembersError, Present, Reach, Receipt, RoomManager,
-        RoomManagerBuilder, Shutdown, Stats, ViewerCount,
+        Broadcast, BuildError, Members, MembersError, Present, RoomManager, RoomManagerBuilder, Shutdown, Stats,
+        ViewerCount,
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
@@ -64,6 +68,6 @@ pub use self::{
     outbox::Overflow,
     payload::{Payload, PayloadError},
     protocol::ErrorCode,
+    receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
-    session::refuse,
 };

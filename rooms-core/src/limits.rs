@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::ws::Inbound;
-
 /// Every bound of a [`RoomManager`](crate::RoomManager), with its default and the reason for it. A duration over a
 /// hundred years is taken as that, so `Duration::MAX` is a way to say "never".
 ///
@@ -12,11 +10,11 @@ use crate::ws::Inbound;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let rooms: RoomManager = RoomManager::builder()
-///     .limits(|limits| limits.message_in = 4 * 1024)
+///     .limits(|limits| limits.max_message_bytes = 4 * 1024)
 ///     .build()
 ///     .unwrap();
-/// assert_eq!(rooms.limits().message_in, 4 * 1024);
-/// assert_eq!(rooms.limits().outbox_messages, Limits::default().outbox_messages);
+/// assert_eq!(rooms.limits().max_message_bytes, 4 * 1024);
+/// assert_eq!(rooms.limits().max_outbox_messages, Limits::default().max_outbox_messages);
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,33 +22,33 @@ use crate::ws::Inbound;
 pub struct Limits {
     /// The longest message from a client, in bytes, all fragments together; a longer one closes it with 1009. 64 KiB: a page
     /// of text; uploads belong on HTTP.
-    pub message_in: usize,
+    pub max_message_bytes: usize,
     /// The most fragments of one message. 1,024: a 64 KiB message in 64-byte pieces; it bounds the work that empty
     /// fragments can make, which no byte count sees.
-    pub fragments_in: usize,
+    pub max_fragments: usize,
     /// Messages a second that one connection may send for long, control frames included. 50: a fast typist with a
     /// cursor that moves. What is sent faster is read at this rate, and waits in the socket until then.
-    pub inbound_per_second: u32,
-    /// Messages that one connection may send at once after a pause; the next ones are read at `inbound_per_second`. 200:
+    pub messages_per_second: u32,
+    /// Messages that one connection may send at once after a pause; the next ones are read at `messages_per_second`. 200:
     /// a page that comes back joins all its rooms, 128 at most, in one go.
-    pub inbound_burst: u32,
+    pub message_burst: u32,
     /// How long a connection may go on sending more than is read of it before it is closed with 4429; counted in
-    /// messages, so many seconds of `inbound_per_second`, one after another that waited to be read. 30 s, 1,500 messages:
+    /// messages, so many seconds of `messages_per_second`, one after another that waited to be read. 30 s, 1,500 messages:
     /// a process that stood still for 55 s closes no client that sent 20 a second meanwhile. A flood costs no more than
     /// the rate until then. Zero closes it with the first message that has to wait.
-    pub inbound_overload: Duration,
+    pub overload_timeout: Duration,
     /// The arrays and objects in one message from a client for a hook, or in what it publishes; with more it is answered by
     /// a `too_big` error. 1,024: a hook may parse them into a tree, where an object of five bytes takes some 660, which is
     /// ten times the longest message for all of them.
-    pub containers_in: usize,
+    pub max_containers: usize,
     /// The longest broadcast payload, in bytes; from elsewhere on the bus a longer one is dropped, and the members are told to
     /// `resync`, so have it the same on all nodes. 64 KiB: a room of a thousand turns one of those into 64 MB of traffic.
-    pub broadcast: usize,
+    pub max_broadcast_bytes: usize,
     /// The bytes that may wait for one slow connection. 1 MiB: about ten seconds at 1 Mbit/s.
-    pub outbox_bytes: usize,
+    pub max_outbox_bytes: usize,
     /// The messages that may wait for one slow connection. 1,024: a queue of small messages costs more in places than in
     /// bytes.
-    pub outbox_messages: usize,
+    pub max_outbox_messages: usize,
     /// The bytes of a connection's send buffer in the kernel (`SO_SNDBUF`), which Linux doubles for what it needs itself;
     /// `None` leaves it to the kernel, which lets it grow to 4 MiB for a client that does not read. 64 KiB: the longest
     /// broadcast fits in, and a fan-out of 16 KiB payloads costs what it costs with the kernel's choice. A member gets one
@@ -59,52 +57,52 @@ pub struct Limits {
     /// It applies to [`ws::tcp`](crate::ws::tcp) alone, where this library has the socket. Over TLS that ends in this
     /// process, and over any other byte stream ([`ws::over`](crate::ws::over)), the kernel keeps its own size, up to 4 MiB:
     /// set `SO_SNDBUF` on the listener there, whose connections inherit it.
-    pub send_buffer: Option<usize>,
+    pub send_buffer_bytes: Option<usize>,
     /// The bytes of a room that not every member has been given yet; a publisher waits for space. 4 MiB: 64 of the
     /// longest broadcasts.
-    pub log_bytes: usize,
+    pub max_log_bytes: usize,
     /// The messages of a room that not every member has been given yet; a publisher waits for space. 1,024: what one outbox
     /// holds.
-    pub log_messages: usize,
+    pub max_log_messages: usize,
     /// The rooms that one connection may be in. 128: what a page shows at once, and some hundred bytes for each.
-    pub rooms_per_connection: usize,
+    pub max_rooms_per_connection: usize,
     /// The connections of one user on this node; one more is closed with 4430. 100: more than anybody's tabs.
-    pub connections_per_user: usize,
+    pub max_connections_per_user: usize,
     /// The time for an upgrade, and for an authenticator's answer. 10 s: a slow mobile link.
-    pub handshake: Duration,
+    pub handshake_timeout: Duration,
     /// The time for a rule's answer; without one nobody gets in. 5 s: a page that waits longer looks broken.
-    pub rule: Duration,
+    pub rule_timeout: Duration,
     /// The time for one call of a hook; longer closes the connection with 1011. 10 s: it may ask a database twice.
-    pub hook: Duration,
+    pub hook_timeout: Duration,
     /// The time for the bus to confirm a room's subscription; then a join is given up. 10 s: a backplane that is replaced is
     /// back by then.
-    pub subscribe: Duration,
+    pub subscribe_timeout: Duration,
     /// The time for the bus to take a publication; past it the outcome is unknown. 10 s: past what any backplane takes that
     /// will answer at all.
-    pub publish: Duration,
+    pub publish_timeout: Duration,
     /// How often a connection is pinged. 25 s: below the 30 s to 60 s after which common proxies cut what is idle.
-    pub ping_every: Duration,
+    pub ping_interval: Duration,
     /// How long a ping may go unanswered. 10 s: a mobile link that is waking up.
-    pub pong_within: Duration,
+    pub pong_timeout: Duration,
     /// How long a closing connection may take to receive its close frame, and to answer it, where nothing is in front of
     /// that. 2 s: some round trips of a slow link, and no more, as the other end may be gone.
-    pub close_within: Duration,
+    pub close_timeout: Duration,
     /// How long a client may take to answer a close frame with its own, before its TCP stream is ended without it
     /// (RFC 6455 section 7.1.1). 1 s: a page that is busy, over a slow link; many clients report 1006 in place of the code
     /// where the stream ends before they have answered.
-    pub close_answer: Duration,
+    pub close_answer_timeout: Duration,
     /// How long a connection whose socket was full when it was closed may take nothing: then it ends without its close
     /// frame. 5 s: a reader of 20 KB/s takes in that time the third of a `send_buffer` after which a socket has room again.
     ///
-    /// That holds where the send buffer is bounded by `send_buffer`. Over TLS that ends in this process, and over other
+    /// That holds where the send buffer is bounded by `send_buffer_bytes`. Over TLS that ends in this process, and over other
     /// byte streams, the kernel's own buffer may be 4 MiB, which such a reader does not empty far enough in this time: it
     /// may still end without its close frame.
-    pub close_stalled: Duration,
+    pub close_stall_timeout: Duration,
     /// How long such a connection may take in all, however steadily it reads, to get the frame that was begun and its close
     /// frame behind it. 20 s: what a `send_buffer` holds and the longest broadcast, at 20 KB/s; a larger buffer of the
-    /// kernel's, see `send_buffer`, may take longer than that. Until then it keeps its place in `connections_per_user`; it
-    /// has left its rooms.
-    pub close_at_most: Duration,
+    /// kernel's, see `send_buffer_bytes`, may take longer than that. Until then it keeps its place in
+    /// `max_connections_per_user`; it has left its rooms.
+    pub close_total_timeout: Duration,
     /// How long a room stays subscribed after its last local member. 5 s: a page reload costs no subscription.
     pub linger: Duration,
     /// The window of a room's viewer events, and of the rows that this node publishes of it: the first change is told at
@@ -112,52 +110,59 @@ pub struct Limits {
     pub viewer_window: Duration,
     /// How often a node tells the others that it lives. 2 s; one that is silent for 3.25 of these is gone: three missed
     /// and a moment for the third to be late. The same on all nodes.
-    pub heartbeat: Duration,
+    pub heartbeat_interval: Duration,
     /// How long the other nodes may take to say how many members they have in a room; who joins first on a node waits
     /// for them. 500 ms: some hundred round trips, and less than a reader notices.
-    pub answer: Duration,
+    pub answer_timeout: Duration,
     /// The other nodes that are counted. 1,024: a guard against a bus that is full of strangers. At most 16,384, as a
     /// heartbeat names each of them in a message of at most 1 MiB.
-    pub nodes: usize,
-    /// The users of one room that are named on this node, for kinds with [`members`](crate::Kind::members); more are
-    /// counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
-    pub named: usize,
+    pub max_nodes: usize,
+    /// The users of one room that are named on this node, for kinds with [`list_members`](crate::Kind::list_members);
+    /// more are counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
+    pub max_named_users: usize,
+}
+
+/// What a client may send: two numbers of [`Limits`], small because every connection has them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inbound {
+    pub(crate) message: u32,
+    pub(crate) fragments: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            message_in: 64 * 1024,
-            fragments_in: 1024,
-            inbound_per_second: 50,
-            inbound_burst: 200,
-            inbound_overload: Duration::from_secs(30),
-            containers_in: 1024,
-            broadcast: 64 * 1024,
-            outbox_bytes: 1024 * 1024,
-            outbox_messages: 1024,
-            send_buffer: Some(64 * 1024),
-            log_bytes: 4 * 1024 * 1024,
-            log_messages: 1024,
-            rooms_per_connection: 128,
-            connections_per_user: 100,
-            handshake: Duration::from_secs(10),
-            rule: Duration::from_secs(5),
-            hook: Duration::from_secs(10),
-            subscribe: Duration::from_secs(10),
-            publish: Duration::from_secs(10),
-            ping_every: Duration::from_secs(25),
-            pong_within: Duration::from_secs(10),
-            close_within: Duration::from_secs(2),
-            close_answer: Duration::from_secs(1),
-            close_stalled: Duration::from_secs(5),
-            close_at_most: Duration::from_secs(20),
+            max_message_bytes: 64 * 1024,
+            max_fragments: 1024,
+            messages_per_second: 50,
+            message_burst: 200,
+            overload_timeout: Duration::from_secs(30),
+            max_containers: 1024,
+            max_broadcast_bytes: 64 * 1024,
+            max_outbox_bytes: 1024 * 1024,
+            max_outbox_messages: 1024,
+            send_buffer_bytes: Some(64 * 1024),
+            max_log_bytes: 4 * 1024 * 1024,
+            max_log_messages: 1024,
+            max_rooms_per_connection: 128,
+            max_connections_per_user: 100,
+            handshake_timeout: Duration::from_secs(10),
+            rule_timeout: Duration::from_secs(5),
+            hook_timeout: Duration::from_secs(10),
+            subscribe_timeout: Duration::from_secs(10),
+            publish_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(2),
+            close_answer_timeout: Duration::from_secs(1),
+            close_stall_timeout: Duration::from_secs(5),
+            close_total_timeout: Duration::from_secs(20),
             linger: Duration::from_secs(5),
             viewer_window: Duration::from_millis(250),
-            heartbeat: Duration::from_secs(2),
-            answer: Duration::from_millis(500),
-            nodes: 1024,
-            named: 1000,
+            heartbeat_interval: Duration::from_secs(2),
+            answer_timeout: Duration::from_millis(500),
+            max_nodes: 1024,
+            max_named_users: 1000,
         }
     }
 }
@@ -178,55 +183,55 @@ impl Limits {
     /// Makes "never" a time that can be reckoned with.
     pub(crate) fn clamp(&mut self) {
         for duration in [
-            &mut self.inbound_overload,
-            &mut self.handshake,
-            &mut self.rule,
-            &mut self.hook,
-            &mut self.subscribe,
-            &mut self.publish,
-            &mut self.ping_every,
-            &mut self.pong_within,
-            &mut self.close_within,
-            &mut self.close_answer,
-            &mut self.close_stalled,
-            &mut self.close_at_most,
+            &mut self.overload_timeout,
+            &mut self.handshake_timeout,
+            &mut self.rule_timeout,
+            &mut self.hook_timeout,
+            &mut self.subscribe_timeout,
+            &mut self.publish_timeout,
+            &mut self.ping_interval,
+            &mut self.pong_timeout,
+            &mut self.close_timeout,
+            &mut self.close_answer_timeout,
+            &mut self.close_stall_timeout,
+            &mut self.close_total_timeout,
             &mut self.linger,
             &mut self.viewer_window,
-            &mut self.heartbeat,
-            &mut self.answer,
+            &mut self.heartbeat_interval,
+            &mut self.answer_timeout,
         ] {
             *duration = FOREVER.min(*duration);
         }
-        for duration in [&mut self.viewer_window, &mut self.answer] {
+        for duration in [&mut self.viewer_window, &mut self.answer_timeout] {
             *duration = SHORTEST.max(*duration);
         }
-        self.named = self.named.min(MOST_NAMED);
-        self.nodes = self.nodes.min(MOST_NODES);
+        self.max_named_users = self.max_named_users.min(MOST_NAMED);
+        self.max_nodes = self.max_nodes.min(MOST_NODES);
     }
 
     pub(crate) fn inbound(&self) -> Inbound {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Inbound { message: small(self.message_in), fragments: small(self.fragments_in) }
+        Inbound { message: small(self.max_message_bytes), fragments: small(self.max_fragments) }
     }
 
     /// The name of the first bound that is zero where zero would let nothing through.
     pub(crate) fn first_zero(&self) -> Option<&'static str> {
         [
-            ("message_in", self.message_in),
-            ("fragments_in", self.fragments_in),
-            ("inbound_per_second", self.inbound_per_second as usize),
-            ("inbound_burst", self.inbound_burst as usize),
-            ("containers_in", self.containers_in),
-            ("broadcast", self.broadcast),
-            ("outbox_bytes", self.outbox_bytes),
-            ("outbox_messages", self.outbox_messages),
-            ("log_bytes", self.log_bytes),
-            ("log_messages", self.log_messages),
-            ("rooms_per_connection", self.rooms_per_connection),
-            ("connections_per_user", self.connections_per_user),
-            ("send_buffer", self.send_buffer.unwrap_or(usize::MAX)),
-            ("ping_every", self.ping_every.as_nanos().min(1) as usize),
-            ("heartbeat", self.heartbeat.as_nanos().min(1) as usize),
+            ("max_message_bytes", self.max_message_bytes),
+            ("max_fragments", self.max_fragments),
+            ("messages_per_second", self.messages_per_second as usize),
+            ("message_burst", self.message_burst as usize),
+            ("max_containers", self.max_containers),
+            ("max_broadcast_bytes", self.max_broadcast_bytes),
+            ("max_outbox_bytes", self.max_outbox_bytes),
+            ("max_outbox_messages", self.max_outbox_messages),
+            ("max_log_bytes", self.max_log_bytes),
+            ("max_log_messages", self.max_log_messages),
+            ("max_rooms_per_connection", self.max_rooms_per_connection),
+            ("max_connections_per_user", self.max_connections_per_user),
+            ("send_buffer_bytes", self.send_buffer_bytes.unwrap_or(usize::MAX)),
+            ("ping_interval", self.ping_interval.as_nanos().min(1) as usize),
+            ("heartbeat_interval", self.heartbeat_interval.as_nanos().min(1) as usize),
         ]
         .into_iter()
         .find_map(|(name, value)| (value == 0).then_some(name))

@@ -7,44 +7,32 @@ mod presence;
 mod shutdown;
 
 use std::{
-    collections::HashMap,
     fmt,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures::{FutureExt as _, Sink};
 use tokio::time::timeout;
 
-pub(crate) use self::{
-    broadcast::USER,
-    shutdown::{Drain, come_back_some_time},
-};
+pub(crate) use self::broadcast::USER;
 pub use self::{
-    broadcast::{Broadcast, BroadcastError, Reach, Receipt},
+    broadcast::Broadcast,
     builder::{BuildError, RoomManagerBuilder},
     presence::{Members, MembersError, Present, ViewerCount},
     shutdown::Shutdown,
 };
 use crate::{
-    auth::{AuthError, Authenticator, Identity, WallClock},
-    bus::Bus,
+    auth::{AuthError, Identity},
     connection::{ConnectError, Connection},
+    context::{Shared, Warnings},
+    drain::Drain,
     handshake::Endpoint,
-    kind::Kind,
     limits::Limits,
     message::{Form, Message},
-    node::{ConnectionIds, NodeId},
+    node::NodeId,
     outbox::{Outbox, Transport},
-    presence::Presence,
-    rate_limited_log::RateLimitedLog,
-    registry::Registry,
     room_key::RoomKey,
-    runtime::Runtime,
-    users::Users,
     ws::FrameSink,
 };
 
@@ -60,7 +48,7 @@ use crate::{
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let rooms: RoomManager = RoomManager::builder()
 ///     .authenticator(JwtAuthenticator::hs256("a secret of at least 32 bytes....")?)
-///     .kind("post", Kind::new().join(|who, room| async move { room.id() != "7" || who.user() == "5" }))
+///     .kind("post", Kind::new().join_rule(|who, room| async move { room.id() != "7" || who.user() == "5" }))
 ///     .kind("user", Kind::owner_only())
 ///     .build()?;
 ///
@@ -71,43 +59,6 @@ use crate::{
 pub struct RoomManager<S = FrameSink> {
     pub(crate) shared: Arc<Shared>,
     transport: fn(S) -> Transport,
-}
-
-/// What all handles and connections of one manager share.
-pub(crate) struct Shared {
-    node: NodeId,
-    connection_ids: ConnectionIds,
-    pub(crate) limits: Limits,
-    pub(crate) kinds: HashMap<Box<str>, Arc<Kind>>,
-    authenticator: Arc<dyn Authenticator>,
-    endpoint: Endpoint,
-    pub(crate) clock: Arc<dyn WallClock>,
-    bus: Arc<dyn Bus>,
-    pub(crate) presence: Arc<Presence>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) users: Users,
-    pub(crate) runtime: Runtime,
-    /// The shutdown, once it has begun.
-    pub(crate) drain: OnceLock<Drain>,
-    bus_down: AtomicBool,
-    /// Messages from the bus that were no messages.
-    bad_payloads: AtomicU64,
-    pub(crate) warnings: Warnings,
-}
-
-/// The warnings that clients and other publishers can cause, each with a rate of its own.
-#[derive(Debug, Default)]
-pub(crate) struct Warnings {
-    /// A payload from the bus is not for members.
-    pub(crate) bad_payload: RateLimitedLog,
-    /// The log of a room is full.
-    pub(crate) full_room: RateLimitedLog,
-    /// What a member published did not reach the bus.
-    pub(crate) unpublished: RateLimitedLog,
-    /// A page of this origin may not connect.
-    pub(crate) origin: RateLimitedLog,
-    /// Whoever makes the tokens puts milliseconds into `exp`.
-    pub(crate) far_expiry: RateLimitedLog,
 }
 
 /// Numbers of this node, for a health page.
@@ -122,15 +73,15 @@ pub struct Stats {
     pub delivered: u64,
     /// Messages from the bus that were dropped because they were not JSON, too long or too deep.
     pub bad_payloads: u64,
-    /// Words from other nodes that were dropped: no sense, or of a release that speaks otherwise.
-    pub misheard: u64,
+    /// Node messages that were dropped: not to be decoded, or of another version.
+    pub undecodable: u64,
     /// Messages from other nodes that were dropped because they were not signed with this fleet's
     /// [`node_key`](RoomManagerBuilder::node_key); always 0 where there is none.
     pub unsigned: u64,
     /// Nodes that are live, this one included.
     pub nodes: usize,
-    /// Rows that were given to the bus: how many members this node has in a room, each time that it changed.
-    pub rows_published: u64,
+    /// Presence entries that were published: what this node has in a room, each time that it changed.
+    pub entries_published: u64,
     /// Whether the bus is known to be down.
     pub bus_down: bool,
     /// Whether the process is shutting down.
@@ -201,7 +152,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         }
         let id = shared.connection_ids.next();
         let outbox = Arc::new(Outbox::new((self.transport)(sink), &shared.limits).in_form(form));
-        let limit = shared.limits.connections_per_user;
+        let limit = shared.limits.max_connections_per_user;
         match shared.users.enter(&identity.shared_user(), &outbox, limit) {
             Ok(()) => {
                 // A shutdown that began since the first look has either seen this seat or begun before it was taken: one
@@ -218,7 +169,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         }
     }
 
-    /// Asks the authenticator about a token, within `Limits::handshake`.
+    /// Asks the authenticator about a token, within `Limits::handshake_timeout`.
     ///
     /// # Errors
     /// [`AuthError`]; a panic and a late answer are [`AuthError::Unavailable`]. The reason is logged, the token is not.
@@ -227,7 +178,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             let token = token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?;
             self.shared.authenticator.authenticate(token).await
         };
-        let answer = timeout(self.shared.limits.handshake, AssertUnwindSafe(answer).catch_unwind()).await;
+        let answer = timeout(self.shared.limits.handshake_timeout, AssertUnwindSafe(answer).catch_unwind()).await;
         let identity = match answer {
             Ok(Ok(identity)) => identity,
             Ok(Err(_)) | Err(_) => Err(AuthError::Unavailable),
@@ -266,10 +217,10 @@ impl<S> RoomManager<S> {
             rooms: shared.registry.count(),
             delivered: shared.registry.delivered().load(Ordering::Relaxed),
             bad_payloads: shared.bad_payloads.load(Ordering::Relaxed),
-            misheard: shared.presence.misheard_count(),
+            undecodable: shared.presence.undecodable_count(),
             unsigned: shared.presence.unsigned_count(),
             nodes: shared.registry.nodes.count() + 1,
-            rows_published: shared.registry.rows_published(),
+            entries_published: shared.registry.entries_published(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),
             draining: self.is_draining(),
             runtime_ended: shared.runtime.has_ended(),
@@ -302,12 +253,6 @@ impl<S> RoomManager<S> {
     /// How upgrades are checked, where the route says nothing else.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("node", &self.node).finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     close::Close,
-    ws::frame::{MAX_CONTROL, MAX_HEADER, Opcode, put_header},
+    opcode::{MAX_CONTROL, MAX_HEADER, Opcode, put_header},
 };
 
 /// One whole message as the bytes of one unmasked WebSocket frame.

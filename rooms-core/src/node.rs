@@ -50,6 +50,7 @@ impl fmt::Debug for NodeId {
 /// A text that is no [`NodeId`]: a hexadecimal number of up to 64 bits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a node id is a hexadecimal number of up to 64 bits")]
+#[non_exhaustive]
 pub struct NodeIdError;
 
 impl FromStr for NodeId {
@@ -74,7 +75,7 @@ impl<'de> Deserialize<'de> for NodeId {
 
 /// One live connection, unique over all nodes.
 ///
-/// As text it is the node's id and a number that nobody can guess: clients send it along, for
+/// As text, and with serde, it is the node's id and a number that nobody can guess: clients send it along, for
 /// [`except`](crate::Broadcast::except), and whoever could name the connection of somebody else could hide a message from
 /// them. It is no secret of much worth beyond that; do not take it for a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,6 +139,7 @@ impl fmt::Debug for ConnectionId {
 /// A text that is no [`ConnectionId`]: two hexadecimal numbers with a `-` between.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a connection id is two hexadecimal numbers with a `-` between")]
+#[non_exhaustive]
 pub struct ConnectionIdError;
 
 impl From<ParseIntError> for ConnectionIdError {
@@ -155,6 +157,18 @@ impl FromStr for ConnectionId {
     }
 }
 
+impl Serialize for ConnectionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConnectionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'_, str>>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +180,17 @@ mod tests {
         for bad in ["", "-", "1", "1-", "x-1", "1-2-3", "11111111111111111-1"] {
             assert_eq!(bad.parse::<ConnectionId>(), Err(ConnectionIdError), "{bad}");
         }
+    }
+
+    #[test]
+    fn serde_is_the_string() {
+        let id = ConnectionId::new(NodeId::random(), 42);
+        let text = serde_json::to_string(&id).unwrap();
+        assert_eq!(text, format!("\"{id}\""));
+        assert_eq!(serde_json::from_str::<ConnectionId>(&text).unwrap(), id);
+        assert_eq!(serde_json::from_value::<ConnectionId>(serde_json::json!(id)).unwrap(), id, "from an owned string");
+        assert!(serde_json::from_str::<ConnectionId>("\"1\"").is_err());
+        assert!(serde_json::from_str::<ConnectionId>("1").is_err());
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) fn lease(heartbeat: Duration) -> Duration {
 pub(crate) struct Nodes {
     /// The id under which this node speaks. It changes where somebody said good-bye in its name.
     me: AtomicU64,
-    /// `Limits::nodes`.
+    /// `Limits::max_nodes`.
     most: usize,
     keys: NodeKeys,
     /// This application's.
@@ -120,7 +120,7 @@ struct Known {
 
 /// Why a message is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unheard {
+pub(crate) enum DecodeError {
     #[error(transparent)]
     NotSigned(#[from] signature::NotSigned),
     #[error(transparent)]
@@ -131,13 +131,13 @@ impl Nodes {
     pub(crate) fn new(me: NodeId, limits: &Limits, keys: NodeKeys, kinds: Option<Kinds>) -> Self {
         let known = Known {
             peers: HashMap::new(),
-            departed: Departed::new(lease(limits.heartbeat)),
+            departed: Departed::new(lease(limits.heartbeat_interval)),
             newcomers: VecDeque::new(),
             introductions: Allowance::new(INTRODUCTIONS, Duration::from_secs(1)),
         };
         Self {
             me: AtomicU64::new(me.to_bits()),
-            most: limits.nodes,
+            most: limits.max_nodes,
             keys,
             kinds,
             strangers: Mutex::default(),
@@ -166,7 +166,7 @@ impl Nodes {
         self.keys.sign(wire::encode(from, say))
     }
 
-    pub(crate) fn decode(&self, payload: &[u8]) -> Result<Said, Unheard> {
+    pub(crate) fn decode(&self, payload: &[u8]) -> Result<Said, DecodeError> {
         self.keys.check(payload)?;
         Ok(wire::decode(payload)?)
     }
@@ -328,7 +328,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn nodes(most: usize) -> Nodes {
-        let limits = Limits { nodes: most, ..Limits::default() };
+        let limits = Limits { max_nodes: most, ..Limits::default() };
         Nodes::new(NodeId::random(), &limits, NodeKeys::default(), None)
     }
 

@@ -513,7 +513,8 @@ mod tests {
     fn a_full_outbox_closes_its_connection_with_1013() {
         for (messages, bytes) in [(3, usize::MAX), (usize::MAX, 12)] {
             let sink = DoorSink::default();
-            let outbox = outbox(&sink, |limits| (limits.outbox_messages, limits.outbox_bytes) = (messages, bytes));
+            let outbox =
+                outbox(&sink, |limits| (limits.max_outbox_messages, limits.max_outbox_bytes) = (messages, bytes));
             for _ in 0..3 {
                 outbox.deliver(&[Message::text("ab")]);
             }

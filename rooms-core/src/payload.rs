@@ -11,7 +11,7 @@ use crate::json::{self, JsonFault};
 /// What a client sent, or what is published for it: JSON, as text.
 ///
 /// What comes from a client is checked to be JSON, at most 64 levels deep, and with at most
-/// [`Limits::containers_in`](crate::Limits::containers_in) arrays and objects. It is kept as the text that came, so what is
+/// [`Limits::max_containers`](crate::Limits::max_containers) arrays and objects. It is kept as the text that came, so what is
 /// passed on is passed on unchanged: every digit of a number, the order of keys, `1E400`, `"\ud800"`. A hook parses it
 /// where it needs to, with [`json`](Self::json) or, into a type of its own, with [`parse`](Self::parse).
 ///
@@ -35,7 +35,7 @@ use crate::json::{self, JsonFault};
 ///     text: &'a str,
 /// }
 ///
-/// let channel = Kind::authenticated().members_publish().on_publish(|member, data| async move {
+/// let channel = Kind::authenticated().allow_publish().on_publish(|member, data| async move {
 ///     let said: Said = data.parse()?;
 ///     Ok(Payload::encode(&Signed { from: member.identity().user(), text: &said.text })?)
 /// });

@@ -4,7 +4,7 @@
 //! gets lost: who is there at all, and whose rows are to be asked for. All of it goes over the [`Bus`](crate::Bus), so
 //! every bus has it.
 
-mod pulse;
+mod failure_detector;
 
 use std::{
     sync::{
@@ -17,15 +17,16 @@ use std::{
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use self::pulse::Pulse;
+use self::failure_detector::FailureDetector;
 use crate::{
     bus::Topic,
     lock::{Mutex, lock},
     node::NodeId,
     nodes::{
-        Allowance, Kinds, Peer, Unheard,
+        Allowance, DecodeError, Kinds, Peer,
         wire::{Row, Say},
     },
+    rate_limited_log::RateLimitedLog,
     registry::{
         Registry,
         answers::Asker,
@@ -43,12 +44,12 @@ const AT_ONCE: usize = 128;
 /// One manager's part among the nodes.
 pub(crate) struct Presence {
     registry: Arc<Registry>,
-    pulse: Arc<Pulse>,
+    failure_detector: Arc<FailureDetector>,
     /// Peers that said good-bye, whose rows are to be forgotten.
     departed: Mutex<Vec<Arc<Peer>>>,
     beats: AtomicU64,
-    /// Words that were no words.
-    misheard: AtomicU64,
+    /// Node messages that could not be decoded.
+    undecodable: AtomicU64,
     /// Messages without a signature of this fleet.
     unsigned: AtomicU64,
     unsigned_warnings: Mutex<Allowance>,
@@ -56,6 +57,8 @@ pub(crate) struct Presence {
     disowned: AtomicBool,
     /// Somebody asked whether this node is there.
     called: AtomicBool,
+    /// Warnings about good-byes in this node's name.
+    renewals: RateLimitedLog,
     /// The id under which this node is to go on, and whether the bus has confirmed its topic.
     next_id: Mutex<Option<(NodeId, bool)>>,
     /// The bus was asked for what is said to every node, and for what is said to this one.
@@ -71,37 +74,41 @@ impl Presence {
     pub(crate) fn start(registry: Arc<Registry>) -> Arc<Self> {
         let presence = Arc::new(Self {
             registry,
-            pulse: Arc::default(),
+            failure_detector: Arc::default(),
             departed: Mutex::default(),
             beats: AtomicU64::new(0),
-            misheard: AtomicU64::new(0),
+            undecodable: AtomicU64::new(0),
             unsigned: AtomicU64::new(0),
             unsigned_warnings: Mutex::new(Allowance::new(1, WARN_EVERY)),
             disowned: AtomicBool::new(false),
             called: AtomicBool::new(false),
+            renewals: RateLimitedLog::default(),
             next_id: Mutex::default(),
             asked: AtomicBool::new(false),
             confirmed: Default::default(),
             introduced: OnceLock::new(),
         });
-        presence.registry.runtime().spawn(pulse::run(Arc::downgrade(&presence), Arc::clone(&presence.pulse)));
+        presence
+            .registry
+            .runtime()
+            .spawn(failure_detector::run(Arc::downgrade(&presence), Arc::clone(&presence.failure_detector)));
         presence
     }
 
     /// What came on a topic of the nodes.
-    pub(crate) fn hear(&self, topic: &Topic, payload: &[u8]) {
+    pub(crate) fn receive(&self, topic: &Topic, payload: &[u8]) {
         let registry = &self.registry;
         let said = match registry.nodes.decode(payload) {
             Ok(said) => said,
-            Err(Unheard::NotSigned(_)) => return self.unsigned(),
-            Err(fault) => return self.misheard(payload.len(), &fault.to_string()),
+            Err(DecodeError::NotSigned(_)) => return self.unsigned(),
+            Err(fault) => return self.undecodable(payload.len(), &fault.to_string()),
         };
         let now = Instant::now();
         if let Say::Bye {} = said.say {
             match topic {
                 Topic::Nodes => self.departs(said.node, now),
                 // Where the one that it is about can't hear it.
-                _ => self.misheard(payload.len(), "a good-bye that is not for all nodes"),
+                _ => self.undecodable(payload.len(), "a good-bye that is not for all nodes"),
             }
             return;
         }
@@ -114,7 +121,7 @@ impl Presence {
             }
             Say::Bye {} => {}
             Say::Ask { rooms, .. } if rooms.len() > ROOMS => {
-                self.misheard(payload.len(), "a question for too many rooms");
+                self.undecodable(payload.len(), "a question for too many rooms");
             }
             Say::Ask { ask, rooms } => {
                 let asker = if peer.is_proven() { Asker::Proven } else { Asker::New };
@@ -129,9 +136,10 @@ impl Presence {
             Say::Row(row) if matches!(topic, Topic::Control(room) if *room == row.room) => {
                 registry.take_row(&peer, row);
             }
-            Say::Row(_) => self.misheard(payload.len(), "a row on another room's topic"),
+            Say::Row(_) => self.undecodable(payload.len(), "a row on another room's topic"),
         }
-        if peer.wants_asking() || !peer.is_proven() || self.called.load(Ordering::Relaxed) {
+        // One that was asked to prove itself is asked again by the clock, however much comes in its name.
+        if peer.wants_asking() || peer.is_new() && !peer.was_introduced() || self.called.load(Ordering::Relaxed) {
             registry.news.notify_one();
         }
     }
@@ -140,7 +148,7 @@ impl Presence {
     fn departs(&self, node: NodeId, now: Instant) {
         if node == self.registry.nodes.me() {
             // What this node says itself, when it goes, comes back to it too.
-            self.disowned.store(self.pulse.is_on(), Ordering::Relaxed);
+            self.disowned.store(self.failure_detector.is_on(), Ordering::Relaxed);
         } else {
             lock(&self.departed).extend(self.registry.nodes.depart(node, now));
         }
@@ -175,20 +183,20 @@ impl Presence {
     }
 
     /// The bus is down: nobody can be heard, so nobody is gone.
-    pub(crate) fn deaf(&self) {
-        self.pulse.pause();
+    pub(crate) fn bus_down(&self) {
+        self.failure_detector.pause();
     }
 
     /// The bus is back: everybody has the time of a new lease to be heard.
-    pub(crate) fn hears(&self) {
-        self.pulse.resume(Instant::now());
+    pub(crate) fn bus_up(&self) {
+        self.failure_detector.resume(Instant::now());
         self.called.store(true, Ordering::Relaxed);
         self.registry.news.notify_one();
     }
 
-    /// Words from the bus that were dropped: no sense, or another version's.
-    pub(crate) fn misheard_count(&self) -> u64 {
-        self.misheard.load(Ordering::Relaxed)
+    /// Node messages that were dropped: not to be decoded, or of another version.
+    pub(crate) fn undecodable_count(&self) -> u64 {
+        self.undecodable.load(Ordering::Relaxed)
     }
 
     /// Whether what is known of the other nodes is all there is to know.
@@ -198,13 +206,13 @@ impl Presence {
 
     /// Whether every node has had the time to be heard.
     fn knows_nodes(&self) -> bool {
-        let answered = |introduced: &Instant| introduced.elapsed() >= self.registry.limits().answer;
-        self.pulse.is_listening() && self.introduced.get().is_some_and(answered)
+        let answered = |introduced: &Instant| introduced.elapsed() >= self.registry.limits().answer_timeout;
+        self.failure_detector.is_listening() && self.introduced.get().is_some_and(answered)
     }
 
     /// Says good-bye.
     pub(crate) async fn bye(&self) {
-        self.pulse.stop();
+        self.failure_detector.stop();
         self.registry.news.notify_one();
         self.registry.say(&Topic::Nodes, Say::Bye {}).await;
     }
@@ -214,10 +222,10 @@ impl Presence {
         self.unsigned.load(Ordering::Relaxed)
     }
 
-    fn misheard(&self, length: usize, fault: &str) {
-        self.misheard.fetch_add(1, Ordering::Relaxed);
+    fn undecodable(&self, length: usize, fault: &str) {
+        self.undecodable.fetch_add(1, Ordering::Relaxed);
         // The counter is for watching: a fleet of mixed releases would fill the log.
-        tracing::debug!(length, fault, "a word from another node was dropped");
+        tracing::debug!(length, fault, "a node message was dropped");
     }
 
     fn unsigned(&self) {
@@ -281,7 +289,9 @@ impl Presence {
         };
         let before = registry.nodes.renew(me, Instant::now());
         self.disowned.store(false, Ordering::Relaxed);
-        tracing::warn!(%before, now = %me, "somebody said good-bye in the name of this node, which goes on under another id");
+        if let Some(left_out) = self.renewals.line() {
+            tracing::warn!(%before, now = %me, left_out, "somebody said good-bye in the name of this node, which goes on under another id");
+        }
         // For those that did not hear the other one, so that nobody is counted twice.
         registry.say_as(before, &Topic::Nodes, Say::Bye {}).await;
         registry.say(&Topic::Nodes, Say::Hello {}).await;
@@ -303,7 +313,7 @@ impl Presence {
     }
 
     /// Ends the peers that were not heard since a time, and those that said good-bye.
-    async fn bury(&self, silent_since: Option<Instant>) {
+    async fn end_silent(&self, silent_since: Option<Instant>) {
         let mut gone = std::mem::take(&mut *lock(&self.departed));
         if let Some(since) = silent_since {
             gone.extend(self.registry.nodes.expire(since));
@@ -326,7 +336,7 @@ impl Presence {
     /// What the nodes have in a room that is not here: their rows, and whether all of them answered.
     pub(crate) async fn survey(&self, room: &RoomKey) -> (Vec<Row>, bool) {
         let registry = &self.registry;
-        let (now, within) = (Instant::now(), registry.limits().answer);
+        let (now, within) = (Instant::now(), registry.limits().answer_timeout);
         let mut peers = registry.nodes.live();
         let live = peers.len();
         peers.retain(|peer| peer.may_answer(now, within));
@@ -340,7 +350,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.pulse.stop();
+        self.failure_detector.stop();
         self.registry.news.notify_one();
     }
 }

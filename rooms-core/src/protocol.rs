@@ -36,11 +36,11 @@
 //! itself in it once more.
 //!
 //! A `join` of a room that the connection is in already is answered with `room_joined` as things stand now: a page that
-//! may have missed something has the list again. That list is sent once in five seconds for each room; a `join` sooner
-//! after another such one is answered with `viewers` and `users`, and without `members`.
+//! may have missed something has the list again. The list of one room is sent to one connection twice in five seconds, also
+//! where it left the room in between; a `join` after that is answered with `viewers` and `users`, and without `members`.
 //!
 //! What a client publishes reaches the members as the text that came, unless an `on_publish` hook writes something else.
-//! It is JSON, at most 64 levels deep, within `Limits::broadcast` and `Limits::containers_in`; nothing else about it is
+//! It is JSON, at most 64 levels deep, within `Limits::max_broadcast_bytes` and `Limits::max_containers`; nothing else about it is
 //! checked. A key may be given twice, of which some parsers take the first value and some the last.
 //!
 //! Its `type` may be that of an event, such as `viewer_left`: inside `data` it can't be taken for one. A room may also have
@@ -66,9 +66,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    manager::Reach,
     message::Message,
-    nodes::wire::Name,
+    nodes::wire::{Info, Name},
+    receipt::Reach,
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
 };
 
@@ -182,7 +182,7 @@ enum Event<'a> {
         room: &'a RoomKey,
         viewers: usize,
         #[serde(flatten)]
-        roll: Option<Roll>,
+        list: Option<MemberList>,
         #[serde(flatten)]
         snapshot: Map<String, Value>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -265,27 +265,27 @@ impl Event<'_> {
 pub(crate) struct Person {
     pub(crate) user: Name,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) info: Option<Value>,
+    pub(crate) info: Option<Info>,
 }
 
 /// Who is in a room, as one who joins is told.
 #[derive(Debug, Serialize)]
-pub(crate) struct Roll {
+pub(crate) struct MemberList {
     /// How many there are.
     pub(crate) users: usize,
-    /// At most [`ROLL`] of them, and the one who is told first of all; none where it was told a moment ago.
+    /// At most [`MAX_LISTED`] of them, and the one who is told first of all; none where it was told a moment ago.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) members: Option<Vec<Person>>,
 }
 
 /// The users that `room_joined` names. A hundred: a page shows no more, and a join costs the same in a large room.
-pub(crate) const ROLL: usize = 100;
+pub(crate) const MAX_LISTED: usize = 100;
 
 /// The first event of a member. The snapshot's fields stand beside ours; ours win.
 pub(crate) fn room_joined(
     room: &RoomKey,
     viewers: usize,
-    roll: Option<Roll>,
+    list: Option<MemberList>,
     snapshot: Value,
     reference: Option<&Ref>,
 ) -> Message {
@@ -294,11 +294,11 @@ pub(crate) fn room_joined(
         Value::Null => Map::new(),
         other => Map::from_iter([("snapshot".to_owned(), other)]),
     };
-    let named: &[_] = if roll.is_some() { &["users", "members"] } else { &[] };
+    let named: &[_] = if list.is_some() { &["users", "members"] } else { &[] };
     for ours in ["type", "room", "viewers", "ref"].iter().chain(named) {
         snapshot.remove(*ours);
     }
-    Event::RoomJoined { room, viewers, roll, snapshot, reference }.message()
+    Event::RoomJoined { room, viewers, list, snapshot, reference }.message()
 }
 
 pub(crate) fn room_left(room: &RoomKey, reference: Option<&Ref>) -> Message {

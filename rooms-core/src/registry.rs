@@ -3,8 +3,8 @@
 pub(crate) mod answers;
 pub(crate) mod asks;
 mod occupancy;
+mod rechecks;
 mod rows;
-mod second_looks;
 mod subscriptions;
 mod windows;
 
@@ -21,13 +21,11 @@ use futures::FutureExt as _;
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 use self::{
-    answers::Questions, asks::Asks, rows::Rows, second_looks::SecondLooks, subscriptions::Subscriptions,
-    windows::Windows,
+    answers::Questions, asks::Asks, rechecks::Rechecks, rows::Rows, subscriptions::Subscriptions, windows::Windows,
 };
 use crate::{
     bus::{Bus, BusError, Topic},
     envelope::Carried,
-    give_back::give_back,
     hooks::Hooks,
     kind::Kind,
     limits::Limits,
@@ -38,6 +36,7 @@ use crate::{
     outbox::Outbox,
     room::{Effects, Flusher, Linger, Room, flush},
     room_key::RoomKey,
+    shrink::shrink,
 };
 
 /// Shards of the map: publishers to different rooms seldom meet at one lock, and no growth of the map moves all of it.
@@ -67,7 +66,7 @@ pub(crate) struct Registry {
     subscriptions: Subscriptions,
     windows: Windows,
     rows: Rows,
-    second_looks: SecondLooks,
+    rechecks: Rechecks,
     asks: Asks,
     questions: Questions,
     /// Told when there is something for who looks after the nodes.
@@ -88,7 +87,7 @@ impl Registry {
             subscriptions: Subscriptions::default(),
             windows: Windows::default(),
             rows: Rows::default(),
-            second_looks: SecondLooks::default(),
+            rechecks: Rechecks::default(),
             asks: Asks::default(),
             questions: Questions::default(),
             news: Notify::new(),
@@ -135,7 +134,7 @@ impl Registry {
             self.rows.publish(self, room);
         }
         if effects.occupancy {
-            self.hooks.spawn(&self.runtime, occupancy::tell(Arc::clone(room), self.limits.hook));
+            self.hooks.spawn(&self.runtime, occupancy::tell(Arc::clone(room), self.limits.hook_timeout));
         }
         if effects.subscribe {
             self.subscriptions.want(self, room.key.clone());
@@ -209,7 +208,7 @@ impl Registry {
     }
 
     /// Rows that were published.
-    pub(crate) fn rows_published(&self) -> u64 {
+    pub(crate) fn entries_published(&self) -> u64 {
         self.rows.published()
     }
 
@@ -222,7 +221,7 @@ impl Registry {
     pub(crate) async fn say_as(&self, node: NodeId, topic: &Topic, say: Say) {
         let payload = self.nodes.encode(node, say);
         if let Err(fault) = self.of_bus(async { self.bus.publish(topic, payload).await }).await {
-            tracing::debug!(%fault, "a word to the other nodes was lost");
+            tracing::debug!(%fault, "a node message was not published");
         }
     }
 
@@ -243,10 +242,10 @@ impl Registry {
         question: impl Future<Output = Result<(), BusError>> + Send,
     ) -> Result<(), BusFault> {
         // In a block that drops what took too long, as that may panic too.
-        let in_time = async move { timeout(self.limits.subscribe, question).await };
+        let in_time = async move { timeout(self.limits.subscribe_timeout, question).await };
         match AssertUnwindSafe(in_time).catch_unwind().await {
             Ok(Ok(answer)) => answer.map_err(BusFault::Answered),
-            Ok(Err(_)) => Err(BusFault::NoAnswer(self.limits.subscribe)),
+            Ok(Err(_)) => Err(BusFault::NoAnswer(self.limits.subscribe_timeout)),
             Err(_) => Err(BusFault::Panicked),
         }
     }
@@ -262,7 +261,7 @@ impl Registry {
         let linger = room.linger_over(since);
         if linger == Linger::Over {
             shard.remove(key);
-            give_back(&mut shard);
+            shrink(&mut shard);
         }
         linger
     }

@@ -5,8 +5,8 @@
 //! [`Effects`] what is to be done outside it.
 
 mod count;
+mod departing;
 mod flush;
-mod ghosts;
 mod log;
 mod loss;
 mod present;
@@ -17,17 +17,17 @@ use std::{fmt, sync::Arc};
 
 use tokio::{sync::Notify, time::Instant};
 
-pub(crate) use self::{
-    count::Listed,
-    flush::{Flusher, flush},
-    present::Arrival,
-    rows::{Applied, Outgoing, RowSource},
-};
 use self::{
     count::{Count, Known},
     flush::Progress,
     log::{Entry, Log, Span},
     loss::Loss,
+};
+pub(crate) use self::{
+    count::{Listed, Listing},
+    flush::{Flusher, flush},
+    present::Arrival,
+    rows::{Applied, Outgoing, RowSource},
 };
 use crate::{
     close::Close,
@@ -39,7 +39,7 @@ use crate::{
     node::ConnectionId,
     nodes::Nodes,
     outbox::{About, Outbox, Source, Waiting},
-    protocol::{self, Reason, Roll},
+    protocol::{self, MemberList, Reason},
     room_key::RoomKey,
 };
 
@@ -157,11 +157,11 @@ pub(crate) struct Effects {
 impl Room {
     pub(crate) fn new(key: RoomKey, kind: Arc<Kind>, limits: &Limits, nodes: Arc<Nodes>) -> Self {
         let bounds = Bounds {
-            log_bytes: limits.log_bytes,
-            log_messages: limits.log_messages,
-            held_bytes: limits.outbox_bytes,
+            log_bytes: limits.max_log_bytes,
+            log_messages: limits.max_log_messages,
+            held_bytes: limits.max_outbox_bytes,
             // The welcome comes before them.
-            held_messages: limits.outbox_messages - 1,
+            held_messages: limits.max_outbox_messages - 1,
         };
         let state = State {
             log: Log::default(),
@@ -215,7 +215,8 @@ impl Room {
         &self,
         slot: usize,
         arrival: Option<Arrival>,
-        welcome: impl FnOnce(usize, Option<Roll>) -> Message,
+        listing: Listing,
+        welcome: impl FnOnce(usize, Option<MemberList>) -> Message,
     ) -> (usize, Effects) {
         let mut state = lock(&self.state);
         let State { members, log, count, ahead, .. } = &mut *state;
@@ -226,10 +227,10 @@ impl Room {
         member.cursor = log.head();
         *ahead = log.head();
         let Some(held) = member.held.take() else { return (viewers, Effects::default()) };
-        let arriving = count.arrive(member.connection, arrival);
+        let arriving = count.arrive(member.connection, arrival, listing);
         member.known = arriving.known.map(Box::new);
         let mut first = held.messages;
-        first.insert(0, welcome(arriving.viewers, arriving.roll));
+        first.insert(0, welcome(arriving.viewers, arriving.list));
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task.
         member.outbox.queue(&first);
         (arriving.viewers, self.tell(&mut state, arriving.announcement))

@@ -1,6 +1,6 @@
 //! The name of a room, parsed once.
 
-use std::{borrow::Cow, fmt, hash, str::FromStr, sync::Arc};
+use std::{borrow::Cow, cmp, fmt, hash, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -15,7 +15,8 @@ pub const MAX_ID: usize = 200;
 ///
 /// A kind matches `[a-z][a-z0-9_-]{0,31}`; an id is 1 to 200 of `A-Z a-z 0-9 - _ . ~ @ | + = / :`. A `RoomKey` that
 /// exists is right: no control character, glob, brace, quote or space gets through it to a log line, a metric label or a
-/// backplane. Cloning is a reference count.
+/// backplane. Cloning is a reference count. Keys are ordered as their texts are, byte by byte, so that the rooms of one
+/// kind stand together.
 ///
 /// ```
 /// use rooms_core::RoomKey;
@@ -23,7 +24,7 @@ pub const MAX_ID: usize = 200;
 /// let key = RoomKey::new("post", 42)?;
 /// assert_eq!((key.kind(), key.id(), key.as_str()), ("post", "42", "post:42"));
 /// assert_eq!("user:auth0|5f7c".parse::<RoomKey>()?.id(), "auth0|5f7c");
-/// assert!("post:*".parse::<RoomKey>().is_err());
+/// assert!(RoomKey::try_from("post:*").is_err());
 /// # Ok::<(), rooms_core::RoomKeyError>(())
 /// ```
 #[derive(Clone)]
@@ -145,6 +146,28 @@ impl FromStr for RoomKey {
     }
 }
 
+impl TryFrom<&str> for RoomKey {
+    type Error = RoomKeyError;
+
+    fn try_from(text: &str) -> Result<Self, RoomKeyError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for RoomKey {
+    type Error = RoomKeyError;
+
+    fn try_from(text: String) -> Result<Self, RoomKeyError> {
+        text.parse()
+    }
+}
+
+impl AsRef<str> for RoomKey {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 impl fmt::Display for RoomKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -164,6 +187,18 @@ impl PartialEq for RoomKey {
 }
 
 impl Eq for RoomKey {}
+
+impl PartialOrd for RoomKey {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RoomKey {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
+        self.text.cmp(&other.text)
+    }
+}
 
 impl hash::Hash for RoomKey {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
@@ -246,9 +281,19 @@ mod tests {
         assert!(serde_json::from_str::<RoomKey>("\"post:\\u0000\"").is_err());
     }
 
+    #[test]
+    fn keys_are_made_of_texts_and_ordered_as_these() {
+        let mut keys = ["post:9", "user:1", "post:10", "a:z"].map(|text| RoomKey::try_from(text).unwrap());
+        keys.sort();
+        assert_eq!(keys.each_ref().map(AsRef::<str>::as_ref), ["a:z", "post:10", "post:9", "user:1"]);
+        assert_eq!(RoomKey::try_from("post:42".to_owned()), RoomKey::new("post", 42));
+        assert_eq!(RoomKey::try_from("post:*".to_owned()), Err(RoomKeyError::Id { at: 0 }));
+    }
+
     proptest! {
         #[test]
         fn what_parses_prints_the_same(text in "\\PC{0,40}|[a-z]{1,5}:[a-zA-Z0-9:|@.]{1,20}") {
+            prop_assert_eq!(RoomKey::try_from(text.as_str()), text.parse());
             if let Ok(key) = text.parse::<RoomKey>() {
                 prop_assert_eq!(key.to_string(), text);
                 prop_assert_eq!(RoomKey::new(key.kind(), key.id()).unwrap(), key);

@@ -54,7 +54,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// [`protocol`](crate::protocol), and the rest is as with [`serve_room`](Self::serve_room).
     ///
     /// The user's own room, such as `user:5`, is joined first, where there is a kind `user` whose rule lets them in; it
-    /// counts as one of `Limits::rooms_per_connection`.
+    /// counts as one of `Limits::max_rooms_per_connection`.
     ///
     /// ```
     /// use futures::{StreamExt as _, channel::mpsc};
@@ -273,7 +273,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
     /// Leaves its rooms at once, and then says good-bye if anybody is there; returns why it ended.
     async fn end(&mut self, end: End) -> Close {
         let outbox = Arc::clone(self.connection.outbox());
-        let within = self.connection.shared().limits.close_within;
+        let within = self.connection.shared().limits.close_timeout;
         // Before the leaving begins, because it may hold what `on_leave` waits for. What a client said before it went is
         // carried out if that takes no time, as with a last message and then the close; otherwise it is dropped.
         if let (Some(work), End::Left(_) | End::Gone) = (self.work.take(), &end)
@@ -294,7 +294,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         self.connection.leave_all();
         let shared = self.connection.shared();
         // A process that goes down has that much time for a member that is slow.
-        let flush_by = shared.drain.get().filter(|drain| drain.close == close).map(|drain| drain.flush_by);
+        let flush_by = shared.drain.get().filter(|drain| drain.close == close).map(crate::drain::Drain::flush_by);
         farewell(&outbox, &mut peer, &shared.limits, flush_by).await;
         outbox.closing().unwrap_or(close)
     }

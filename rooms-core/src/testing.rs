@@ -1,4 +1,4 @@
-//! What proves things: a kit for an application's tests, nodes with bad weather between them, and suites for
+//! What proves things: a kit for an application's tests, nodes with network faults between them, and suites for
 //! implementations of a trait.
 //!
 //! All of it fails by panicking, as tests do.

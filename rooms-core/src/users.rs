@@ -12,9 +12,9 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    give_back::give_back,
     lock::{Mutex, MutexGuard, lock},
     outbox::Outbox,
+    shrink::shrink,
 };
 
 const SHARDS: usize = 64;
@@ -72,7 +72,7 @@ impl Users {
                 Some(Left::Somebody) => {}
                 Some(Left::Nobody) => {
                     shard.remove(user);
-                    give_back(&mut shard);
+                    shrink(&mut shard);
                 }
             }
         }

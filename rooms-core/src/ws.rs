@@ -9,7 +9,7 @@
 //! - **A close frame follows every fault.** A [`WsError`] knows the [`Close`] that it deserves.
 
 mod decoder;
-pub(crate) mod frame;
+mod frame;
 mod sink;
 mod stream;
 
@@ -23,7 +23,10 @@ use tokio::{
 
 pub(crate) use self::sink::Written;
 pub use self::{decoder::Incoming, sink::FrameSink, stream::FrameStream};
-use crate::close::{Close, CloseCode};
+use crate::{
+    close::{Close, CloseCode},
+    limits::Limits,
+};
 
 /// What ended the reading of a connection.
 #[derive(Debug, thiserror::Error)]
@@ -35,13 +38,13 @@ pub enum WsError {
     /// A message, or the sum of its fragments, is over the limit.
     #[error("a message is over the limit of {limit} bytes")]
     TooBig {
-        /// `Limits::message_in`.
+        /// `Limits::max_message_bytes`.
         limit: usize,
     },
     /// One message came in more fragments than are taken.
     #[error("a message came in more than {limit} fragments")]
     TooManyFragments {
-        /// `Limits::fragments_in`.
+        /// `Limits::max_fragments`.
         limit: usize,
     },
     /// A text message or a close reason is not UTF-8.
@@ -66,24 +69,17 @@ impl WsError {
     }
 }
 
-/// What a client may send: two numbers of [`Limits`](crate::Limits), small because every connection has them.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Inbound {
-    pub(crate) message: u32,
-    pub(crate) fragments: u32,
-}
-
 /// The two halves over a TCP stream, which is read and written in place.
 ///
 /// `early` is what was already read behind the handshake. Switches Nagle's algorithm off: a room's message is whole when
-/// it is written. Sets the size of the socket's send buffer to [`Limits::send_buffer`](crate::Limits::send_buffer).
+/// it is written. Sets the size of the socket's send buffer to [`Limits::send_buffer_bytes`](crate::Limits::send_buffer_bytes).
 ///
 /// # Errors
 /// Those of `setsockopt`. A send buffer over what the system allows is one on some systems; Linux takes the most that it
 /// allows (`net.core.wmem_max`).
-pub fn tcp(stream: TcpStream, early: &[u8], limits: &crate::Limits) -> io::Result<(FrameStream, FrameSink)> {
+pub fn tcp(stream: TcpStream, early: &[u8], limits: &Limits) -> io::Result<(FrameStream, FrameSink)> {
     stream.set_nodelay(true)?;
-    if let Some(bytes) = limits.send_buffer {
+    if let Some(bytes) = limits.send_buffer_bytes {
         SockRef::from(&stream).set_send_buffer_size(bytes)?;
     }
     let (read, write) = stream.into_split();
@@ -105,7 +101,7 @@ pub fn tcp(stream: TcpStream, early: &[u8], limits: &crate::Limits) -> io::Resul
 /// assert_eq!(stream.next().await.unwrap().unwrap(), Incoming::Text("hi".into()));
 /// # }
 /// ```
-pub fn over<T>(io: T, early: &[u8], limits: &crate::Limits) -> (FrameStream, FrameSink)
+pub fn over<T>(io: T, early: &[u8], limits: &Limits) -> (FrameStream, FrameSink)
 where
     T: AsyncRead + AsyncWrite + Send + 'static,
 {

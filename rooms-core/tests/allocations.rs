@@ -57,7 +57,7 @@ impl Room {
     async fn with(members: usize) -> Self {
         let rooms = RoomManager::build_for()
             .kind("post", Kind::authenticated())
-            .limits(|limits| limits.connections_per_user = usize::MAX)
+            .limits(|limits| limits.max_connections_per_user = usize::MAX)
             .build()
             .unwrap();
         let mut room = Self { rooms, key: "post:42".parse().unwrap(), given: Arc::default(), members: Vec::new() };

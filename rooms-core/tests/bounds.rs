@@ -24,7 +24,7 @@ fn posts() -> Rooms {
 async fn rooms_and_connections_have_their_bounds() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| (limits.rooms_per_connection, limits.connections_per_user) = (3, 2))
+        .limits(|limits| (limits.max_rooms_per_connection, limits.max_connections_per_user) = (3, 2))
         .build()
         .unwrap();
     let mut client = Client::connect(&rooms, "a");
@@ -45,7 +45,7 @@ async fn rooms_and_connections_have_their_bounds() {
 async fn a_broadcast_over_the_bound_is_an_error_that_says_so() {
     let rooms = posts();
     let room = key("post:42");
-    let limit = rooms.limits().broadcast;
+    let limit = rooms.limits().max_broadcast_bytes;
     assert!(rooms.broadcast(&room, &"x".repeat(limit - 2)).await.is_ok());
     let error = rooms.broadcast(&room, &"x".repeat(limit - 1)).await.unwrap_err();
     assert_eq!(
@@ -60,7 +60,7 @@ async fn a_broadcast_over_the_bound_is_an_error_that_says_so() {
 async fn a_publisher_waits_for_space_in_the_log() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.log_messages = 4)
+        .limits(|limits| limits.max_log_messages = 4)
         .build()
         .unwrap();
     let room = key("post:42");
@@ -93,7 +93,7 @@ async fn a_wrong_configuration_is_named() {
     );
     let twice = builder().kind("post", Kind::new()).kind("post", Kind::new()).build();
     assert!(matches!(twice, Err(BuildError::KindTwice { kind }) if kind == "post"));
-    let zero = builder().limits(|limits| limits.outbox_messages = 0).build();
+    let zero = builder().limits(|limits| limits.max_outbox_messages = 0).build();
     assert!(matches!(zero, Err(BuildError::ZeroLimit { limit: "outbox_messages" })));
 }
 
@@ -113,7 +113,7 @@ async fn a_member_whose_sink_takes_nothing_holds_up_nobody() {
     idle().await;
     // More than an outbox holds. No time may go by meanwhile.
     let start = tokio::time::Instant::now();
-    let count = rooms.limits().outbox_messages + 10;
+    let count = rooms.limits().max_outbox_messages + 10;
     for n in 0..count {
         rooms.broadcast(&room, &json!({"n": n})).await.unwrap();
         tokio::task::yield_now().await;
@@ -156,7 +156,7 @@ async fn as_much_as_an_outbox_holds_may_come_during_a_join() {
             }
         });
         let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
-        let (publisher, most) = (rooms.clone(), rooms.limits().outbox_messages);
+        let (publisher, most) = (rooms.clone(), rooms.limits().max_outbox_messages);
         let mut client = Client::connect(&rooms, "a");
         let publish = async move {
             entered.notified().await;
@@ -180,8 +180,9 @@ async fn as_much_as_an_outbox_holds_may_come_during_a_join() {
 #[tokio::test(start_paused = true)]
 async fn a_limit_may_be_never() {
     let forever = |limits: &mut rooms_core::Limits| {
-        (limits.ping_every, limits.pong_within, limits.linger) = (Duration::MAX, Duration::MAX, Duration::MAX);
-        (limits.viewer_window, limits.subscribe, limits.hook) = (Duration::MAX, Duration::MAX, Duration::MAX);
+        (limits.ping_interval, limits.pong_timeout, limits.linger) = (Duration::MAX, Duration::MAX, Duration::MAX);
+        (limits.viewer_window, limits.subscribe_timeout, limits.hook_timeout) =
+            (Duration::MAX, Duration::MAX, Duration::MAX);
     };
     let rooms: Rooms = RoomManager::build_for().kind("post", Kind::authenticated()).limits(forever).build().unwrap();
     let mut client = Client::join(&rooms, "a", "post:42").await;
@@ -197,7 +198,7 @@ async fn a_long_fan_out_gives_way_to_a_join_a_leave_and_another_rooms_broadcast(
     const MEMBERS: usize = 10_000;
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = usize::MAX)
+        .limits(|limits| limits.max_connections_per_user = usize::MAX)
         .build()
         .unwrap();
     let mut members = Vec::new();

@@ -169,7 +169,7 @@ async fn while_the_bus_is_down_local_members_are_served_and_the_receipt_says_so(
 #[tokio::test(start_paused = true)]
 async fn a_member_is_told_that_what_it_published_stayed_on_this_node() {
     let bus = Arc::new(Faulty::default());
-    let kind = Kind::authenticated().members_publish();
+    let kind = Kind::authenticated().allow_publish();
     let rooms: Rooms = RoomManager::build_for().kind("channel", kind).bus(Arc::clone(&bus)).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
     talk.ask(r#"{"type":"join","room":"channel:1"}"#).await;
@@ -248,7 +248,7 @@ async fn a_bus_that_outruns_the_room_costs_messages_and_that_is_said_once() {
     let bus = Arc::new(Faulty::default());
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.log_messages = 4)
+        .limits(|limits| limits.max_log_messages = 4)
         .bus(Arc::clone(&bus))
         .build()
         .unwrap();
@@ -270,7 +270,7 @@ async fn who_was_told_of_a_loss_before_its_end_is_told_again() {
     let bus = Arc::new(Faulty::default());
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.log_messages = 1)
+        .limits(|limits| limits.max_log_messages = 1)
         .bus(Arc::clone(&bus))
         .build()
         .unwrap();
@@ -378,7 +378,7 @@ async fn a_join_waits_for_a_bus_that_hangs_no_longer_than_the_limit() {
     for joining in joining {
         assert!(matches!(joining.await.unwrap(), Err(JoinError::Unavailable { .. })));
     }
-    assert!(start.elapsed() <= rooms.limits().subscribe + Duration::from_millis(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() <= rooms.limits().subscribe_timeout + Duration::from_millis(10), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -387,7 +387,7 @@ async fn a_loss_in_all_rooms_keeps_neither_the_bus_nor_a_broadcast_waiting() {
     let bus = Arc::new(Faulty::default());
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = ROOMS)
+        .limits(|limits| limits.max_connections_per_user = ROOMS)
         .bus(Arc::clone(&bus))
         .build()
         .unwrap();
@@ -429,5 +429,5 @@ async fn a_bus_that_hangs_holds_up_no_publisher_and_no_shutdown_for_ever() {
     drop(member);
     let start = Instant::now();
     rooms.shutdown(Duration::ZERO).await;
-    assert!(start.elapsed() <= 2 * rooms.limits().close_within, "{:?}", start.elapsed());
+    assert!(start.elapsed() <= 2 * rooms.limits().close_timeout, "{:?}", start.elapsed());
 }

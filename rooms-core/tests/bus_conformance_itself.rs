@@ -50,14 +50,14 @@ enum Fault {
 use Fault::*;
 
 /// Three buses in one process whose backplane can be away.
-struct Weather {
+struct Breakable {
     peers: Vec<Peer>,
-    sky: Arc<Sky>,
+    common: Arc<Common>,
 }
 
 /// What the peers share.
 #[derive(Default)]
-struct Sky {
+struct Common {
     away: AtomicBool,
     was_away: AtomicBool,
     receivers: Mutex<Vec<Arc<dyn BusReceiver>>>,
@@ -66,29 +66,29 @@ struct Sky {
 
 struct Peer {
     inner: Arc<LocalBus>,
-    sky: Arc<Sky>,
+    common: Arc<Common>,
     fault: Fault,
     number: usize,
     receiver: OnceLock<Arc<Ear>>,
     wanted: Mutex<HashSet<Topic>>,
 }
 
-impl Weather {
+impl Breakable {
     fn with(fault: Fault) -> Self {
-        let (sky, first) = (Arc::new(Sky::default()), LocalBus::new());
+        let (common, first) = (Arc::new(Common::default()), LocalBus::new());
         let peer = |number| Peer {
             inner: Arc::new(first.peer()),
-            sky: Arc::clone(&sky),
+            common: Arc::clone(&common),
             fault,
             number,
             receiver: OnceLock::new(),
             wanted: Mutex::default(),
         };
-        Self { peers: (0..3).map(peer).collect(), sky }
+        Self { peers: (0..3).map(peer).collect(), common }
     }
 
     fn say(&self, event: &BusEvent) {
-        for receiver in &*self.sky.receivers.lock().unwrap() {
+        for receiver in &*self.common.receivers.lock().unwrap() {
             receiver.event(event.clone());
         }
     }
@@ -107,7 +107,7 @@ fn stubborn() -> Topic {
     Topic::Room("stubborn:1".parse().unwrap())
 }
 
-impl Backplane for Weather {
+impl Backplane for Breakable {
     type Bus = Peer;
 
     fn peers(&self) -> &[Peer] {
@@ -115,8 +115,8 @@ impl Backplane for Weather {
     }
 
     async fn cut(&mut self) -> Cut {
-        self.sky.away.store(true, Ordering::Relaxed);
-        self.sky.was_away.store(true, Ordering::Relaxed);
+        self.common.away.store(true, Ordering::Relaxed);
+        self.common.was_away.store(true, Ordering::Relaxed);
         if self.peers[0].fault != GoesDownSilently {
             self.say(&BusEvent::Down);
         }
@@ -131,13 +131,13 @@ impl Backplane for Weather {
     }
 
     async fn mend(&mut self) {
-        self.sky.away.store(false, Ordering::Relaxed);
+        self.common.away.store(false, Ordering::Relaxed);
         for peer in self.peers.iter().filter(|peer| peer.fault != SubscribesAgainSilently) {
             let wanted: Vec<Topic> = peer.wanted.lock().unwrap().iter().cloned().collect();
             peer.say(BusEvent::subscribed(wanted));
         }
         self.say(&BusEvent::up(Lost::Nothing));
-        let kept = std::mem::take(&mut *self.sky.kept.lock().unwrap());
+        let kept = std::mem::take(&mut *self.common.kept.lock().unwrap());
         for (topic, payload) in kept {
             self.peers[0].inner.publish(&topic, payload).await.unwrap();
         }
@@ -147,19 +147,19 @@ impl Backplane for Weather {
 #[async_trait]
 impl Bus for Peer {
     fn attach(&self, receiver: Arc<dyn BusReceiver>) {
-        self.sky.receivers.lock().unwrap().push(Arc::clone(&receiver));
+        self.common.receivers.lock().unwrap().push(Arc::clone(&receiver));
         let ear = Ear { inner: receiver, fault: self.fault, number: self.number, held: Mutex::default() };
         let ear = self.receiver.get_or_init(|| Arc::new(ear));
         self.inner.attach(Arc::clone(ear) as Arc<dyn BusReceiver>);
     }
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
-        if self.sky.away.load(Ordering::Relaxed) {
+        if self.common.away.load(Ordering::Relaxed) {
             match self.fault {
                 TakesWhileDown | LosesSilently => return Ok(()),
-                PublishesWhatItCalledDown => self.sky.kept.lock().unwrap().push((topic.clone(), payload)),
+                PublishesWhatItCalledDown => self.common.kept.lock().unwrap().push((topic.clone(), payload)),
                 TriesAgain => {
-                    let mut kept = self.sky.kept.lock().unwrap();
+                    let mut kept = self.common.kept.lock().unwrap();
                     kept.extend([(topic.clone(), payload.clone()), (topic.clone(), payload)]);
                     return Err(BusError::Unknown("no answer".into()));
                 }
@@ -290,10 +290,10 @@ impl std::fmt::Debug for Peer {
     }
 }
 
-mod a_right_bus_in_bad_weather_passes {
-    use super::{Fault, Weather, bus_conformance};
+mod a_right_bus_with_outages_passes {
+    use super::{Breakable, Fault, bus_conformance};
 
-    bus_conformance!(Weather::with(Fault::Nothing));
+    bus_conformance!(Breakable::with(Fault::Nothing));
 }
 
 /// Runs a clause against each of these faults, and expects that it fails.
@@ -303,7 +303,7 @@ macro_rules! caught {
             #[tokio::test(start_paused = true)]
             async fn $name() {
                 for fault in [$($fault),+] {
-                    let proof = tokio::spawn(async move { suite::$clause(&mut Weather::with(fault)).await });
+                    let proof = tokio::spawn(async move { suite::$clause(&mut Breakable::with(fault)).await });
                     let outcome = proof.await;
                     assert!(outcome.is_err_and(|error| error.is_panic()), "{fault:?} got through");
                 }

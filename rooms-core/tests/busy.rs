@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rooms_core::{Close, Kind, MessageKind, RoomManager, ws::Incoming};
+use rooms_core::{Close, Kind, MessageKind, Occupancy, RoomManager, ws::Incoming};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ fn note(notes: &Notes, what: &'static str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_is_answered_and_a_good_bye_heard_while_a_rule_or_a_hook_is_at_work() {
-    let rules = Kind::new().join(|_, _| pending());
+    let rules = Kind::new().join_rule(|_, _| pending::<bool>());
     let hooks = Kind::authenticated().on_message(|_, _| pending());
     let rooms: Rooms = RoomManager::build_for().kind("rule", rules).kind("post", hooks).build().unwrap();
     for busy in [command("join", "rule:1", 1), json!({"type": "x", "room": "post:42"}).to_string()] {
@@ -54,7 +54,7 @@ async fn a_ping_is_answered_and_a_good_bye_heard_while_a_rule_or_a_hook_is_at_wo
 
 #[tokio::test(start_paused = true)]
 async fn what_a_client_says_just_before_it_goes_is_carried_out() {
-    let kind = Kind::authenticated().members_publish().on_publish(|_, data| async move {
+    let kind = Kind::authenticated().allow_publish().on_publish(|_, data| async move {
         tokio::time::sleep(Duration::from_millis(100)).await;
         Ok(data)
     });
@@ -132,7 +132,7 @@ async fn the_hook_about_a_leave_has_run_before_the_room_is_joined_again() {
 
 #[tokio::test(start_paused = true)]
 async fn the_hook_about_one_room_holds_up_no_other() {
-    let kind = Kind::authenticated().members_publish().on_leave(|_| tokio::time::sleep(Duration::from_secs(9)));
+    let kind = Kind::authenticated().allow_publish().on_leave(|_| tokio::time::sleep(Duration::from_secs(9)));
     let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
     for n in 0..10 {
@@ -174,8 +174,10 @@ async fn a_shutdown_waits_for_the_hooks_about_who_has_left_and_for_no_longer_tha
 async fn a_shutdown_tells_of_an_empty_room_also_where_a_reload_would_be_waited_for() {
     let notes = Notes::default();
     let empty = Arc::clone(&notes);
-    let kind = Kind::authenticated().leave_grace(Duration::from_secs(30)).on_room_empty(move |_| {
-        note(&empty, "empty");
+    let kind = Kind::authenticated().leave_grace(Duration::from_secs(30)).on_occupancy(move |_, occupancy| {
+        if occupancy == Occupancy::EmptyHere {
+            note(&empty, "empty");
+        }
         async {}
     });
     let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();

@@ -48,7 +48,7 @@ struct Outcome<E> {
 
 fn ours(chunks: Chunks) -> Outcome<WsError> {
     let mut limits = Limits::default();
-    limits.message_in = LIMIT;
+    limits.max_message_bytes = LIMIT;
     let (mut stream, _sink) = ws::over(chunks, &[], &limits);
     let mut outcome = Outcome { messages: Vec::new(), fault: None };
     block_on(async {

@@ -354,7 +354,7 @@ async fn an_echo_server_is_made_of_the_codec_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_message_over_the_limit_is_refused_by_its_header_alone() {
     let mut limits = Limits::default();
-    limits.message_in = 200;
+    limits.max_message_bytes = 200;
     let limit = |bytes: Vec<u8>| refuses_within(&limits, bytes, &[], 1009, "over the limit of 200 bytes");
     for opcode in [TEXT, BINARY] {
         limit([header(FIN | opcode, MASKED, 201), MASK.to_vec()].concat()).await;
@@ -371,7 +371,7 @@ async fn a_message_over_the_limit_is_refused_by_its_header_alone() {
 #[tokio::test(start_paused = true)]
 async fn too_many_fragments_are_too_big_even_when_they_are_empty() {
     let mut limits = Limits::default();
-    limits.fragments_in = 3;
+    limits.max_fragments = 3;
     let three = [frame(TEXT, ""), frame(CONTINUATION, ""), frame(FIN | CONTINUATION, "")].concat();
     assert_eq!(heard(&three, &limits).await.messages, [text("")]);
     let four = [frame(TEXT, ""), frame(CONTINUATION, ""), frame(CONTINUATION, ""), frame(CONTINUATION, "")].concat();

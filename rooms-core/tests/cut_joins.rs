@@ -55,7 +55,7 @@ fn rooms(calls: &Calls) -> Rooms {
     let at_work = Arc::new(Mutex::new(false));
     let is_at_work = Arc::clone(&at_work);
     let kind = Kind::new()
-        .join(|_, _| async {
+        .join_rule(|_, _| async {
             yield_now().await;
             true
         })
@@ -84,7 +84,11 @@ fn rooms(calls: &Calls) -> Rooms {
                 leaving.note("leave");
             }
         });
-    RoomManager::build_for().kind("post", kind).limits(|limits| limits.hook = Duration::from_secs(1)).build().unwrap()
+    RoomManager::build_for()
+        .kind("post", kind)
+        .limits(|limits| limits.hook_timeout = Duration::from_secs(1))
+        .build()
+        .unwrap()
 }
 
 #[tokio::test(start_paused = true)]

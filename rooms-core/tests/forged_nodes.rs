@@ -28,8 +28,8 @@ use rig::{Client, Rooms, Sink, idle, key};
 const HEALED: Duration = Duration::from_secs(10);
 
 fn with_kinds(builder: RoomManagerBuilder<Sink>) -> Rooms {
-    let builder = builder.kind("post", Kind::authenticated()).kind("chat", Kind::authenticated().members());
-    builder.limits(|limits| limits.connections_per_user = usize::MAX).build().unwrap()
+    let builder = builder.kind("post", Kind::authenticated()).kind("chat", Kind::authenticated().list_members());
+    builder.limits(|limits| limits.max_connections_per_user = usize::MAX).build().unwrap()
 }
 
 /// Two nodes with a member each in `post:42`, and in `chat:1` where the users are named.
@@ -116,7 +116,7 @@ async fn a_good_bye_that_its_node_does_not_hear_counts_for_one_lease_at_most() {
     let (first, second) = (two.name(0), two.nodes[1].node());
     two.forger.say(&Topic::Node(second), &first, json!({"bye": {}})).await;
     two.is_right("it is not for all").await;
-    assert_eq!(two.nodes[1].stats().misheard, 1);
+    assert_eq!(two.nodes[1].stats().undecodable, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,7 +286,7 @@ async fn what_is_not_signed_with_the_key_of_the_fleet_is_dropped_and_counted() {
     for node in &two.nodes {
         let stats = node.stats();
         assert!(stats.unsigned > 4, "{stats:?}");
-        assert_eq!(stats.misheard, 0, "{stats:?}");
+        assert_eq!(stats.undecodable, 0, "{stats:?}");
     }
 }
 

@@ -113,7 +113,7 @@ async fn a_slow_hook_holds_up_neither_broadcasts_nor_pings() {
     let kind = Kind::authenticated().on_message(|_, _| pending());
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", kind)
-        .limits(|limits| limits.hook = Duration::from_secs(300))
+        .limits(|limits| limits.hook_timeout = Duration::from_secs(300))
         .build()
         .unwrap();
     let mut talk = Talk::joined(&rooms, "a").await;

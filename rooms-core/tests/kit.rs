@@ -12,7 +12,7 @@ use tokio::{io::AsyncReadExt as _, time::timeout};
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
-    let channel = Kind::authenticated().members().members_publish().on_message(|member, message| async move {
+    let channel = Kind::authenticated().list_members().allow_publish().on_message(|member, message| async move {
         let message = message.json()?;
         if message["type"] == "quit" {
             return Err(Close::NORMAL.into());
@@ -53,7 +53,7 @@ fn asking(rooms: RoomManagerBuilder, service: std::net::SocketAddr) -> RoomManag
         std::io::Result::Ok(answer == b"yes")
     };
     let rule = move |_, _| async move { matches!(timeout(Duration::from_secs(30), ask()).await, Ok(Ok(true))) };
-    rooms.kind("post", Kind::new().join(rule))
+    rooms.kind("post", Kind::new().join_rule(rule))
 }
 
 #[tokio::test]

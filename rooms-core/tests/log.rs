@@ -20,8 +20,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use jsonwebtoken::{EncodingKey, Header};
 use rooms_core::{
     Authenticator as _, Bus, Endpoint, JwtAuthenticator, Kind, LocalBus, RoomManager,
+    adapter::Refusal,
     bus::{BusError, BusReceiver, Topic},
-    handshake::Refusal,
 };
 use serde_json::{Value, json};
 use tokio::time::advance;
@@ -61,7 +61,7 @@ async fn a_flood_of_messages_that_a_room_has_no_place_for_is_one_line() {
     let bus = LocalBus::new();
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.log_messages = 4)
+        .limits(|limits| limits.max_log_messages = 4)
         .bus(bus.peer())
         .build()
         .unwrap();
@@ -115,7 +115,7 @@ impl Bus for Away {
 #[tokio::test(start_paused = true)]
 async fn members_that_publish_while_the_bus_is_away_do_not_fill_the_log() {
     let log = Log::start();
-    let kind = Kind::authenticated().members_publish();
+    let kind = Kind::authenticated().allow_publish();
     let rooms: Rooms = RoomManager::build_for().kind("post", kind).bus(Away(LocalBus::new())).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
     assert_eq!(talk.ask(r#"{"type":"join","room":"post:42"}"#).await["type"], "room_joined");

@@ -144,9 +144,9 @@ async fn play(steps: Vec<Step>, overflow: Overflow) {
     let bus = Hand::new(LocalBus::new());
     let kind = Kind::authenticated().overflow(overflow);
     let rooms = RoomManager::build_for().kind("post", kind).bus(bus.clone()).limits(|limits| {
-        limits.broadcast = LONGEST;
-        limits.log_messages = 8;
-        limits.outbox_messages = 8;
+        limits.max_broadcast_bytes = LONGEST;
+        limits.max_log_messages = 8;
+        limits.max_outbox_messages = 8;
     });
     let rooms: RoomManager<ValveSink> = rooms.build().unwrap();
     idle().await;

@@ -142,14 +142,14 @@ async fn however_deep_the_info_of_a_member_is_it_is_counted_on_every_node() {
     let members = fleet.node(1).members(&key("chat:1")).await.unwrap();
     let told: Vec<_> = members.users.iter().filter(|user| user.info.is_some()).map(|user| &*user.user).collect();
     assert_eq!(told, ["16"], "what is nested deeper is left out");
-    assert_eq!(fleet.node(1).stats().misheard, 0);
+    assert_eq!(fleet.node(1).stats().undecodable, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reload_within_the_grace_is_nothing_to_tell() {
     let fleet: Nodes = Fleet::new(2, |_, node| {
         let grace = Duration::from_secs(3);
-        node.kind("chat", Kind::authenticated().members().leave_grace(grace))
+        node.kind("chat", Kind::authenticated().list_members().leave_grace(grace))
             .kind("post", Kind::authenticated().leave_grace(grace))
     });
     idle().await;
@@ -181,8 +181,9 @@ async fn a_reload_within_the_grace_is_nothing_to_tell() {
 
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_on_another_node_has_not_left() {
-    let fleet: Nodes =
-        Fleet::new(2, |_, node| node.kind("chat", Kind::authenticated().members().leave_grace(Duration::from_secs(3))));
+    let fleet: Nodes = Fleet::new(2, |_, node| {
+        node.kind("chat", Kind::authenticated().list_members().leave_grace(Duration::from_secs(3)))
+    });
     idle().await;
     let mut ada = Client::join(fleet.node(0), "ada", "chat:1").await;
     let bob = Client::join(fleet.node(0), "bob", "chat:1").await;
@@ -201,7 +202,7 @@ async fn who_comes_back_on_another_node_has_not_left() {
 #[tokio::test(start_paused = true)]
 async fn two_tabs_that_come_back_together_on_another_node_are_two() {
     let fleet: Nodes = Fleet::new(2, |_, node| {
-        node.kind("chat", Kind::authenticated().members().leave_grace(Duration::from_secs(30)))
+        node.kind("chat", Kind::authenticated().list_members().leave_grace(Duration::from_secs(30)))
     });
     let room = key("chat:1");
     idle().await;
@@ -220,7 +221,7 @@ async fn two_tabs_that_come_back_together_on_another_node_are_two() {
 #[tokio::test(start_paused = true)]
 async fn a_tab_that_is_elsewhere_all_the_time_does_not_end_the_grace_of_one_that_reloads() {
     let fleet: Nodes = Fleet::new(2, |_, node| {
-        node.kind("chat", Kind::authenticated().members().leave_grace(Duration::from_secs(10)))
+        node.kind("chat", Kind::authenticated().list_members().leave_grace(Duration::from_secs(10)))
     });
     idle().await;
     let _stays = Client::join(fleet.node(1), "b", "chat:1").await;
@@ -292,8 +293,9 @@ async fn the_same_user_racing_in_and_out_on_two_nodes_joins_and_leaves_in_turn_f
 
 #[tokio::test(start_paused = true)]
 async fn users_past_the_limit_are_counted_and_not_named() {
-    let fleet: Nodes =
-        Fleet::new(2, |_, node| node.kind("chat", Kind::authenticated().members()).limits(|limits| limits.named = 3));
+    let fleet: Nodes = Fleet::new(2, |_, node| {
+        node.kind("chat", Kind::authenticated().list_members()).limits(|limits| limits.max_named_users = 3)
+    });
     idle().await;
     let mut members = Vec::new();
     for number in 0..5 {
@@ -407,12 +409,12 @@ async fn two_who_come_within_a_window_are_told_of_each_other() {
 /// As a node alone publishes no rows, what changed has to be kept for when it is not.
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_and_goes_while_a_node_is_alone_is_known_to_the_next_node() {
-    let mut fleet: Nodes = Fleet::new(1, |_, node| with_kinds(node).limits(|limits| limits.named = 8));
+    let mut fleet: Nodes = Fleet::new(1, |_, node| with_kinds(node).limits(|limits| limits.max_named_users = 8));
     let _stays = Client::join(fleet.node(0), "ada", "chat:1").await;
     for number in 0..50 {
         drop(Client::join(fleet.node(0), &format!("u{number}"), "chat:1").await);
     }
-    let new = fleet.add(|_, node| with_kinds(node).limits(|limits| limits.named = 8));
+    let new = fleet.add(|_, node| with_kinds(node).limits(|limits| limits.max_named_users = 8));
     settle().await;
     let _bob = Client::join(fleet.node(new), "bob", "chat:1").await;
     for number in 0..20 {

@@ -87,11 +87,11 @@ impl Trace {
 fn rooms(trace: &Trace) -> Rooms {
     let (on_join, on_leave, rule) = (trace.clone(), trace.clone(), trace.clone());
     let channel = Kind::new()
-        .join(|_, room| async move {
+        .join_rule(|_, room| async move {
             sleep(Duration::from_millis(if room.id() == "slow" { 90 } else { 0 })).await;
             true
         })
-        .publish(move |_, _| {
+        .publish_rule(move |_, _| {
             let rule = rule.clone();
             async move {
                 rule.pass("", "publish").await;
@@ -111,7 +111,7 @@ fn rooms(trace: &Trace) -> Rooms {
         });
     let rooms = RoomManager::build_for().kind("channel", channel).kind("post", Kind::new());
     // The client of this test answers no pings.
-    rooms.limits(|limits| limits.ping_every = Duration::MAX).build().unwrap()
+    rooms.limits(|limits| limits.ping_interval = Duration::MAX).build().unwrap()
 }
 
 /// Checks what the client was given, for so many commands, and so many broadcasts in each room.

@@ -9,9 +9,16 @@ mod rig;
 #[path = "support/talk.rs"]
 mod talk;
 
-use std::{future::pending, time::Duration};
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use rooms_core::{Close, Kind, RoomManager};
+use rooms_core::{Close, Decision, Kind, RoomManager};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -131,8 +138,11 @@ async fn who_is_not_in_a_room_neither_leaves_it_nor_publishes_there() {
 
 #[tokio::test(start_paused = true)]
 async fn by_a_rule_that_panics_or_hangs_nothing_is_published() {
-    let panics = Kind::authenticated().publish(|_, _| async { panic!("a rule that panics") });
-    let hangs = Kind::authenticated().publish(|_, _| pending());
+    let panics = Kind::authenticated().publish_rule(|_, room| async move {
+        assert!(room.id() == "fine", "a rule that panics");
+        true
+    });
+    let hangs = Kind::authenticated().publish_rule(|_, _| pending::<bool>());
     let rooms: Rooms = RoomManager::build_for().kind("panics", panics).kind("hangs", hangs).build().unwrap();
     let mut talk = Talk::multi(&rooms, "a");
     for room in ["panics:1", "hangs:1"] {
@@ -141,6 +151,34 @@ async fn by_a_rule_that_panics_or_hangs_nothing_is_published() {
         assert_eq!(error(&mut talk, publish(room, json!(1))).await["code"], "unavailable");
         assert!(start.elapsed() <= Duration::from_secs(6));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_a_rule_that_can_not_tell_nobody_joins_or_publishes_for_now() {
+    let up = Arc::new(AtomicBool::new(false));
+    let rule = {
+        let up = Arc::clone(&up);
+        move |_, _| {
+            let up = up.load(Ordering::Relaxed);
+            async move { if up { Decision::Allow } else { Decision::Unavailable } }
+        }
+    };
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", Kind::new().join_rule(rule.clone()))
+        .kind("channel", Kind::authenticated().publish_rule(rule))
+        .build()
+        .unwrap();
+    let mut talk = Talk::multi(&rooms, "a");
+    join(&mut talk, "channel:1").await;
+    assert_eq!(error(&mut talk, command("join", "post:1", "j")).await["code"], "unavailable");
+    assert_eq!(error(&mut talk, publish("channel:1", json!(1))).await["code"], "unavailable");
+    up.store(true, Ordering::Relaxed);
+    join(&mut talk, "post:1").await;
+    assert_eq!(
+        talk.ask(publish("channel:1", json!({"type": "x"}))).await["type"],
+        "published",
+        "the connection went on"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +199,7 @@ async fn what_is_wrong_with_a_room_is_said() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_published_is_bounded() {
-    let rooms = limited(|limits| limits.broadcast = 100);
+    let rooms = limited(|limits| limits.max_broadcast_bytes = 100);
     let mut talk = Talk::multi(&rooms, "a");
     join(&mut talk, "channel:1").await;
     let fault = json!({"code": "too_big", "room": "channel:1", "ref": "p"});
@@ -189,7 +227,7 @@ async fn a_connection_is_in_so_many_rooms_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_joins_in_a_second_end_the_connection_that_sent_them_and_no_other() {
-    let rooms = limited(|limits| limits.inbound_overload = Duration::from_secs(5));
+    let rooms = limited(|limits| limits.overload_timeout = Duration::from_secs(5));
     let mut other = Talk::multi(&rooms, "b");
     join(&mut other, "post:1").await;
     let mut talk = Talk::multi(&rooms, "a");
@@ -203,7 +241,7 @@ async fn ten_thousand_joins_in_a_second_end_the_connection_that_sent_them_and_no
     assert_eq!((rooms.stats().rooms, rooms.stats().connections), (1, 1));
 
     // Where the application lets so many through, each has its answer.
-    let rooms = limited(|limits| (limits.inbound_burst, limits.inbound_per_second) = (20_000, 20_000));
+    let rooms = limited(|limits| (limits.message_burst, limits.messages_per_second) = (20_000, 20_000));
     let mut talk = Talk::multi(&rooms, "a");
     for n in 0..10_000 {
         talk.say(command("join", &format!("post:x{n}"), n));

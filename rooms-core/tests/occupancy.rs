@@ -20,10 +20,10 @@ use std::{
 
 use futures::future::join_all;
 use rooms_core::{
-    Kind, LocalBus, RoomKey, RoomManager,
+    Kind, LocalBus, Occupancy, RoomKey, RoomManager,
     bus::{BusEvent, Topic},
     testing::{
-        faults::{Faults, FaultyBus, Weather},
+        faults::{Faults, FaultyBus, NetworkFaults},
         fleet::Fleet,
     },
 };
@@ -33,24 +33,41 @@ use hand::Hand;
 use nodes::{Nodes, agreed, settle};
 use rig::{Client, Rooms, idle, key};
 
+/// What is told about this node, in a word.
+const fn here(occupancy: Occupancy) -> Option<&'static str> {
+    match occupancy {
+        Occupancy::OccupiedHere => Some("occupied"),
+        Occupancy::EmptyHere => Some("empty"),
+        _ => None,
+    }
+}
+
+/// What is told about all nodes, in a word.
+const fn anywhere(occupancy: Occupancy) -> Option<&'static str> {
+    match occupancy {
+        Occupancy::OccupiedAnywhere => Some("occupied"),
+        Occupancy::EmptyEverywhere => Some("empty"),
+        _ => None,
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_application_is_told_when_a_room_is_occupied_and_empty_here_and_anywhere() {
-    let counts: [Arc<AtomicUsize>; 4] = Default::default();
-    let count = |n: usize| {
-        let count = Arc::clone(&counts[n]);
-        move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
-            async {}
-        }
-    };
-    let fleet: Nodes = Fleet::new(2, |_, node| {
-        let kind = Kind::authenticated()
-            .on_room_occupied(count(0))
-            .on_room_occupied_anywhere(count(1))
-            .on_room_empty(count(2))
-            .on_room_empty_everywhere(count(3));
-        node.kind("post", kind)
+    let counts: Arc<[AtomicUsize; 4]> = Arc::default();
+    let count = Arc::clone(&counts);
+    let kind = Kind::authenticated().on_occupancy(move |room, occupancy| {
+        assert_eq!(room, key("post:42"));
+        let of = match occupancy {
+            Occupancy::OccupiedHere => 0,
+            Occupancy::OccupiedAnywhere => 1,
+            Occupancy::EmptyHere => 2,
+            Occupancy::EmptyEverywhere => 3,
+            _ => panic!("told of {occupancy:?}"),
+        };
+        count[of].fetch_add(1, Ordering::Relaxed);
+        async {}
     });
+    let fleet: Nodes = Fleet::new(2, |_, node| node.kind("post", kind.clone()));
     let told = || counts.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
     idle().await;
     let a = Client::join(fleet.node(0), "a", "post:42").await;
@@ -75,18 +92,16 @@ async fn the_application_is_told_when_a_room_is_occupied_and_empty_here_and_anyw
 #[tokio::test(start_paused = true)]
 async fn hooks_about_a_room_run_one_after_another_and_only_for_what_is_so() {
     let log: Arc<Mutex<Vec<&str>>> = Arc::default();
-    let slow = |word: &'static str| {
-        let log = Arc::clone(&log);
-        move |_| {
-            let log = Arc::clone(&log);
-            async move {
-                sleep(Duration::from_secs(1)).await;
-                log.lock().unwrap().push(word);
-                assert!(word != "empty", "a panic of a hook stops nothing");
-            }
+    let slow = Arc::clone(&log);
+    let kind = Kind::authenticated().on_occupancy(move |_, occupancy| {
+        let log = Arc::clone(&slow);
+        async move {
+            let Some(word) = here(occupancy) else { return };
+            sleep(Duration::from_secs(1)).await;
+            log.lock().unwrap().push(word);
+            assert!(word != "empty", "a panic of a hook stops nothing");
         }
-    };
-    let kind = Kind::authenticated().on_room_occupied(slow("occupied")).on_room_empty(slow("empty"));
+    });
     let fleet: Nodes = Fleet::new(1, |_, node| node.kind("post", kind.clone()));
     for _ in 0..10 {
         drop(Client::join(fleet.node(0), "a", "post:42").await);
@@ -100,44 +115,41 @@ async fn hooks_about_a_room_run_one_after_another_and_only_for_what_is_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_takes_longer_than_the_room_lingers_is_not_run_beside_the_next() {
-    let log: Arc<Mutex<Vec<&str>>> = Arc::default();
-    let slow = |begins: &'static str, ends: &'static str| {
-        let log = Arc::clone(&log);
-        move |_| {
-            let log = Arc::clone(&log);
-            async move {
-                log.lock().unwrap().push(begins);
-                sleep(Duration::from_secs(8)).await;
-                log.lock().unwrap().push(ends);
-            }
+    let log: Arc<Mutex<Vec<(&str, &str)>>> = Arc::default();
+    let slow = Arc::clone(&log);
+    let kind = Kind::authenticated().on_occupancy(move |_, occupancy| {
+        let log = Arc::clone(&slow);
+        async move {
+            let Some(word) = here(occupancy) else { return };
+            log.lock().unwrap().push((word, "begins"));
+            sleep(Duration::from_secs(8)).await;
+            log.lock().unwrap().push((word, "ends"));
         }
-    };
-    let kind = Kind::authenticated()
-        .on_room_occupied(slow("occupied", "occupied ends"))
-        .on_room_empty(slow("empty", "empty ends"));
+    });
     let fleet: Nodes = Fleet::new(1, |_, node| node.kind("post", kind.clone()));
     drop(Client::join(fleet.node(0), "a", "post:42").await);
     sleep(Duration::from_secs(6)).await;
     let _stays = Client::join(fleet.node(0), "a", "post:42").await;
     sleep(Duration::from_secs(60)).await;
-    assert_eq!(*log.lock().unwrap(), ["occupied", "occupied ends"], "it is occupied now as it was told");
+    assert_eq!(
+        *log.lock().unwrap(),
+        [("occupied", "begins"), ("occupied", "ends")],
+        "it is occupied now as it was told"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_is_first_anywhere_is_told_although_another_node_follows_while_a_hook_runs() {
     let log: Arc<Mutex<Vec<&str>>> = Arc::default();
-    let hook = |word: &'static str, takes: u64| {
-        let log = Arc::clone(&log);
-        move |_| {
-            let log = Arc::clone(&log);
-            async move {
-                sleep(Duration::from_secs(takes)).await;
-                log.lock().unwrap().push(word);
-            }
+    let hook = Arc::clone(&log);
+    let kind = Kind::authenticated().on_occupancy(move |_, occupancy| {
+        let log = Arc::clone(&hook);
+        async move {
+            let Some(word) = anywhere(occupancy) else { return };
+            sleep(Duration::from_secs(if word == "empty" { 2 } else { 0 })).await;
+            log.lock().unwrap().push(word);
         }
-    };
-    let kind =
-        Kind::authenticated().on_room_occupied_anywhere(hook("occupied", 0)).on_room_empty_everywhere(hook("empty", 2));
+    });
     let fleet: Nodes = Fleet::new(2, |_, node| node.kind("post", kind.clone()));
     idle().await;
     drop(Client::join(fleet.node(0), "a", "post:42").await);
@@ -158,17 +170,13 @@ async fn a_room_that_was_forgotten_tells_nothing_beside_the_next_of_its_name() {
     const LATE: Duration = Duration::from_millis(300);
     const ROOMS: usize = 20;
     let log: Arc<Mutex<Vec<(RoomKey, &str)>>> = Arc::default();
-    let hook = |word: &'static str| {
-        let log = Arc::clone(&log);
-        move |room: RoomKey| {
-            log.lock().unwrap().push((room, word));
-            async {}
-        }
-    };
-    let told =
-        Kind::authenticated().on_room_occupied_anywhere(hook("occupied")).on_room_empty_everywhere(hook("empty"));
+    let hook = Arc::clone(&log);
+    let told = Kind::authenticated().on_occupancy(move |room, occupancy| {
+        hook.lock().unwrap().extend(anywhere(occupancy).map(|word| (room, word)));
+        async {}
+    });
     let (hub, faults) = (LocalBus::new(), Faults::new(1));
-    let build = || RoomManager::build_for().limits(|limits| limits.connections_per_user = usize::MAX);
+    let build = || RoomManager::build_for().limits(|limits| limits.max_connections_per_user = usize::MAX);
     let hand = Hand::new(FaultyBus::new(hub.peer(), faults.clone()));
     let one: Rooms = build().kind("post", Kind::authenticated()).kind("told", told).bus(hand.clone()).build().unwrap();
     let two: Rooms = build().kind("told", Kind::authenticated()).bus(hub.peer()).build().unwrap();
@@ -182,7 +190,7 @@ async fn a_room_that_was_forgotten_tells_nothing_beside_the_next_of_its_name() {
     let elsewhere = join(&two, "told", ROOMS).await;
     let first = join(&one, "told", ROOMS).await;
     sleep(Duration::from_secs(5)).await;
-    faults.weather(Weather { delay: LATE..LATE, ..Weather::calm() });
+    faults.network_faults(NetworkFaults { delay: LATE..LATE, ..NetworkFaults::calm() });
     drop(first);
     sleep(Duration::from_millis(4_900)).await;
     // Makes it ask for everything, just before it forgets the rooms that linger.
@@ -209,7 +217,10 @@ impl Drop for Bomb {
 
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_takes_too_long_and_panics_as_it_is_dropped_keeps_no_room() {
-    let kind = Kind::authenticated().on_room_empty(|_| async {
+    let kind = Kind::authenticated().on_occupancy(|_, occupancy| async move {
+        if occupancy != Occupancy::EmptyHere {
+            return;
+        }
         let _bomb = Bomb;
         pending::<()>().await;
     });

@@ -148,7 +148,7 @@ async fn a_room_that_the_bus_refuses_keeps_nobody_out_of_others() {
 async fn a_room_that_the_bus_never_answers_for_holds_up_none_of_thousands() {
     let build = RoomManager::build_for().kind("post", Kind::authenticated()).kind("stuck", Kind::authenticated());
     let rooms: Rooms = build
-        .limits(|limits| limits.connections_per_user = 10_000)
+        .limits(|limits| limits.max_connections_per_user = 10_000)
         .bus(AsyncBus::new(Choosy::default()))
         .build()
         .unwrap();
@@ -164,6 +164,20 @@ async fn a_room_that_the_bus_never_answers_for_holds_up_none_of_thousands() {
     assert!(joined.iter().all(Result::is_ok));
     assert!(start.elapsed() < Duration::from_millis(50), "{:?}", start.elapsed());
     assert!(matches!(stuck.await.unwrap(), Err(JoinError::Unavailable { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_refused_is_tried_at_once_for_who_asks_anew() {
+    let build = RoomManager::build_for().kind("secret", Kind::authenticated());
+    let rooms: Rooms = build.bus(AsyncBus::new(Choosy::default())).build().unwrap();
+    settle().await;
+    let mut client = Client::connect(&rooms, "a");
+    // By now the pause between two tries is many seconds.
+    assert!(client.connection.join(&key("secret:1")).await.is_err());
+    sleep(Duration::from_secs(4)).await;
+    let start = Instant::now();
+    assert!(client.connection.join(&key("secret:1")).await.is_err());
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
 }
 
 /// A bus that takes some milliseconds for a publication.

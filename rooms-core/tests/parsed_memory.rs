@@ -21,15 +21,15 @@ use talk::Talk;
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// What a message parsed into a tree takes at most with the limits as they are, in times of `Limits::message_in`.
+/// What a message parsed into a tree takes at most with the limits as they are, in times of `Limits::max_message_bytes`.
 const PARSED: f64 = 30.0;
 /// What it takes as the text that came, and some places around it.
 const TEXT: f64 = 1.2;
 
-/// What a message parsed into a tree takes at most with any limits, in times of `Limits::message_in`: a number takes two
+/// What a message parsed into a tree takes at most with any limits, in times of `Limits::max_message_bytes`: a number takes two
 /// bytes of text and 32 of a vector, of which up to half is not in use.
 fn parsed(limits: &Limits) -> f64 {
-    33.0 + 664.0 * limits.containers_in as f64 / limits.message_in as f64
+    33.0 + 664.0 * limits.max_containers as f64 / limits.max_message_bytes as f64
 }
 
 /// Messages that are the dearest to parse within these bounds, each with its name.
@@ -98,7 +98,7 @@ async fn cost(message: impl FnOnce() -> String, holds: Holds, limits: &Limits) -
     idle().await;
     let held = *held.lock().unwrap();
     assert!(held > 0, "the hook has run");
-    (held - before) as f64 / limits.message_in as f64
+    (held - before) as f64 / limits.max_message_bytes as f64
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +106,7 @@ async fn a_message_in_a_hook_takes_its_text_and_what_is_parsed_of_it_at_most_thi
     let _profiler = Profiler::builder().testing().build();
     for (message_in, containers_in) in [(64 * 1024, 1024), (66_000, 1024), (64 * 1024, 9_000), (16 * 1024, 1024)] {
         let mut limits = Limits::default();
-        (limits.message_in, limits.containers_in) = (message_in, containers_in);
+        (limits.max_message_bytes, limits.max_containers) = (message_in, containers_in);
         let bound = if limits == Limits::default() { PARSED } else { parsed(&limits) };
         let (mut most, mut dearest) = (0.0, "");
         for (name, message) in messages(message_in, containers_in) {

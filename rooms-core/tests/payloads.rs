@@ -80,7 +80,7 @@ fn wrapped(data: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_member_publishes_is_not_changed() {
-    let as_it_comes = || Kind::authenticated().members_publish();
+    let as_it_comes = || Kind::authenticated().allow_publish();
     for kind in [as_it_comes(), as_it_comes().on_publish(|_, data| async move { Ok(data) })] {
         let (one, two, _) = nodes(|| kind.clone());
         let (author, mut members) = members(&one, &two).await;
@@ -108,7 +108,7 @@ async fn a_hook_is_given_the_text_that_came_and_may_pass_it_on_inside_its_own() 
         Payload::encode(&Signed { by: member.identity().user(), said: said.raw() })
     };
     let kind = Kind::authenticated()
-        .members_publish()
+        .allow_publish()
         .on_publish(move |member, data| async move { Ok(signed(&member, &data)?) })
         .on_message(move |_, message| {
             log.lock().unwrap().push(message.as_str().to_owned());
@@ -138,7 +138,7 @@ async fn what_a_hook_can_not_parse_is_refused_and_the_connection_goes_on() {
     }
 
     let kind = Kind::authenticated()
-        .members_publish()
+        .allow_publish()
         .on_publish(|_, data| async move {
             let said: Said = data.parse()?;
             Ok(json!({"text": said.text}))
@@ -167,7 +167,7 @@ async fn what_a_hook_can_not_parse_is_refused_and_the_connection_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_payload_with_the_type_of_an_event_reaches_nobody_bare_on_any_node() {
-    let plain = || Kind::authenticated().members_publish();
+    let plain = || Kind::authenticated().allow_publish();
     // A hook that passes on a field of the client's under its own name is as good a way to forge.
     let hooked = || plain().on_publish(|_, data| async move { Ok::<_, HookError>(data.json().unwrap_or_default()) });
     for kind in [plain(), hooked()] {
@@ -190,7 +190,7 @@ async fn a_payload_with_the_type_of_an_event_reaches_nobody_bare_on_any_node() {
 
 #[tokio::test(start_paused = true)]
 async fn each_of_several_types_is_looked_at() {
-    let (one, two, _) = nodes(|| Kind::authenticated().members_publish());
+    let (one, two, _) = nodes(|| Kind::authenticated().allow_publish());
     let (author, mut members) = members(&one, &two).await;
     for data in [
         r#"{"type":"error","type":"mine"}"#,
@@ -207,7 +207,7 @@ async fn each_of_several_types_is_looked_at() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_application_broadcasts_here_or_over_the_bus_travels_bare_whatever_its_type() {
-    let (one, two, bus) = nodes(|| Kind::authenticated().members_publish());
+    let (one, two, bus) = nodes(|| Kind::authenticated().allow_publish());
     let (mut author, mut members) = members(&one, &two).await;
     let data = r#"{"type":"viewer_left","viewers":0}"#;
     let mut all: Vec<_> = members.iter_mut().chain([&mut author]).collect();
@@ -227,7 +227,7 @@ async fn what_the_application_broadcasts_here_or_over_the_bus_travels_bare_whate
 
 #[tokio::test(start_paused = true)]
 async fn who_joins_meanwhile_is_not_given_it_bare_either() {
-    let slow = Kind::authenticated().members_publish().on_join(|member| async move {
+    let slow = Kind::authenticated().allow_publish().on_join(|member| async move {
         if member.identity().user() == "late" {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -256,7 +256,7 @@ async fn the_mark_of_such_a_payload_is_on_the_bus() {
         }
     }
 
-    let (one, two, bus) = nodes(|| Kind::authenticated().members_publish());
+    let (one, two, bus) = nodes(|| Kind::authenticated().allow_publish());
     let heard = Arc::new(Heard::default());
     bus.attach(Arc::clone(&heard) as Arc<dyn BusReceiver>);
     bus.subscribe(&[Topic::Room(key("post:42"))]);
@@ -270,7 +270,7 @@ async fn the_mark_of_such_a_payload_is_on_the_bus() {
 #[tokio::test(start_paused = true)]
 async fn arrays_and_objects_are_counted_in_what_clients_send_and_not_in_what_the_application_does() {
     let kind = || {
-        Kind::authenticated().members_publish().on_message(|member, message| async move {
+        Kind::authenticated().allow_publish().on_message(|member, message| async move {
             member.send(&message.as_str().len());
             Ok(())
         })
@@ -278,7 +278,7 @@ async fn arrays_and_objects_are_counted_in_what_clients_send_and_not_in_what_the
     let limited = |containers| -> Rooms {
         RoomManager::build_for()
             .kind("post", kind())
-            .limits(|limits| limits.containers_in = containers)
+            .limits(|limits| limits.max_containers = containers)
             .build()
             .unwrap()
     };
@@ -306,13 +306,13 @@ async fn arrays_and_objects_are_counted_in_what_clients_send_and_not_in_what_the
     assert_eq!(error(&mut single, message(10)).await, json!({"code": "too_big"}));
     rooms.broadcast(&key("post:42"), &objects(1_000)).await.unwrap();
     assert_eq!(single.inbox.next().await, objects(1_000));
-    let none: Result<Rooms, _> = RoomManager::build_for().limits(|limits| limits.containers_in = 0).build();
+    let none: Result<Rooms, _> = RoomManager::build_for().limits(|limits| limits.max_containers = 0).build();
     assert!(none.unwrap_err().to_string().contains("containers_in"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn whether_somebody_may_is_asked_before_what_they_sent_is_looked_at() {
-    let rooms = limited(|limits| limits.containers_in = 2);
+    let rooms = limited(|limits| limits.max_containers = 2);
     let mut talk = Talk::multi(&rooms, "a");
     let much = json!([[[[]]]]);
     let say = |room: &str| json!({"type": "say", "room": room, "of": much, "ref": "p"}).to_string();

@@ -1,4 +1,4 @@
-//! Counts over several nodes, in fair weather and when nodes go.
+//! Counts over several nodes, without faults and when nodes go.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use futures::future::join_all;
 use rooms_core::{
     Bus as _, Kind, LocalBus, RoomManager,
     bus::Topic,
-    testing::{faults::Weather, fleet::Fleet},
+    testing::{faults::NetworkFaults, fleet::Fleet},
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -68,7 +68,7 @@ async fn ten_thousand_joins_on_four_nodes_are_a_few_events_and_a_few_rows() {
     for first in &mut firsts {
         told(first).await;
     }
-    let rows = |fleet: &Nodes| (0..4).map(|node| fleet.node(node).stats().rows_published).sum::<u64>();
+    let rows = |fleet: &Nodes| (0..4).map(|node| fleet.node(node).stats().entries_published).sum::<u64>();
     let before = rows(&fleet);
     let mut others = Vec::new();
     for _ in 0..100 {
@@ -175,7 +175,7 @@ async fn a_new_incarnation_is_counted_beside_the_one_that_was_killed_until_that_
     let room = key("post:42");
     idle().await;
     let _stays = Client::join(fleet.node(0), "a", "post:42").await;
-    let _ghost = Client::join(fleet.node(1), "b", "post:42").await;
+    let _killed = Client::join(fleet.node(1), "b", "post:42").await;
     settle().await;
     fleet.faults(1).kill();
     let again = fleet.add(|_, node| with_kinds(node));
@@ -249,7 +249,7 @@ async fn a_room_that_was_left_alone_is_forgotten_beside_a_node_that_answers_noth
 #[tokio::test(start_paused = true)]
 async fn only_so_many_nodes_are_counted() {
     let fleet: Nodes =
-        Fleet::new(4, |_, node| node.kind("post", Kind::authenticated()).limits(|limits| limits.nodes = 2));
+        Fleet::new(4, |_, node| node.kind("post", Kind::authenticated()).limits(|limits| limits.max_nodes = 2));
     settle().await;
     assert_eq!(fleet.node(0).stats().nodes, 3, "itself and two others");
 }
@@ -258,7 +258,10 @@ async fn only_so_many_nodes_are_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_node_with_many_rooms_is_sure_again_after_a_fault_although_people_keep_coming() {
     let fleet = nodes(2);
-    fleet.weather(&Weather { delay: Duration::from_millis(5)..Duration::from_millis(6), ..Weather::calm() });
+    fleet.network_faults(&NetworkFaults {
+        delay: Duration::from_millis(5)..Duration::from_millis(6),
+        ..NetworkFaults::calm()
+    });
     settle().await;
     let rooms = (0..3_000).map(|number| format!("post:{number}"));
     let node = fleet.node(0);

@@ -6,6 +6,7 @@
 mod rig;
 
 use std::{
+    error::Error as _,
     future::pending,
     sync::{
         Arc,
@@ -14,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use rooms_core::{BuildError, Close, CloseCode, ConnectError, JoinError, Kind, RoomManager};
+use rooms_core::{
+    BuildError, Close, CloseCode, ConnectError, Decision, HookError, JoinError, Kind, Occupancy, RoomManager,
+};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -115,7 +118,7 @@ async fn without_a_rule_nobody_joins() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rule_looks_at_the_user_and_the_room() {
-    let even = Kind::new().join(|who, room| async move { room.id().ends_with(who.user()) });
+    let even = Kind::new().join_rule(|who, room| async move { room.id().ends_with(who.user()) });
     let rooms: Rooms = RoomManager::build_for().kind("post", even).kind("user", Kind::owner_only()).build().unwrap();
     let mut client = Client::connect(&rooms, "2");
     assert!(client.connection.join(&key("post:42")).await.is_ok());
@@ -126,12 +129,15 @@ async fn a_rule_looks_at_the_user_and_the_room() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rule_that_panics_or_hangs_lets_nobody_in() {
-    let panics_at_once = Kind::new().join(|_, room| {
+    let panics_at_once = Kind::new().join_rule(|_, room| {
         assert!(room.id() == "fine", "a rule that panics");
         async { true }
     });
-    let panics_later = Kind::new().join(|_, _| async { panic!("a rule that panics later") });
-    let hangs = Kind::new().join(|_, _| pending());
+    let panics_later = Kind::new().join_rule(|_, room| async move {
+        assert!(room.id() == "fine", "a rule that panics later");
+        true
+    });
+    let hangs = Kind::new().join_rule(|_, _| pending::<bool>());
     let rooms: Rooms = RoomManager::build_for()
         .kind("now", panics_at_once)
         .kind("later", panics_later)
@@ -141,10 +147,30 @@ async fn a_rule_that_panics_or_hangs_lets_nobody_in() {
     let mut client = Client::connect(&rooms, "a");
     for room in ["now:1", "later:1", "hangs:1"] {
         let refused = client.connection.join(&key(room)).await.unwrap_err();
-        assert_eq!(refused, JoinError::NoAnswer { room: key(room) });
+        assert_eq!(refused, JoinError::RuleUnavailable { room: key(room) });
         assert_eq!(refused.close(), Close::UNAVAILABLE, "a page comes back later");
     }
     assert!(client.connection.join(&key("now:fine")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_allows_denies_or_can_not_tell() {
+    let rule = Kind::new().join_rule(|_, room| async move {
+        match room.id() {
+            "open" => Decision::Allow,
+            "shut" => Decision::Deny,
+            _ => Decision::Unavailable,
+        }
+    });
+    let rooms: Rooms = RoomManager::build_for().kind("post", rule).build().unwrap();
+    let mut client = Client::connect(&rooms, "a");
+    assert!(client.connection.join(&key("post:open")).await.is_ok());
+    let denied = client.connection.join(&key("post:shut")).await.unwrap_err();
+    assert_eq!(denied, JoinError::NotAllowed { room: key("post:shut") });
+    let unavailable = client.connection.join(&key("post:1")).await.unwrap_err();
+    assert_eq!(unavailable, JoinError::RuleUnavailable { room: key("post:1") });
+    assert_eq!(unavailable.close(), Close::UNAVAILABLE, "a page comes back later");
+    assert_eq!((Decision::from(true), Decision::from(false)), (Decision::Allow, Decision::Deny));
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,7 +211,8 @@ async fn what_is_broadcast_while_a_member_joins_comes_after_room_joined() {
 
 #[tokio::test(start_paused = true)]
 async fn a_join_that_is_dropped_leaves_nothing_wherever_it_was() {
-    let kind = || Kind::new().join(|_, room| async move { if room.id() == "rule" { pending().await } else { true } });
+    let kind =
+        || Kind::new().join_rule(|_, room| async move { if room.id() == "rule" { pending().await } else { true } });
     let hook = kind().on_join(|_| pending());
     let rooms: Rooms = RoomManager::build_for().kind("a", kind()).kind("b", hook).build().unwrap();
     let mut client = Client::connect(&rooms, "a");
@@ -219,6 +246,16 @@ async fn a_join_hook_may_close_and_its_panic_is_an_internal_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_join_that_a_hook_refuses_has_the_words_in_its_source_alone() {
+    let kind = Kind::authenticated().on_join(|_| async { Err(HookError::refused("this post was deleted")) });
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
+    let refused = Client::connect(&rooms, "a").connection.join(&key("post:42")).await.unwrap_err();
+    assert_eq!(refused.to_string(), "post:42: the `on_join` hook refused the join");
+    assert_eq!(refused.source().unwrap().to_string(), "this post was deleted");
+    assert_eq!(refused.close(), Close::new(CloseCode::NOT_ALLOWED, "this post was deleted"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn leaving_runs_the_hooks_once() {
     let (left, empty) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (count_left, count_empty) = (Arc::clone(&left), Arc::clone(&empty));
@@ -228,8 +265,8 @@ async fn leaving_runs_the_hooks_once() {
             count_left.fetch_add(1, Ordering::Relaxed);
             async { panic!("a panic here hurts nobody") }
         })
-        .on_room_empty(move |_| {
-            count_empty.fetch_add(1, Ordering::Relaxed);
+        .on_occupancy(move |_, occupancy| {
+            count_empty.fetch_add(usize::from(occupancy == Occupancy::EmptyHere), Ordering::Relaxed);
             async {}
         });
     let rooms: Rooms = RoomManager::build_for().kind("post", kind).build().unwrap();
@@ -248,7 +285,7 @@ async fn leaving_runs_the_hooks_once() {
 async fn ten_thousand_joins_in_a_moment_are_a_few_events() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = 20_000)
+        .limits(|limits| limits.max_connections_per_user = 20_000)
         .build()
         .unwrap();
     let mut first = Client::join(&rooms, "a", "post:42").await;
@@ -310,7 +347,7 @@ async fn churn_leaves_nothing_behind() {
 async fn a_shutdown_refuses_the_new_and_closes_the_old() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = 1000)
+        .limits(|limits| limits.max_connections_per_user = 1000)
         .build()
         .unwrap();
     let mut clients = Vec::new();
@@ -352,7 +389,7 @@ async fn a_shutdown_refuses_the_new_and_closes_the_old() {
 async fn a_connection_that_has_ended_and_is_kept_holds_up_no_shutdown_and_takes_no_place() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = 2)
+        .limits(|limits| limits.max_connections_per_user = 2)
         .build()
         .unwrap();
     let mut closed = Client::join(&rooms, "a", "post:42").await;

@@ -31,8 +31,8 @@ fn multi_thread() -> Runtime {
 }
 
 fn build() -> Rooms {
-    let kind = Kind::authenticated().members();
-    RoomManager::build_for().kind("post", kind).limits(|limits| limits.log_messages = 1).build().unwrap()
+    let kind = Kind::authenticated().list_members();
+    RoomManager::build_for().kind("post", kind).limits(|limits| limits.max_log_messages = 1).build().unwrap()
 }
 
 #[test]

@@ -20,7 +20,7 @@ async fn taken(send_buffer: Option<usize>, message: &Message) -> usize {
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(client.connect(address), listener.accept());
     let mut limits = Limits::default();
-    limits.send_buffer = send_buffer;
+    limits.send_buffer_bytes = send_buffer;
     let (_stream, mut sink) = ws::tcp(accepted.unwrap().0, &[], &limits).unwrap();
     let mut taken = 0;
     // Again and again, as the kernels move what they have meanwhile.
@@ -38,7 +38,7 @@ async fn taken(send_buffer: Option<usize>, message: &Message) -> usize {
 /// Twice, as Linux doubles it for what it needs itself. `-- --nocapture` shows the figures.
 #[tokio::test]
 async fn a_client_that_does_not_read_costs_the_kernel_twice_the_send_buffer_at_most() {
-    let standard = Limits::default().send_buffer.unwrap();
+    let standard = Limits::default().send_buffer_bytes.unwrap();
     for length in [100, 16 * 1024, 60_000] {
         let message = Message::binary(vec![7; length]);
         for send_buffer in [16 * 1024, standard] {

@@ -17,7 +17,7 @@ use std::{
 
 use futures::{FutureExt as _, channel::mpsc};
 use rooms_core::{
-    Close, CloseCode, Identity, Kind, Limits, MessageKind, RoomManager, WallClock,
+    Close, CloseCode, Decision, Identity, Kind, Limits, MessageKind, RoomManager, WallClock,
     ws::{Incoming, WsError},
 };
 use serde_json::{Value, json};
@@ -181,7 +181,7 @@ async fn a_client_that_goes_on_sending_too_much_is_closed_with_4429() {
 async fn a_process_that_stood_still_closes_nobody_who_kept_to_the_rate() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.ping_every = Duration::MAX)
+        .limits(|limits| limits.ping_interval = Duration::MAX)
         .build()
         .unwrap();
     let mut talk = Talk::joined(&rooms, "a").await;
@@ -210,8 +210,8 @@ async fn a_client_that_is_read_slowly_is_not_taken_for_one_that_answers_no_ping(
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
         .limits(|limits| {
-            (limits.inbound_per_second, limits.inbound_burst) = (1, 1);
-            (limits.ping_every, limits.pong_within) = (Duration::from_secs(2), Duration::from_millis(200));
+            (limits.messages_per_second, limits.message_burst) = (1, 1);
+            (limits.ping_interval, limits.pong_timeout) = (Duration::from_secs(2), Duration::from_millis(200));
         })
         .build()
         .unwrap();
@@ -233,11 +233,20 @@ async fn a_client_that_is_read_slowly_is_not_taken_for_one_that_answers_no_ping(
 
 #[tokio::test(start_paused = true)]
 async fn a_member_that_may_not_join_is_told_so() {
-    let rooms = rooms(Kind::new().join(|who, _| async move { who.user() == "a" }));
+    let rooms = rooms(Kind::new().join_rule(|who, _| async move { who.user() == "a" }));
     let mut refused = Talk::open(&rooms, who("b"));
     assert_eq!(refused.inbox.close().await, Close::NOT_ALLOWED);
     assert_eq!(refused.ended.await.unwrap(), Close::NOT_ALLOWED);
     assert_eq!(rooms.stats().connections, 0);
+    assert_eq!(rooms.stats().rooms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_whose_rule_can_not_tell_is_told_to_come_back() {
+    let rooms = rooms(Kind::new().join_rule(|_, _| async { Decision::Unavailable }));
+    let mut refused = Talk::open(&rooms, who("a"));
+    assert_eq!(refused.inbox.close().await, Close::UNAVAILABLE);
+    assert_eq!(refused.ended.await.unwrap(), Close::UNAVAILABLE);
     assert_eq!(rooms.stats().rooms, 0);
 }
 
@@ -326,7 +335,7 @@ async fn a_token_that_ends_during_a_join_ends_the_join() {
 async fn whoever_is_not_taken_is_told_why() {
     let rooms: Rooms = RoomManager::build_for()
         .kind("post", Kind::authenticated())
-        .limits(|limits| limits.connections_per_user = 1)
+        .limits(|limits| limits.max_connections_per_user = 1)
         .build()
         .unwrap();
     let first = Talk::joined(&rooms, "a").await;
@@ -343,7 +352,7 @@ async fn whoever_is_not_taken_is_told_why() {
 #[tokio::test]
 async fn a_shutdown_misses_no_connection_that_is_made_meanwhile() {
     for round in 0..2_000 {
-        let limit = |limits: &mut Limits| limits.close_within = Duration::ZERO;
+        let limit = |limits: &mut Limits| limits.close_timeout = Duration::ZERO;
         let rooms: Rooms = RoomManager::build_for().limits(limit).build().unwrap();
         let connecting = rooms.clone();
         let connections = std::thread::spawn(move || {

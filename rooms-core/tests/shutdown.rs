@@ -34,7 +34,7 @@ use valve::ValveSink;
 use view::users;
 
 fn rooms() -> Rooms {
-    let limits = |limits: &mut rooms_core::Limits| limits.connections_per_user = usize::MAX;
+    let limits = |limits: &mut rooms_core::Limits| limits.max_connections_per_user = usize::MAX;
     RoomManager::build_for().kind("post", Kind::authenticated()).limits(limits).build().unwrap()
 }
 
@@ -135,14 +135,14 @@ async fn nobody_is_told_that_somebody_left_during_a_rolling_restart() {
     let within = Shutdown::within(Duration::from_secs(10));
     // The numbers of the guide; and where nothing but the members keeps the process.
     for how in [within.clone().at_least(Duration::from_secs(5)), within] {
-        roll(&how).await;
+        members(&how).await;
     }
 }
 
-async fn roll(how: &Shutdown) {
+async fn members(how: &Shutdown) {
     let grace = Duration::from_secs(10);
     let kinds = move |_, node: rooms_core::RoomManagerBuilder<rig::Sink>| {
-        node.kind("chat", Kind::authenticated().members().leave_grace(grace))
+        node.kind("chat", Kind::authenticated().list_members().leave_grace(grace))
     };
     let fleet = Arc::new(Mutex::new(Fleet::new(2, kinds)));
     let notes: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -177,7 +177,7 @@ async fn roll(how: &Shutdown) {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_come_back_has_left_when_the_shutdown_is_over() {
     let kinds = |_, node: rooms_core::RoomManagerBuilder<rig::Sink>| {
-        node.kind("chat", Kind::authenticated().members().leave_grace(Duration::from_secs(60)))
+        node.kind("chat", Kind::authenticated().list_members().leave_grace(Duration::from_secs(60)))
     };
     let fleet = Fleet::new(2, kinds);
     idle().await;
@@ -236,7 +236,7 @@ async fn a_close_behind_a_full_socket_comes_in_time_while_the_client_reads() {
     assert!(before.len() >= 9, "{}", before.len());
     // The client never answers.
     assert_eq!(ended.await.unwrap(), Close::NOT_ALLOWED);
-    assert_eq!(start.elapsed().as_secs(), 20, "`close_at_most`, as it was slow");
+    assert_eq!(start.elapsed().as_secs(), 20, "`close_total_timeout`, as it was slow");
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,6 +245,6 @@ async fn a_closing_client_that_takes_nothing_is_given_up() {
     sleep(Duration::from_secs(3)).await;
     valve.open(1);
     assert_eq!(ended.await.unwrap(), Close::NOT_ALLOWED);
-    assert_eq!(start.elapsed().as_secs(), 8, "`close_stalled` after the last that it took");
+    assert_eq!(start.elapsed().as_secs(), 8, "`close_stall_timeout` after the last that it took");
     assert_eq!(valve.taken().len(), 2);
 }

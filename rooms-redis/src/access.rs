@@ -92,8 +92,8 @@ fn address(info: &ConnectionInfo) -> Result<Address, RedisError> {
 
 pub(crate) fn times(limits: &RedisLimits) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(limits.connect))
-        .set_response_timeout(Some(limits.response))
+        .set_connection_timeout(Some(limits.connect_timeout))
+        .set_response_timeout(Some(limits.response_timeout))
 }
 
 #[cfg(not(feature = "tls"))]

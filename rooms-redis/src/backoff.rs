@@ -14,7 +14,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(limits: &RedisLimits) -> Self {
-        Self { first: limits.retry_first, longest: limits.retry_longest, failures: 0 }
+        Self { first: limits.first_backoff, longest: limits.max_backoff, failures: 0 }
     }
 
     /// The pause after a connection that lived so long.
@@ -50,12 +50,12 @@ mod tests {
         assert_eq!(backoff.pause(Duration::ZERO), Duration::ZERO);
         let mut seen = Vec::new();
         for _ in 0..200 {
-            seen.push(backoff.pause(limits.retry_longest));
+            seen.push(backoff.pause(limits.max_backoff));
         }
-        assert!(seen.iter().all(|pause| *pause < limits.retry_longest), "{seen:?}");
-        assert!(seen.iter().take(2).all(|pause| *pause < 2 * limits.retry_first), "{seen:?}");
-        assert!(seen.iter().any(|pause| *pause > limits.retry_longest / 2), "{seen:?}");
-        assert_eq!(backoff.pause(limits.retry_longest * 2), Duration::ZERO);
+        assert!(seen.iter().all(|pause| *pause < limits.max_backoff), "{seen:?}");
+        assert!(seen.iter().take(2).all(|pause| *pause < 2 * limits.first_backoff), "{seen:?}");
+        assert!(seen.iter().any(|pause| *pause > limits.max_backoff / 2), "{seen:?}");
+        assert_eq!(backoff.pause(limits.max_backoff * 2), Duration::ZERO);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The handle.
 
+mod builder;
+mod follow;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -13,14 +16,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+pub use self::builder::{ConnectError, RedisBusBuilder};
 use crate::{
-    builder::{ConnectError, RedisBusBuilder},
-    channels::Channel,
-    cluster,
-    health::Health,
-    publisher::Bound,
-    server::Server,
-    shared::Shared,
+    channels::Channel, health::Health, link::Link, links::Links, publisher, queue::Bound, routes::Routes,
+    server::Server, shared::Shared, subscriber,
 };
 
 /// The bus over Redis: a cheap handle, of which the manager gets one and a health page another.
@@ -33,7 +32,7 @@ pub struct RedisBus {
 }
 
 struct Inner {
-    shared: Arc<Shared>,
+    links: Arc<Links>,
     /// What follows the cluster, if it is one.
     cluster: Option<AbortHandle>,
 }
@@ -49,8 +48,16 @@ impl Inner {
         if let Some(task) = &self.cluster {
             task.abort();
         }
-        self.shared.lanes.stop();
+        self.links.stop();
     }
+}
+
+/// Starts the tasks of a link's two connections.
+fn run(links: &Arc<Links>, link: &Arc<Link>, generation: u64) -> [AbortHandle; 2] {
+    let runtime = &links.shared.runtime;
+    let publisher = runtime.spawn(publisher::supervise(Arc::clone(links), Arc::clone(link)));
+    let subscriber = runtime.spawn(subscriber::supervise(Arc::clone(links), Arc::clone(link), generation));
+    [publisher.abort_handle(), subscriber.abort_handle()]
 }
 
 impl RedisBus {
@@ -70,26 +77,31 @@ impl RedisBus {
     }
 
     /// Starts the tasks: for the one server, or for a cluster that is to be followed.
-    pub(crate) fn run(shared: Arc<Shared>, server: Option<Server>) -> Self {
-        let cluster = match (server, shared.nodes.clone()) {
+    fn run(shared: Arc<Shared>, routes: Arc<Routes>, server: Option<Server>) -> Self {
+        let links = Links::new(shared, routes, run);
+        let cluster = match (server, links.shared.nodes.clone()) {
             (Some(server), _) => {
-                shared.lanes.start_one(&shared, server);
+                links.start_one(server);
                 None
             }
-            (None, nodes) => nodes.map(|nodes| shared.runtime.spawn(cluster::follow(Arc::clone(&shared), nodes))),
+            (None, nodes) => nodes.map(|nodes| links.shared.runtime.spawn(follow::follow(Arc::clone(&links), nodes))),
         };
-        Self { inner: Arc::new(Inner { cluster: cluster.map(|task| task.abort_handle()), shared }) }
+        Self { inner: Arc::new(Inner { cluster: cluster.map(|task| task.abort_handle()), links }) }
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.inner.shared
+    fn links(&self) -> &Links {
+        &self.inner.links
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.links().shared
     }
 
     /// How the bus is, for a health page and for readiness. Asks nobody: it reads what is known.
     #[must_use]
     pub fn health(&self) -> Health {
-        let Shared { status, counters, lanes, subscriptions, .. } = self.shared();
-        let depths = lanes.all().into_iter().map(|lane| lane.queue.depth());
+        let Shared { status, counters, subscriptions, .. } = self.shared();
+        let depths = self.links().all().into_iter().map(|link| link.queue.depth());
         let (queued_messages, queued_bytes) = depths.fold((0, 0), |sum, depth| (sum.0 + depth.0, sum.1 + depth.1));
         let (wanted, subscribed) = subscriptions.counts();
         Health {
@@ -108,7 +120,7 @@ impl RedisBus {
             received: counters.received.get(),
             unwanted: counters.unwanted.get(),
             oversized: counters.oversized.get(),
-            unheard: counters.unheard.get(),
+            unreceived: counters.unreceived.get(),
             subscriber_losses: counters.subscriber_losses.get(),
             publisher_losses: counters.publisher_losses.get(),
         }
@@ -145,15 +157,19 @@ impl Bus for RedisBus {
     }
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
-        let Shared { limits, lanes, counters, .. } = self.shared();
-        if payload.len() > limits.payload {
-            let text = format!("the payload has {} bytes, and at most {} are allowed", payload.len(), limits.payload);
+        let Shared { limits, counters, .. } = self.shared();
+        if payload.len() > limits.max_payload_bytes {
+            let text = format!(
+                "the payload has {} bytes, and at most {} are allowed",
+                payload.len(),
+                limits.max_payload_bytes
+            );
             return Err(BusError::Refused(text.into()));
         }
         let channel = self.channel(topic)?;
         // A slot that nobody serves is as a server that is away.
-        let lane = lanes.by_channel(&channel).ok_or(BusError::Down)?;
-        let published = lane.queue.publish(channel, payload, Bound::Bounded).await;
+        let link = self.links().by_channel(&channel).ok_or(BusError::Down)?;
+        let published = link.queue.publish(channel, payload, Bound::Bounded).await;
         match &published {
             Err(BusError::Unknown(_)) => counters.unknown.count(),
             Err(BusError::Overloaded) => counters.overloaded.count(),
@@ -163,9 +179,9 @@ impl Bus for RedisBus {
     }
 
     async fn close(&self) {
-        let Shared { lanes, limits, status, .. } = self.shared();
+        let Shared { limits, status, .. } = self.shared();
         let begun = Instant::now();
-        while !lanes.all().iter().all(|lane| lane.queue.is_idle()) && begun.elapsed() < limits.response {
+        while !self.links().all().iter().all(|link| link.queue.is_idle()) && begun.elapsed() < limits.response_timeout {
             sleep(Duration::from_millis(1)).await;
         }
         self.inner.stop();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rooms_core::bus::Topic;
 
-use crate::routes::LaneId;
+use crate::routes::LinkId;
 
 /// The name of a channel in Redis.
 pub(crate) type Channel = Arc<str>;
@@ -38,8 +38,8 @@ impl Names {
     }
 
     /// A channel on which one bus hears itself. In a cluster the number makes for the right slot.
-    pub(crate) fn probe(&self, id: &str, lane: LaneId, number: u32) -> Channel {
-        format!("{}probe:{id}:{lane}:{number}", self.nodes).into()
+    pub(crate) fn probe(&self, id: &str, link: LinkId, number: u32) -> Channel {
+        format!("{}probe:{id}:{link}:{number}", self.nodes).into()
     }
 
     /// The prefix, if there is one, that `CLIENT LIST`, ACLs and logs can't show as it is.

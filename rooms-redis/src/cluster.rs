@@ -3,28 +3,20 @@
 mod view;
 
 use std::sync::{
-    Arc, Mutex,
+    Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Duration, Instant, sleep, sleep_until},
-};
+use tokio::sync::Notify;
 
 pub(crate) use self::view::View;
 use crate::{
     access::{Access, Address, times},
-    backoff::Backoff,
     fault::Fault,
     limits::RedisLimits,
     lock::lock,
     random,
-    shared::Shared,
 };
-
-/// The shortest time between two questions about the slots: a slot that moves is heard of many times.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Whom to ask about a cluster.
 pub(crate) struct Nodes {
@@ -60,6 +52,11 @@ impl Nodes {
         self.doubt.notify_one();
     }
 
+    /// Resolves when somebody has seen that the slots are not as they were. May be dropped at any time.
+    pub(crate) async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
     /// All nodes, each time beginning with another; the seeds last, as they may be long gone.
     pub(crate) fn in_turn(&self) -> Vec<Address> {
         let mut nodes = lock(&self.known).clone();
@@ -78,7 +75,7 @@ impl Nodes {
     }
 
     /// How the slots are, by the first node that answers and is well.
-    async fn ask(&self) -> Result<View, Fault> {
+    pub(crate) async fn ask(&self) -> Result<View, Fault> {
         let mut fault = Fault::NoNode;
         for node in self.in_turn() {
             let client = self.access.client_at(node.clone())?;
@@ -96,28 +93,5 @@ impl Nodes {
             }
         }
         Err(fault)
-    }
-}
-
-/// Keeps the lanes as the cluster is, for ever.
-pub(crate) async fn follow(shared: Arc<Shared>, nodes: Arc<Nodes>) {
-    let mut backoff = Backoff::new(&shared.limits);
-    loop {
-        let asked = Instant::now();
-        match nodes.ask().await {
-            Ok(view) => shared.lanes.set(&shared, &view),
-            Err(fault) => shared.status.unmapped(fault),
-        }
-        let pause = if shared.status.is_up() {
-            backoff = Backoff::new(&shared.limits);
-            shared.limits.topology_every
-        } else {
-            // A lane that does not come up is another server's now, perhaps.
-            shared.limits.retry_first + backoff.pause(Duration::ZERO)
-        };
-        tokio::select! {
-            () = nodes.doubt.notified() => sleep_until(asked + PAUSE).await,
-            () = sleep(pause) => {}
-        }
     }
 }

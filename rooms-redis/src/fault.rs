@@ -2,8 +2,6 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::access::Address;
-
 /// Why a connection is given up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -37,9 +35,9 @@ pub(crate) enum Fault {
     #[error("Redis answered out of step")]
     OutOfStep,
     #[error("a probe was taken and did not come back")]
-    Deaf,
+    ProbeLost,
     #[error("a message reached nobody although this node was subscribed")]
-    Unheard,
+    SubscriptionGone,
 }
 
 impl Fault {
@@ -76,62 +74,6 @@ impl Fault {
             Self::Denied { cause, .. } => format!("{self}: {cause}"),
             Self::MayNotPublish(cause) => format!("{self}: {cause}"),
             _ => self.to_string(),
-        }
-    }
-}
-
-/// Where the slot of a channel is, if that is what the error says; a server that names no host means its own.
-pub(crate) fn moved_to(error: &RedisError, host: &str) -> Option<(u16, Address)> {
-    if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
-        return None;
-    }
-    let (address, slot) = error.redirect_node()?;
-    let (name, port) = address.rsplit_once(':')?;
-    let name = if name.is_empty() { host } else { name };
-    Some((slot, (name.to_owned(), port.parse().ok()?)))
-}
-
-/// Whether Redis refused one command, and the connection is as good as before: for want of rights, or because the command
-/// is disabled, as with `rename-command SUBSCRIBE ""`.
-pub(crate) fn is_refusal(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Server(ServerErrorKind::NoPerm) => true,
-        // Redis: "unknown command 'X'", "unknown subcommand 'X'", "Unknown subcommand or wrong number of arguments".
-        ErrorKind::Server(ServerErrorKind::ResponseError) => error.detail().is_some_and(|detail| {
-            let mut words = detail.split_ascii_whitespace().map(str::to_ascii_lowercase);
-            words.next().as_deref() == Some("unknown")
-                && matches!(words.next().as_deref(), Some("command" | "subcommand"))
-        }),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use redis::Value;
-
-    use super::*;
-
-    fn error(text: &str) -> RedisError {
-        match redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap() {
-            Value::ServerError(error) => error.into(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_command_without_the_right_and_one_that_is_disabled_are_refused_and_the_connection_is_as_good() {
-        for text in [
-            "NOPERM this user has no permissions to run the 'subscribe' command",
-            "ERR unknown command 'SUBSCRIBE', with args beginning with: 'a'",
-            "ERR unknown command `SUBSCRIBE`, with args beginning with: `a`",
-            "ERR unknown subcommand 'SETNAME'. Try CLIENT HELP.",
-            "ERR Unknown subcommand or wrong number of arguments for 'SETNAME'. Try CLIENT HELP.",
-        ] {
-            assert!(is_refusal(&error(text)), "{text}");
-        }
-        for text in ["ERR Protocol error: unknown command", "ERR", "LOADING unknown command", "MOVED 1 unknown:1"] {
-            assert!(!is_refusal(&error(text)), "{text}");
         }
     }
 }

@@ -42,11 +42,11 @@ pub struct Health {
     pub received: u64,
     /// Messages on a channel that nobody here wants any more.
     pub unwanted: u64,
-    /// Messages that were dropped because they were longer than `RedisLimits::payload`. All are counted, and at most one in
+    /// Messages that were dropped because they were longer than `RedisLimits::max_payload_bytes`. All are counted, and at most one in
     /// ten seconds is in the log.
     pub oversized: u64,
     /// Publications that reached nobody although this node was subscribed: its subscription was gone.
-    pub unheard: u64,
+    pub unreceived: u64,
     /// How often the subscribing connection was lost, or was not made.
     pub subscriber_losses: u64,
     /// How often the publishing connection was lost, or was not made.
@@ -61,7 +61,7 @@ pub(crate) struct Counters {
     pub(crate) received: Counter,
     pub(crate) unwanted: Counter,
     pub(crate) oversized: Counter,
-    pub(crate) unheard: Counter,
+    pub(crate) unreceived: Counter,
     pub(crate) subscriber_losses: Counter,
     pub(crate) publisher_losses: Counter,
     /// For the warning about each of the oversized.

@@ -48,31 +48,33 @@
 
 mod access;
 mod backoff;
-mod builder;
 mod bus;
 mod channels;
 mod cluster;
 mod fault;
-mod give_back;
 mod health;
-mod lane;
-mod lanes;
 mod limits;
+mod link;
+mod links;
 mod lock;
 mod log_gate;
 mod publisher;
+mod pubsub;
+mod queue;
 mod random;
+mod refusal;
 mod routes;
 mod sentinel;
 mod server;
 mod shared;
+mod shrink;
 mod status;
 mod subscriber;
 mod subscriptions;
 
 pub use self::{
-    builder::{ConnectError, PubSub, RedisBusBuilder},
-    bus::RedisBus,
+    bus::{ConnectError, RedisBus, RedisBusBuilder},
     health::Health,
     limits::RedisLimits,
+    pubsub::PubSub,
 };

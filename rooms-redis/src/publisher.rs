@@ -1,7 +1,5 @@
 //! The publishing connection: one task keeps it up and sends in pipelines what waits.
 
-mod queue;
-
 use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
@@ -11,15 +9,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::queue::Job;
-pub(crate) use self::queue::{Bound, Queue};
 use crate::{
-    access::Address,
-    backoff::Backoff,
-    builder::PubSub,
-    fault::{Fault, moved_to},
-    lane::Lane,
-    shared::Shared,
+    access::Address, backoff::Backoff, fault::Fault, link::Link, links::Links, pubsub::PubSub, queue::Job,
+    refusal::moved_to, shared::Shared,
 };
 
 /// Commands in one pipeline. 256: beyond it a pipeline costs less per command by a few per cent only, and a lost answer
@@ -29,55 +21,58 @@ const PIPELINE: usize = 256;
 /// How often a publication follows a slot that has moved. 5: the first is enough, unless a cluster is torn apart.
 const MOST_MOVES: u8 = 5;
 
-/// Keeps the publishing connection of a lane up, for ever.
-pub(crate) async fn supervise(shared: Arc<Shared>, lane: Arc<Lane>) {
+/// Keeps the publishing connection of a link up, for ever.
+pub(crate) async fn supervise(links: Arc<Links>, link: Arc<Link>) {
+    let shared = &links.shared;
     let mut backoff = Backoff::new(&shared.limits);
     loop {
         let since = Instant::now();
-        let fault = live(&shared, &lane).await;
-        lane.queue.shut();
-        if let (Fault::Replica, Some(connection)) = (&fault, shared.subscriptions.connection(lane.id)) {
+        let fault = live(&links, &link).await;
+        link.queue.shut();
+        if let (Fault::Replica, Some(connection)) = (&fault, shared.subscriptions.connection(link.id)) {
             // What others publish goes to the master by now, so what is heard here is not all.
-            lane.condemned.send_replace(connection);
+            link.forced_reconnect.send_replace(connection);
         }
         shared.counters.publisher_losses.count();
-        shared.status.publisher_lost(lane.id, fault);
+        shared.status.publisher_lost(link.id, fault);
         shared.doubt();
         sleep(backoff.pause(since.elapsed())).await;
     }
 }
 
 /// One connection, from the attempt to its end.
-async fn live(shared: &Arc<Shared>, lane: &Lane) -> Fault {
+async fn live(links: &Arc<Links>, link: &Link) -> Fault {
+    let shared = &links.shared;
     let (alive, ended) = oneshot::channel::<()>();
     let name = format!("{}:pub", shared.client_name);
-    let opened = lane.server.open(&name, move |_| _ = alive.is_closed()).await;
+    let opened = link.server.open(&name, move |_| _ = alive.is_closed()).await;
     let connection = match opened {
         Ok(connection) => connection,
         Err(fault) => return fault,
     };
-    lane.queue.open();
-    shared.status.publishing(lane.id);
-    lane.probe_now.notify_one();
+    link.queue.open();
+    shared.status.publishing(link.id);
+    link.probe_now.notify_one();
     tokio::select! {
-        fault = pump(shared, lane, connection) => fault,
+        fault = pump(links, link, connection) => fault,
         _ = ended => Fault::Closed,
     }
 }
 
-async fn pump(shared: &Arc<Shared>, lane: &Lane, mut connection: MultiplexedConnection) -> Fault {
+async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnection) -> Fault {
+    let shared = &links.shared;
     let command = match shared.pubsub {
         PubSub::Classic => "PUBLISH",
         PubSub::Sharded => "SPUBLISH",
     };
     loop {
-        let jobs = lane.queue.take(PIPELINE).await;
+        let jobs = link.queue.take(PIPELINE).await;
         let since = shared.subscriptions.now();
         let mut pipeline = redis::pipe();
         for job in &jobs {
             pipeline.cmd(command).arg(&*job.channel).arg(&*job.payload);
         }
-        let commands = jobs.len() + usize::from(lane.server.add_check(&mut pipeline));
+        let commands = jobs.len() + usize::from(link.server.add_check(&mut pipeline));
         let answers = match connection.send_packed_commands(&pipeline, 0, commands).await {
             Ok(answers) => answers,
             // It may have run in part: nobody can tell, so nobody tries again.
@@ -89,7 +84,7 @@ async fn pump(shared: &Arc<Shared>, lane: &Lane, mut connection: MultiplexedConn
             }
         };
         // A server that is the wrong one takes publications too, and they reach only those who are on it.
-        if let Some(Err(fault)) = answers.get(jobs.len()).map(|answer| lane.server.check(answer)) {
+        if let Some(Err(fault)) = answers.get(jobs.len()).map(|answer| link.server.check(answer)) {
             for job in jobs {
                 _ = job.answer.send(Err(BusError::Unknown(fault.line().into())));
             }
@@ -97,21 +92,21 @@ async fn pump(shared: &Arc<Shared>, lane: &Lane, mut connection: MultiplexedConn
         }
         let mut moved = Vec::new();
         for (job, answer) in jobs.into_iter().zip(answers) {
-            if let Some(elsewhere) = resolve(shared, lane, job, answer, since) {
+            if let Some(elsewhere) = resolve(shared, link, job, answer, since) {
                 moved.push(elsewhere);
             }
         }
-        follow(shared, moved);
+        follow(links, moved);
     }
 }
 
 /// Answers whoever published, or gives the job back with where it belongs.
-fn resolve(shared: &Shared, lane: &Lane, job: Job, answer: Value, since: u64) -> Option<(Job, u16, Address)> {
+fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) -> Option<(Job, u16, Address)> {
     let answer = match answer {
         Value::Int(receivers) => Ok(u64::try_from(receivers).unwrap_or_default()),
         Value::ServerError(error) => {
             let error = RedisError::from(error);
-            if let Some((slot, address)) = moved_to(&error, lane.host()) {
+            if let Some((slot, address)) = moved_to(&error, link.host()) {
                 return Some((job, slot, address));
             }
             match error.kind() {
@@ -124,30 +119,32 @@ fn resolve(shared: &Shared, lane: &Lane, job: Job, answer: Value, since: u64) ->
     };
     if answer.is_ok() {
         shared.counters.published.count();
-        lane.published.count();
+        link.published.count();
     }
     // This node is a receiver of what it is subscribed to: nobody means that its subscription is gone.
-    if let (Ok(0), Some((topic, connection))) = (&answer, shared.subscriptions.unheard(lane.id, &job.channel, since)) {
-        shared.counters.unheard.count();
+    if let (Ok(0), Some((topic, connection))) =
+        (&answer, shared.subscriptions.subscribed_before(link.id, &job.channel, since))
+    {
+        shared.counters.unreceived.count();
         shared.status.gap(topic);
-        lane.condemned.send_replace(connection);
+        link.forced_reconnect.send_replace(connection);
     }
     _ = job.answer.send(answer);
     None
 }
 
 /// Publishes where the slots are now what was turned away, and so did not happen.
-fn follow(shared: &Arc<Shared>, moved: Vec<(Job, u16, Address)>) {
+fn follow(links: &Arc<Links>, moved: Vec<(Job, u16, Address)>) {
     if moved.is_empty() {
         return;
     }
     let moves: Vec<(u16, Address)> = moved.iter().map(|(_, slot, address)| (*slot, address.clone())).collect();
-    shared.lanes.patch(shared, &moves);
-    shared.doubt();
+    links.patch(&moves);
+    links.shared.doubt();
     for (mut job, _, _) in moved {
         job.moves += 1;
-        match shared.lanes.by_channel(&job.channel) {
-            Some(lane) if job.moves <= MOST_MOVES => lane.queue.push_again(job),
+        match links.by_channel(&job.channel) {
+            Some(link) if job.moves <= MOST_MOVES => link.queue.push_again(job),
             _ => _ = job.answer.send(Err(BusError::Down)),
         }
     }

@@ -1,29 +1,29 @@
 //! Which of several connections a channel takes.
 
-/// The number of a lane: a pair of connections to one server. A lane that was closed leaves its number to no other.
-pub(crate) type LaneId = u64;
+/// The number of a link: a pair of connections to one server. A link that was closed leaves its number to no other.
+pub(crate) type LinkId = u64;
 
 /// The slots of a cluster.
 pub(crate) const SLOTS: u16 = 16_384;
 
-/// The lane of every channel.
+/// The link of every channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Routes {
-    /// There is one lane, for all.
-    One(LaneId),
+    /// There is one link, for all.
+    One(LinkId),
     /// By the slot of the channel; empty until the cluster was asked.
-    Slots(Vec<Option<LaneId>>),
+    Slots(Vec<Option<LinkId>>),
 }
 
 impl Routes {
-    pub(crate) fn lane(&self, channel: &str) -> Option<LaneId> {
+    pub(crate) fn link(&self, channel: &str) -> Option<LinkId> {
         match self {
-            Self::One(lane) => Some(*lane),
+            Self::One(link) => Some(*link),
             Self::Slots(slots) => slots.get(usize::from(slot(channel))).copied().flatten(),
         }
     }
 
-    /// Whether every channel has a lane.
+    /// Whether every channel has a link.
     pub(crate) fn is_complete(&self) -> bool {
         match self {
             Self::One(_) => true,
@@ -64,8 +64,8 @@ mod tests {
         let mut slots = vec![Some(1); usize::from(SLOTS)];
         slots[usize::from(slot("foo"))] = None;
         let routes = Routes::Slots(slots);
-        assert_eq!((routes.lane("foo"), routes.lane("bar"), routes.is_complete()), (None, Some(1), false));
-        assert_eq!(Routes::Slots(Vec::new()).lane("foo"), None);
-        assert_eq!((Routes::One(7).lane("foo"), Routes::One(7).is_complete()), (Some(7), true));
+        assert_eq!((routes.link("foo"), routes.link("bar"), routes.is_complete()), (None, Some(1), false));
+        assert_eq!(Routes::Slots(Vec::new()).link("foo"), None);
+        assert_eq!((Routes::One(7).link("foo"), Routes::One(7).is_complete()), (Some(7), true));
     }
 }

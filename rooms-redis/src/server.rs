@@ -1,4 +1,4 @@
-//! Where the server of a lane is, and how a connection to it is made.
+//! Where the server of a link is, and how a connection to it is made.
 
 use std::{
     convert::Infallible,
@@ -63,17 +63,17 @@ impl Server {
 
     /// Connects, as a client of that name.
     ///
-    /// Every push is given to `hear`, in the task that reads from the server. That task drops it when the connection
-    /// ends, whatever the reason; so what `hear` owns tells by its own end that the connection is gone.
+    /// Every push is given to `on_push`, in the task that reads from the server. That task drops it when the connection
+    /// ends, whatever the reason; so what `on_push` owns tells by its own end that the connection is gone.
     pub(crate) async fn open(
         &self,
         name: &str,
-        hear: impl Fn(PushInfo) + Send + Sync + 'static,
+        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection, Fault> {
-        let hear = Arc::new(hear);
+        let on_push = Arc::new(on_push);
         match &self.place {
-            Place::Fixed(client) | Place::Master(client) => self.open_at(client, name, hear).await,
-            Place::Watched { sentinels, access } => self.open_watched(sentinels, access, name, hear).await,
+            Place::Fixed(client) | Place::Master(client) => self.open_at(client, name, on_push).await,
+            Place::Watched { sentinels, access } => self.open_watched(sentinels, access, name, on_push).await,
         }
     }
 
@@ -82,7 +82,7 @@ impl Server {
         sentinels: &Sentinels,
         access: &Access,
         name: &str,
-        hear: Arc<impl Fn(PushInfo) + Send + Sync + 'static>,
+        on_push: Arc<impl Fn(PushInfo) + Send + Sync + 'static>,
     ) -> Result<MultiplexedConnection, Fault> {
         let (mut fault, mut tried) = (Fault::NoMaster(None), Vec::new());
         for place in sentinels.in_turn() {
@@ -94,7 +94,7 @@ impl Server {
                     continue;
                 }
             };
-            match self.open_at(&access.client_at(server.clone())?, name, Arc::clone(&hear)).await {
+            match self.open_at(&access.client_at(server.clone())?, name, Arc::clone(&on_push)).await {
                 Ok(connection) => {
                     sentinels.ask_first(place);
                     return Ok(connection);
@@ -111,10 +111,10 @@ impl Server {
         &self,
         client: &Client,
         name: &str,
-        hear: Arc<impl Fn(PushInfo) + Send + Sync + 'static>,
+        on_push: Arc<impl Fn(PushInfo) + Send + Sync + 'static>,
     ) -> Result<MultiplexedConnection, Fault> {
         let config = times(&self.limits).set_push_sender(move |push| {
-            hear(push);
+            on_push(push);
             Ok::<(), Infallible>(())
         });
         let connection = client.get_multiplexed_async_connection_with_config(&config).await;
@@ -149,7 +149,7 @@ impl Server {
     /// Whether it is time to ask again, where no change is likely: with each probe, which is the least that is published.
     fn is_due(&self) -> bool {
         let mut asked = lock(&self.asked);
-        let due = asked.is_none_or(|asked| asked.elapsed() >= self.limits.probe_every / 2);
+        let due = asked.is_none_or(|asked| asked.elapsed() >= self.limits.probe_interval / 2);
         if due {
             *asked = Some(Instant::now());
         }

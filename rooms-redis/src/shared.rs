@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::{
-    builder::PubSub, channels::Names, cluster::Nodes, health::Counters, lanes::Lanes, limits::RedisLimits,
-    status::Status, subscriptions::Subscriptions,
+    channels::Names, cluster::Nodes, health::Counters, limits::RedisLimits, pubsub::PubSub, status::Status,
+    subscriptions::Subscriptions,
 };
 
 pub(crate) struct Shared {
@@ -24,16 +24,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) status: Arc<Status>,
     pub(crate) subscriptions: Subscriptions,
-    pub(crate) lanes: Lanes,
 }
 
 impl Shared {
-    /// How many connections it may take to be connected, one after the other.
-    pub(crate) fn steps(&self) -> usize {
-        let lane = self.lanes.all().iter().map(|lane| lane.server.steps()).max().unwrap_or(1);
-        lane + self.nodes.as_ref().map_or(0, |nodes| nodes.count())
-    }
-
     /// Something is not as the cluster was.
     pub(crate) fn doubt(&self) {
         if let Some(nodes) = &self.nodes {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rooms_core::bus::{BusError, BusEvent, BusReceiver, Lost, Topic};
 use tokio::sync::watch;
 
-use crate::{fault::Fault, lock::lock, log_gate::LogGate, routes::LaneId};
+use crate::{fault::Fault, lock::lock, log_gate::LogGate, routes::LinkId};
 
 /// The state of every connection, and what was said of it.
 pub(crate) struct Status {
@@ -29,8 +29,8 @@ pub(crate) struct Progress {
 
 struct State {
     receiver: Option<Arc<dyn BusReceiver>>,
-    lanes: HashMap<LaneId, LaneState>,
-    /// Every channel has a lane.
+    links: HashMap<LinkId, LinkState>,
+    /// Every channel has a link.
     complete: bool,
     /// The number of the newest subscribing connection.
     generation: u64,
@@ -44,7 +44,7 @@ struct State {
 }
 
 #[derive(Default)]
-struct LaneState {
+struct LinkState {
     /// The number of the subscribing connection whose messages count.
     generation: u64,
     /// Every wanted subscription is confirmed.
@@ -58,7 +58,7 @@ impl Status {
     pub(crate) fn new() -> Self {
         let state = State {
             receiver: None,
-            lanes: HashMap::new(),
+            links: HashMap::new(),
             complete: false,
             generation: 0,
             up: false,
@@ -84,24 +84,24 @@ impl Status {
         true
     }
 
-    /// A lane begins; without its connections the bus is not up. Gives the number of its first subscribing connection.
-    pub(crate) fn open_lane(&self, lane: LaneId) -> u64 {
+    /// A link begins; without its connections the bus is not up. Gives the number of its first subscribing connection.
+    pub(crate) fn open_link(&self, link: LinkId) -> u64 {
         let mut state = lock(&self.state);
         state.generation += 1;
         let generation = state.generation;
-        state.lanes.insert(lane, LaneState { generation, ..LaneState::default() });
+        state.links.insert(link, LinkState { generation, ..LinkState::default() });
         self.look(&mut state);
         generation
     }
 
-    /// A lane is given up for good: nothing more comes from it, and nobody waits for it.
-    pub(crate) fn close_lane(&self, lane: LaneId) {
+    /// A link is given up for good: nothing more comes from it, and nobody waits for it.
+    pub(crate) fn close_link(&self, link: LinkId) {
         let mut state = lock(&self.state);
-        state.lanes.remove(&lane);
+        state.links.remove(&link);
         self.look(&mut state);
     }
 
-    /// Whether there is a lane for every channel.
+    /// Whether there is a link for every channel.
     pub(crate) fn set_complete(&self, complete: bool) {
         let mut state = lock(&self.state);
         state.complete = complete;
@@ -112,9 +112,9 @@ impl Status {
     ///
     /// This runs in the task that reads from Redis. It holds up nobody: a receiver's call never blocks, by its contract,
     /// and nothing else is done under this lock than such calls.
-    pub(crate) fn message(&self, (lane, generation): (LaneId, u64), topic: Topic, payload: Bytes) {
+    pub(crate) fn message(&self, (link, generation): (LinkId, u64), topic: Topic, payload: Bytes) {
         let state = lock(&self.state);
-        if state.lanes.get(&lane).is_some_and(|lane| lane.generation == generation) {
+        if state.links.get(&link).is_some_and(|link| link.generation == generation) {
             state.say(BusEvent::message(topic, payload));
         }
     }
@@ -136,43 +136,43 @@ impl Status {
     }
 
     /// The subscribing connection has every wanted subscription confirmed; `true` if it had not before.
-    pub(crate) fn listening(&self, (lane, generation): (LaneId, u64)) -> bool {
+    pub(crate) fn listening(&self, (link, generation): (LinkId, u64)) -> bool {
         let mut state = lock(&self.state);
-        match state.lanes.get_mut(&lane) {
-            Some(lane) if lane.generation == generation => !std::mem::replace(&mut lane.listening, true),
+        match state.links.get_mut(&link) {
+            Some(link) if link.generation == generation => !std::mem::replace(&mut link.listening, true),
             _ => false,
         }
     }
 
-    pub(crate) fn publishing(&self, lane: LaneId) {
-        if let Some(lane) = lock(&self.state).lanes.get_mut(&lane) {
-            lane.publishing = true;
+    pub(crate) fn publishing(&self, link: LinkId) {
+        if let Some(link) = lock(&self.state).links.get_mut(&link) {
+            link.publishing = true;
         }
     }
 
     /// A probe has made its way through both connections. Only now are they up: with it everything has arrived that was
     /// published before it, so where the subscribing connection was there all the time, nothing is lost.
-    pub(crate) fn proven(&self, (lane, generation): (LaneId, u64), round_trip: Duration) {
+    pub(crate) fn proven(&self, (link, generation): (LinkId, u64), round_trip: Duration) {
         let mut state = lock(&self.state);
-        let Some(lane) = state.lanes.get_mut(&lane).filter(|lane| lane.generation == generation) else { return };
-        lane.proven = lane.listening && lane.publishing;
+        let Some(link) = state.links.get_mut(&link).filter(|link| link.generation == generation) else { return };
+        link.proven = link.listening && link.publishing;
         state.round_trip = Some(round_trip);
         self.look(&mut state);
     }
 
     /// Whether a probe is to prove something.
-    pub(crate) fn is_proven(&self, lane: LaneId) -> bool {
-        lock(&self.state).lanes.get(&lane).is_some_and(|lane| lane.proven)
+    pub(crate) fn is_proven(&self, link: LinkId) -> bool {
+        lock(&self.state).links.get(&link).is_some_and(|link| link.proven)
     }
 
     /// The subscribing connection is given up: nothing more comes from it. Gives the number of the next one.
-    pub(crate) fn subscriber_lost(&self, lane: LaneId, fault: Fault, lost: Lost) -> u64 {
+    pub(crate) fn subscriber_lost(&self, link: LinkId, fault: Fault, lost: Lost) -> u64 {
         let mut state = lock(&self.state);
         state.generation += 1;
         let generation = state.generation;
-        // A lane that was closed meanwhile stays closed.
-        if let Some(lane) = state.lanes.get_mut(&lane) {
-            (lane.generation, lane.listening, lane.proven) = (generation, false, false);
+        // A link that was closed meanwhile stays closed.
+        if let Some(link) = state.links.get_mut(&link) {
+            (link.generation, link.listening, link.proven) = (generation, false, false);
         }
         if lost == Lost::Perhaps {
             state.lost = lost;
@@ -182,19 +182,19 @@ impl Status {
     }
 
     /// The publishing connection is given up.
-    pub(crate) fn publisher_lost(&self, lane: LaneId, fault: Fault) {
+    pub(crate) fn publisher_lost(&self, link: LinkId, fault: Fault) {
         let mut state = lock(&self.state);
-        if let Some(lane) = state.lanes.get_mut(&lane) {
-            (lane.publishing, lane.proven) = (false, false);
+        if let Some(link) = state.links.get_mut(&link) {
+            (link.publishing, link.proven) = (false, false);
         }
         self.fail("publishing", &mut state, fault);
     }
 
     /// Both connections are there, and yet nothing can be published.
-    pub(crate) fn unproven(&self, lane: LaneId, fault: Fault) {
+    pub(crate) fn unproven(&self, link: LinkId, fault: Fault) {
         let mut state = lock(&self.state);
-        if let Some(lane) = state.lanes.get_mut(&lane) {
-            lane.proven = false;
+        if let Some(link) = state.links.get_mut(&link) {
+            link.proven = false;
         }
         self.fail("probing", &mut state, fault);
     }
@@ -217,7 +217,7 @@ impl Status {
 
     /// Says what has changed for the bus as a whole.
     fn look(&self, state: &mut State) {
-        let up = state.complete && !state.closed && !state.lanes.is_empty() && state.lanes.values().all(|l| l.proven);
+        let up = state.complete && !state.closed && !state.links.is_empty() && state.links.values().all(|l| l.proven);
         if std::mem::replace(&mut state.up, up) == up {
             return;
         }
@@ -291,19 +291,19 @@ mod tests {
         }
     }
 
-    /// With lanes 0 to `lanes`; gives the number of the last lane's connection.
-    fn attached(lanes: u64) -> (Status, Arc<Said>, u64) {
+    /// With links 0 to `links`; gives the number of the last link's connection.
+    fn attached(links: u64) -> (Status, Arc<Said>, u64) {
         let (status, said) = (Status::new(), Arc::new(Said::default()));
         assert!(status.attach(Arc::clone(&said) as Arc<dyn BusReceiver>));
         status.set_complete(true);
-        let last = (0..lanes).map(|lane| status.open_lane(lane)).last();
+        let last = (0..links).map(|link| status.open_link(link)).last();
         (status, said, last.unwrap())
     }
 
-    fn up(status: &Status, lane: LaneId, generation: u64) {
-        status.listening((lane, generation));
-        status.publishing(lane);
-        status.proven((lane, generation), Duration::ZERO);
+    fn up(status: &Status, link: LinkId, generation: u64) {
+        status.listening((link, generation));
+        status.publishing(link);
+        status.proven((link, generation), Duration::ZERO);
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
         let (status, said, first) = attached(1);
         up(&status, 0, first);
         status.subscriber_lost(0, Fault::Closed, Lost::Perhaps);
-        let last = status.subscriber_lost(0, Fault::Deaf, Lost::Nothing);
+        let last = status.subscriber_lost(0, Fault::ProbeLost, Lost::Nothing);
         up(&status, 0, last);
         assert_eq!(lock(&said.0).last().map(String::as_str), Some("Up { lost: Perhaps }"));
     }
@@ -359,18 +359,18 @@ mod tests {
     }
 
     #[test]
-    fn with_several_lanes_the_bus_is_up_while_all_of_them_are() {
+    fn with_several_link_the_bus_is_up_while_all_of_them_are() {
         let (status, said, second) = attached(2);
         up(&status, 1, second);
         assert!(!status.is_up());
         up(&status, 0, second - 1);
         assert!(status.is_up());
         status.subscriber_lost(1, Fault::Closed, Lost::Nothing);
-        status.close_lane(1);
-        assert!(status.is_up(), "nobody waits for a lane that was given up");
+        status.close_link(1);
+        assert!(status.is_up(), "nobody waits for a link that was given up");
         status.message((1, second), Topic::Nodes, "too late".into());
         status.set_complete(false);
-        let third = status.open_lane(2);
+        let third = status.open_link(2);
         status.set_complete(true);
         assert!(!status.is_up());
         up(&status, 2, third);

@@ -2,11 +2,11 @@
 //!
 //! The manager states what it wants. The task of a subscribing connection takes the difference in batches, asks Redis, and
 //! the manager is answered when a channel is confirmed or refused. Where what is wanted changes meanwhile, the next batch
-//! puts it right. There is one connection for each lane; a channel that gets another lane is asked for there.
+//! puts it right. There is one connection for each link; a channel that gets another link is asked for there.
 //!
 //! Answers are given under the lock of the table: once `unsubscribe` has returned, none to an earlier `subscribe` is.
 
-mod lanes;
+mod links;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -17,10 +17,10 @@ use rooms_core::bus::Topic;
 
 use self::state::{Entry, Have, State};
 use crate::{
-    builder::PubSub,
     channels::Channel,
     lock::lock,
-    routes::{LaneId, Routes},
+    pubsub::PubSub,
+    routes::{LinkId, Routes},
     status::Status,
 };
 
@@ -82,30 +82,30 @@ impl Subscriptions {
         }
     }
 
-    /// The topic of a channel that somebody here wants to hear, and hears on that lane.
-    pub(crate) fn topic(&self, lane: LaneId, channel: &str) -> Option<Topic> {
+    /// The topic of a channel that somebody here wants to hear, and hears on that link.
+    pub(crate) fn topic(&self, link: LinkId, channel: &str) -> Option<Topic> {
         let state = lock(&self.state);
-        let entry = state.entries.get(channel).filter(|entry| entry.want && entry.lane == lane)?;
+        let entry = state.entries.get(channel).filter(|entry| entry.want && entry.link == link)?;
         Some(entry.topic.clone())
     }
 
-    /// The number of a lane's connection, while there is one.
-    pub(crate) fn connection(&self, lane: LaneId) -> Option<u64> {
-        lock(&self.state).desks.get(&lane)?.connection
+    /// The number of a link's connection, while there is one.
+    pub(crate) fn connection(&self, link: LinkId) -> Option<u64> {
+        lock(&self.state).queues.get(&link)?.connection
     }
 
-    /// The time by which [`unheard`](Self::unheard) tells what was subscribed before a publication from what was after.
+    /// The time by which [`subscribed_before`](Self::subscribed_before) tells what was subscribed before a publication from what was after.
     pub(crate) fn now(&self) -> u64 {
         lock(&self.state).clock
     }
 
-    /// The topic, and the connection, of a channel that has been subscribed on that lane since before that time: a
+    /// The topic, and the connection, of a channel that has been subscribed on that link since before that time: a
     /// publication after it that reached nobody there shows that the subscription is gone.
-    pub(crate) fn unheard(&self, lane: LaneId, channel: &str, since: u64) -> Option<(Topic, u64)> {
+    pub(crate) fn subscribed_before(&self, link: LinkId, channel: &str, since: u64) -> Option<(Topic, u64)> {
         let state = lock(&self.state);
-        let entry = state.entries.get(channel).filter(|entry| entry.want && entry.lane == lane)?;
+        let entry = state.entries.get(channel).filter(|entry| entry.want && entry.link == link)?;
         match entry.have {
-            Have::Live(at) if at <= since => Some((entry.topic.clone(), state.desks.get(&lane)?.connection?)),
+            Have::Live(at) if at <= since => Some((entry.topic.clone(), state.queues.get(&link)?.connection?)),
             _ => None,
         }
     }
@@ -119,12 +119,12 @@ impl Subscriptions {
     /// How many channels that are wanted are refused.
     pub(crate) fn all_refusals(&self) -> usize {
         let state = lock(&self.state);
-        state.desks.keys().map(|lane| state.refused_now(*lane).count()).sum()
+        state.queues.keys().map(|link| state.refused_now(*link).count()).sum()
     }
 
     /// How many channels are wanted or are being left, and how many are confirmed.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = lock(&self.state);
-        (state.entries.len(), state.desks.values().map(|desk| desk.live).sum())
+        (state.entries.len(), state.queues.values().map(|queues| queues.live).sum())
     }
 }

@@ -1,4 +1,4 @@
-//! The bus over one Redis, in fair weather.
+//! The bus over one Redis, without faults.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -94,7 +94,7 @@ async fn names_that_redis_can_not_take_or_show_are_refused_before_anything_is_co
 #[tokio::test]
 async fn a_payload_that_is_too_long_is_a_gap_and_the_next_one_arrives() {
     let redis = RedisServer::start().await;
-    let bus = RedisBus::builder(redis.url()).limits(|limits| limits.payload = 1_000).connect().await.unwrap();
+    let bus = RedisBus::builder(redis.url()).limits(|limits| limits.max_payload_bytes = 1_000).connect().await.unwrap();
     let heard = Listener::of(&bus);
     subscribe(&bus, &[room("post:42")]).await;
     redis.cli(&["PUBLISH", "ws:post:42", &"x".repeat(1_001)]).await;
@@ -155,7 +155,7 @@ async fn what_is_published_at_once_is_sent_in_pipelines_and_in_order() {
 async fn a_queue_that_is_full_turns_publishers_away_at_once() {
     let redis = RedisServer::start().await;
     let bus = RedisBus::builder(redis.url())
-        .limits(|limits| (limits.queue_messages, limits.queue_bytes) = (50, 10_000))
+        .limits(|limits| (limits.max_queue_messages, limits.max_queue_bytes) = (50, 10_000))
         .connect()
         .await
         .unwrap();
@@ -261,7 +261,11 @@ async fn gone(redis: &RedisServer, name: &str) {
 #[tokio::test]
 async fn never_is_a_time() {
     let redis = RedisServer::start().await;
-    let bus = RedisBus::builder(redis.url()).limits(|limits| limits.response = Duration::MAX).connect().await.unwrap();
+    let bus = RedisBus::builder(redis.url())
+        .limits(|limits| limits.response_timeout = Duration::MAX)
+        .connect()
+        .await
+        .unwrap();
     bus.publish(&room("post:42"), "x".into()).await.unwrap();
     bus.close().await;
 }

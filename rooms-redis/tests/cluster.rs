@@ -214,14 +214,14 @@ async fn with_classic_channels_a_foreign_publisher_reaches_the_rooms_from_any_no
     assert_eq!(heard.hears("up").await, ["down", "gap post:42", "up"]);
     bus.publish(&room("post:42"), "again".into()).await.unwrap();
     heard.hears("post:42 again").await;
-    assert_eq!(bus.health().unheard, 0);
+    assert_eq!(bus.health().unreceived, 0);
 }
 
 #[tokio::test]
 async fn a_classic_channel_whose_slot_moves_is_left_where_it_was() {
     let cluster = Cluster::start().await;
     let builder = cluster.quick(PubSub::Classic);
-    let bus = builder.limits(|limits| limits.topology_every = Duration::from_millis(100)).connect().await.unwrap();
+    let bus = builder.limits(|limits| limits.topology_interval = Duration::from_millis(100)).connect().await.unwrap();
     let heard = Listener::of(&bus);
     subscribe(&bus, &[room("post:42")]).await;
     let from = cluster.owner(ROOM).await;
@@ -263,8 +263,8 @@ async fn kill_client(node: &redis_server::RedisServer, name: &str) {
 async fn a_server_whose_probe_has_become_another_ones_is_proven_under_traffic() {
     let cluster = Cluster::start().await;
     let builder = cluster.quick(PubSub::Sharded).client_name("me");
-    // Seldom, so that what is to be found deaf is found by what happens here.
-    let bus = builder.limits(|limits| limits.probe_every = Duration::from_secs(3)).connect().await.unwrap();
+    // Seldom, so that what is to be found to receive nothing is found by what happens here.
+    let bus = builder.limits(|limits| limits.probe_interval = Duration::from_secs(3)).connect().await.unwrap();
     let heard = Listener::of(&bus);
     // The one with the lowest number, which another would try before its own.
     let mut probes = Vec::new();

@@ -41,7 +41,7 @@ async fn publish(node: &Node, time: Duration) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishing_at_full_load_while_redis_is_frozen_or_gone_costs_no_memory() {
     let mut redis = RedisServer::start().await;
-    let node = Node::start(quick(redis.url()).limits(|limits| limits.queue_bytes = 1024 * 1024)).await;
+    let node = Node::start(quick(redis.url()).limits(|limits| limits.max_queue_bytes = 1024 * 1024)).await;
     let while_it_works = publish(&node, Duration::from_millis(500)).await;
     assert!(while_it_works > 1_000, "{while_it_works}");
 

@@ -1,4 +1,4 @@
-//! Nodes over one Redis: who is given what, in fair weather and in foul.
+//! Nodes over one Redis: who is given what, without and with faults.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

@@ -123,7 +123,7 @@ async fn visit(dice: &mut Dice, nodes: &[Node], visitors: &mut Vec<(&str, Member
     }
     let room = *dice.of(&ROOMS);
     let join = dice.of(&nodes[..3]).try_join("visitor", room);
-    // A join in foul weather may fail, and may be given up.
+    // A join during a fault may fail, and may be given up.
     if let Ok(Ok(member)) = timeout(dice.millis(400), join).await {
         visitors.push((room, member));
     }

@@ -74,7 +74,7 @@ async fn a_bus_left_on_a_replica_that_is_cut_off_leaves_it_and_loses_nothing_in_
 async fn what_a_replica_took_is_not_said_to_have_been_published() {
     let watched = Watched::start().await;
     // No look at the role comes between.
-    let builder = watched.quick().limits(|limits| limits.probe_every = Duration::from_secs(60));
+    let builder = watched.quick().limits(|limits| limits.probe_interval = Duration::from_secs(60));
     let bus = builder.connect().await.unwrap();
     watched.forget().await;
     watched.servers[0].cli(&["REPLICAOF", "127.0.0.1", "1"]).await;
@@ -92,8 +92,9 @@ async fn sentinels_that_are_gone_frozen_or_wrong_are_passed_over() {
     watched.sentinels[2].cli(&["SENTINEL", "REMOVE", "service"]).await;
     let replica = watched.servers[1].port.to_string();
     watched.sentinels[2].cli(&["SENTINEL", "MONITOR", "service", "127.0.0.1", &replica, "2"]).await;
-    let builder =
-        |urls: &[String]| sentinels::quick(urls.to_vec()).limits(|limits| limits.connect = Duration::from_millis(300));
+    let builder = |urls: &[String]| {
+        sentinels::quick(urls.to_vec()).limits(|limits| limits.connect_timeout = Duration::from_millis(300))
+    };
     let wrong = builder(&watched.urls()[..3]).connect().await.unwrap_err();
     assert!(matches!(wrong, ConnectError::Unreachable(_)), "{wrong:?}");
     assert!(std::error::Error::source(&wrong).unwrap().to_string().contains("replica"), "{wrong:?}");

@@ -1,4 +1,4 @@
-//! Numbered messages through foul weather: each member is given them in order and once, and what it misses lies in a
+//! Numbered messages through faults: each member is given them in order and once, and what it misses lies in a
 //! window that it was told of.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
@@ -25,7 +25,7 @@ use redis_server::RedisServer;
 use storm::Storm;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_fair_weather_nothing_is_missed() {
+async fn without_faults_nothing_is_missed() {
     let storm = Storm::begin(RedisServer::start().await).await;
     assert_eq!(storm.check(0).await, 0);
 }

@@ -3,7 +3,10 @@
 use std::{convert::Infallible, fmt};
 
 use hyper::upgrade::OnUpgrade;
-use rooms_core::{Admission, Endpoint, Identity, RoomKey, RoomManager, handshake::Refusal};
+use rooms_core::{
+    Endpoint, Identity, RoomKey, RoomManager,
+    adapter::{Admission, Refusal},
+};
 use warp::{
     Filter,
     http::{HeaderMap, Method, Uri},

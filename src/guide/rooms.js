@@ -17,7 +17,7 @@ const FIRST_DELAY = 500;        // doubled with each failure
 const LONGEST_DELAY = 30_000;
 const LATER = 4;                // failures that "later" counts for: 4 s to 8 s
 const RESYNC_WITHIN = 5_000;    // every page is told at once, and they shall not all ask at once
-const LIST_EVERY = 5_000;       // the server sends a room's members once in this time to one connection
+const LIST_WINDOW = 5_000;      // the server sends a room's members twice in this time to one connection
 const JOINS_PER_SECOND = 40;    // the server reads 50 messages a second, and closes with 4429 who sends more for 30 s
 const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its place for 20 s at most
 
@@ -153,7 +153,7 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
 
   retry = setTimeout(open);     // not before the caller has what is returned
   return {
-    // Also for a room that the page is in: the answer has the members as they are now. The server sends them once in five
+    // Also for a room that the page is in: the answer has the members as they are now. The server sends them twice in five
     // seconds; where an answer comes without, the room is joined once more after that time.
     join(room) {
       wanted.add(room);
@@ -271,8 +271,8 @@ class Connection {
     }, Math.random() * RESYNC_WITHIN);
   }
 
-  // A room with members has `users`. Without `members` the server sent the list a moment ago, and what this join was to
-  // find out may be newer than that.
+  // A room with members has `users`. Without `members` the server has sent the list a moment ago, and what this join was
+  // to find out may be newer than that.
   #joined({ room, users, members }) {
     if (users === undefined || !this.#asked.has(room)) return;
     const before = this.#lists.get(room);
@@ -281,7 +281,7 @@ class Connection {
     this.#lists.set(room, setTimeout(() => {
       this.#lists.set(room, null);
       this.joinAgain(room);
-    }, LIST_EVERY));
+    }, LIST_WINDOW));
   }
 
   joinAgain(room) {

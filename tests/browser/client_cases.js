@@ -257,7 +257,7 @@ window.cases = {
     answer(list);
     await pass(9_000);
     same(socket.rooms, ["join a:1"]);
-    // Two joins for two resyncs: the second answer has no list.
+    // Joins for several resyncs: the last answer has no list.
     it.rooms.join("a:1");
     answer(list);
     await pass(1_000);

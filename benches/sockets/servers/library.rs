@@ -59,7 +59,7 @@ pub(super) fn inside(rooms: &RoomManager, user: &str) -> Result<Connection> {
 
 /// Makes rooms that have a member each and are never published to.
 async fn fill(rooms: &RoomManager, count: usize) -> Result<Vec<Connection>> {
-    let each = Limits::default().rooms_per_connection;
+    let each = Limits::default().max_rooms_per_connection;
     let mut connections: Vec<Connection> = Vec::new();
     for room in 0..count {
         if room % each == 0 {

@@ -7,15 +7,41 @@ use futures::{FutureExt as _, future::BoxFuture};
 use super::Identity;
 use crate::room_key::RoomKey;
 
-type Ask = dyn Fn(Arc<Identity>, RoomKey) -> BoxFuture<'static, bool> + Send + Sync;
+type Ask = dyn Fn(Arc<Identity>, RoomKey) -> BoxFuture<'static, Decision> + Send + Sync;
 
-/// What a rule says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Yes,
-    No,
-    /// It panicked or gave no answer in time: nobody gets in, and whoever asks again later may.
-    NoAnswer,
+/// What a rule decides. A `bool` is one too: `true` allows, `false` denies.
+///
+/// ```
+/// use rooms_core::{Decision, Kind};
+///
+/// let team = Kind::new().join_rule(|who, room| async move {
+///     match is_member(who.user(), room.id()).await {
+///         Ok(is_member) => is_member.into(),
+///         Err(_) => Decision::Unavailable,
+///     }
+/// });
+/// # let _ = team;
+/// # async fn is_member(user: &str, team: &str) -> std::io::Result<bool> { Ok((user, team) == ("5", "blue")) }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use = "a decision is what a rule returns"]
+#[non_exhaustive]
+pub enum Decision {
+    /// The user may.
+    Allow,
+    /// The user may not, and asking again does not help: the client is told `not_allowed`, or closed with 4403 where its
+    /// connection is for one room.
+    Deny,
+    /// The rule can't tell just now, because its database is away for example. Nothing is allowed, and the client is told
+    /// to try again later: `unavailable`, or the close 1013 where its connection is for one room. A rule that panics, or
+    /// takes longer than `Limits::rule_timeout`, decides this too.
+    Unavailable,
+}
+
+impl From<bool> for Decision {
+    fn from(allowed: bool) -> Self {
+        if allowed { Self::Allow } else { Self::Deny }
+    }
 }
 
 /// Answers whether a user may do something in a room.
@@ -35,33 +61,32 @@ impl Rule {
     pub(crate) fn ask<F, Fut>(rule: F) -> Self
     where
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
+        Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
-        Self::Ask(Arc::new(move |who, room| rule(who, room).boxed()))
+        Self::Ask(Arc::new(move |who, room| rule(who, room).map(Into::into).boxed()))
     }
 
-    pub(crate) async fn verdict(&self, who: &Arc<Identity>, room: &RoomKey, within: Duration) -> Verdict {
-        let allowed = match self {
-            Self::Nobody => false,
-            Self::Authenticated => true,
-            Self::Owner => who.user() == room.id(),
+    pub(crate) async fn decide(&self, who: &Arc<Identity>, room: &RoomKey, within: Duration) -> Decision {
+        match self {
+            Self::Nobody => Decision::Deny,
+            Self::Authenticated => Decision::Allow,
+            Self::Owner => (who.user() == room.id()).into(),
             Self::Ask(ask) => {
                 // The call is inside the block, so that a panic in the closure itself is caught like one in its future.
                 let answer = AssertUnwindSafe(async { ask(Arc::clone(who), room.clone()).await }).catch_unwind();
                 match tokio::time::timeout(within, answer).await {
-                    Ok(Ok(allowed)) => allowed,
+                    Ok(Ok(decision)) => decision,
                     Ok(Err(_)) => {
                         tracing::error!(kind = room.kind(), "a rule panicked, so nobody gets in");
-                        return Verdict::NoAnswer;
+                        Decision::Unavailable
                     }
                     Err(_) => {
                         tracing::error!(kind = room.kind(), ?within, "a rule gave no answer, so nobody gets in");
-                        return Verdict::NoAnswer;
+                        Decision::Unavailable
                     }
                 }
             }
-        };
-        if allowed { Verdict::Yes } else { Verdict::No }
+        }
     }
 }
 

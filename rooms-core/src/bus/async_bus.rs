@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 use super::{Bus, BusError, BusEvent, BusReceiver, Topic};
 use crate::lock::{Mutex, lock};
@@ -75,6 +75,8 @@ struct State {
     subscribed: bool,
     /// A task is at work on it.
     busy: bool,
+    /// Told when it is asked for anew, which ends the pause after a refusal.
+    asked: Arc<Notify>,
 }
 
 /// What the task of a topic is to do next.
@@ -96,6 +98,7 @@ impl<C: AsyncClient> AsyncBus<C> {
     }
 
     fn begin(&self, topic: &Topic, state: &mut State) {
+        state.asked.notify_one();
         if !std::mem::replace(&mut state.busy, true) {
             tokio::spawn(work(Arc::clone(&self.client), Arc::clone(&self.wanted), topic.clone()));
         }
@@ -146,15 +149,18 @@ impl<C: AsyncClient> Bus for AsyncBus<C> {
 
 /// Makes one topic what is wanted of it.
 async fn work<C: AsyncClient>(client: Arc<C>, wanted: Arc<Wanted>, topic: Topic) {
-    let [mut pause, longest] = RETRY;
+    let [shortest, longest] = RETRY;
+    let mut pause = shortest;
     loop {
         match wanted.next(&topic) {
             Step::Subscribe => match guarded(async { client.subscribe(&topic).await }).await {
                 Ok(()) => wanted.subscribed(&topic),
                 Err(error) => {
-                    wanted.refused(&topic, error);
-                    sleep(pause).await;
-                    pause = longest.min(2 * pause);
+                    let asked = wanted.refused(&topic, error);
+                    tokio::select! {
+                        () = sleep(pause) => pause = longest.min(2 * pause),
+                        () = asked.notified() => pause = shortest,
+                    }
                 }
             },
             Step::Unsubscribe => {
@@ -204,11 +210,17 @@ impl Wanted {
         }
     }
 
-    fn refused(&self, topic: &Topic, error: BusError) {
-        let topics = lock(&self.topics);
-        if let (Some(receiver), true) = (self.receiver.get(), topics.get(topic).is_some_and(|state| state.wanted)) {
+    /// Says that a topic is refused; gives what is told when it is asked for anew.
+    fn refused(&self, topic: &Topic, error: BusError) -> Arc<Notify> {
+        let mut topics = lock(&self.topics);
+        let Some(state) = topics.get_mut(topic) else { return Arc::default() };
+        // A new one: what was asked for before this answer is answered by it.
+        let asked = Arc::new(Notify::new());
+        state.asked = Arc::clone(&asked);
+        if let (Some(receiver), true) = (self.receiver.get(), state.wanted) {
             receiver.0.event(BusEvent::refused(topic.clone(), error));
         }
+        asked
     }
 
     /// Called under the lock of the topics, so that no `unsubscribe` returns between the look and the answer.

@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 use super::{Bus, BusError, BusEvent, BusReceiver, Topic};
 use crate::{
-    give_back::give_back,
     lock::{Mutex, lock},
+    shrink::shrink,
 };
 
 /// A bus inside one process: never down, loses nothing.
@@ -105,7 +105,7 @@ impl Hub {
             subscribers.retain(|subscriber| subscriber.port != port);
             if subscribers.is_empty() {
                 shard.remove(topic);
-                give_back(&mut shard);
+                shrink(&mut shard);
             }
         }
     }

@@ -24,6 +24,7 @@ pub struct Position {
 /// A text that is no [`Position`]: `<epoch>.<offset>`, a hexadecimal and a decimal number of up to 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a position is `<epoch>.<offset>`, a hexadecimal and a decimal number of up to 64 bits")]
+#[non_exhaustive]
 pub struct PositionError;
 
 impl Position {

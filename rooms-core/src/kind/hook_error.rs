@@ -10,7 +10,7 @@ use crate::close::{Close, CloseCode};
 /// use rooms_core::{Close, HookError, Kind};
 /// use serde_json::json;
 ///
-/// let channel = Kind::authenticated().members_publish().on_publish(|_, said| async move {
+/// let channel = Kind::authenticated().allow_publish().on_publish(|_, said| async move {
 ///     match said.json()?["text"].as_str() {
 ///         Some(text) if text.len() <= 500 => Ok(json!({"text": text})),
 ///         Some(_) => Err(HookError::refused("a text has at most 500 bytes")),

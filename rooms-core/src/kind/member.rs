@@ -9,11 +9,11 @@ use tokio::sync::Notify;
 use crate::{
     auth::Identity,
     close::Close,
-    manager::{BroadcastError, Receipt},
     message::{Form, Message},
     node::ConnectionId,
     outbox::Delivery,
     protocol::multi,
+    receipt::{BroadcastError, Receipt},
     room_key::RoomKey,
 };
 

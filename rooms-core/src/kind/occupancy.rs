@@ -1,68 +1,20 @@
-//! Hooks about a room as a whole: somebody is in it, nobody is.
+//! What the application is told about a room as a whole: it is occupied, it is empty.
 
-use std::{sync::Arc, time::Duration};
-
-use futures::{FutureExt as _, future::BoxFuture};
-
-use super::guarded;
-use crate::room_key::RoomKey;
-
-type OnRoom = dyn Fn(RoomKey) -> BoxFuture<'static, ()> + Send + Sync;
-
-/// What became of a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Occupancy {
-    /// The first member is on this node.
+/// What happened to a room as a whole, for [`Kind::on_occupancy`](crate::Kind::on_occupancy).
+///
+/// *Here* is about the members on this node, and exact. *Anywhere* and *everywhere* are about all nodes, best effort:
+/// each node goes by what it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Occupancy {
+    /// The room has its first member on this node.
     OccupiedHere,
-    /// The first member of all nodes is on this node.
+    /// The room has its first member of all nodes. Told on the node of that member, as far as it knows: where two
+    /// members join on two nodes at once, both nodes tell it.
     OccupiedAnywhere,
-    /// This node has no member any more.
+    /// The last member on this node left. Another may have joined since.
     EmptyHere,
-    /// No node has a member any more.
+    /// The last member of all nodes left. Told on every node that had a member within `Limits::linger`, as far as each
+    /// knows. Told nowhere if the node that had the only members was killed and no other node had any.
     EmptyEverywhere,
-}
-
-#[derive(Clone, Default)]
-pub(super) struct RoomHooks {
-    occupied: Option<Arc<OnRoom>>,
-    occupied_anywhere: Option<Arc<OnRoom>>,
-    empty: Option<Arc<OnRoom>>,
-    empty_everywhere: Option<Arc<OnRoom>>,
-}
-
-impl RoomHooks {
-    pub(super) fn set<F, Fut>(&mut self, when: Occupancy, hook: F)
-    where
-        F: Fn(RoomKey) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        let hook: Arc<OnRoom> = Arc::new(move |room| hook(room).boxed());
-        *match when {
-            Occupancy::OccupiedHere => &mut self.occupied,
-            Occupancy::OccupiedAnywhere => &mut self.occupied_anywhere,
-            Occupancy::EmptyHere => &mut self.empty,
-            Occupancy::EmptyEverywhere => &mut self.empty_everywhere,
-        } = Some(hook);
-    }
-
-    pub(super) const fn are_there(&self) -> bool {
-        self.occupied.is_some()
-            || self.occupied_anywhere.is_some()
-            || self.empty.is_some()
-            || self.empty_everywhere.is_some()
-    }
-
-    /// Runs a hook; nothing happens where there is none, and a panic of it is logged.
-    pub(super) async fn run(&self, when: Occupancy, room: &RoomKey, within: Duration) {
-        let (name, hook) = match when {
-            Occupancy::OccupiedHere => ("on_room_occupied", &self.occupied),
-            Occupancy::OccupiedAnywhere => ("on_room_occupied_anywhere", &self.occupied_anywhere),
-            Occupancy::EmptyHere => ("on_room_empty", &self.empty),
-            Occupancy::EmptyEverywhere => ("on_room_empty_everywhere", &self.empty_everywhere),
-        };
-        if let Some(hook) = hook {
-            let room = room.clone();
-            guarded(name, within, async { hook(room).await }).await;
-        }
-    }
 }

@@ -1,93 +1,20 @@
 //! To a room, on all nodes.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use futures::{FutureExt as _, future::BoxFuture};
 use serde::Serialize;
-use tokio::time::timeout;
 
-use super::{RoomManager, Shared};
+use super::RoomManager;
 use crate::{
-    auth::IdentityError,
-    bus::{BusError, Topic},
-    envelope::{self, Carried},
-    json,
-    kind::Tell,
+    context::Shared,
+    envelope::Carried,
     node::ConnectionId,
-    payload::Payload,
-    protocol::is_reserved,
+    receipt::{BroadcastError, Receipt},
     room_key::RoomKey,
-    runtime::RuntimeEnded,
 };
 
 /// The kind of the rooms that hold a user's connections.
 pub(crate) const USER: &str = "user";
-
-/// What became of a broadcast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Receipt {
-    /// How far it went.
-    pub reach: Reach,
-}
-
-/// How far a broadcast went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reach {
-    /// To every node with members of the room.
-    AllNodes,
-    /// To this node's members alone: the bus is down.
-    LocalOnly,
-}
-
-/// Why a broadcast failed. Nobody got it, except perhaps with [`BusError::Unknown`].
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BroadcastError {
-    /// The value does not encode as JSON.
-    #[error("{room}: the payload does not encode as JSON")]
-    Encode {
-        /// Where.
-        room: RoomKey,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// The payload is too long.
-    #[error("{room}: the payload has {length} bytes, and at most {limit} are allowed")]
-    TooBig {
-        /// Where.
-        room: RoomKey,
-        /// The bytes there are.
-        length: usize,
-        /// `Limits::broadcast`.
-        limit: usize,
-    },
-    /// The payload is nested deeper than 64 levels, which no node would pass on.
-    #[error("{room}: the payload is nested more than 64 deep")]
-    TooDeep {
-        /// Where.
-        room: RoomKey,
-    },
-    /// There can be no such user.
-    #[error("no user has this id")]
-    User(#[source] IdentityError),
-    /// The tokio runtime that the manager was built in has ended, so that nobody would be given it.
-    #[error("{room}: the tokio runtime that the rooms were built in has ended")]
-    RuntimeEnded {
-        /// Where.
-        room: RoomKey,
-    },
-    /// The bus refused it, or gave no answer.
-    #[error("{room}: the bus did not take the message")]
-    Bus {
-        /// Where.
-        room: RoomKey,
-        /// Why.
-        source: BusError,
-    },
-}
 
 /// A broadcast that is being put together; see [`RoomManager::to`].
 #[derive(Debug)]
@@ -173,66 +100,5 @@ impl<'a> Broadcast<'a> {
             let payload = payload.map_err(|source| BroadcastError::Encode { room: self.room.clone(), source })?;
             self.shared.broadcast(self.room, payload.into(), self.except, Carried::Bare).await
         }
-    }
-}
-
-impl Shared {
-    /// Sends what a member published. Where it has the `type` of an event of the server's, no member is given it bare.
-    pub(crate) async fn publish(&self, room: &RoomKey, payload: Payload) -> Result<Receipt, BroadcastError> {
-        let carried = if is_reserved(payload.as_str()) { Carried::Wrapped } else { Carried::Bare };
-        self.broadcast(room, payload.into_bytes(), None, carried).await
-    }
-
-    async fn broadcast(
-        &self,
-        room: &RoomKey,
-        payload: Bytes,
-        except: Option<ConnectionId>,
-        carried: Carried,
-    ) -> Result<Receipt, BroadcastError> {
-        let limit = self.limits.broadcast;
-        if payload.len() > limit {
-            return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
-        }
-        if json::check_depth(&payload).is_err() {
-            return Err(BroadcastError::TooDeep { room: room.clone() });
-        }
-        let space = async {
-            match self.registry.find(room) {
-                Some(local) => Some(local.reserve(payload.len()).await),
-                None => None,
-            }
-        };
-        // Held until the message is through the bus, and so in the log.
-        let space = self.runtime.wait(space).await;
-        let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
-        let payload = envelope::seal(except, carried, payload);
-        let topic = Topic::Room(room.clone());
-        let publish = AssertUnwindSafe(async { self.bus.publish(&topic, payload.clone()).await }).catch_unwind();
-        let published = match timeout(self.limits.publish, publish).await {
-            Ok(Ok(published)) => published,
-            Ok(Err(_)) => Err(BusError::Unknown("the bus panicked".into())),
-            Err(elapsed) => Err(BusError::Unknown(elapsed.into())),
-        };
-        match published {
-            Ok(()) => Ok(Receipt { reach: Reach::AllNodes }),
-            // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus.
-            Err(BusError::Down) => {
-                self.deliver(room, &payload);
-                Ok(Receipt { reach: Reach::LocalOnly })
-            }
-            Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
-        }
-    }
-}
-
-impl Tell for Shared {
-    fn tell(
-        self: Arc<Self>,
-        room: RoomKey,
-        payload: Vec<u8>,
-        except: Option<ConnectionId>,
-    ) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
-        async move { self.broadcast(&room, payload.into(), except, Carried::Bare).await }.boxed()
     }
 }

@@ -11,10 +11,11 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{RoomManager, Shared, Warnings, inbox::Inbox};
+use super::{RoomManager, inbox::Inbox};
 use crate::{
     auth::{Authenticator, DenyAll, SystemClock, WallClock},
     bus::{Bus, LocalBus},
+    context::{Shared, Warnings},
     handshake::Endpoint,
     kind::Kind,
     limits::Limits,

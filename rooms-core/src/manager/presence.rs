@@ -35,7 +35,7 @@ pub struct ViewerCount {
 pub struct Members {
     /// The users, who came first first.
     pub users: Vec<Present>,
-    /// Connections of users that are not named, because a node has more than `Limits::named` of them.
+    /// Connections of users that are not named, because a node has more than `Limits::max_named_users` of them.
     pub unnamed: usize,
     /// As [`ViewerCount::exact`].
     pub exact: bool,
@@ -68,8 +68,8 @@ pub enum MembersError {
         /// Which room.
         room: RoomKey,
     },
-    /// The kind does not keep them; see [`Kind::members`](crate::Kind::members).
-    #[error("{room}: rooms of this kind do not keep their members; `Kind::members` makes them")]
+    /// The kind does not keep them; see [`Kind::list_members`](crate::Kind::list_members).
+    #[error("{room}: rooms of this kind do not keep their members; `Kind::list_members` makes them")]
     NotKept {
         /// Which room.
         room: RoomKey,
@@ -80,7 +80,7 @@ impl<S> RoomManager<S> {
     /// How many connections are in a room, over all nodes.
     ///
     /// On a node with members of the room this is known, and resolves at once. Another asks the live nodes, which takes a
-    /// round trip, and `Limits::answer` at the most. May be dropped at any time.
+    /// round trip, and `Limits::answer_timeout` at the most. May be dropped at any time.
     ///
     /// ```
     /// use rooms_core::{RoomKey, RoomManager};
@@ -106,7 +106,7 @@ impl<S> RoomManager<S> {
         }
     }
 
-    /// Who is in a room of a kind with [`members`](crate::Kind::members), over all nodes.
+    /// Who is in a room of a kind with [`list_members`](crate::Kind::list_members), over all nodes.
     ///
     /// As [`viewers`](Self::viewers): known at once on a node with members of the room, asked for on another. May be
     /// dropped at any time.

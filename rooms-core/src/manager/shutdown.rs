@@ -1,28 +1,19 @@
 //! Going down without a herd behind.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout_at};
 
-use super::{RoomManager, Shared};
-use crate::{close::Close, limits::FOREVER, message::Message, protocol};
+use super::RoomManager;
+use crate::{
+    close::Close,
+    context::Shared,
+    drain::{Drain, SOONEST},
+    limits::FOREVER,
+};
 
 /// Connections are closed at least this fast, so that a few of them do not take the whole time: 100 a second.
 const PACE: Duration = Duration::from_millis(10);
-
-/// When a member is asked to come back after its close, at the earliest: whatever stands in front of the processes has
-/// seen by then that this one takes nobody.
-const SOONEST: Duration = Duration::from_millis(500);
-
-/// What each member adds to the time over which they come back: two thousand a second, beside the time that the closing
-/// takes, and so for one member none.
-const SPREAD_EACH: Duration = Duration::from_micros(500);
-
-/// The longest spread: the time of ten thousand members. A page that is away for longer looks broken.
-const LONGEST_SPREAD: Duration = Duration::from_secs(5);
 
 /// How a process goes down; see [`RoomManager::shutdown`], which also takes the first of these as a bare `Duration`.
 ///
@@ -86,23 +77,6 @@ impl From<Duration> for Shutdown {
     }
 }
 
-/// A shutdown that has begun.
-#[derive(Debug)]
-pub(crate) struct Drain {
-    /// Until when what waits for a member may go out.
-    pub(crate) flush_by: Instant,
-    pub(crate) close: Close,
-    soonest: Duration,
-    spread: Duration,
-}
-
-impl Drain {
-    /// The event that says when to come back: at a random time, another one for each member.
-    pub(crate) fn come_back(&self) -> Message {
-        come_back(self.soonest, self.spread)
-    }
-}
-
 impl<S> RoomManager<S> {
     /// Refuses new connections (an upgrade gets 503 with `Retry-After`), closes the ones there are, with 1012 `restart`
     /// unless `how` says otherwise, and resolves when all are gone. `how` is a [`Shutdown`], or a `Duration` for
@@ -118,29 +92,22 @@ impl<S> RoomManager<S> {
     /// hooks about that, and about rooms that are empty, run, and the other nodes are told good-bye, who count out at
     /// once whoever is left.
     ///
-    /// It takes at most `within` and three times `Limits::close_within`: one for members that do not take their close,
-    /// one for hooks, and one for a bus that does not let go; or as long as [`Shutdown::at_least`], where that is more.
-    /// May be called again: the first call decides how. Dropping the future leaves the rest connected, and new
+    /// It takes at most `within` and three times `Limits::close_timeout`: one for members that do not take their close,
+    /// one for hooks, and one for a bus that does not let go; where [`Shutdown::at_least`] is more, at most that and the
+    /// last two. May be called again: the first call decides how. Dropping the future leaves the rest connected, and new
     /// connections refused.
     pub async fn shutdown(&self, how: impl Into<Shutdown>) {
         let how = how.into();
         let shared = &self.shared;
-        let begun = Instant::now();
-        let within = how.within.min(FOREVER);
         // A shutdown that had begun before decides; this one waits for the same end.
         let drain = shared.drain.get_or_init(|| {
-            let members = u32::try_from(shared.users.connections()).unwrap_or(u32::MAX);
-            Drain {
-                flush_by: begun + within,
-                close: how.close,
-                soonest: how.come_back.min(FOREVER),
-                spread: SPREAD_EACH.saturating_mul(members).min(LONGEST_SPREAD),
-            }
+            let times = [how.within, how.at_least, how.come_back].map(|time| time.min(FOREVER));
+            Drain::begin(times, how.close, shared.users.connections())
         });
-        let deadline = begun + within + shared.limits.close_within;
+        let deadline = drain.flush_by() + shared.limits.close_timeout;
         let outboxes = shared.users.outboxes();
         // Four fifths for the closing, one for the last of them to say good-bye.
-        let pace = within.mul_f64(0.8) / u32::try_from(outboxes.len().max(1)).unwrap_or(u32::MAX);
+        let pace = drain.within.mul_f64(0.8) / u32::try_from(outboxes.len().max(1)).unwrap_or(u32::MAX);
         let mut ticks = interval(pace.clamp(Duration::from_nanos(1), PACE));
         for outbox in outboxes {
             ticks.tick().await;
@@ -152,11 +119,11 @@ impl<S> RoomManager<S> {
         if shared.registry.nodes.count() > 0 {
             _ = timeout_at(deadline, shared.nobody_departing()).await;
         }
-        sleep_until(begun + how.at_least.min(FOREVER)).await;
+        sleep_until(drain.begun + drain.at_least).await;
         for room in shared.registry.rooms() {
             shared.registry.act(&room, room.end_graces());
         }
-        let more = || deadline.max(Instant::now() + shared.limits.close_within);
+        let more = || deadline.max(Instant::now() + shared.limits.close_timeout);
         if timeout_at(more(), shared.registry.hooks.over()).await.is_err() {
             tracing::warn!("hooks were running still at the end of a shutdown");
         }
@@ -178,15 +145,4 @@ impl Shared {
             sleep(self.limits.viewer_window).await;
         }
     }
-}
-
-/// What a client is told that is turned away with [`Close::RESTART`] by nobody who knows how many there are.
-pub(crate) fn come_back_some_time() -> Message {
-    come_back(SOONEST, LONGEST_SPREAD)
-}
-
-fn come_back(soonest: Duration, spread: Duration) -> Message {
-    let spread = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).max(1);
-    // Each state has keys of its own, so this is as random as the seed of a hash map.
-    protocol::reconnect(soonest + Duration::from_millis(RandomState::new().hash_one(()) % spread))
 }

@@ -97,7 +97,7 @@ impl Peer {
         self.stands(Standing::Proven)
     }
 
-    pub(super) fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         self.stands(Standing::New)
     }
 
@@ -125,7 +125,7 @@ impl Peer {
     }
 
     /// Whether it was asked to prove itself.
-    pub(super) fn was_introduced(&self) -> bool {
+    pub(crate) fn was_introduced(&self) -> bool {
         lock(&self.contact).introduced.is_some()
     }
 

@@ -123,7 +123,7 @@ impl Space {
         Self { bytes, taken: true }
     }
 
-    /// Whether a row fits; then its place is taken. The first one always does: it has at most `Limits::named` users.
+    /// Whether a row fits; then its place is taken. The first one always does: it has at most `Limits::max_named_users` users.
     pub(crate) fn takes(&mut self, row: &Row) -> bool {
         let fits = row.size() <= self.bytes || !self.taken;
         if fits {
@@ -409,9 +409,9 @@ mod tests {
         (prop::collection::vec(one, 1..4), many).prop_map(|(few, many)| few.into_iter().cycle().take(many).collect())
     }
 
-    /// The users of a row: `Limits::named` of them, who are here or gone.
+    /// The users of a row: `Limits::max_named_users` of them, who are here or gone.
     fn users() -> impl Strategy<Value = Users> {
-        let named = Limits::default().named;
+        let named = Limits::default().max_named_users;
         let gone = up_to(named, id().prop_map(|name| Name(name.into())));
         (prop::option::of(number()), up_to(named, user()), gone, short_number()).prop_map(
             move |(since, here, mut gone, unnamed)| {

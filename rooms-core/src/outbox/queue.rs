@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{limits::Limits, message::Message, room_key::RoomKey};
 
-/// What happens to a member that does not keep up with a room, once `Limits::outbox_bytes` or `outbox_messages` wait for
+/// What happens to a member that does not keep up with a room, once `Limits::max_outbox_bytes` or `max_outbox_messages` wait for
 /// it; set for a kind with [`Kind::overflow`](crate::Kind::overflow).
 ///
 /// A connection that is still joining when so much waits is closed whatever the choice. The room's other members do not
@@ -68,7 +68,7 @@ pub(super) struct Bounds {
 impl Bounds {
     pub(super) fn new(limits: &Limits) -> Self {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Self { messages: small(limits.outbox_messages), bytes: small(limits.outbox_bytes) }
+        Self { messages: small(limits.max_outbox_messages), bytes: small(limits.max_outbox_bytes) }
     }
 
     const fn all_but_a_sixteenth(self) -> Self {

@@ -141,13 +141,13 @@ impl Registry {
     /// Who does not answer in time is asked again later; nobody waits for a node whose rows are to be asked for anyhow.
     pub(super) async fn learn(self: &Arc<Self>, rooms: &[Arc<Room>]) {
         let keys: Vec<RoomKey> = rooms.iter().map(|room| room.key.clone()).collect();
-        let (now, within) = (Instant::now(), self.limits.answer);
+        let (now, within) = (Instant::now(), self.limits.answer_timeout);
         let (peers, others): (Vec<_>, Vec<_>) =
             self.nodes.live().into_iter().partition(|peer| peer.answers(now, within));
         for peer in others {
             self.want_rows(&peer);
         }
-        let answers = self.ask(&peers, &keys, self.limits.answer).await;
+        let answers = self.ask(&peers, &keys, self.limits.answer_timeout).await;
         for peer in answers.missing {
             peer.gave_no_answer();
             self.news.notify_one();
@@ -182,7 +182,7 @@ impl Registry {
         while !rooms.is_empty() {
             let keys: Vec<RoomKey> = rooms.iter().map(|room| room.key.clone()).collect();
             let known: Vec<u64> = rooms.iter().map(|room| room.version_of(peer)).collect();
-            let answers = self.ask(std::slice::from_ref(peer), &keys, self.limits.answer).await;
+            let answers = self.ask(std::slice::from_ref(peer), &keys, self.limits.answer_timeout).await;
             let Some(answer) = answers.all.into_iter().next() else { return Asked::InVain };
             let left = self.take(answer, &rooms, &known);
             if left.len() == rooms.len() {

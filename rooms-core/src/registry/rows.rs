@@ -71,7 +71,7 @@ impl Registry {
         // One that is lost makes the digests differ, and is asked for.
         self.say(&Topic::Control(room.clone()), Say::Row(row)).await;
         if first {
-            self.second_looks.want(self, room);
+            self.rechecks.want(self, room);
         }
     }
 }

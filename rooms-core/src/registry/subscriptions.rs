@@ -14,6 +14,7 @@ use super::{Registry, asks::ROOMS};
 use crate::{
     bus::{BusError, Topic},
     lock::{Mutex, lock},
+    rate_limited_log::RateLimitedLog,
     room::{Linger, Room, RoomTopic},
     room_key::RoomKey,
 };
@@ -27,6 +28,7 @@ const BATCH: usize = ROOMS;
 pub(super) struct Subscriptions {
     queue: Mutex<Queue>,
     news: Notify,
+    refusals: RateLimitedLog,
 }
 
 #[derive(Default)]
@@ -132,10 +134,21 @@ impl Registry {
 
     /// The bus has refused a topic.
     pub(crate) fn refused(&self, topic: &Topic, error: &BusError) {
-        if let Topic::Room(key) | Topic::Control(key) = topic {
-            tracing::warn!(room = %key, %error, "the bus did not subscribe a room");
-            if let Some(room) = self.find(key) {
-                room.refuse();
+        // Clients decide how many rooms there are to be refused.
+        let left_out = self.subscriptions.refusals.line();
+        match topic {
+            Topic::Room(key) | Topic::Control(key) => {
+                if let Some(left_out) = left_out {
+                    tracing::warn!(room = %key, %error, left_out, "the bus did not subscribe a room");
+                }
+                if let Some(room) = self.find(key) {
+                    room.refuse();
+                }
+            }
+            Topic::Nodes | Topic::Node(_) => {
+                if let Some(left_out) = left_out {
+                    tracing::warn!(%error, left_out, "the bus did not subscribe to the other nodes: this one counts alone");
+                }
             }
         }
     }

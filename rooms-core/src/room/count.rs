@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Effects, Room, State,
-    ghosts::Ghosts,
+    departing::Departing,
     log::Entry,
     present::{Arrival, Named, Present},
     rows::{Applied, Outgoing, RowSource, Rows},
@@ -22,7 +22,7 @@ use crate::{
         wire::{Name, Row, User},
     },
     outbox::About,
-    protocol::{self, Change, Person, ROLL, Roll},
+    protocol::{self, Change, MAX_LISTED, MemberList, Person},
 };
 
 /// The counting part of a room's state.
@@ -31,8 +31,8 @@ pub(super) struct Count {
     rows: Rows,
     /// For a kind that names its members.
     present: Option<Box<Present>>,
-    ghosts: Ghosts,
-    /// Members that are really here, so without ghosts.
+    departing: Departing,
+    /// Members that are really here, so without departing ones.
     live: usize,
     /// The room waits in the queue of windows.
     in_window: bool,
@@ -57,6 +57,13 @@ pub(super) struct Known {
     named: Named,
 }
 
+/// Whether one who joins is told who is there, or how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listing {
+    Names,
+    Count,
+}
+
 /// One user of a room, over all nodes that are known here.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
@@ -70,8 +77,8 @@ impl Count {
         Self {
             viewers: Viewers::default(),
             rows: Rows::default(),
-            present: kind.names_members().then(|| Box::new(Present::new(limits.named))),
-            ghosts: Ghosts::default(),
+            present: kind.names_members().then(|| Box::new(Present::new(limits.max_named_users))),
+            departing: Departing::default(),
             live: 0,
             in_window: false,
             occupancy: Told::default(),
@@ -83,31 +90,31 @@ impl Count {
     }
 
     /// A member is about to be told that it joined: how many viewers there are with it, and who.
-    pub(super) fn arrive(&mut self, connection: ConnectionId, arrival: Option<Arrival>) -> Arriving {
+    pub(super) fn arrive(&mut self, connection: ConnectionId, arrival: Option<Arrival>, listing: Listing) -> Arriving {
         if self.live == 0
             && let Some(present) = &mut self.present
         {
             present.settle();
         }
         self.live += 1;
-        let ghost = arrival.as_ref().and_then(|arrival| self.ghosts.back(&arrival.user));
-        if let (Some(named), Some(Arrival { user, info, .. })) = (ghost, &arrival) {
+        let member = arrival.as_ref().and_then(|arrival| self.departing.back(&arrival.user));
+        if let (Some(named), Some(Arrival { user, info, .. })) = (member, &arrival) {
             if let Some(present) = &mut self.present
                 && present.renew(user, info.as_ref())
             {
                 self.rows.change();
             }
             self.viewers.returned(connection);
-            let roll = self.roll(Some(user));
+            let list = self.list(Some(user), listing);
             let known = Some(Known { user: user.clone(), named });
-            return Arriving { viewers: self.viewers.count(), roll, known, announcement: Announcement::default() };
+            return Arriving { viewers: self.viewers.count(), list, known, announcement: Announcement::default() };
         }
         let user = arrival.as_ref().map(|arrival| arrival.user.clone());
         let named = match (&mut self.present, arrival) {
             (Some(present), Some(arrival)) => present.arrive(arrival),
             _ => Named::No,
         };
-        let roll = self.roll(user.as_ref());
+        let list = self.list(user.as_ref(), listing);
         if let (Some(present), Some(user), Named::Yes) = (&mut self.present, &user, named) {
             present.joined(connection, user);
         }
@@ -124,14 +131,14 @@ impl Count {
             present.settle();
         }
         let known = user.map(|user| Known { user, named });
-        Arriving { viewers: self.viewers.count(), roll, known, announcement }
+        Arriving { viewers: self.viewers.count(), list, known, announcement }
     }
 
     /// A member left.
     pub(super) fn leave(&mut self, known: Option<&Known>, kind: &Kind) -> Announcement {
         self.live -= 1;
         if let Some(Known { user, named }) = known {
-            if self.ghosts.keep(user, *named, kind.leave_grace) {
+            if self.departing.keep(user, *named, kind.leave_grace) {
                 return Announcement::default();
             }
             self.gone(user, *named);
@@ -156,10 +163,10 @@ impl Count {
     }
 
     /// Counts out whoever was kept long enough; returns how many are left here.
-    fn lay_ghosts(&mut self) -> usize {
+    fn expire_departing(&mut self) -> usize {
         let now = Instant::now();
         let mut local = self.viewers.local();
-        while let Some((user, named)) = self.ghosts.over(now) {
+        while let Some((user, named)) = self.departing.over(now) {
             self.gone(&user, named);
             self.rows.change();
             local = local.saturating_sub(1);
@@ -169,20 +176,22 @@ impl Count {
 
     /// Who the members here were told of, and before all others the one who is to be told now, where it is named: it knows
     /// that it is there.
-    fn roll(&self, who: Option<&Name>) -> Option<Roll> {
+    fn list(&self, who: Option<&Name>, listing: Listing) -> Option<MemberList> {
         let present = self.present.as_ref()?;
         let (told, who) = (present.told(), who.filter(|who| present.user(who).is_some()));
-        let others = told.iter().filter(|name| Some(*name) != who);
-        let members = who.into_iter().chain(others).take(ROLL);
-        let members = members.map(|name| self.person(present, name.clone())).collect();
+        let names = || {
+            let others = told.iter().filter(|name| Some(*name) != who);
+            let members = who.into_iter().chain(others).take(MAX_LISTED);
+            members.map(|name| self.person(present, name.clone())).collect()
+        };
         let untold = who.is_some_and(|who| !told.contains(who));
-        Some(Roll { users: told.len() + usize::from(untold), members: Some(members) })
+        Some(MemberList { users: told.len() + usize::from(untold), members: (listing == Listing::Names).then(names) })
     }
 
     fn person(&self, present: &Present, user: Name) -> Person {
         let known = present.user(&user).or_else(|| self.rows.user(&user));
         let info = known.and_then(|user| user.info.as_ref());
-        Person { info: info.and_then(|info| serde_json::from_str(info.as_str()).ok()), user }
+        Person { info: info.cloned(), user }
     }
 
     /// The events that tell a change: first who came, then who went, each with the number that is.
@@ -220,7 +229,7 @@ impl Count {
 
     /// Whether the application is to be told that somebody, or nobody, is in the room.
     fn occupancy(&mut self, kind: &Kind) -> bool {
-        if !kind.has_room_hooks() {
+        if !kind.has_on_occupancy() {
             return false;
         }
         if self.viewers.remote() == 0 {
@@ -244,14 +253,14 @@ impl Count {
     /// Whether nothing of this node is left to count, and the others know it.
     pub(super) fn is_over(&self, alone: bool) -> bool {
         // While the application is being told, the room of that name stays this one: another would tell beside it.
-        self.ghosts.is_empty() && !self.occupancy.running && (alone || self.rows.is_told())
+        self.departing.is_empty() && !self.occupancy.running && (alone || self.rows.is_told())
     }
 }
 
 /// What a member that joins is told, and what the others are.
 pub(super) struct Arriving {
     pub(super) viewers: usize,
-    pub(super) roll: Option<Roll>,
+    pub(super) list: Option<MemberList>,
     pub(super) known: Option<Known>,
     pub(super) announcement: Announcement,
 }
@@ -268,9 +277,9 @@ impl Room {
     }
 
     /// How many viewers there are, and who, as the members were told last, for one of them.
-    pub(crate) fn standing(&self, who: &Name) -> (usize, Option<Roll>) {
+    pub(crate) fn standing(&self, who: &Name, listing: Listing) -> (usize, Option<MemberList>) {
         let state = lock(&self.state);
-        (state.count.viewers(), state.count.roll(Some(who)))
+        (state.count.viewers(), state.count.list(Some(who), listing))
     }
 
     /// Who is in the room, on all nodes; `None` where the kind does not ask.
@@ -296,7 +305,7 @@ impl Room {
         let count = &mut state.count;
         count.in_window = false;
         count.rows.window_ended();
-        let local = count.lay_ghosts();
+        let local = count.expire_departing();
         let news = count.has_news();
         let announcement = if count.viewers.has_window() {
             // Set without a word, and then told with all that the window holds.
@@ -310,21 +319,21 @@ impl Room {
 
     /// Whether somebody who left is still counted.
     pub(crate) fn has_departing(&self) -> bool {
-        !lock(&self.state).count.ghosts.is_empty()
+        !lock(&self.state).count.departing.is_empty()
     }
 
     /// Counts out at once whoever left and is still counted: this process goes down, and nobody comes back to it.
     pub(crate) fn end_graces(&self) -> Effects {
-        lock(&self.state).count.ghosts.end();
+        lock(&self.state).count.departing.end();
         self.window_ended()
     }
 
     /// Takes what another node has in this room.
     pub(crate) fn apply(&self, peer: &Arc<Peer>, row: Row, source: RowSource) -> (Applied, Effects) {
         let mut state = lock(&self.state);
-        let Count { rows, present, ghosts, viewers, .. } = &mut state.count;
+        let Count { rows, present, departing, viewers, .. } = &mut state.count;
         let here: Vec<_> = match &row.users {
-            Some(users) if !ghosts.is_empty() => {
+            Some(users) if !departing.is_empty() => {
                 // A row also names whom nothing happened to.
                 let more = |user: &User| user.connections.saturating_sub(rows.connections(peer, &user.user)) as usize;
                 users.here.iter().map(|user| (user.user.clone(), more(user))).collect()
@@ -339,7 +348,7 @@ impl Room {
         let mut local = viewers.local();
         for (name, more) in here {
             for _ in 0..more {
-                let Some(named) = state.count.ghosts.back(&name) else { break };
+                let Some(named) = state.count.departing.back(&name) else { break };
                 state.count.gone(&name, named);
                 state.count.rows.change();
                 local = local.saturating_sub(1);
@@ -419,7 +428,7 @@ impl Room {
             count.occupancy.running = true;
             effects.occupancy = true;
         }
-        let wanted = count.viewers.has_window() || count.rows.has_window() || !count.ghosts.is_empty();
+        let wanted = count.viewers.has_window() || count.rows.has_window() || !count.departing.is_empty();
         effects.window = wanted && !std::mem::replace(&mut count.in_window, true);
         effects
     }

@@ -25,7 +25,7 @@ pub(super) struct Present {
     all_unsent: bool,
     /// Connections on this node whose users are not named.
     unnamed: u32,
-    /// The users that are named on this node: `Limits::named`.
+    /// The users that are named on this node: `Limits::max_named_users`.
     most: usize,
 }
 

@@ -7,16 +7,17 @@ use serde_json::{Value, value::RawValue};
 
 use super::Session;
 use crate::{
-    auth::Verdict,
+    auth::Decision,
     bus::BusError,
     close::Close,
     connection::{JoinError, Joined},
     json::JsonFault,
     kind::{HookError, Kind},
-    manager::{BroadcastError, RoomManager, USER},
+    manager::{RoomManager, USER},
     message::{Form, Message},
     payload::Payload,
     protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
+    receipt::BroadcastError,
     room_key::RoomKey,
     ws::{Incoming, WsError},
 };
@@ -65,7 +66,9 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 (Ok(joined), _) => Done::Joined(joined),
                 // Whoever has no room of their own does without.
                 (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
-                (Err(JoinError::Refused { room, error }), Form::Multi) => no(error, Some(&room), None),
+                // Nobody asks for it again, so the page comes back and tries.
+                (Err(error @ JoinError::Refused { source: HookError::Unavailable, .. }), _) => over(&error),
+                (Err(JoinError::Refused { room, source: error }), Form::Multi) => no(error, Some(&room), None),
                 (Err(error), _) => over(&error),
             }
         }
@@ -81,7 +84,9 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         let answer = match command {
             Ok(Command::Ping) => protocol::pong(reference.as_ref()),
             Ok(Command::Join(room)) => match self.connection.standing(&room) {
-                Some((viewers, roll)) => protocol::room_joined(&room, viewers, roll, Value::Null, reference.as_ref()),
+                Some((viewers, members)) => {
+                    protocol::room_joined(&room, viewers, members, Value::Null, reference.as_ref())
+                }
                 None => return self.work = Some(self.join(room, reference)),
             },
             Ok(Command::Leave(room)) if self.connection.leave(&room) => protocol::room_left(&room, reference.as_ref()),
@@ -122,10 +127,10 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
                 Err(JoinError::TooManyRooms { .. }) => refused(TOO_MANY_ROOMS),
-                Err(JoinError::NoAnswer { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. }) => {
-                    refused(UNAVAILABLE)
-                }
-                Err(JoinError::Refused { error, .. }) => no(error, Some(&room), reference.as_deref()),
+                Err(
+                    JoinError::RuleUnavailable { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. },
+                ) => refused(UNAVAILABLE),
+                Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference.as_deref()),
             }
         }
         .boxed()
@@ -138,16 +143,16 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
-            match kind.publish.verdict(&member.identity, &room, shared.limits.rule).await {
-                Verdict::Yes => {}
-                Verdict::No => return refused(NOT_ALLOWED),
-                Verdict::NoAnswer => return refused(UNAVAILABLE),
+            match kind.publish.decide(&member.identity, &room, shared.limits.rule_timeout).await {
+                Decision::Allow => {}
+                Decision::Deny => return refused(NOT_ALLOWED),
+                Decision::Unavailable => return refused(UNAVAILABLE),
             }
-            let data = match Payload::received(data, shared.limits.containers_in) {
+            let data = match Payload::received(data, shared.limits.max_containers) {
                 Ok(data) => data,
                 Err(fault) => return refused(out_of_bounds(fault)),
             };
-            let data = match kind.publishing(member, data, shared.limits.hook).await {
+            let data = match kind.publishing(member, data, shared.limits.hook_timeout).await {
                 Ok(data) => data,
                 Err(error) => return no(error, Some(&room), reference.as_ref()),
             };
@@ -182,14 +187,14 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
             return Err(fault(multi::unknown()));
         }
         let message = serde_json::from_str(text).map_err(|_| fault(multi::bad("not JSON")))?;
-        let message = Payload::received(message, self.connection.shared().limits.containers_in);
+        let message = Payload::received(message, self.connection.shared().limits.max_containers);
         let message = message.map_err(|bounds| fault(out_of_bounds(bounds)))?;
         Ok((kind, room, message))
     }
 
     /// The application's answer to a message.
     fn hook(&self, kind: &Kind, room: RoomKey, message: Payload, reference: Option<Ref>) -> Work {
-        let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook);
+        let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook_timeout);
         let room = self.named(room);
         let done = move |result| match result {
             Ok(()) => Done::Silently,

@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     close::Close,
+    drain::come_back_some_time,
     limits::Limits,
-    manager::come_back_some_time,
     message::Message,
     outbox::{Outbox, Progress, Transport, Waiting},
     ws::{Incoming, WsError},
@@ -104,12 +104,13 @@ pub(super) async fn farewell<R>(outbox: &Outbox, peer: &mut Peer<R>, limits: &Li
 where
     R: Stream<Item = Result<Incoming, WsError>> + Unpin,
 {
-    let until = flush_by.map_or_else(|| Instant::now() + limits.close_at_most, |by| by + limits.close_within);
+    let until = flush_by.map_or_else(|| Instant::now() + limits.close_total_timeout, |by| by + limits.close_timeout);
     // What waits may fill the time of a slow client alone; half of it is for the close frame.
-    let mut drop_at = Some(flush_by.unwrap_or_else(|| Instant::now() + limits.close_at_most / 2));
+    let mut drop_at = Some(flush_by.unwrap_or_else(|| Instant::now() + limits.close_total_timeout / 2));
     let mut slow = false;
     loop {
-        let stalled_by = if flush_by.is_some() { until } else { until.min(Instant::now() + limits.close_stalled) };
+        let stalled_by =
+            if flush_by.is_some() { until } else { until.min(Instant::now() + limits.close_stall_timeout) };
         let step = std::future::poll_fn(|cx| {
             // What it sends must not fill its side of the connection meanwhile.
             peer.poll_said(cx);
@@ -135,8 +136,8 @@ where
         }
     }
     // What the kernel holds of a slow client's messages goes out before the close frame, and that can't be watched.
-    let until = if slow { until } else { until.min(Instant::now() + limits.close_within) };
-    _ = timeout(limits.close_answer, timeout_at(until, peer.says(|said| said != Said::Nothing))).await;
+    let until = if slow { until } else { until.min(Instant::now() + limits.close_timeout) };
+    _ = timeout(limits.close_answer_timeout, timeout_at(until, peer.says(|said| said != Said::Nothing))).await;
     // The end of the stream is queued behind the close frame.
     _ = timeout_at(until, std::future::poll_fn(|cx| outbox.poll_shut(cx))).await;
     _ = timeout_at(until, peer.says(|said| matches!(said, Said::Answer | Said::End))).await;

@@ -11,8 +11,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     auth::{Identity, WallClock, wait_until},
     close::Close,
+    context::Shared,
     limits::Limits,
-    manager::Shared,
 };
 
 /// What differs from moment to moment; the rest is in [`Terms`], which no connection keeps for itself.
@@ -59,7 +59,7 @@ pub(super) enum PongTime {
 impl Heartbeat {
     pub(super) fn new(limits: &Limits) -> Self {
         let now = Instant::now();
-        Self { timer: Box::pin(sleep_until(now)), ping_at: now + limits.ping_every, pong_by: None }
+        Self { timer: Box::pin(sleep_until(now)), ping_at: now + limits.ping_interval, pong_by: None }
     }
 
     /// The client sent something, so it lives.
@@ -88,12 +88,12 @@ impl Heartbeat {
         };
         match self.pong_by {
             Some(by) if by <= now && pong == PongTime::Runs => return Ok(Beat::Over(Close::NO_PONG)),
-            Some(by) if by <= now => self.pong_by = Some(now + terms.limits.pong_within),
+            Some(by) if by <= now => self.pong_by = Some(now + terms.limits.pong_timeout),
             _ => {}
         }
         if self.ping_at <= now {
-            self.ping_at = now + terms.limits.ping_every;
-            self.pong_by.get_or_insert(now + terms.limits.pong_within);
+            self.ping_at = now + terms.limits.ping_interval;
+            self.pong_by.get_or_insert(now + terms.limits.pong_timeout);
             return Ok(Beat::Ping);
         }
         Err([self.pong_by, expiry].into_iter().flatten().fold(self.ping_at, Instant::min))

@@ -44,7 +44,7 @@ impl Rate {
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<()> {
         let (every, now) = (every(limits), Instant::now());
         // It would take one more.
-        let open_at = self.full_at.checked_sub(every * (limits.inbound_burst - 1)).unwrap_or(now);
+        let open_at = self.full_at.checked_sub(every * (limits.message_burst - 1)).unwrap_or(now);
         if open_at <= now {
             return Poll::Ready(());
         }
@@ -68,7 +68,7 @@ impl Rate {
         self.full_at = self.full_at.max(Instant::now()) + every;
         let Some(overload) = &mut self.overload else { return Ok(()) };
         overload.messages = overload.messages.saturating_add(1);
-        if every.saturating_mul(overload.messages) > limits.inbound_overload { Err(TooMany) } else { Ok(()) }
+        if every.saturating_mul(overload.messages) > limits.overload_timeout { Err(TooMany) } else { Ok(()) }
     }
 
     /// Notes that there was nothing to read: the client keeps to its rate again.
@@ -78,7 +78,7 @@ impl Rate {
 }
 
 fn every(limits: &Limits) -> Duration {
-    Duration::from_secs(1) / limits.inbound_per_second
+    Duration::from_secs(1) / limits.messages_per_second
 }
 
 #[cfg(test)]

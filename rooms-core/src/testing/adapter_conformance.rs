@@ -147,21 +147,22 @@ impl<F: Serve> Suite<F> {
     }
 
     async fn stage_with(&self, limits: impl FnOnce(&mut Limits) + Send) -> Theatre {
-        let post =
-            Kind::new().join(|_, room| async move { room.id() != "13" }).on_message(|member, message| async move {
+        let post = Kind::new().join_rule(|_, room| async move { room.id() != "13" }).on_message(
+            |member, message| async move {
                 let message = message.json()?;
                 if message["type"] == "panic" {
                     return Err(Close::INTERNAL.into());
                 }
                 member.send(&json!({"type": "echo", "of": message}));
                 Ok(())
-            });
+            },
+        );
         let endpoint = Endpoint::new().query_token("token");
         let rooms = RoomManager::builder()
             .authenticator(Doorman)
             .endpoint(endpoint.clone())
             .kind("post", post)
-            .kind("channel", Kind::authenticated().members_publish())
+            .kind("channel", Kind::authenticated().allow_publish())
             .kind("user", Kind::owner_only())
             .limits(limits)
             .build()

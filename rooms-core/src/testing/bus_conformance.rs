@@ -79,6 +79,7 @@ pub trait Backplane: Send + Sync {
 
 /// Whether a backplane can be taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cut {
     /// It is away.
     Done,

@@ -1,4 +1,4 @@
-//! A bus with bad weather, for one node.
+//! A bus with network faults, for one node.
 
 use std::{
     cmp::Reverse,
@@ -25,7 +25,7 @@ const WAITING: usize = 65_536;
 
 /// What happens to the messages of one node.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Weather {
+pub struct NetworkFaults {
     /// How many of a hundred are lost.
     pub lost: u32,
     /// How many of a hundred come twice.
@@ -34,7 +34,7 @@ pub struct Weather {
     pub delay: Range<Duration>,
 }
 
-impl Weather {
+impl NetworkFaults {
     /// Nothing happens to them.
     #[must_use]
     pub const fn calm() -> Self {
@@ -47,10 +47,10 @@ impl Weather {
 /// What is said of messages is true of those that this node is given; those that it publishes are met by the faults of
 /// who is given them. A partition, a freeze and a kill work both ways.
 #[derive(Debug, Clone)]
-pub struct Faults(Arc<Sky>);
+pub struct Faults(Arc<Network>);
 
 #[derive(Debug)]
-struct Sky {
+struct Network {
     state: Mutex<State>,
     news: Notify,
 }
@@ -58,7 +58,7 @@ struct Sky {
 #[derive(Debug)]
 struct State {
     mode: Mode,
-    weather: Weather,
+    network_faults: NetworkFaults,
     random: u64,
     /// What is on its way to this node.
     underway: BinaryHeap<Reverse<Late>>,
@@ -89,19 +89,19 @@ impl Faults {
     pub fn new(seed: u64) -> Self {
         let state = State {
             mode: Mode::Up,
-            weather: Weather::calm(),
+            network_faults: NetworkFaults::calm(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             underway: BinaryHeap::new(),
             number: 0,
             inbox: Vec::new(),
             outbox: Vec::new(),
         };
-        Self(Arc::new(Sky { state: Mutex::new(state), news: Notify::new() }))
+        Self(Arc::new(Network { state: Mutex::new(state), news: Notify::new() }))
     }
 
     /// Sets what happens to messages from here on.
-    pub fn weather(&self, weather: Weather) {
-        lock(&self.0.state).weather = weather;
+    pub fn network_faults(&self, network_faults: NetworkFaults) {
+        lock(&self.0.state).network_faults = network_faults;
     }
 
     /// Cuts the node off, without a word of it to anybody: nothing gets in or out, and nothing is kept.
@@ -147,7 +147,7 @@ impl State {
     }
 
     fn delay(&mut self) -> Duration {
-        let Range { start, end } = self.weather.delay.clone();
+        let Range { start, end } = self.network_faults.delay.clone();
         let spread = u64::try_from(end.saturating_sub(start).as_micros()).unwrap_or(u64::MAX);
         start + Duration::from_micros(self.below(spread))
     }
@@ -179,9 +179,9 @@ impl<B: Bus> FaultyBus<B> {
 #[async_trait]
 impl<B: Bus> Bus for FaultyBus<B> {
     fn attach(&self, receiver: Arc<dyn BusReceiver>) {
-        let sky = Arc::clone(&self.faults.0);
-        tokio::spawn(carry(Arc::downgrade(&sky), Arc::clone(&receiver), Arc::downgrade(&self.bus)));
-        self.bus.attach(Arc::new(Filter { sky, receiver }));
+        let network = Arc::clone(&self.faults.0);
+        tokio::spawn(carry(Arc::downgrade(&network), Arc::clone(&receiver), Arc::downgrade(&self.bus)));
+        self.bus.attach(Arc::new(Filter { network, receiver }));
     }
 
     fn subscribe(&self, topics: &[Topic]) {
@@ -213,7 +213,7 @@ impl<B: Bus> Bus for FaultyBus<B> {
 }
 
 struct Filter {
-    sky: Arc<Sky>,
+    network: Arc<Network>,
     receiver: Arc<dyn BusReceiver>,
 }
 
@@ -221,7 +221,7 @@ impl BusReceiver for Filter {
     fn event(&self, event: BusEvent) {
         // What the node's own subscriptions come to is no message that could be lost.
         if !matches!(event, BusEvent::Subscribed { .. } | BusEvent::Refused { .. }) {
-            let mut state = lock(&self.sky.state);
+            let mut state = lock(&self.network.state);
             match state.mode {
                 Mode::Up => {}
                 Mode::Frozen if state.inbox.len() < WAITING => {
@@ -230,8 +230,8 @@ impl BusReceiver for Filter {
                 }
                 Mode::Cut | Mode::Frozen | Mode::Dead => return,
             }
-            if state.weather != Weather::calm() {
-                let (lost, doubled) = (state.weather.lost, state.weather.doubled);
+            if state.network_faults != NetworkFaults::calm() {
+                let (lost, doubled) = (state.network_faults.lost, state.network_faults.doubled);
                 if state.happens(lost) {
                     return;
                 }
@@ -240,7 +240,7 @@ impl BusReceiver for Filter {
                     let after = state.delay();
                     state.send(event.clone(), after);
                 }
-                self.sky.news.notify_one();
+                self.network.news.notify_one();
                 return;
             }
         }
@@ -249,11 +249,11 @@ impl BusReceiver for Filter {
 }
 
 /// Brings what is late, and what waited for a thaw.
-async fn carry<B: Bus>(sky: Weak<Sky>, receiver: Arc<dyn BusReceiver>, bus: Weak<B>) {
+async fn carry<B: Bus>(network: Weak<Network>, receiver: Arc<dyn BusReceiver>, bus: Weak<B>) {
     loop {
         let (due, said, next) = {
-            let Some(sky) = sky.upgrade() else { return };
-            let mut state = lock(&sky.state);
+            let Some(network) = network.upgrade() else { return };
+            let mut state = lock(&network.state);
             let up = state.mode == Mode::Up;
             let mut due = if up { std::mem::take(&mut state.inbox) } else { Vec::new() };
             let said = if up { std::mem::take(&mut state.outbox) } else { Vec::new() };
@@ -276,13 +276,13 @@ async fn carry<B: Bus>(sky: Weak<Sky>, receiver: Arc<dyn BusReceiver>, bus: Weak
         }
         // Looked at from time to time, so that this ends with its bus.
         let wake = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
-        let Some(sky) = sky.upgrade() else { return };
+        let Some(network) = network.upgrade() else { return };
         if bus.strong_count() == 0 {
             return;
         }
         tokio::select! {
             () = sleep_until(wake) => {}
-            () = sky.news.notified() => {}
+            () = network.news.notified() => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Several nodes in one process, with bad weather between them on demand.
+//! Several nodes in one process, with network faults between them on demand.
 //!
 //! ```
 //! use std::time::Duration;
@@ -27,7 +27,7 @@ use std::{sync::Arc, time::SystemTime};
 use futures::Sink;
 use tokio::time::Instant;
 
-use super::faults::{Faults, FaultyBus, Weather};
+use super::faults::{Faults, FaultyBus, NetworkFaults};
 use crate::{
     auth::WallClock,
     bus::LocalBus,
@@ -37,7 +37,7 @@ use crate::{
 
 /// Managers that are nodes of each other. Their bus is a [`LocalBus`]; each has [`Faults`] of its own.
 ///
-/// Made for paused time (`#[tokio::test(start_paused = true)]`): then seconds of bad weather take none, and tokens end by
+/// Made for paused time (`#[tokio::test(start_paused = true)]`): then seconds of faults take none, and tokens end by
 /// that time too, unless `make` sets a clock.
 #[derive(Debug)]
 pub struct Fleet<S> {
@@ -110,9 +110,9 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Fleet<S> {
     }
 
     /// Sets what happens to the messages of all nodes.
-    pub fn weather(&self, weather: &Weather) {
+    pub fn network_faults(&self, network_faults: &NetworkFaults) {
         for (_, faults) in &self.nodes {
-            faults.weather(weather.clone());
+            faults.network_faults(network_faults.clone());
         }
     }
 }

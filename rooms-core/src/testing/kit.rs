@@ -5,8 +5,8 @@
 //! use serde_json::json;
 //!
 //! fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
-//!     let team = Kind::new().join(|who, room| async move { who.user() != "mallory" && room.id() == "blue" });
-//!     rooms.kind("team", team.members_publish())
+//!     let team = Kind::new().join_rule(|who, room| async move { who.user() != "mallory" && room.id() == "blue" });
+//!     rooms.kind("team", team.allow_publish())
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
@@ -41,7 +41,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{
-    faults::{Faults, Weather},
+    faults::{Faults, NetworkFaults},
     fleet::Fleet,
     user::TestUser,
 };
@@ -105,8 +105,8 @@ impl RoomsTest {
     }
 
     /// Sets what happens to the messages between all nodes.
-    pub fn weather(&self, weather: &Weather) {
-        self.fleet.weather(weather);
+    pub fn network_faults(&self, network_faults: &NetworkFaults) {
+        self.fleet.network_faults(network_faults);
     }
 
     /// Connects a user to the first node.

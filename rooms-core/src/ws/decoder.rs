@@ -3,10 +3,14 @@
 use bytes::Bytes;
 
 use super::{
-    Inbound, WsError,
-    frame::{FrameHeader, MAX_CLIENT_HEADER, MAX_CONTROL, Opcode, unmask},
+    WsError,
+    frame::{FrameHeader, MAX_CLIENT_HEADER, unmask},
 };
-use crate::close::{Close, CloseCode};
+use crate::{
+    close::{Close, CloseCode},
+    limits::Inbound,
+    opcode::{MAX_CONTROL, Opcode},
+};
 
 /// One message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]

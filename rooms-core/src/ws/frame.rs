@@ -1,62 +1,10 @@
-//! The header of a frame (RFC 6455 section 5.2), both ways.
+//! The header of a frame from a client (RFC 6455 section 5.2), and its mask.
 
 use super::WsError;
+use crate::opcode::{MAX_CONTROL, Opcode};
 
-/// The longest header that a server writes: two bytes and eight of length.
-pub(crate) const MAX_HEADER: usize = 10;
 /// The longest header that a client writes: the same and four bytes of mask.
 pub(crate) const MAX_CLIENT_HEADER: usize = 14;
-/// The longest payload of a control frame (section 5.5).
-pub(crate) const MAX_CONTROL: usize = 125;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Opcode {
-    Continuation = 0x0,
-    Text = 0x1,
-    Binary = 0x2,
-    Close = 0x8,
-    Ping = 0x9,
-    Pong = 0xA,
-}
-
-impl Opcode {
-    pub(crate) fn is_control(self) -> bool {
-        self as u8 & 0x8 != 0
-    }
-
-    fn parse(nibble: u8) -> Result<Self, WsError> {
-        Ok(match nibble {
-            0x0 => Self::Continuation,
-            0x1 => Self::Text,
-            0x2 => Self::Binary,
-            0x8 => Self::Close,
-            0x9 => Self::Ping,
-            0xA => Self::Pong,
-            _ => return Err(WsError::Protocol("reserved opcode")),
-        })
-    }
-}
-
-/// Writes the header of an unmasked, final frame and returns its length.
-pub(crate) fn put_header(out: &mut [u8; MAX_HEADER], opcode: Opcode, payload: usize) -> usize {
-    out[0] = 0x80 | opcode as u8;
-    match payload {
-        0..=125 => {
-            out[1] = payload as u8;
-            2
-        }
-        126..=0xFFFF => {
-            out[1] = 126;
-            out[2..4].copy_from_slice(&(payload as u16).to_be_bytes());
-            4
-        }
-        _ => {
-            out[1] = 127;
-            out[2..10].copy_from_slice(&(payload as u64).to_be_bytes());
-            10
-        }
-    }
-}
 
 /// The header of a frame from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +24,7 @@ impl FrameHeader {
         if first & 0x70 != 0 {
             return Err(WsError::Protocol("reserved bit set"));
         }
-        let opcode = Opcode::parse(first & 0x0F)?;
+        let opcode = Opcode::of(first & 0x0F).ok_or(WsError::Protocol("reserved opcode"))?;
         let fin = first & 0x80 != 0;
         if opcode.is_control() && !fin {
             return Err(WsError::Protocol("fragmented control frame"));
@@ -133,20 +81,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn headers_take_the_shortest_form() {
-        let header = |payload| {
-            let mut out = [0; MAX_HEADER];
-            let n = put_header(&mut out, Opcode::Text, payload);
-            out[..n].to_vec()
-        };
-        assert_eq!(header(0), [0x81, 0]);
-        assert_eq!(header(125), [0x81, 125]);
-        assert_eq!(header(126), [0x81, 126, 0, 126]);
-        assert_eq!(header(65_535), [0x81, 126, 0xFF, 0xFF]);
-        assert_eq!(header(65_536), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
-    }
 
     #[test]
     fn faults_are_seen_at_their_byte() {

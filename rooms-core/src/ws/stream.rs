@@ -15,9 +15,10 @@ use tokio::{
 };
 
 use super::{
-    Inbound, WsError,
+    WsError,
     decoder::{Decoder, Incoming},
 };
+use crate::limits::Inbound;
 
 /// The buffer of one read, on the stack: a chat message fits, and an idle connection owns none.
 const READ: usize = 4096;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
-use rooms_core::{BadToken, RoomKey, handshake::Refusal, testing::adapter_conformance::Stage, ws};
+use rooms_core::{BadToken, RoomKey, adapter::Refusal, testing::adapter_conformance::Stage, ws};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},

@@ -13,10 +13,10 @@ pub(crate) fn rooms() -> Rooms {
 }
 
 pub(crate) fn limited(limits: impl FnOnce(&mut Limits)) -> Rooms {
-    let channel = Kind::authenticated().members_publish();
+    let channel = Kind::authenticated().allow_publish();
     let post = Kind::new()
-        .join(|_, room| async move { room.id() != "13" })
-        .publish(|who, _| async move { who.user() == "editor" });
+        .join_rule(|_, room| async move { room.id() != "13" })
+        .publish_rule(|who, _| async move { who.user() == "editor" });
     RoomManager::build_for()
         .kind("channel", channel)
         .kind("post", post)

@@ -18,9 +18,9 @@ pub(crate) fn nodes(count: usize) -> Nodes {
 
 pub(crate) fn with_kinds(node: RoomManagerBuilder<Sink>) -> RoomManagerBuilder<Sink> {
     node.kind("post", Kind::authenticated())
-        .kind("chat", Kind::authenticated().members())
-        .kind("desk", Kind::authenticated().members().leave_grace(Duration::from_secs(2)))
-        .limits(|limits| limits.connections_per_user = usize::MAX)
+        .kind("chat", Kind::authenticated().list_members())
+        .kind("desk", Kind::authenticated().list_members().leave_grace(Duration::from_secs(2)))
+        .limits(|limits| limits.max_connections_per_user = usize::MAX)
 }
 
 /// Past every window, and every word that is under way.

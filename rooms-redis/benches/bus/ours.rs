@@ -89,7 +89,7 @@ pub(crate) async fn receive(redis: &RedisServer, messages: usize) -> Duration {
 
 /// The connection is killed: until all rooms are subscribed again, and a probe has proved it.
 pub(crate) async fn resubscribe(redis: &RedisServer, rooms: usize) -> Duration {
-    let limits = |limits: &mut rooms_redis::RedisLimits| limits.retry_longest = Duration::ZERO;
+    let limits = |limits: &mut rooms_redis::RedisLimits| limits.max_backoff = Duration::ZERO;
     let bus = RedisBus::builder(redis.url()).limits(limits).connect().await.unwrap();
     let ear = Ear::of(&bus, 1);
     subscribe(&bus, &(0..rooms).map(room).collect::<Vec<_>>()).await;

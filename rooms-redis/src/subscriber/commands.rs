@@ -4,10 +4,11 @@ use redis::{ErrorKind, PushKind, RedisError, ServerErrorKind, Value, aio::Multip
 
 use crate::{
     access::Address,
-    builder::PubSub,
     channels::Channel,
-    fault::{Fault, is_refusal, moved_to},
-    lane::Lane,
+    fault::Fault,
+    link::Link,
+    pubsub::PubSub,
+    refusal::{is_refusal, moved_to},
     shared::Shared,
 };
 
@@ -24,13 +25,13 @@ pub(super) enum Answer {
 /// Resolves when Redis has confirmed or refused every one of them.
 pub(super) async fn subscribe(
     shared: &Shared,
-    lane: &Lane,
+    link: &Link,
     connection: &mut MultiplexedConnection,
     channels: &[Channel],
 ) -> Result<Vec<Answer>, Fault> {
     match shared.pubsub {
         PubSub::Classic => classic(connection, channels).await,
-        PubSub::Sharded => sharded(lane, connection, channels).await,
+        PubSub::Sharded => sharded(link, connection, channels).await,
     }
 }
 
@@ -75,12 +76,12 @@ async fn classic(connection: &mut MultiplexedConnection, channels: &[Channel]) -
 }
 
 async fn sharded(
-    lane: &Lane,
+    link: &Link,
     connection: &mut MultiplexedConnection,
     channels: &[Channel],
 ) -> Result<Vec<Answer>, Fault> {
     let answers = one_each("SSUBSCRIBE", connection, channels).await?;
-    channels.iter().zip(answers).map(|(channel, answer)| read(channel, answer, lane.host())).collect()
+    channels.iter().zip(answers).map(|(channel, answer)| read(channel, answer, link.host())).collect()
 }
 
 /// What the answer to one `SSUBSCRIBE` means, from a server at this host.

@@ -8,7 +8,7 @@ use std::{error::Error, time::Duration};
 use rooms_core::bus::BusError;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{channels::Channel, fault::Fault, lane::Lane, publisher::Bound, shared::Shared};
+use crate::{channels::Channel, fault::Fault, link::Link, queue::Bound, shared::Shared};
 
 enum NoProof {
     /// The publishing connection did not take it. That one has its own supervisor.
@@ -16,30 +16,30 @@ enum NoProof {
     /// The user in Redis may not publish.
     Refused(Box<dyn Error + Send + Sync>),
     /// It was taken, and nothing comes.
-    Deaf,
+    Lost,
 }
 
 /// Proves again and again that the connection hears, and returns when it does not.
-pub(super) async fn prove(shared: &Shared, lane: &Lane, generation: u64, probe: Channel) -> Fault {
+pub(super) async fn prove(shared: &Shared, link: &Link, generation: u64, probe: Channel) -> Fault {
     for number in 1.. {
-        match send(shared, lane, &probe, (generation, number)).await {
-            Ok(round_trip) => shared.status.proven((lane.id, generation), round_trip),
-            Err(NoProof::Deaf) => return Fault::Deaf,
+        match send(shared, link, &probe, (generation, number)).await {
+            Ok(round_trip) => shared.status.proven((link.id, generation), round_trip),
+            Err(NoProof::Lost) => return Fault::ProbeLost,
             // What is heard is heard; so the connection stays, though the bus as a whole is not up.
-            Err(NoProof::Refused(cause)) => shared.status.unproven(lane.id, Fault::MayNotPublish(cause)),
+            Err(NoProof::Refused(cause)) => shared.status.unproven(link.id, Fault::MayNotPublish(cause)),
             Err(NoProof::NotPublished) => {}
         }
-        rest(shared, lane).await;
+        rest(shared, link).await;
     }
-    Fault::Deaf
+    Fault::ProbeLost
 }
 
-async fn send(shared: &Shared, lane: &Lane, probe: &Channel, expected: (u64, u64)) -> Result<Duration, NoProof> {
+async fn send(shared: &Shared, link: &Link, probe: &Channel, expected: (u64, u64)) -> Result<Duration, NoProof> {
     let start = Instant::now();
-    let mut arrived = lane.probe_arrived.subscribe();
-    match lane.queue.publish(probe.clone(), expected.1.to_string().into(), Bound::Probe).await {
+    let mut arrived = link.probe_arrived.subscribe();
+    match link.queue.publish(probe.clone(), expected.1.to_string().into(), Bound::Probe).await {
         // The server that took it does not know this node's subscription.
-        Ok(0) => return Err(NoProof::Deaf),
+        Ok(0) => return Err(NoProof::Lost),
         Ok(_) => {}
         Err(BusError::Refused(cause)) => return Err(NoProof::Refused(cause)),
         Err(error) => {
@@ -48,10 +48,10 @@ async fn send(shared: &Shared, lane: &Lane, probe: &Channel, expected: (u64, u64
         }
     }
     loop {
-        let before = lane.received.get();
-        match timeout(shared.limits.probe_within, arrived.wait_for(|arrived| *arrived == expected)).await {
+        let before = link.received.get();
+        match timeout(shared.limits.probe_timeout, arrived.wait_for(|arrived| *arrived == expected)).await {
             Ok(_) => return Ok(start.elapsed()),
-            Err(_) if lane.received.get() == before => return Err(NoProof::Deaf),
+            Err(_) if link.received.get() == before => return Err(NoProof::Lost),
             // It is behind other messages, which prove as much.
             Err(_) => {}
         }
@@ -59,16 +59,16 @@ async fn send(shared: &Shared, lane: &Lane, probe: &Channel, expected: (u64, u64
 }
 
 /// Waits until a probe is due.
-async fn rest(shared: &Shared, lane: &Lane) {
+async fn rest(shared: &Shared, link: &Link) {
     loop {
-        let before = (lane.received.get(), lane.published.get());
+        let before = (link.received.get(), link.published.get());
         tokio::select! {
-            () = lane.probe_now.notified() => return,
-            () = sleep(shared.limits.probe_every) => {}
+            () = link.probe_now.notified() => return,
+            () = sleep(shared.limits.probe_interval) => {}
         }
-        let after = (lane.received.get(), lane.published.get());
+        let after = (link.received.get(), link.published.get());
         // What goes out and comes in anyway is proof enough.
-        if !shared.status.is_proven(lane.id) || after.0 == before.0 || after.1 == before.1 {
+        if !shared.status.is_proven(link.id) || after.0 == before.0 || after.1 == before.1 {
             return;
         }
     }

@@ -17,32 +17,32 @@ use crate::routes::{SLOTS, slot};
 enum Step {
     Subscribe(Vec<u8>),
     Unsubscribe(Vec<u8>),
-    /// The server of a lane answers the next command.
-    Answer(LaneId),
+    /// The server of a link answers the next command.
+    Answer(LinkId),
     /// It refuses the next command, or says that now is not the time.
-    Refuse(LaneId),
-    Postpone(LaneId),
-    Disconnect(LaneId),
-    Connect(LaneId),
-    /// A room is given to the server of a lane.
-    Move(u8, LaneId),
+    Refuse(LinkId),
+    Postpone(LinkId),
+    Disconnect(LinkId),
+    Connect(LinkId),
+    /// A room is given to the server of a link.
+    Move(u8, LinkId),
     /// It is known who has what.
     Learn,
 }
 
-const LANES: u64 = 2;
+const LINKS: u64 = 2;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let rooms = || prop::collection::vec(0_u8..6, 0..4);
     let step = prop_oneof![
         4 => rooms().prop_map(Step::Subscribe),
         3 => rooms().prop_map(Step::Unsubscribe),
-        8 => (0..LANES).prop_map(Step::Answer),
-        1 => (0..LANES).prop_map(Step::Refuse),
-        1 => (0..LANES).prop_map(Step::Postpone),
-        1 => (0..LANES).prop_map(Step::Disconnect),
-        2 => (0..LANES).prop_map(Step::Connect),
-        2 => (0_u8..6, 0..LANES).prop_map(|(room, lane)| Step::Move(room, lane)),
+        8 => (0..LINKS).prop_map(Step::Answer),
+        1 => (0..LINKS).prop_map(Step::Refuse),
+        1 => (0..LINKS).prop_map(Step::Postpone),
+        1 => (0..LINKS).prop_map(Step::Disconnect),
+        2 => (0..LINKS).prop_map(Step::Connect),
+        2 => (0_u8..6, 0..LINKS).prop_map(|(room, link)| Step::Move(room, link)),
         1 => Just(Step::Learn),
     ];
     prop::collection::vec(step, 0..80)
@@ -59,10 +59,10 @@ fn named(number: u8) -> (Channel, Topic) {
 /// Two servers of which only the subscriptions are there.
 struct Redis {
     pubsub: PubSub,
-    connected: [bool; LANES as usize],
+    connected: [bool; LINKS as usize],
     connections: u64,
-    subscribed: [HashSet<Channel>; LANES as usize],
-    owners: HashMap<Channel, LaneId>,
+    subscribed: [HashSet<Channel>; LINKS as usize],
+    owners: HashMap<Channel, LinkId>,
 }
 
 enum How {
@@ -73,7 +73,7 @@ enum How {
 
 impl Redis {
     fn new(pubsub: PubSub) -> Self {
-        let owners = (0..6).map(|room| (channel(room), u64::from(room) % LANES)).collect();
+        let owners = (0..6).map(|room| (channel(room), u64::from(room) % LINKS)).collect();
         Self { pubsub, connected: Default::default(), connections: 0, subscribed: Default::default(), owners }
     }
 
@@ -85,32 +85,32 @@ impl Redis {
         Arc::new(Routes::Slots(slots))
     }
 
-    /// Answers the next command of a lane; `false` if there is none.
-    fn answer(&mut self, subscriptions: &Subscriptions, lane: LaneId, how: &How) -> bool {
-        let place = lane as usize;
+    /// Answers the next command of a link; `false` if there is none.
+    fn answer(&mut self, subscriptions: &Subscriptions, link: LinkId, how: &How) -> bool {
+        let place = link as usize;
         if !self.connected[place] {
             return false;
         }
-        match (subscriptions.take(lane, 2), how) {
+        match (subscriptions.take(link, 2), how) {
             (None, _) => return false,
             (Some(Batch::Unsubscribe(channels)), _) => {
                 self.subscribed[place].retain(|channel| !channels.contains(channel));
-                subscriptions.left(lane, &channels);
+                subscriptions.left(link, &channels);
             }
             (Some(Batch::Subscribe(channels)), How::Refuse) => {
                 let error = RedisError::from((redis::ErrorKind::Extension, "no"));
-                channels.iter().for_each(|channel| subscriptions.refused(lane, channel, &error));
+                channels.iter().for_each(|channel| subscriptions.refused(link, channel, &error));
             }
             (Some(Batch::Subscribe(channels)), How::Postpone) => {
-                channels.iter().for_each(|channel| subscriptions.postponed(lane, channel));
+                channels.iter().for_each(|channel| subscriptions.postponed(link, channel));
             }
             (Some(Batch::Subscribe(channels)), How::Well) => {
-                let owns = |channel: &Channel| self.pubsub == PubSub::Classic || self.owners[channel] == lane;
+                let owns = |channel: &Channel| self.pubsub == PubSub::Classic || self.owners[channel] == link;
                 let (here, elsewhere): (Vec<Channel>, Vec<Channel>) = channels.into_iter().partition(owns);
                 self.subscribed[place].extend(here.iter().cloned());
-                subscriptions.confirmed(lane, &here);
+                subscriptions.confirmed(link, &here);
                 if !elsewhere.is_empty() {
-                    elsewhere.iter().for_each(|channel| _ = subscriptions.moved(lane, channel));
+                    elsewhere.iter().for_each(|channel| _ = subscriptions.moved(link, channel));
                     subscriptions.reroute(self.routes());
                 }
             }
@@ -118,24 +118,24 @@ impl Redis {
         true
     }
 
-    fn connect(&mut self, subscriptions: &Subscriptions, lane: LaneId) {
-        if !std::mem::replace(&mut self.connected[lane as usize], true) {
+    fn connect(&mut self, subscriptions: &Subscriptions, link: LinkId) {
+        if !std::mem::replace(&mut self.connected[link as usize], true) {
             self.connections += 1;
-            subscriptions.connected(lane, self.connections);
+            subscriptions.connected(link, self.connections);
         }
     }
 
-    fn disconnect(&mut self, subscriptions: &Subscriptions, lane: LaneId) {
-        if std::mem::replace(&mut self.connected[lane as usize], false) {
-            self.subscribed[lane as usize].clear();
-            subscriptions.disconnected(lane);
+    fn disconnect(&mut self, subscriptions: &Subscriptions, link: LinkId) {
+        if std::mem::replace(&mut self.connected[link as usize], false) {
+            self.subscribed[link as usize].clear();
+            subscriptions.disconnected(link);
         }
     }
 
     /// The old owner of a sharded channel ends the subscription, and says so.
-    fn give(&mut self, subscriptions: &Subscriptions, channel: &Channel, lane: LaneId) {
-        let old = self.owners.insert(channel.clone(), lane).unwrap();
-        if self.pubsub == PubSub::Sharded && old != lane && self.subscribed[old as usize].remove(channel) {
+    fn give(&mut self, subscriptions: &Subscriptions, channel: &Channel, link: LinkId) {
+        let old = self.owners.insert(channel.clone(), link).unwrap();
+        if self.pubsub == PubSub::Sharded && old != link && self.subscribed[old as usize].remove(channel) {
             subscriptions.moved(old, channel);
         }
     }
@@ -188,7 +188,7 @@ proptest! {
     ) {
         let mut redis = Redis::new(pubsub);
         let (subscriptions, told) = table(redis.routes(), pubsub);
-        (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
+        (0..LINKS).for_each(|link| _ = subscriptions.open_link(link));
         // What was wanted last, and whether that was answered.
         let mut wanted: HashMap<u8, bool> = HashMap::new();
         let look = |wanted: &mut HashMap<u8, bool>, redis: &Redis, connected: bool| {
@@ -209,25 +209,25 @@ proptest! {
                     rooms.iter().for_each(|room| _ = wanted.remove(room));
                     subscriptions.unsubscribe(rooms.iter().copied().map(channel).collect());
                 }
-                Step::Answer(lane) => _ = redis.answer(&subscriptions, *lane, &How::Well),
-                Step::Refuse(lane) => _ = redis.answer(&subscriptions, *lane, &How::Refuse),
-                Step::Postpone(lane) => _ = redis.answer(&subscriptions, *lane, &How::Postpone),
-                Step::Disconnect(lane) => redis.disconnect(&subscriptions, *lane),
-                Step::Connect(lane) => redis.connect(&subscriptions, *lane),
-                Step::Move(room, lane) => redis.give(&subscriptions, &channel(*room), *lane),
+                Step::Answer(link) => _ = redis.answer(&subscriptions, *link, &How::Well),
+                Step::Refuse(link) => _ = redis.answer(&subscriptions, *link, &How::Refuse),
+                Step::Postpone(link) => _ = redis.answer(&subscriptions, *link, &How::Postpone),
+                Step::Disconnect(link) => redis.disconnect(&subscriptions, *link),
+                Step::Connect(link) => redis.connect(&subscriptions, *link),
+                Step::Move(room, link) => redis.give(&subscriptions, &channel(*room), *link),
                 Step::Learn => subscriptions.reroute(redis.routes()),
             }
             // A sharded channel may have left its server before this is known here.
             look(&mut wanted, &redis, pubsub == PubSub::Classic);
         }
         subscriptions.reroute(redis.routes());
-        (0..LANES).for_each(|lane| redis.connect(&subscriptions, lane));
+        (0..LINKS).for_each(|link| redis.connect(&subscriptions, link));
         loop {
-            while (0..LANES).any(|lane| redis.answer(&subscriptions, lane, &How::Well)) {}
+            while (0..LINKS).any(|link| redis.answer(&subscriptions, link, &How::Well)) {}
             if subscriptions.all_refusals() == 0 {
                 break;
             }
-            (0..LANES).for_each(|lane| subscriptions.retry_refused(lane));
+            (0..LINKS).for_each(|link| subscriptions.retry_refused(link));
         }
         look(&mut wanted, &redis, true);
         prop_assert!(wanted.values().all(|answered| *answered), "calls are never answered: {wanted:?}");
@@ -246,7 +246,7 @@ proptest! {
 fn a_topic_that_is_left_and_wanted_again_is_answered_when_it_is_subscribed_anew() {
     let mut redis = Redis::new(PubSub::Classic);
     let (subscriptions, told) = table(redis.routes(), PubSub::Classic);
-    (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
+    (0..LINKS).for_each(|link| _ = subscriptions.open_link(link));
     redis.connect(&subscriptions, 0);
     subscriptions.subscribe(vec![named(0)]);
     assert!(redis.answer(&subscriptions, 0, &How::Well));
@@ -266,7 +266,7 @@ fn a_topic_that_is_left_and_wanted_again_is_answered_when_it_is_subscribed_anew(
 fn a_batch_that_became_pointless_does_not_hide_the_next() {
     let mut redis = Redis::new(PubSub::Classic);
     let (subscriptions, told) = table(redis.routes(), PubSub::Classic);
-    (0..LANES).for_each(|lane| _ = subscriptions.open_lane(lane));
+    (0..LINKS).for_each(|link| _ = subscriptions.open_link(link));
     redis.connect(&subscriptions, 0);
     subscriptions.subscribe([0, 2, 4].map(named).into());
     while redis.answer(&subscriptions, 0, &How::Well) {}
@@ -274,7 +274,7 @@ fn a_batch_that_became_pointless_does_not_hide_the_next() {
     subscriptions.unsubscribe([0, 2, 4].map(channel).into());
     [0, 2].iter().for_each(|room| redis.give(&subscriptions, &channel(*room), 1));
     subscriptions.reroute(redis.routes());
-    let Some(Batch::Unsubscribe(orphans)) = subscriptions.take(0, 2) else { panic!("two have another lane") };
+    let Some(Batch::Unsubscribe(orphans)) = subscriptions.take(0, 2) else { panic!("two have another link") };
     assert_eq!(HashSet::from_iter(orphans), HashSet::from([0, 2].map(channel)));
     assert_eq!(subscriptions.take(0, 2), Some(Batch::Unsubscribe(vec![channel(4)])));
     assert_eq!(subscriptions.take(0, 2), None);
@@ -283,7 +283,7 @@ fn a_batch_that_became_pointless_does_not_hide_the_next() {
 #[test]
 fn a_refusal_is_told_once_for_each_call_and_forgotten_with_the_wish() {
     let (subscriptions, told) = table(Arc::new(Routes::One(0)), PubSub::Classic);
-    _ = subscriptions.open_lane(0);
+    _ = subscriptions.open_link(0);
     subscriptions.connected(0, 1);
     let error = RedisError::from((redis::ErrorKind::Extension, "no"));
     let refuse = || {
@@ -302,17 +302,17 @@ fn a_refusal_is_told_once_for_each_call_and_forgotten_with_the_wish() {
         subscriptions.unsubscribe(vec![channel(number)]);
     }
     let state = lock(&subscriptions.state);
-    assert!(state.desks[&0].refused.is_empty() && state.entries.is_empty());
+    assert!(state.queues[&0].refused.is_empty() && state.entries.is_empty());
 }
 
 /// How many entries the tables and the queues have memory for.
 fn memory(subscriptions: &Subscriptions) -> usize {
     let state = lock(&subscriptions.state);
-    let desks = state.desks.values().map(|desk| {
-        let queues = desk.subscribe.capacity() + desk.unsubscribe.capacity() + desk.orphans.capacity();
-        queues + desk.refused.capacity()
+    let queues = state.queues.values().map(|queues| {
+        let waiting = queues.subscribe.capacity() + queues.unsubscribe.capacity() + queues.orphans.capacity();
+        waiting + queues.refused.capacity()
     });
-    state.entries.capacity() + desks.sum::<usize>()
+    state.entries.capacity() + queues.sum::<usize>()
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn the_memory_of_a_peak_is_given_back_however_the_channels_went() {
     };
     let full = || {
         let (subscriptions, _) = table(Arc::new(Routes::One(0)), PubSub::Classic);
-        _ = subscriptions.open_lane(0);
+        _ = subscriptions.open_link(0);
         subscriptions.connected(0, 1);
         subscriptions.subscribe((0..PEAK).map(name).collect());
         subscriptions

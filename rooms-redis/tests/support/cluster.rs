@@ -121,7 +121,7 @@ pub(crate) fn quick(urls: &[String], pubsub: PubSub) -> RedisBusBuilder {
     RedisBus::builder(&urls[0]).cluster(&urls[1..2], pubsub).limits(|limits| {
         crate::fleet::in_a_fifth_of_the_time(limits);
         // What moves is to be noticed, and not to be found by and by.
-        limits.topology_every = Duration::from_secs(3600);
+        limits.topology_interval = Duration::from_secs(3600);
     })
 }
 

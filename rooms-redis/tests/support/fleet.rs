@@ -29,11 +29,11 @@ pub(crate) fn quick(url: String) -> RedisBusBuilder {
 }
 
 pub(crate) fn in_a_fifth_of_the_time(limits: &mut RedisLimits) {
-    limits.response = Duration::from_millis(400);
-    limits.probe_every = Duration::from_millis(400);
-    limits.probe_within = Duration::from_millis(400);
-    limits.retry_first = Duration::from_millis(20);
-    limits.retry_longest = Duration::from_secs(1);
+    limits.response_timeout = Duration::from_millis(400);
+    limits.probe_interval = Duration::from_millis(400);
+    limits.probe_timeout = Duration::from_millis(400);
+    limits.first_backoff = Duration::from_millis(20);
+    limits.max_backoff = Duration::from_secs(1);
 }
 
 impl Node {

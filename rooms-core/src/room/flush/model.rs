@@ -79,7 +79,8 @@ impl Bed {
     }
 
     fn go_live(&self, seat: &Seat) {
-        let (_, effects) = self.0.go_live(seat.slot, None, |_, _| Message::text("welcome"));
+        let (_, effects) =
+            self.0.go_live(seat.slot, None, crate::room::Listing::Names, |_, _| Message::text("welcome"));
         self.act(effects);
     }
 

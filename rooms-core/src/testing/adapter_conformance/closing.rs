@@ -37,8 +37,8 @@ pub async fn closes_arrive(suite: &Suite<impl Serve>) {
 pub async fn slow_is_alone(suite: &Suite<impl Serve>) {
     let stage = suite
         .stage_with(|limits| {
-            limits.outbox_bytes = 256 * 1024;
-            limits.close_within = Duration::from_secs(30);
+            limits.max_outbox_bytes = 256 * 1024;
+            limits.close_timeout = Duration::from_secs(30);
         })
         .await;
     let mut reads = stage.joined("5").await;
@@ -70,8 +70,8 @@ pub async fn slow_readers_are_told_why(suite: &Suite<impl Serve>) {
 async fn slow_reader(suite: &Suite<impl Serve>, pace: Pace, code: u16) {
     // A machine that is busy reads more slowly than that, and here it is no matter of time.
     let limits = |limits: &mut Limits| {
-        limits.outbox_bytes = 512 * 1024;
-        (limits.close_stalled, limits.close_at_most) = (Duration::from_secs(60), Duration::from_secs(600));
+        limits.max_outbox_bytes = 512 * 1024;
+        (limits.close_stall_timeout, limits.close_total_timeout) = (Duration::from_secs(60), Duration::from_secs(600));
     };
     let stage = suite.stage_with(limits).await;
     let target = "/rooms/post/42?token=user-5";
@@ -117,7 +117,7 @@ async fn slow_reader(suite: &Suite<impl Serve>, pace: Pace, code: u16) {
 pub async fn the_answer_to_a_close_is_waited_for(suite: &Suite<impl Serve>) {
     // Far beyond what this takes.
     let long = Duration::from_secs(600);
-    let stage = suite.stage_with(|limits| (limits.close_within, limits.close_answer) = (long, long)).await;
+    let stage = suite.stage_with(|limits| (limits.close_timeout, limits.close_answer_timeout) = (long, long)).await;
     for (mut client, code) in closed_clients(&stage).await {
         assert_eq!(client.close().await.0, code);
         assert!(client.is_silent_for(Duration::from_millis(50)).await, "the end before the answer to {code}");
@@ -126,7 +126,7 @@ pub async fn the_answer_to_a_close_is_waited_for(suite: &Suite<impl Serve>) {
     }
     stage.empty().await;
     let soon = Duration::from_millis(100);
-    let stage = suite.stage_with(|limits| (limits.close_within, limits.close_answer) = (long, soon)).await;
+    let stage = suite.stage_with(|limits| (limits.close_timeout, limits.close_answer_timeout) = (long, soon)).await;
     for (mut client, code) in closed_clients(&stage).await {
         assert_eq!(client.close().await.0, code);
         client.end().await;
@@ -161,8 +161,8 @@ pub async fn a_vanished_client_is_counted_out(suite: &Suite<impl Serve>) {
 pub async fn silence_is_noticed(suite: &Suite<impl Serve>) {
     let stage = suite
         .stage_with(|limits| {
-            limits.ping_every = Duration::from_millis(50);
-            limits.pong_within = Duration::from_millis(50);
+            limits.ping_interval = Duration::from_millis(50);
+            limits.pong_timeout = Duration::from_millis(50);
         })
         .await;
     let mut silent = stage.joined("5").await;

@@ -59,7 +59,7 @@ pub async fn origins(suite: &Suite<impl Serve>) {
 /// no bad token.
 pub async fn bad_tokens(suite: &Suite<impl Serve>) {
     // One of them is never answered.
-    let stage = suite.stage_with(|limits| limits.handshake = Duration::from_millis(500)).await;
+    let stage = suite.stage_with(|limits| limits.handshake_timeout = Duration::from_millis(500)).await;
     let long = "a".repeat(9_000);
     let long = format!("?token={long}");
     for query in [

@@ -20,7 +20,7 @@ use crate::{
 const NAMED: usize = 65_536;
 
 #[derive(Debug, Default)]
-pub(super) struct SecondLooks {
+pub(super) struct Rechecks {
     queue: Mutex<Queue>,
 }
 
@@ -33,9 +33,9 @@ struct Queue {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Look {
-    At(Vec<RoomKey>),
-    AtAll,
+enum Recheck {
+    Rooms(Vec<RoomKey>),
+    All,
 }
 
 impl Queue {
@@ -47,17 +47,17 @@ impl Queue {
         }
     }
 
-    fn next(&mut self) -> Option<Look> {
+    fn next(&mut self) -> Option<Recheck> {
         let Self { rooms, too_many, .. } = mem::replace(self, Self { running: true, ..Self::default() });
         if too_many {
-            return Some(Look::AtAll);
+            return Some(Recheck::All);
         }
         self.running = !rooms.is_empty();
-        self.running.then(|| Look::At(rooms.into_iter().collect()))
+        self.running.then(|| Recheck::Rooms(rooms.into_iter().collect()))
     }
 }
 
-impl SecondLooks {
+impl Rechecks {
     /// Looks at a room again, a heartbeat from now at most.
     pub(super) fn want(&self, registry: &Arc<Registry>, room: RoomKey) {
         let mut queue = lock(&self.queue);
@@ -67,16 +67,16 @@ impl SecondLooks {
         }
     }
 
-    fn next(&self) -> Option<Look> {
+    fn next(&self) -> Option<Recheck> {
         lock(&self.queue).next()
     }
 }
 
 async fn run(registry: Arc<Registry>) {
     loop {
-        sleep(registry.limits.heartbeat).await;
-        match registry.second_looks.next() {
-            Some(Look::At(keys)) => {
+        sleep(registry.limits.heartbeat_interval).await;
+        match registry.rechecks.next() {
+            Some(Recheck::Rooms(keys)) => {
                 for keys in keys.chunks(ROOMS) {
                     let rooms: Vec<_> = keys.iter().filter_map(|key| registry.find(key)).collect();
                     // They may all be gone again.
@@ -85,7 +85,7 @@ async fn run(registry: Arc<Registry>) {
                     }
                 }
             }
-            Some(Look::AtAll) => registry.nodes.live().iter().for_each(|peer| registry.want_rows(peer)),
+            Some(Recheck::All) => registry.nodes.live().iter().for_each(|peer| registry.want_rows(peer)),
             None => return,
         }
     }
@@ -104,7 +104,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.add(room(1));
         queue.add(room(1));
-        assert_eq!(queue.next(), Some(Look::At(vec![room(1)])));
+        assert_eq!(queue.next(), Some(Recheck::Rooms(vec![room(1)])));
         assert!(queue.running);
         assert_eq!(queue.next(), None);
         assert!(!queue.running, "the next begins a task of its own");
@@ -118,7 +118,7 @@ mod tests {
         assert!(!queue.too_many, "it is named already");
         queue.add(room(NAMED));
         assert_eq!(queue.rooms.len(), NAMED);
-        assert_eq!(queue.next(), Some(Look::AtAll));
+        assert_eq!(queue.next(), Some(Recheck::All));
         assert_eq!(queue.next(), None);
     }
 }

@@ -6,16 +6,16 @@ use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::oneshot;
 
-use crate::{channels::Channel, lane::Lane, shared::Shared};
+use crate::{channels::Channel, link::Link, shared::Shared};
 
-/// The ear of one connection.
+/// What one connection receives.
 ///
 /// It runs where the client crate reads from the socket, so it must not wait: it takes two short locks, and hands the
 /// message to the receiver, whose call never blocks. A queue and a task between would only move the place where too much
 /// is dropped; the receiver has a bound for each room, and says itself what it can't take.
-pub(super) struct Hearing {
+pub(super) struct Pushes {
     shared: Arc<Shared>,
-    lane: Arc<Lane>,
+    link: Arc<Link>,
     generation: u64,
     /// The channel on which this bus hears itself.
     probe: Channel,
@@ -23,18 +23,18 @@ pub(super) struct Hearing {
     _alive: oneshot::Sender<()>,
 }
 
-impl Hearing {
+impl Pushes {
     pub(super) fn new(
         shared: Arc<Shared>,
-        lane: Arc<Lane>,
+        link: Arc<Link>,
         generation: u64,
         probe: Channel,
         alive: oneshot::Sender<()>,
     ) -> Self {
-        Self { shared, lane, generation, probe, _alive: alive }
+        Self { shared, link, generation, probe, _alive: alive }
     }
 
-    pub(super) fn hear(&self, push: PushInfo) {
+    pub(super) fn take(&self, push: PushInfo) {
         let mut data = push.data.into_iter();
         match (push.kind, data.next(), data.next()) {
             (
@@ -50,7 +50,7 @@ impl Hearing {
     /// As we asked, or because the slot of the channel was taken from this server.
     fn unsubscribed(&self, channel: &[u8]) {
         let Ok(channel) = std::str::from_utf8(channel) else { return };
-        if self.shared.subscriptions.moved(self.lane.id, channel) {
+        if self.shared.subscriptions.moved(self.link.id, channel) {
             self.shared.doubt();
         }
     }
@@ -58,28 +58,28 @@ impl Hearing {
     fn message(&self, channel: &[u8], payload: Vec<u8>) {
         let Shared { counters, subscriptions, status, limits, .. } = &*self.shared;
         counters.received.count();
-        self.lane.received.count();
+        self.link.received.count();
         if channel == self.probe.as_bytes() {
             if let Some(number) = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok()) {
-                self.lane.probe_arrived.send_replace((self.generation, number));
+                self.link.probe_arrived.send_replace((self.generation, number));
             }
             return;
         }
-        let topic = std::str::from_utf8(channel).ok().and_then(|channel| subscriptions.topic(self.lane.id, channel));
+        let topic = std::str::from_utf8(channel).ok().and_then(|channel| subscriptions.topic(self.link.id, channel));
         let Some(topic) = topic else {
             // Just unsubscribed, most probably.
             counters.unwanted.count();
             return;
         };
-        if payload.len() > limits.payload {
+        if payload.len() > limits.max_payload_bytes {
             counters.oversized.count();
             if let Some(left_out) = counters.oversized_gate.pass() {
-                let (length, most) = (payload.len(), limits.payload);
+                let (length, most) = (payload.len(), limits.max_payload_bytes);
                 tracing::warn!(?topic, length, most, left_out, "a payload from Redis was dropped: it is too long");
             }
             status.gap(topic);
             return;
         }
-        status.message((self.lane.id, self.generation), topic, Bytes::from(payload));
+        status.message((self.link.id, self.generation), topic, Bytes::from(payload));
     }
 }

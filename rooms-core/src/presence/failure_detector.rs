@@ -15,25 +15,25 @@ use crate::{
 
 /// Whether the others can be heard, and since when.
 #[derive(Debug)]
-pub(super) struct Pulse(Mutex<State>);
+pub(super) struct FailureDetector(Mutex<State>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Who was heard before that time is not blamed for silence before it.
     Listening(Option<Instant>),
-    Deaf,
+    BusDown,
     Over,
 }
 
-impl Default for Pulse {
+impl Default for FailureDetector {
     fn default() -> Self {
         Self(Mutex::new(State::Listening(None)))
     }
 }
 
-impl Pulse {
+impl FailureDetector {
     pub(super) fn pause(&self) {
-        self.change(State::Deaf);
+        self.change(State::BusDown);
     }
 
     pub(super) fn resume(&self, now: Instant) {
@@ -77,16 +77,16 @@ impl Pulse {
         match *lock(&self.0) {
             State::Listening(Some(since)) if now < since + lease => None,
             State::Listening(_) => now.checked_sub(lease),
-            State::Deaf | State::Over => None,
+            State::BusDown | State::Over => None,
         }
     }
 }
 
 /// Beats until the manager is gone.
-pub(super) async fn run(presence: Weak<Presence>, pulse: Arc<Pulse>) {
+pub(super) async fn run(presence: Weak<Presence>, failure_detector: Arc<FailureDetector>) {
     let Some((registry, heartbeat)) = presence.upgrade().map(|presence| {
         let registry = Arc::clone(&presence.registry);
-        let heartbeat = registry.limits().heartbeat;
+        let heartbeat = registry.limits().heartbeat_interval;
         (Arc::downgrade(&registry), heartbeat)
     }) else {
         return;
@@ -104,15 +104,15 @@ pub(super) async fn run(presence: Weak<Presence>, pulse: Arc<Pulse>) {
         let now = Instant::now();
         if now > seen + heartbeat * 2 {
             // It was this process that stood still: what the others said meanwhile is still to be read.
-            pulse.forgive(now);
+            failure_detector.forgive(now);
         }
-        this.bury(pulse.silent_since(Instant::now(), lease)).await;
+        this.end_silent(failure_detector.silent_since(Instant::now(), lease)).await;
         // From here on, as this process may also stand still while it says something.
         seen = Instant::now();
         if !begun {
             begun = this.begin().await;
         }
-        if begun && this.is_disowned() && Instant::now() >= next_renewal && pulse.is_on() {
+        if begun && this.is_disowned() && Instant::now() >= next_renewal && failure_detector.is_on() {
             if this.renew().await {
                 next_renewal = Instant::now() + heartbeat;
                 next_beat = Instant::now();
@@ -136,7 +136,7 @@ pub(super) async fn run(presence: Weak<Presence>, pulse: Arc<Pulse>) {
         // A quarter of a heartbeat is how exactly the end of a lease is noticed.
         let wake = next_beat.min(Instant::now() + heartbeat / 4);
         let Some(registry) = registry.upgrade() else { return };
-        if pulse.is_over() {
+        if failure_detector.is_over() {
             return;
         }
         tokio::select! {
@@ -154,28 +154,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_blamed_for_what_could_not_be_heard() {
-        let pulse = Pulse::default();
+        let failure_detector = FailureDetector::default();
         let start = Instant::now() + 2 * LEASE;
-        assert_eq!(pulse.silent_since(start, LEASE), Some(start - LEASE));
-        pulse.pause();
-        assert_eq!(pulse.silent_since(start, LEASE), None, "the bus is down");
-        pulse.resume(start);
-        assert_eq!(pulse.silent_since(start + LEASE / 2, LEASE), None, "it was down a moment ago");
-        assert_eq!(pulse.silent_since(start + LEASE, LEASE), Some(start));
-        pulse.forgive(start + LEASE);
-        assert_eq!(pulse.silent_since(start + LEASE, LEASE), None, "this process stood still");
+        assert_eq!(failure_detector.silent_since(start, LEASE), Some(start - LEASE));
+        failure_detector.pause();
+        assert_eq!(failure_detector.silent_since(start, LEASE), None, "the bus is down");
+        failure_detector.resume(start);
+        assert_eq!(failure_detector.silent_since(start + LEASE / 2, LEASE), None, "it was down a moment ago");
+        assert_eq!(failure_detector.silent_since(start + LEASE, LEASE), Some(start));
+        failure_detector.forgive(start + LEASE);
+        assert_eq!(failure_detector.silent_since(start + LEASE, LEASE), None, "this process stood still");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_process_that_stood_still_while_its_bus_is_down_blames_nobody_either() {
-        let pulse = Pulse::default();
-        pulse.pause();
-        pulse.forgive(Instant::now());
-        assert!(!pulse.is_listening());
-        assert_eq!(pulse.silent_since(Instant::now() + 2 * LEASE, LEASE), None);
-        pulse.stop();
-        pulse.resume(Instant::now());
-        pulse.forgive(Instant::now());
-        assert!(!pulse.is_listening(), "it said good-bye");
+        let failure_detector = FailureDetector::default();
+        failure_detector.pause();
+        failure_detector.forgive(Instant::now());
+        assert!(!failure_detector.is_listening());
+        assert_eq!(failure_detector.silent_since(Instant::now() + 2 * LEASE, LEASE), None);
+        failure_detector.stop();
+        failure_detector.resume(Instant::now());
+        failure_detector.forgive(Instant::now());
+        assert!(!failure_detector.is_listening(), "it said good-bye");
     }
 }

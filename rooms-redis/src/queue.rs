@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rooms_core::bus::BusError;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{channels::Channel, give_back::GiveBack as _, limits::RedisLimits, lock::lock};
+use crate::{channels::Channel, limits::RedisLimits, lock::lock, shrink::GiveBack as _};
 
 /// A bounded queue; while the connection is down it takes nothing.
 #[derive(Debug)]
@@ -54,8 +54,8 @@ impl Queue {
         Self {
             state: Mutex::default(),
             news: Notify::new(),
-            messages: limits.queue_messages,
-            bytes: limits.queue_bytes,
+            messages: limits.max_queue_messages,
+            bytes: limits.max_queue_bytes,
         }
     }
 
@@ -114,7 +114,7 @@ impl Queue {
                 jobs.push(job);
             }
         }
-        state.jobs.give_back();
+        state.jobs.shrink_to_use();
         state.busy = !jobs.is_empty();
         jobs
     }

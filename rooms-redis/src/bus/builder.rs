@@ -5,15 +5,15 @@ use std::{error::Error, fmt, sync::Arc};
 use redis::RedisError;
 use tokio::{runtime::Handle, time::timeout};
 
+use super::RedisBus;
 use crate::{
     access::{Access, address_of, lacks_tls, times},
-    bus::RedisBus,
     channels::{Names, is_plain},
     cluster::Nodes,
     fault::Fault,
     health::Counters,
-    lanes::Lanes,
     limits::RedisLimits,
+    pubsub::PubSub,
     random,
     routes::Routes,
     sentinel::Sentinels,
@@ -33,20 +33,6 @@ pub struct RedisBusBuilder {
     names: Names,
     client_name: Option<String>,
     limits: RedisLimits,
-}
-
-/// Which channels of a cluster carry the messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PubSub {
-    /// `PUBLISH` and `SUBSCRIBE`: the nodes of the cluster send every message to all others. For foreign publishers that
-    /// know no other, and may publish to any node, and for clusters of Redis 6. The bus itself publishes and subscribes
-    /// each room at the node that has its slot, as otherwise the messages of one room had several orders. Where that node
-    /// changes, members are told to `resync`; a message that was on its way between nodes may then come late, or again,
-    /// and one that is lost there is lost without a sign.
-    Classic,
-    /// `SPUBLISH` and `SSUBSCRIBE`, of Redis 7 and newer: each room is the business of one node, so that a cluster carries
-    /// more the larger it is. Foreign publishers use `SPUBLISH` too.
-    Sharded,
 }
 
 /// Why a bus can't be made. No variant repeats the URL, which has the password.
@@ -85,11 +71,11 @@ pub enum ConnectError {
     Resp2,
     /// Both connections are up, and what is published does not come back.
     #[error("Redis takes messages and does not deliver them")]
-    Deaf(#[source] Box<dyn Error + Send + Sync>),
+    ProbeLost(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl RedisBusBuilder {
-    pub(crate) fn new(url: String) -> Self {
+    pub(super) fn new(url: String) -> Self {
         Self {
             url,
             sentinels: Vec::new(),
@@ -188,11 +174,12 @@ impl RedisBusBuilder {
     /// # Errors
     /// [`ConnectError`], from the first attempt: a service with a wrong password should say so when it starts.
     pub async fn connect(self) -> Result<RedisBus, ConnectError> {
-        let RedisLimits { connect, response, probe_within, .. } = self.limits;
+        let RedisLimits { connect_timeout, response_timeout, probe_timeout, .. } = self.limits;
         let bus = self.start()?;
         // The two connections are made at the same time, and then a probe is sent.
-        let steps = u32::try_from(bus.shared().steps() + 1).unwrap_or(u32::MAX);
-        let patience = connect.saturating_add(response).saturating_mul(steps).saturating_add(probe_within);
+        let steps = u32::try_from(bus.links().steps() + 1).unwrap_or(u32::MAX);
+        let patience =
+            connect_timeout.saturating_add(response_timeout).saturating_mul(steps).saturating_add(probe_timeout);
         let mut progress = bus.shared().status.progress();
         let first = timeout(patience, progress.wait_for(|progress| progress.up || progress.fault.is_some())).await;
         match first {
@@ -201,7 +188,7 @@ impl RedisBusBuilder {
                 Some(fault) => return Err(ConnectError::from(fault)),
             },
             Ok(Err(error)) => return Err(ConnectError::Unreachable(error.into())),
-            Err(elapsed) => return Err(ConnectError::Deaf(elapsed.into())),
+            Err(elapsed) => return Err(ConnectError::ProbeLost(elapsed.into())),
         }
         Ok(bus)
     }
@@ -260,9 +247,8 @@ impl RedisBusBuilder {
             counters: Counters::default(),
             subscriptions: Subscriptions::new(Arc::clone(&routes), pubsub, Arc::clone(&status)),
             status,
-            lanes: Lanes::new(routes),
         };
-        Ok(RedisBus::run(Arc::new(shared), server))
+        Ok(RedisBus::run(Arc::new(shared), routes, server))
     }
 }
 
@@ -293,7 +279,7 @@ impl From<&Arc<Fault>> for ConnectError {
                 Self::Unreachable(fault.to_string().into())
             }
             Fault::Closed => Self::Unreachable("Redis closed the connection".into()),
-            Fault::Deaf | Fault::Unheard => Self::Deaf("a probe did not come back".into()),
+            Fault::ProbeLost | Fault::SubscriptionGone => Self::ProbeLost("a probe did not come back".into()),
         }
     }
 }

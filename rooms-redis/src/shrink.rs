@@ -16,7 +16,7 @@ pub(crate) trait GiveBack {
 
     /// Gives back what is kept from a time when it was eight times as full. To be called after a removal: what it costs is
     /// spread over those that made the collection so empty.
-    fn give_back(&mut self) {
+    fn shrink_to_use(&mut self) {
         if self.room() > KEPT && self.used() < self.room() / 8 {
             self.shrink(2 * self.used());
         }
@@ -82,9 +82,9 @@ mod tests {
             map.remove(&n);
             set.remove(&n);
             queue.pop_front();
-            map.give_back();
-            set.give_back();
-            queue.give_back();
+            map.shrink_to_use();
+            set.shrink_to_use();
+            queue.shrink_to_use();
             assert!(is_small(&map) && is_small(&set) && is_small(&queue), "with {} left", map.len());
         }
     }

@@ -1,4 +1,4 @@
-//! Counts in bad weather: whatever is lost, doubled, late or frozen, ten seconds of calm later every node has the truth.
+//! Counts under network faults: whatever is lost, doubled, late or frozen, ten seconds of calm later every node has the truth.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -22,7 +22,7 @@ use proptest::prelude::*;
 use rooms_core::{
     Bus as _, LocalBus, RoomManager, WallClock,
     bus::Topic,
-    testing::{faults::Weather, fleet::Fleet},
+    testing::{faults::NetworkFaults, fleet::Fleet},
 };
 use tokio::time::sleep;
 
@@ -31,7 +31,7 @@ use nodes::{Nodes, agreed, nodes, settle, told, with_kinds};
 use rig::{Client, Rooms, idle, key};
 use view::View;
 
-/// How long after bad weather every count is right.
+/// How long after network faults every count is right.
 const CALM: Duration = Duration::from_secs(10);
 
 #[tokio::test(start_paused = true)]
@@ -42,12 +42,12 @@ async fn lost_words_are_noticed_and_asked_for() {
     let mut chats = Vec::new();
     settle().await;
     for round in 0..20 {
-        fleet.weather(&Weather { lost: 100, ..Weather::calm() });
+        fleet.network_faults(&NetworkFaults { lost: 100, ..NetworkFaults::calm() });
         posts.push(Client::join(fleet.node(round % 3), "b", "post:42").await);
         posts.remove(0);
         chats.push(Client::join(fleet.node(2), "b", "chat:1").await);
         settle().await;
-        fleet.weather(&Weather::calm());
+        fleet.network_faults(&NetworkFaults::calm());
         sleep(CALM).await;
         assert_eq!(agreed(&fleet, 0..3, &key("post:42")).await, 3);
     }
@@ -144,10 +144,10 @@ async fn two_nodes_that_each_lost_the_others_first_row_find_each_other() {
     drop(first);
     settle().await;
     assert_eq!(agreed(&fleet, 0..2, &room).await, 0);
-    fleet.weather(&Weather { lost: 100, ..Weather::calm() });
+    fleet.network_faults(&NetworkFaults { lost: 100, ..NetworkFaults::calm() });
     let _again = join_all((0..2).map(|node| Client::join(fleet.node(node), "a", "post:42"))).await;
     settle().await;
-    fleet.weather(&Weather::calm());
+    fleet.network_faults(&NetworkFaults::calm());
     assert_eq!(agreed(&fleet, 0..2, &room).await, 1);
     sleep(CALM).await;
     assert_eq!(agreed(&fleet, 0..2, &room).await, 2);
@@ -156,8 +156,8 @@ async fn two_nodes_that_each_lost_the_others_first_row_find_each_other() {
 #[tokio::test(start_paused = true)]
 async fn doubled_and_overtaking_words_change_nothing() {
     let fleet = nodes(3);
-    let rough = Weather { lost: 0, doubled: 50, delay: Duration::ZERO..Duration::from_millis(400) };
-    fleet.weather(&rough);
+    let rough = NetworkFaults { lost: 0, doubled: 50, delay: Duration::ZERO..Duration::from_millis(400) };
+    fleet.network_faults(&rough);
     settle().await;
     let mut clients = Vec::new();
     for n in 0..60 {
@@ -167,7 +167,7 @@ async fn doubled_and_overtaking_words_change_nothing() {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    fleet.weather(&Weather::calm());
+    fleet.network_faults(&NetworkFaults::calm());
     sleep(CALM).await;
     assert_eq!(agreed(&fleet, 0..3, &key("chat:1")).await, clients.len());
 }
@@ -186,7 +186,7 @@ async fn a_thousand_rooms_that_flap_end_with_the_truth_and_nothing_is_left_behin
         }
         sleep(Duration::from_millis(round * 130)).await;
     }
-    let rows = |fleet: &Nodes| (0..2).map(|node| fleet.node(node).stats().rows_published).sum::<u64>();
+    let rows = |fleet: &Nodes| (0..2).map(|node| fleet.node(node).stats().entries_published).sum::<u64>();
     // Joins and leaves in the same window are no row of their own.
     assert!(rows(&fleet) <= 6 * 1_000, "{}", rows(&fleet));
     sleep(CALM).await;
@@ -254,7 +254,7 @@ async fn rubbish_and_other_versions_are_counted_and_ignored() {
     ];
     for (number, payload) in bad.iter().enumerate() {
         hub.publish(&control, Bytes::from(payload.clone())).await.unwrap();
-        assert_eq!(rooms.stats().misheard, number as u64 + 1, "{payload:.60}");
+        assert_eq!(rooms.stats().undecodable, number as u64 + 1, "{payload:.60}");
     }
     settle().await;
     assert!(a.inbox.is_silent().await, "nobody is told of what is not believed");
@@ -277,7 +277,7 @@ async fn rubbish_and_other_versions_are_counted_and_ignored() {
 enum Step {
     Join { node: usize, user: u8, room: u8 },
     Leave(usize),
-    Weather { lost: u32, doubled: u32, delay: u64 },
+    NetworkFaults { lost: u32, doubled: u32, delay: u64 },
     Cut(usize),
     Freeze(usize),
     Mend(usize),
@@ -293,7 +293,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0..NODES, 0..5_u8, 0..4_u8).prop_map(|(node, user, room)| Step::Join { node, user, room }),
         5 => (0..64_usize).prop_map(Step::Leave),
-        2 => (0..80_u32, 0..50_u32, 0..900_u64).prop_map(|(lost, doubled, delay)| Step::Weather { lost, doubled, delay }),
+        2 => (0..80_u32, 0..50_u32, 0..900_u64).prop_map(|(lost, doubled, delay)| Step::NetworkFaults { lost, doubled, delay }),
         1 => (0..NODES).prop_map(Step::Cut),
         1 => (0..NODES).prop_map(Step::Freeze),
         2 => (0..NODES).prop_map(Step::Mend),
@@ -326,8 +326,12 @@ async fn play(steps: Vec<Step>) {
                 seats.swap_remove(which);
             }
             Step::Leave(_) => {}
-            Step::Weather { lost, doubled, delay } => {
-                fleet.weather(&Weather { lost, doubled, delay: Duration::ZERO..Duration::from_millis(delay) });
+            Step::NetworkFaults { lost, doubled, delay } => {
+                fleet.network_faults(&NetworkFaults {
+                    lost,
+                    doubled,
+                    delay: Duration::ZERO..Duration::from_millis(delay),
+                });
             }
             Step::Cut(node) => fleet.faults(node).cut(),
             Step::Freeze(node) => fleet.faults(node).freeze(),
@@ -339,7 +343,7 @@ async fn play(steps: Vec<Step>) {
             Step::Wait(millis) => sleep(Duration::from_millis(millis)).await,
         }
     }
-    fleet.weather(&Weather::calm());
+    fleet.network_faults(&NetworkFaults::calm());
     (0..NODES).for_each(|node| fleet.faults(node).mend());
     sleep(CALM).await;
     let alive: Vec<usize> = (0..NODES).filter(|node| !dead[*node]).collect();
@@ -386,7 +390,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn ten_calm_seconds_after_any_weather_every_node_has_the_truth(steps in prop::collection::vec(step(), 1..80)) {
+    fn ten_calm_seconds_after_any_faults_every_node_has_the_truth(steps in prop::collection::vec(step(), 1..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(play(steps));
     }

@@ -7,7 +7,7 @@ const KEPT: usize = 64;
 
 /// Gives back what a map has kept from a time when it was eight times as full. To be called after a removal: what it
 /// costs is spread over those that made the map so empty.
-pub(crate) fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+pub(crate) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
         map.shrink_to(2 * map.len());
     }
@@ -22,7 +22,7 @@ mod tests {
         let mut map: HashMap<usize, usize> = (0..100_000).map(|n| (n, n)).collect();
         for n in 0..100_000 {
             map.remove(&n);
-            give_back(&mut map);
+            shrink(&mut map);
             assert!(map.capacity() <= KEPT.max(16 * map.len()), "{} for {}", map.capacity(), map.len());
         }
         assert!(map.capacity() <= KEPT, "{}", map.capacity());

@@ -31,11 +31,11 @@ const BACK: &str = "up, perhaps with a loss";
 /// As the default, in a tenth of the time.
 fn quick(url: String) -> RedisBusBuilder {
     RedisBus::builder(url).limits(|limits| {
-        limits.response = Duration::from_millis(400);
-        limits.probe_every = Duration::from_millis(200);
-        limits.probe_within = Duration::from_millis(400);
-        limits.retry_first = Duration::from_millis(20);
-        limits.retry_longest = Duration::from_millis(500);
+        limits.response_timeout = Duration::from_millis(400);
+        limits.probe_interval = Duration::from_millis(200);
+        limits.probe_timeout = Duration::from_millis(400);
+        limits.first_backoff = Duration::from_millis(20);
+        limits.max_backoff = Duration::from_millis(500);
     })
 }
 
@@ -168,7 +168,7 @@ async fn a_link_that_is_cut_is_replaced_at_once() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::before(redis.port).await;
     // A connection that lived so long was a good one.
-    let (bus, heard) = hearing(quick(proxy.url()).limits(|limits| limits.retry_longest = Duration::ZERO)).await;
+    let (bus, heard) = hearing(quick(proxy.url()).limits(|limits| limits.max_backoff = Duration::ZERO)).await;
     for _ in 0..5 {
         proxy.cut();
         assert_eq!(heard.hears(BACK).await, ["down", BACK]);
@@ -177,7 +177,7 @@ async fn a_link_that_is_cut_is_replaced_at_once() {
 }
 
 #[tokio::test]
-async fn a_link_that_is_closed_on_our_side_alone_leaves_a_ghost_that_changes_nothing() {
+async fn a_link_that_is_closed_on_our_side_alone_leaves_a_connection_that_changes_nothing() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::before(redis.port).await;
     let (bus, heard) = hearing(quick(proxy.url())).await;
@@ -194,7 +194,7 @@ async fn a_publication_that_reaches_nobody_though_we_are_subscribed_is_a_gap_of_
     let redis = RedisServer::start().await;
     let proxy = Proxy::before(redis.port).await;
     // The probes are too slow to find it first.
-    let builder = quick(proxy.url()).limits(|limits| limits.probe_every = Duration::from_secs(60));
+    let builder = quick(proxy.url()).limits(|limits| limits.probe_interval = Duration::from_secs(60));
     let (bus, heard) = hearing(builder).await;
     proxy.set_present(Link::HidesTheEnd);
     assert_eq!(redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await, "1");
@@ -203,7 +203,7 @@ async fn a_publication_that_reaches_nobody_though_we_are_subscribed_is_a_gap_of_
     bus.publish(&room("post:42"), "lost".into()).await.unwrap();
     assert_eq!(heard.hears(BACK).await, ["gap post:42", "down", BACK]);
     works(&bus, &heard).await;
-    assert_eq!(bus.health().unheard, 1);
+    assert_eq!(bus.health().unreceived, 1);
 }
 
 #[tokio::test]

@@ -11,16 +11,15 @@ use crate::{
     channels::Channel,
     health::Counter,
     lock::lock,
-    publisher::{self, Queue},
-    routes::LaneId,
+    queue::Queue,
+    routes::{LinkId, Routes},
     server::Server,
     shared::Shared,
-    subscriber,
 };
 
 /// A server's part of a bus: all of it, but in a cluster with sharded channels.
-pub(crate) struct Lane {
-    pub(crate) id: LaneId,
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
     /// Where the server is, as far as that is fixed.
     host: String,
     pub(crate) server: Server,
@@ -29,8 +28,8 @@ pub(crate) struct Lane {
     pub(crate) probe_arrived: watch::Sender<(u64, u64)>,
     /// Something changed that only a probe can settle.
     pub(crate) probe_now: Notify,
-    /// The number of the last connection that was found deaf.
-    pub(crate) condemned: watch::Sender<u64>,
+    /// The number of the last connection that was found to receive nothing.
+    pub(crate) forced_reconnect: watch::Sender<u64>,
     /// There may be something to subscribe or to unsubscribe.
     pub(crate) news: Arc<Notify>,
     pub(crate) received: Counter,
@@ -38,27 +37,26 @@ pub(crate) struct Lane {
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
-impl Lane {
-    pub(crate) fn start(shared: &Arc<Shared>, id: LaneId, host: String, server: Server) -> Arc<Self> {
-        let lane = Arc::new(Self {
+impl Link {
+    pub(crate) fn new(shared: &Shared, id: LinkId, host: String, server: Server) -> Self {
+        Self {
             id,
             host,
             server,
             queue: Queue::new(&shared.limits),
             probe_arrived: watch::Sender::default(),
             probe_now: Notify::new(),
-            condemned: watch::Sender::default(),
-            news: shared.subscriptions.open_lane(id),
+            forced_reconnect: watch::Sender::default(),
+            news: shared.subscriptions.open_link(id),
             received: Counter::default(),
             published: Counter::default(),
             tasks: Mutex::default(),
-        });
-        let generation = shared.status.open_lane(id);
-        let publisher = publisher::supervise(Arc::clone(shared), Arc::clone(&lane));
-        let subscriber = subscriber::supervise(Arc::clone(shared), Arc::clone(&lane), generation);
-        let tasks = [shared.runtime.spawn(publisher), shared.runtime.spawn(subscriber)];
-        *lock(&lane.tasks) = tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect();
-        lane
+        }
+    }
+
+    /// Keeps the tasks of its connections, to end them.
+    pub(crate) fn keep(&self, tasks: [AbortHandle; 2]) {
+        lock(&self.tasks).extend(tasks);
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -73,12 +71,11 @@ impl Lane {
         self.queue.end();
     }
 
-    /// A channel that goes by this lane, on which the bus hears itself; `None` if no channel does any more.
-    pub(crate) fn probe(&self, shared: &Shared) -> Option<Channel> {
-        let routes = shared.lanes.routes();
-        // A lane has at least one slot in 16,384; so many tries find it with all but certainty. No two lanes ever have the
+    /// A channel that goes by this link, on which the bus hears itself; `None` if no channel does any more.
+    pub(crate) fn probe(&self, shared: &Shared, routes: &Routes) -> Option<Channel> {
+        // A link has at least one slot in 16,384; so many tries find it with all but certainty. No two links ever have the
         // same, or one could be heard by the other.
         let mut names = (0..200_000_u32).map(|number| shared.names.probe(&shared.id, self.id, number));
-        names.find(|channel| routes.lane(channel) == Some(self.id))
+        names.find(|channel| routes.link(channel) == Some(self.id))
     }
 }

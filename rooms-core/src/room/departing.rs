@@ -7,21 +7,21 @@ use tokio::time::Instant;
 use super::present::Named;
 use crate::nodes::wire::Name;
 
-/// Ghosts of one room. More who leave within the grace are gone at once: then it was no reload of pages that made them.
+/// Departing members of one room. More who leave within the grace are gone at once: then it was no reload of pages that made them.
 const MOST: usize = 1024;
 
 /// All are kept for the same time, so they end in the order in which they left.
 #[derive(Debug, Default)]
-pub(super) struct Ghosts(VecDeque<Ghost>);
+pub(super) struct Departing(VecDeque<DepartingMember>);
 
 #[derive(Debug)]
-struct Ghost {
+struct DepartingMember {
     until: Instant,
     user: Name,
     named: Named,
 }
 
-impl Ghosts {
+impl Departing {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -30,30 +30,30 @@ impl Ghosts {
     pub(super) fn keep(&mut self, user: &Name, named: Named, grace: Duration) -> bool {
         let kept = !grace.is_zero() && self.0.len() < MOST;
         if kept {
-            self.0.push_back(Ghost { until: Instant::now() + grace, user: user.clone(), named });
+            self.0.push_back(DepartingMember { until: Instant::now() + grace, user: user.clone(), named });
         }
         kept
     }
 
-    /// Takes out a ghost of a user who is back.
+    /// Takes out a departing member of a user who is back.
     pub(super) fn back(&mut self, user: &Name) -> Option<Named> {
-        let at = self.0.iter().position(|ghost| ghost.user == *user)?;
-        let ghost = self.0.remove(at);
+        let at = self.0.iter().position(|member| member.user == *user)?;
+        let member = self.0.remove(at);
         if self.0.is_empty() {
             self.0 = VecDeque::new();
         }
-        ghost.map(|ghost| ghost.named)
+        member.map(|member| member.named)
     }
 
     /// Ends the time of all.
     pub(super) fn end(&mut self) {
         let now = Instant::now();
-        self.0.iter_mut().for_each(|ghost| ghost.until = now);
+        self.0.iter_mut().for_each(|member| member.until = now);
     }
 
     /// Takes out one whose time is over.
     pub(super) fn over(&mut self, now: Instant) -> Option<(Name, Named)> {
-        self.0.front().filter(|ghost| ghost.until <= now)?;
-        self.0.pop_front().map(|ghost| (ghost.user, ghost.named))
+        self.0.front().filter(|member| member.until <= now)?;
+        self.0.pop_front().map(|member| (member.user, member.named))
     }
 }

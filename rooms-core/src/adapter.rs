@@ -1,0 +1,17 @@
+//! What wires rooms into a web framework; an application with one of the ready adapters needs none of it.
+//!
+//! An adapter gives the head of a request to [`RoomManager::admit`](crate::RoomManager::admit), which returns a
+//! [`Refusal`], whose [`response`](Refusal::response) goes to the client, or an [`Admission`], whose
+//! [`response`](Admission::response) opens the WebSocket. The adapter then makes a [`Socket`] of what its framework calls an upgrade,
+//! by [`ws::tcp`](crate::ws::tcp) or [`ws::over`](crate::ws::over), and hands it to
+//! [`Admission::serve_room`] or [`Admission::serve`]. The suite `testing::adapter_conformance` tests the whole.
+//!
+//! A server that has no request of the crate `http` reads the [`Handshake`] by itself, serves the socket by
+//! [`RoomManager::serve_room`](crate::RoomManager::serve_room) or [`RoomManager::serve`](crate::RoomManager::serve), and
+//! turns a client away by [`refuse`].
+
+pub use crate::{
+    admission::{Admission, Socket},
+    handshake::{Handshake, Refusal},
+    session::refuse,
+};

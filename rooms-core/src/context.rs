@@ -1,0 +1,70 @@
+//! What all handles and connections of one manager share, and how a payload goes out and comes in.
+
+mod broadcast;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
+};
+
+use crate::{
+    auth::{Authenticator, WallClock},
+    bus::Bus,
+    drain::Drain,
+    handshake::Endpoint,
+    kind::Kind,
+    limits::Limits,
+    node::{ConnectionIds, NodeId},
+    presence::Presence,
+    rate_limited_log::RateLimitedLog,
+    registry::Registry,
+    runtime::Runtime,
+    users::Users,
+};
+
+/// What all handles and connections of one manager share.
+pub(crate) struct Shared {
+    pub(crate) node: NodeId,
+    pub(crate) connection_ids: ConnectionIds,
+    pub(crate) limits: Limits,
+    pub(crate) kinds: HashMap<Box<str>, Arc<Kind>>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) clock: Arc<dyn WallClock>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) users: Users,
+    pub(crate) runtime: Runtime,
+    /// The shutdown, once it has begun.
+    pub(crate) drain: OnceLock<Drain>,
+    pub(crate) bus_down: AtomicBool,
+    /// Messages from the bus that were no messages.
+    pub(crate) bad_payloads: AtomicU64,
+    pub(crate) warnings: Warnings,
+}
+
+/// The warnings that clients and other publishers can cause, each with a rate of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Warnings {
+    /// A payload from the bus is not for members.
+    pub(crate) bad_payload: RateLimitedLog,
+    /// The log of a room is full.
+    pub(crate) full_room: RateLimitedLog,
+    /// What a member published did not reach the bus.
+    pub(crate) unpublished: RateLimitedLog,
+    /// A page of this origin may not connect.
+    pub(crate) origin: RateLimitedLog,
+    /// Whoever makes the tokens puts milliseconds into `exp`.
+    pub(crate) far_expiry: RateLimitedLog,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("node", &self.node).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! What became of a broadcast, or why it failed.
+
+use crate::{auth::IdentityError, bus::BusError, room_key::RoomKey};
+
+/// What became of a broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// How far it went.
+    pub reach: Reach,
+}
+
+/// How far a broadcast went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reach {
+    /// To every node with members of the room.
+    AllNodes,
+    /// To this node's members alone: the bus is down.
+    LocalOnly,
+}
+
+/// Why a broadcast failed. Nobody got it, except perhaps with [`BusError::Unknown`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BroadcastError {
+    /// The value does not encode as JSON.
+    #[error("{room}: the payload does not encode as JSON")]
+    Encode {
+        /// Where.
+        room: RoomKey,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The payload is too long.
+    #[error("{room}: the payload has {length} bytes, and at most {limit} are allowed")]
+    TooBig {
+        /// Where.
+        room: RoomKey,
+        /// The bytes there are.
+        length: usize,
+        /// `Limits::max_broadcast_bytes`.
+        limit: usize,
+    },
+    /// The payload is nested deeper than 64 levels, which no node would pass on.
+    #[error("{room}: the payload is nested more than 64 deep")]
+    TooDeep {
+        /// Where.
+        room: RoomKey,
+    },
+    /// There can be no such user.
+    #[error("no user has this id")]
+    User(#[source] IdentityError),
+    /// The tokio runtime that the manager was built in has ended, so that nobody would be given it.
+    #[error("{room}: the tokio runtime that the rooms were built in has ended")]
+    RuntimeEnded {
+        /// Where.
+        room: RoomKey,
+    },
+    /// The bus refused it, or gave no answer.
+    #[error("{room}: the bus did not take the message")]
+    Bus {
+        /// Where.
+        room: RoomKey,
+        /// Why.
+        source: BusError,
+    },
+}
