@@ -1,8 +1,8 @@
 //! Authenticated WebSocket rooms for Axum and Warp services, in one process or many.
 //!
-//! A service adds live updates per resource: the comments under `post:42`, the notices for `user:5`. Rooms are
-//! authenticated by a JWT at connect, which is watched until it expires; authorised by a rule for each kind of room;
-//! counted; fanned out with one write for each member; never held up by a slow member; and bounded everywhere.
+//! A service adds live updates for each resource: the comments under `post:42`, the notices for `user:5`. A JWT is checked
+//! at connect, and the connection ends when it expires. A rule for each kind of room says who may join. Members are
+//! counted, a broadcast is one write for each of them, a slow one delays nobody, and every queue is bounded.
 //!
 //! The first room, with the feature `axum`:
 //!
@@ -43,18 +43,20 @@
 //! the number of viewers, and every payload that the service broadcasts to `post:42`; see [`protocol`]. How a connection
 //! ends, and whether to come back, is in the table at [`CloseCode`].
 //!
-//! The [`guide`] goes on from here.
+//! The [`guide`] explains everything else.
 //!
-//! - **Rules and hooks** hang on a [`Kind`]; without a rule nobody joins.
+//! - **Rules and hooks** belong to a [`Kind`]; nobody joins a room without a rule.
 //! - **Bounds** are all in [`Limits`], each with its reason.
-//! - **Other sinks**: [`RoomManager::build_for`] fans out to any `futures::Sink` of [`Message`]s.
+//! - **Other sinks**: [`RoomManager::with_sink`] gives a handle to the same rooms for members behind any other
+//!   `futures::Sink` of [`Message`]s, such as a channel; [`RoomManager::build_for`] makes a manager for one such sink.
 //! - **Cryptography** behind tokens: the feature `jwt-rust-crypto` (the default) or `jwt-aws-lc`.
-//! - **Other processes**: a [`Bus`] joins nodes: [`LocalBus`] within one process, and with the feature `redis` (for TLS
-//!   `redis-tls`) `rooms::redis::RedisBus` over Redis.
+//! - **Other processes**: a [`Bus`] connects nodes: [`LocalBus`] within one process, and with the feature `redis` (for TLS
+//!   `redis-tls`) `rooms::redis::RedisBus` over Redis. For a backplane of your own implement [`Bus`], or
+//!   [`bus::AsyncBus`] makes one of a client whose calls are awaited.
 //! - **Warp** instead of Axum: the feature `warp`, and the filter `rooms::warp::upgrade`.
-//! - **Who is there**: every number of viewers is over all nodes; [`RoomManager::viewers`] is it anywhere, and
-//!   [`Kind::list_members`] keeps the users too. What is lost between nodes is noticed and asked for: after a crash, or any
-//!   fault of the adapter, bus, the numbers are right again within ten seconds.
+//! - **Who is there**: every number of viewers counts the members on all nodes; [`RoomManager::viewers`] returns it on any
+//!   node, and [`Kind::list_members`] keeps the users too. Nodes detect what they missed of each other: after a crash, or any
+//!   fault of the bus, the numbers are right again within ten seconds.
 //! - **Tests of an application** over several nodes: `rooms::testing`, with the feature `testing`.
 
 pub mod guide;

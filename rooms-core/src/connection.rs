@@ -327,6 +327,11 @@ impl Connection {
     /// The connection has ended then: its sink is dropped, and it counts as one of its user's no more, also where it is
     /// kept. It is in its rooms until it is dropped.
     ///
+    /// The sink is dropped as soon as the close frame is out: over [`ws::tcp`](crate::ws::tcp) the stream ends right behind
+    /// it, and a client that is still sending may lose the frame to the reset that this causes.
+    /// [`serve_room`](crate::RoomManager::serve_room) and [`serve`](crate::RoomManager::serve) wait for the client's answer
+    /// to it.
+    ///
     /// May be dropped and called again.
     pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<> {
         let outbox = Driver::of(Arc::clone(&self.outbox));

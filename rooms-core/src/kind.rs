@@ -197,11 +197,14 @@ impl Kind {
         Self { on_publish: Some(Arc::new(hook)), ..self }
     }
 
-    /// Runs after a connection left, for whatever reason, in a task of its own, to its end: once for each join whose
-    /// `on_join` was called, or would have been where there is none. So it is the place to undo what `on_join` did, also
-    /// where that failed, panicked, took too long, refused the join, or was cut short because the client went; in these
-    /// cases it runs at once, and after that `on_join` has been dropped. Have it bear that there is nothing to undo. A join
-    /// that the rule of the kind refuses calls neither. A [shutdown](crate::RoomManager::shutdown) waits for it; it does not run where the process is killed.
+    /// Runs after a connection left a room, for whatever reason, in a task of its own, to its end.
+    ///
+    /// Runs once for each join that passed the rule, after `on_join` has returned or was dropped. So it is the place to
+    /// undo what `on_join` did, also where that failed, panicked, took too long, refused the join, or was dropped
+    /// because the client went; in these cases it runs at once. It must accept a join of which `on_join` noted nothing.
+    ///
+    /// A join that the rule of the kind refuses calls neither. A [shutdown](crate::RoomManager::shutdown) waits for it.
+    /// It does not run where the process is killed.
     pub fn on_leave<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member) -> Fut + Send + Sync + 'static,

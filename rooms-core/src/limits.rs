@@ -52,8 +52,11 @@ pub struct Limits {
     /// The bytes of a connection's send buffer in the kernel (`SO_SNDBUF`), which Linux doubles for what it needs itself;
     /// `None` leaves it to the kernel, which lets it grow to 4 MiB for a client that does not read. 64 KiB: the longest
     /// broadcast fits in, and a fan-out of 16 KiB payloads costs what it costs with the kernel's choice. A member gets one
-    /// of these for each round trip: 100 ms away, 640 KB/s at the least. For TCP sockets that are written in place; over
-    /// other byte streams it is set where they are made.
+    /// of these for each round trip: 100 ms away, 640 KB/s at the least.
+    ///
+    /// It applies to [`ws::tcp`](crate::ws::tcp) alone, where this library has the socket. Over TLS that ends in this
+    /// process, and over any other byte stream ([`ws::over`](crate::ws::over)), the kernel keeps its own size, up to 4 MiB:
+    /// set `SO_SNDBUF` on the listener there, whose connections inherit it.
     pub send_buffer_bytes: Option<usize>,
     /// The bytes of a room that not every member has been given yet; a publisher waits for space. 4 MiB: 64 of the
     /// longest broadcasts.
@@ -90,10 +93,15 @@ pub struct Limits {
     pub close_answer_timeout: Duration,
     /// How long a connection whose socket was full when it was closed may take nothing: then it ends without its close
     /// frame. 5 s: a reader of 20 KB/s takes in that time the third of a `send_buffer` after which a socket has room again.
+    ///
+    /// That holds where the send buffer is bounded by `send_buffer_bytes`. Over TLS that ends in this process, and over other
+    /// byte streams, the kernel's own buffer may be 4 MiB, which such a reader does not empty far enough in this time: it
+    /// may still end without its close frame.
     pub close_stall_timeout: Duration,
     /// How long such a connection may take in all, however steadily it reads, to get the frame that was begun and its close
-    /// frame behind it. 20 s: what a `send_buffer` holds and the longest broadcast, at 20 KB/s. Until then it keeps its
-    /// place in `max_connections_per_user`; it has left its rooms.
+    /// frame behind it. 20 s: what a `send_buffer` holds and the longest broadcast, at 20 KB/s; a larger buffer of the
+    /// kernel's, see `send_buffer_bytes`, may take longer than that. Until then it keeps its place in
+    /// `max_connections_per_user`; it has left its rooms.
     pub close_total_timeout: Duration,
     /// How long a room stays subscribed after its last local member. 5 s: a page reload costs no subscription.
     pub linger: Duration,

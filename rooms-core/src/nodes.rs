@@ -24,8 +24,20 @@
 //! - What a node answers stands above all that was known of it when it was asked, whatever the versions say.
 //! - A heartbeat whose number does not follow is ignored, but for one that the next follows ([`Numbers`](numbers::Numbers)).
 //!
-//! A signed message that is sent a second time is no more than that: old rows and heartbeats have old numbers, an old
-//! good-bye is that of an id that nobody has any more, and an old answer is to a question that was closed.
+//! # Messages that are repeated
+//!
+//! Without a key nobody can sign a message, but whoever may publish can send a signed one again:
+//!
+//! - Old rows have old versions, and are ignored. Where their node is gone, it has to prove itself first.
+//! - The question that introduces a node has the same number each time, so that nothing is kept for it. Its old answer is
+//!   believed again: a node that is gone is proven once more. Answers to all other questions are ignored once the question
+//!   is closed.
+//! - One old heartbeat is ignored; of two in a row with numbers that follow each other the second is believed. Those of a
+//!   node that is gone keep it, and the rows that are repeated with them, for one lease. Those of a node that lives are
+//!   outlived by its next two.
+//! - An old good-bye is that of an id that nobody has any more.
+//!
+//! So what a repeated message does ends one lease after the last one, at the latest.
 
 mod allowance;
 mod departed;

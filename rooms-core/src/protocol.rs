@@ -51,7 +51,10 @@
 //! another language over the bus, always travels bare: it may write events.
 //!
 //! The room `user:5` is joined for user 5 from the start, where there is a kind `user` that lets them in; its
-//! `room_joined` is then the first event. What was published before a `leave` may still arrive after `room_left`.
+//! `room_joined` is then the first event. Where that join does not work just now, the connection is closed with 1013: there
+//! was no command whose `ref` an `error` could repeat, and a client that comes back tries again.
+//!
+//! What was published before a `leave` may still arrive after `room_left`.
 
 mod head;
 pub(crate) mod multi;

@@ -17,13 +17,16 @@ const FIRST_DELAY = 500;        // doubled with each failure
 const LONGEST_DELAY = 30_000;
 const LATER = 4;                // failures that "later" counts for: 4 s to 8 s
 const RESYNC_WITHIN = 5_000;    // every page is told at once, and they shall not all ask at once
-const JOINS_PER_SECOND = 40;    // the server takes 50 messages a second of a connection, and closes it with 4429 over that
+const LIST_WINDOW = 5_000;      // the server sends a room's members twice in this time to one connection
+const JOINS_PER_SECOND = 40;    // the server reads 50 messages a second, and closes with 4429 who sends more for 30 s
+const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its place for 20 s at most
 
 // Close codes. Whatever is not here is worth another try.
-const GOING_AWAY = 1001, ABNORMAL = 1006, BAD_TOKEN = 1008, EXPIRED = 4401, NO_ANSWER = 4408;
+const GOING_AWAY = 1001, ABNORMAL = 1006, BAD_TOKEN = 1008, TRY_LATER = 1013;
+const EXPIRED = 4401, NO_ANSWER = 4408, TOO_MANY = 4430;
 const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED];
-const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, 4430];
-const NOT_SO_SOON = [1011, 1013, 4429];
+const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
+const NOT_SO_SOON = [1011, TRY_LATER, 4429];
 
 export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = () => {} }) {
   const wanted = new Set();     // the rooms, whether there is a connection or not
@@ -33,6 +36,7 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
   let refusal = {};             // the code and the reason for which the last token was given up
   let failures = 0;             // since a connection last proved good
   let inMs = null;              // when to come back, where the server said it
+  let placeTries = 0;           // how often 4430 may mean this page's own old connection, which is still being closed
   let retry = 0;                // the timer of the next try, if there is one
   let mayHurry = true;          // whether that try may come sooner
   let asleep = false;           // whether the page was left and may come back as it is
@@ -67,6 +71,8 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
     turn += 1;
     clearTimeout(retry);
     retry = 0;
+    inMs = null;
+    if (connection?.opened) placeTries = TRIES_FOR_A_PLACE;
     connection?.drop();
     connection = null;
   }
@@ -75,7 +81,7 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
   function heard(event) {
     if (event?.type === "reconnect" && event.in_ms >= 0) inMs = event.in_ms;
     // The first pong comes after a while: a connection that is closed before has not proved good.
-    if (event?.type === "pong") failures = 0;
+    if (event?.type === "pong") failures = placeTries = 0;
     onEvent(event);
   }
 
@@ -84,16 +90,21 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
     const refused = connection?.opened === false;
     connection = null;
     // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
-    const forGood = FOR_GOOD.includes(code) || (code === BAD_TOKEN && !token);
+    const ownPlace = code === TOO_MANY && placeTries > 0;
+    const forGood = (FOR_GOOD.includes(code) && !ownPlace) || (code === BAD_TOKEN && !token);
     if (forGood && inMs === null) return stop(code, reason);
+    if (ownPlace) placeTries -= 1;
+    // A slow connection keeps its place until its close frame is out.
+    if (code === TRY_LATER) placeTries = TRIES_FOR_A_PLACE;
     if (refused || ABOUT_THE_TOKEN.includes(code)) [jwt, refusal] = [null, { code, reason }];
     // Nothing is wrong with a token that has had its time, and nothing to tell.
-    if (code === EXPIRED && failures === 0) {
+    if (code === EXPIRED && failures === 0 && inMs === null) {
       failures = 1;
       return open();
     }
-    if (NOT_SO_SOON.includes(code)) failures = Math.max(failures, LATER);
-    mayHurry = inMs === null && !NOT_SO_SOON.includes(code);
+    const notSoSoon = ownPlace || NOT_SO_SOON.includes(code);
+    if (notSoSoon) failures = Math.max(failures, LATER);
+    mayHurry = inMs === null && !notSoSoon;
     const delay = inMs ?? backOff();
     inMs = null;
     retry = setTimeout(open, delay);
@@ -142,7 +153,8 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
 
   retry = setTimeout(open);     // not before the caller has what is returned
   return {
-    // Also for a room one is in: the answer has the members as they are.
+    // Also for a room that the page is in: the answer has the members as they are now. The server sends them twice in five
+    // seconds; where an answer comes without, the room is joined once more after that time.
     join(room) {
       wanted.add(room);
       connection?.joinAgain(room);
@@ -183,6 +195,7 @@ class Connection {
   #lastRef = 0;
   #joinsLeft = JOINS_PER_SECOND;
   #resyncs = new Set();
+  #lists = new Map();           // the rooms whose members are asked for again: the timer, or null once that was done
   #over = false;
   #beat = 0;
   #silence = 0;
@@ -228,6 +241,7 @@ class Connection {
     this.#over = true;
     clearInterval(this.#beat);
     clearTimeout(this.#silence);
+    for (const timer of this.#lists.values()) clearTimeout(timer);
     this.socket.close(1000);
   }
 
@@ -243,6 +257,7 @@ class Connection {
     const event = JSON.parse(data);
     if (event?.type === "resync") return this.#resync(event);
     if (event?.type === "error") this.#refused(event);
+    if (event?.type === "room_joined") this.#joined(event);
     this.heard(event);
   }
 
@@ -254,6 +269,19 @@ class Connection {
       this.#resyncs.delete(event.room);
       if (!this.#over) this.heard(event);
     }, Math.random() * RESYNC_WITHIN);
+  }
+
+  // A room with members has `users`. Without `members` the server has sent the list a moment ago, and what this join was
+  // to find out may be newer than that.
+  #joined({ room, users, members }) {
+    if (users === undefined || !this.#asked.has(room)) return;
+    const before = this.#lists.get(room);
+    clearTimeout(before);
+    if (members || before === null) return this.#lists.delete(room);
+    this.#lists.set(room, setTimeout(() => {
+      this.#lists.set(room, null);
+      this.joinAgain(room);
+    }, LIST_WINDOW));
   }
 
   joinAgain(room) {

@@ -133,6 +133,62 @@ window.cases = {
     same(it.events.pop().in_ms <= 500, true);
   },
 
+  async what_a_server_said_when_it_went_down_is_not_kept_for_the_next_one() {
+    const back = {
+      renew: it => it.rooms.renew(),
+      left: () => { window.dispatchEvent(new Event("pagehide")); window.dispatchEvent(new Event("pageshow")); },
+    };
+    for (const [how, come] of Object.entries(back)) {
+      const it = start();
+      (await opened()).says({ type: "reconnect", in_ms: 90_000 });
+      come(it);
+      const socket = await opened();
+      socket.dies(1006);
+      same([how, it.events.at(-1).in_ms <= 500], [how, true]);
+      await pass(500);
+      (await opened()).dies(4403);
+      same([how, it.events.at(-1).type], [how, "end"]);
+    }
+    // It is meant for a token whose time is over at the same moment, too.
+    const it = start(), socket = await opened();
+    socket.says({ type: "reconnect", in_ms: 1_000 });
+    socket.dies(4401);
+    same([it.events.at(-1).in_ms, sockets.length], [1_000, 1]);
+  },
+
+  async a_page_waits_for_the_place_of_its_own_old_connection() {
+    const gone = {
+      slow: async (it, socket) => { socket.dies(1013); await pass(it.events.at(-1).in_ms); },
+      renew: it => it.rooms.renew(),
+      left: () => { window.dispatchEvent(new Event("pagehide")); window.dispatchEvent(new Event("pageshow")); },
+    };
+    for (const [how, go] of Object.entries(gone)) {
+      const it = start();
+      await go(it, await opened());
+      const since = now;
+      for (let tries = 0; tries < 3; tries++) {
+        (await opened()).dies(4430);
+        const { type, in_ms } = it.events.at(-1);
+        same([how, tries, type, in_ms >= 4_000], [how, tries, "offline", true]);
+        window.dispatchEvent(new Event("online"));
+        await pass(in_ms);
+      }
+      same([how, now - since >= 20_000], [how, true]);
+      // Past that it is other tabs.
+      (await opened()).dies(4430, "too many connections");
+      same([how, it.events.at(-1)], [how, { type: "end", code: 4430, reason: "too many connections" }]);
+    }
+    // A connection that has proved good has had a place of its own.
+    const it = start();
+    (await opened()).dies(1013);
+    await pass(it.events.at(-1).in_ms);
+    (await opened()).says({ type: "pong" });
+    sockets.at(-1).dies(1006);
+    await pass(it.events.at(-1).in_ms);
+    (await opened()).dies(4430);
+    same(it.events.at(-1).type, "end");
+  },
+
   async silence_is_noticed() {
     const it = start();
     await pass(9_999);
@@ -190,6 +246,48 @@ window.cases = {
     socket.dies(1006);
     await pass(500);
     same((await opened()).rooms, ["join a:2", "join a:3"]);
+  },
+
+  async a_list_of_members_that_an_answer_has_not_is_asked_for_once_more() {
+    const it = start();
+    it.rooms.join("a:1");
+    const socket = await opened();
+    const answer = members => socket.says({ type: "room_joined", room: "a:1", viewers: 1, users: 1, ...members });
+    const list = { members: [{ user: "5" }] };
+    answer(list);
+    await pass(9_000);
+    same(socket.rooms, ["join a:1"]);
+    // Joins for several resyncs: the last answer has no list.
+    it.rooms.join("a:1");
+    answer(list);
+    await pass(1_000);
+    it.rooms.join("a:1");
+    answer();
+    await pass(4_999);
+    same(socket.rooms.length, 3);
+    await pass(1);
+    same(socket.rooms.length, 4);
+    answer();
+    socket.says({ type: "pong" });
+    await pass(9_000);
+    same([socket.rooms.length, it.types().includes("offline")], [4, false]);
+    // A list that comes meanwhile is enough.
+    it.rooms.join("a:1");
+    answer();
+    await pass(2_000);
+    it.rooms.join("a:1");
+    answer(list);
+    await pass(6_000);
+    same(socket.rooms.length, 6);
+    // A room without members has no list, and one that was left needs none.
+    socket.says({ type: "room_joined", room: "a:1", viewers: 1 });
+    await pass(6_000);
+    answer();
+    it.rooms.leave("a:1");
+    socket.says({ type: "pong" });
+    await pass(6_000);
+    same(socket.rooms.slice(6), ["leave a:1"]);
+    it.rooms.close();
   },
 
   async joins_keep_below_the_rate() {

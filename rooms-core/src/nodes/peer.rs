@@ -193,9 +193,9 @@ impl Peer {
         !contact.wanted && !contact.asking
     }
 
-    /// Whether it is worth waiting for its answer about some rooms: its rows are not all wanted anyhow, and it does
-    /// answer, or had no time to show that it does. That they are being asked for is no reason not to, or a node with many rooms, into which somebody comes
-    /// all the time, would ask for all of them without an end.
+    /// Whether to wait for its answer about some rooms: its rows are not all to be asked for anyway, and it answers, or is
+    /// too new to have shown whether it does. It is waited for also while all its rows are being asked for: otherwise a
+    /// node with many rooms that somebody joins all the time would ask for all of them again and again.
     pub(crate) fn answers(&self, now: Instant, within: Duration) -> bool {
         let contact = lock(&self.contact);
         if self.is_new() {

@@ -8,8 +8,8 @@ use crate::{limits::Limits, message::Message, room_key::RoomKey};
 /// it; set for a kind with [`Kind::overflow`](crate::Kind::overflow).
 ///
 /// A connection that is still joining when so much waits is closed whatever the choice. The room's other members do not
-/// notice. What waits for the connection from other rooms, and what
-/// it was sent alone, stays; where that fills the outbox by itself, the connection is closed as with [`Close`](Self::Close).
+/// notice. What waits for the connection from other rooms, and what it was sent alone, stays; where that fills the outbox
+/// by itself, the connection is closed as with [`Close`](Self::Close).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Overflow {
