@@ -32,10 +32,10 @@ use redis_server::{RedisServer, free_port};
 use sentinels::Watched;
 
 async fn works(bus: &RedisBus, heard: &Listener) {
-    subscribe(&bus, &[room("post:42")]).await;
+    subscribe(bus, &[room("post:42")]).await;
     bus.publish(&room("post:42"), "it works".into()).await.unwrap();
     heard.hears("post:42 it works").await;
-    unsubscribe(&bus, &[room("post:42")]).await;
+    unsubscribe(bus, &[room("post:42")]).await;
     let health = bus.health();
     assert!(health.connected && health.last_fault.is_none(), "{health:?}");
 }

@@ -43,12 +43,12 @@ fn url(user: &str, port: u16) -> String {
 async fn works(bus: &RedisBus) {
     let topics = [room("post:42"), Topic::Control("post:42".parse().unwrap()), Topic::Nodes];
     let heard = Listener::of(bus);
-    subscribe(&bus, &topics).await;
+    subscribe(bus, &topics).await;
     for topic in &topics {
         bus.publish(topic, "it works".into()).await.unwrap();
     }
     heard.take(3).await;
-    unsubscribe(&bus, &topics).await;
+    unsubscribe(bus, &topics).await;
     let health = bus.health();
     assert!(health.connected && health.last_fault.is_none(), "{health:?}");
 }

@@ -112,11 +112,10 @@ pub(super) async fn run(presence: Weak<Presence>, failure_detector: Arc<FailureD
         if !begun {
             begun = this.begin().await;
         }
-        if begun && this.is_disowned() && Instant::now() >= next_renewal && failure_detector.is_on() {
-            if this.renew().await {
-                next_renewal = Instant::now() + heartbeat;
-                next_beat = Instant::now();
-            }
+        let may_renew = begun && this.is_disowned() && Instant::now() >= next_renewal && failure_detector.is_on();
+        if may_renew && this.renew().await {
+            next_renewal = Instant::now() + heartbeat;
+            next_beat = Instant::now();
         }
         if begun {
             let now = Instant::now();

@@ -22,11 +22,13 @@ use crate::{
 const BATCH: usize = 128;
 
 /// Rooms whose row is to be published. A room is in it once, however often it changes.
+#[derive(Default)]
 pub(super) struct Rows {
     queue: Mutex<Queue>,
     published: AtomicU64,
 }
 
+#[derive(Default)]
 struct Queue {
     rooms: VecDeque<Arc<Room>>,
     /// A task is at work; it ends when the queue is empty.
@@ -73,17 +75,5 @@ impl Registry {
         if first {
             self.rechecks.want(self, room);
         }
-    }
-}
-
-impl Default for Rows {
-    fn default() -> Self {
-        Self { queue: Mutex::default(), published: AtomicU64::new(0) }
-    }
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { rooms: VecDeque::new(), running: false }
     }
 }

@@ -14,10 +14,12 @@ use crate::{
 };
 
 /// All windows are equally long, so they end in the order in which they opened: a queue is enough. A room is in it once.
+#[derive(Default)]
 pub(super) struct Windows {
     queue: Mutex<Queue>,
 }
 
+#[derive(Default)]
 struct Queue {
     ends: VecDeque<(Instant, Weak<Room>)>,
     /// A task is at work; it ends when the queue is empty.
@@ -50,17 +52,5 @@ async fn run(registry: Arc<Registry>) {
             let effects = room.window_ended();
             registry.act(&room, effects);
         }
-    }
-}
-
-impl Default for Windows {
-    fn default() -> Self {
-        Self { queue: Mutex::default() }
-    }
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { ends: VecDeque::new(), running: false }
     }
 }

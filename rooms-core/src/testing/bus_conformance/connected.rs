@@ -124,8 +124,8 @@ pub async fn no_topic_holds_up_another(backplane: &mut impl Backplane) {
     let [one, two, ..] = backplane.peers() else { panic!("the suite needs three peers") };
     let listener = Listener::attach(one);
     let [together, later] = [fresh_room(), fresh_room()];
-    one.subscribe(&[stubborn.clone()]);
-    listener.subscribe_beside(one, std::slice::from_ref(&together), &[stubborn.clone()]).await;
+    one.subscribe(std::slice::from_ref(&stubborn));
+    listener.subscribe_beside(one, std::slice::from_ref(&together), std::slice::from_ref(&stubborn)).await;
     listener.subscribe(one, std::slice::from_ref(&later)).await;
     for topic in [&together, &later] {
         publish(two, topic, "beside").await;
