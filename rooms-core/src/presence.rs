@@ -61,18 +61,16 @@ pub(crate) struct Presence {
     renewals: RateLimitedLog,
     /// The id under which this node is to go on, and whether the bus has confirmed its topic.
     next_id: Mutex<Option<(NodeId, bool)>>,
-    /// The bus was asked for what is said to every node, and for what is said to this one.
-    asked: AtomicBool,
-    /// Which of the two it has confirmed.
+    /// Whether the bus has confirmed what is said to every node, and what is said to this one.
     confirmed: [AtomicBool; 2],
     /// When this node said that it is there. Whoever else is has answered soon after.
     introduced: OnceLock<Instant>,
 }
 
 impl Presence {
-    /// Begins. The task that beats ends with the manager.
-    pub(crate) fn start(registry: Arc<Registry>) -> Arc<Self> {
-        let presence = Arc::new(Self {
+    /// Says and hears nothing until it is started.
+    pub(crate) fn new(registry: Arc<Registry>) -> Arc<Self> {
+        Arc::new(Self {
             registry,
             failure_detector: Arc::default(),
             departed: Mutex::default(),
@@ -84,15 +82,15 @@ impl Presence {
             called: AtomicBool::new(false),
             renewals: RateLimitedLog::default(),
             next_id: Mutex::default(),
-            asked: AtomicBool::new(false),
             confirmed: Default::default(),
             introduced: OnceLock::new(),
-        });
-        presence
-            .registry
-            .runtime()
-            .spawn(failure_detector::run(Arc::downgrade(&presence), Arc::clone(&presence.failure_detector)));
-        presence
+        })
+    }
+
+    /// Begins. The task that beats ends with the manager.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let beats = failure_detector::run(Arc::downgrade(self), Arc::clone(&self.failure_detector));
+        self.registry.runtime().spawn(beats);
     }
 
     /// What came on a topic of the nodes.
@@ -251,18 +249,22 @@ impl Presence {
         }
     }
 
-    /// Asks for what is said to every node and to this one; once the bus has both, says that it is there.
+    /// Asks for what is said to every node and to this one, again until the bus has both; then says that it is there.
     async fn begin(&self) -> bool {
-        if !self.asked.load(Ordering::Relaxed) {
+        if !self.is_subscribed() {
             let topics = [Topic::Nodes, Topic::Node(self.registry.nodes.me())];
-            self.asked.store(self.registry.tell_bus(|bus| bus.subscribe(&topics)), Ordering::Relaxed);
+            self.registry.tell_bus(|bus| bus.subscribe(&topics));
         }
-        if !self.confirmed.iter().all(|confirmed| confirmed.load(Ordering::Relaxed)) {
+        if !self.is_subscribed() {
             return false;
         }
         self.registry.say(&Topic::Nodes, Say::Hello {}).await;
         _ = self.introduced.set(Instant::now());
         true
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.confirmed.iter().all(|confirmed| confirmed.load(Ordering::Relaxed))
     }
 
     async fn beat(&self) {

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use rooms_core::{
     Bus, JoinError, Kind, LocalBus, RoomManager,
-    bus::{AsyncBus, AsyncClient, BusError, BusReceiver, Topic},
+    bus::{AsyncBus, AsyncClient, BusError, BusEvent, BusReceiver, Topic},
 };
 use tokio::time::{Instant, advance, sleep};
 
@@ -231,5 +231,53 @@ async fn a_process_that_stood_still_while_it_said_something_or_slept_takes_nobod
         advance(Duration::from_secs(20)).await;
         settle().await;
         assert!(a.inbox.is_silent().await, "while it said something: {says}");
+    }
+}
+
+/// A bus that speaks as soon as it has its receiver, and never says that the nodes' topics are subscribed before it is
+/// asked for the third time.
+#[derive(Debug, Default)]
+struct Hasty {
+    inner: LocalBus,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Bus for Hasty {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        receiver.event(BusEvent::Down);
+        self.inner.attach(receiver);
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        self.inner.publish(topic, payload).await
+    }
+
+    fn subscribe(&self, topics: &[Topic]) {
+        if !topics.contains(&Topic::Nodes) || self.asked.fetch_add(1, Ordering::Relaxed) >= 2 {
+            self.inner.subscribe(topics);
+        }
+    }
+
+    fn unsubscribe(&self, topics: &[Topic]) {
+        self.inner.unsubscribe(topics);
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_bus_says_at_once_is_heard_and_an_answer_that_was_lost_is_asked_for_again() {
+    let hub = LocalBus::new();
+    let fleet = [(); 2].map(|()| rooms(Hasty { inner: hub.peer(), ..Hasty::default() }));
+    assert!(fleet[0].stats().bus_down, "it said so while it was given its receiver");
+    sleep(Duration::from_secs(5)).await;
+    let _a = Client::join(&fleet[0], "a", "post:1").await;
+    let _b = Client::join(&fleet[1], "b", "post:1").await;
+    settle().await;
+    for node in &fleet {
+        assert_eq!(node.viewers(&key("post:1")).await.viewers, 2);
     }
 }

@@ -178,28 +178,27 @@ impl<S> RoomManagerBuilder<S> {
         let application = nodes::kinds(kinds.keys().map(|name| &**name));
         let nodes = Arc::new(Nodes::new(node, &self.limits, keys, application));
         let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&self.bus), nodes);
-        let shared = Arc::new_cyclic(|shared| {
-            // The bus has its receiver before anything is asked of it.
-            self.bus.attach(Arc::new(Inbox::new(shared)));
-            Shared {
-                node,
-                connection_ids: ConnectionIds::of(node),
-                limits: self.limits,
-                kinds,
-                authenticator: self.authenticator,
-                endpoint: self.endpoint,
-                clock: self.clock,
-                bus: self.bus,
-                presence: Presence::start(Arc::clone(&registry)),
-                registry,
-                users: Users::new(),
-                runtime: Runtime::guarded(runtime),
-                drain: OnceLock::new(),
-                bus_down: AtomicBool::new(false),
-                bad_payloads: AtomicU64::new(0),
-                warnings: Warnings::default(),
-            }
+        let shared = Arc::new(Shared {
+            node,
+            connection_ids: ConnectionIds::of(node),
+            limits: self.limits,
+            kinds,
+            authenticator: self.authenticator,
+            endpoint: self.endpoint,
+            clock: self.clock,
+            bus: self.bus,
+            presence: Presence::new(Arc::clone(&registry)),
+            registry,
+            users: Users::new(),
+            runtime: Runtime::guarded(runtime),
+            drain: OnceLock::new(),
+            bus_down: AtomicBool::new(false),
+            bad_payloads: AtomicU64::new(0),
+            warnings: Warnings::default(),
         });
+        // The receiver before anything is asked of the bus, and the manager before its receiver: no answer is lost.
+        shared.bus.attach(Arc::new(Inbox::new(&Arc::downgrade(&shared))));
+        shared.presence.start();
         Ok(RoomManager { shared, transport: self.transport })
     }
 }
