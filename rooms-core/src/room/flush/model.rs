@@ -21,9 +21,9 @@ use crate::{
     lock::lock,
     message::Message,
     node::{ConnectionId, NodeId},
-    nodes::Nodes,
+    nodes::{Nodes, signature::NodeKeys},
     outbox::{Outbox, Transport},
-    room::{Effects, Room},
+    room::{Effects, Listing, Room},
 };
 
 /// A sink that keeps what it is given.
@@ -63,12 +63,9 @@ struct Seat {
 
 impl Bed {
     fn new() -> Self {
-        Self(Arc::new(Room::new(
-            "post:1".parse().unwrap(),
-            Arc::new(Kind::authenticated()),
-            &Limits::default(),
-            Arc::new(Nodes::new(NodeId::random(), 0)),
-        )))
+        let limits = Limits::default();
+        let nodes = Nodes::new(NodeId::random(), &limits, NodeKeys::default(), None);
+        Self(Arc::new(Room::new("post:1".parse().unwrap(), Arc::new(Kind::authenticated()), &limits, Arc::new(nodes))))
     }
 
     fn enter(&self, number: u64) -> Seat {
@@ -79,8 +76,7 @@ impl Bed {
     }
 
     fn go_live(&self, seat: &Seat) {
-        let (_, effects) =
-            self.0.go_live(seat.slot, None, crate::room::Listing::Names, |_, _| Message::text("welcome"));
+        let (_, effects) = self.0.go_live(seat.slot, None, Listing::Names, |_, _| Message::text("welcome"));
         self.act(effects);
     }
 
