@@ -23,7 +23,7 @@ use crate::{
     lock::{Mutex, lock},
     node::NodeId,
     nodes::{
-        Allowance, DecodeError, Kinds, Peer,
+        DecodeError, Kinds, Peer,
         wire::{Row, Say},
     },
     rate_limited_log::RateLimitedLog,
@@ -34,9 +34,6 @@ use crate::{
     },
     room_key::RoomKey,
 };
-
-/// Warnings about messages without a signature: at most one a minute, whatever comes.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Newcomers asked at once. 128, as with rows: enough to hide a round trip to the backplane.
 const AT_ONCE: usize = 128;
@@ -52,7 +49,8 @@ pub(crate) struct Presence {
     undecodable: AtomicU64,
     /// Messages without a signature of this fleet.
     unsigned: AtomicU64,
-    unsigned_warnings: Mutex<Allowance>,
+    /// Warnings about them.
+    unsigned_warnings: RateLimitedLog,
     /// Somebody said good-bye in this node's name.
     disowned: AtomicBool,
     /// Somebody asked whether this node is there.
@@ -77,7 +75,7 @@ impl Presence {
             beats: AtomicU64::new(0),
             undecodable: AtomicU64::new(0),
             unsigned: AtomicU64::new(0),
-            unsigned_warnings: Mutex::new(Allowance::new(1, WARN_EVERY)),
+            unsigned_warnings: RateLimitedLog::default(),
             disowned: AtomicBool::new(false),
             called: AtomicBool::new(false),
             renewals: RateLimitedLog::default(),
@@ -227,9 +225,9 @@ impl Presence {
     }
 
     fn unsigned(&self) {
-        let count = self.unsigned.fetch_add(1, Ordering::Relaxed) + 1;
-        if lock(&self.unsigned_warnings).take(1, Instant::now()) {
-            tracing::warn!(count, "node messages were dropped that are not signed with this fleet's `node_key`");
+        self.unsigned.fetch_add(1, Ordering::Relaxed);
+        if let Some(left_out) = self.unsigned_warnings.line() {
+            tracing::warn!(left_out, "node messages were dropped that are not signed with this fleet's `node_key`");
         }
     }
 
