@@ -25,6 +25,7 @@
 //! 8. **Dropping is safe.** A dropped `publish` is done or not done, and spoils nothing for the next.
 
 mod async_bus;
+mod guarded;
 mod local;
 mod position;
 
@@ -33,6 +34,7 @@ use std::{error, fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub(crate) use self::guarded::GuardedBus;
 pub use self::{
     async_bus::{AsyncBus, AsyncClient},
     local::LocalBus,

@@ -22,10 +22,10 @@ use crate::{
     kind::{HookError, Kind, Member, Reply, Tell},
     message::{Form, Message},
     node::ConnectionId,
-    nodes::wire::Name,
     outbox::{Delivery, Driver, Outbox, Progress, Waiting},
-    protocol::{self, MemberList, Ref},
-    room::{Arrival, Listing, Room},
+    presence::{Arrival, Listing, MemberList, Share, entry::Name},
+    protocol::{self, Ref},
+    room::Room,
     room_key::RoomKey,
     runtime::RuntimeEnded,
 };
@@ -199,7 +199,7 @@ impl Connection {
     /// [`JoinError`], whose [`close`](JoinError::close) suits a connection that is for this room alone.
     pub async fn join(&mut self, key: &RoomKey) -> Result<usize, JoinError> {
         if let Some(entered) = self.place(key) {
-            return Ok(entered.room.viewers());
+            return Ok(entered.room.share(Share::viewers));
         }
         let joined = self.begin_join(key, None).await?;
         Ok(self.keep(joined))
@@ -209,7 +209,8 @@ impl Connection {
     /// told that a moment ago.
     pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<MemberList>)> {
         let room = Arc::clone(&self.place(key)?.room);
-        Some(room.standing(&Name(self.identity.shared_user()), self.listing(key)))
+        let (who, listing) = (Name(self.identity.shared_user()), self.listing(key));
+        Some(room.share(|share| share.standing(&who, listing)))
     }
 
     /// Whether a join is answered with the list of the members. A connection that is for one room joins once.

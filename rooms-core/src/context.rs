@@ -19,7 +19,7 @@ use crate::{
     kind::Kind,
     limits::Limits,
     node::{ConnectionIds, NodeId},
-    presence::Presence,
+    presence::{Driving, Presence},
     rate_limited_log::RateLimitedLog,
     registry::Registry,
     runtime::Runtime,
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) registry: Arc<Registry>,
+    /// Ends the counting over nodes with the manager.
+    pub(crate) driving: OnceLock<Driving>,
     pub(crate) users: Users,
     pub(crate) runtime: Runtime,
     /// The shutdown, once it has begun.

@@ -2,7 +2,6 @@
 
 mod hook_error;
 mod member;
-mod occupancy;
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -13,14 +12,14 @@ pub(crate) use self::member::{Reply, Tell};
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
-    occupancy::Occupancy,
 };
 use crate::{
     auth::{Decision, Identity, Rule},
     close::Close,
-    nodes::wire::Info,
+    limits::Limits,
     outbox::Overflow,
     payload::{Payload, PayloadError},
+    presence::{Occupancy, Rules, entry::Info},
     rate_limited_log::RateLimitedLog,
     room_key::RoomKey,
 };
@@ -302,8 +301,13 @@ impl Kind {
         info.ok()
     }
 
-    pub(crate) const fn has_on_occupancy(&self) -> bool {
-        self.on_occupancy.is_some()
+    /// How its rooms are counted.
+    pub(crate) fn counting(&self, limits: &Limits) -> Rules {
+        Rules {
+            max_named: self.names_members().then_some(limits.max_named_users),
+            leave_grace: self.leave_grace,
+            tells_occupancy: self.on_occupancy.is_some(),
+        }
     }
 
     /// Runs the hook about a room as a whole, if there is one.

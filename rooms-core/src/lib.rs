@@ -27,7 +27,6 @@ mod lock;
 mod manager;
 mod message;
 mod node;
-mod nodes;
 mod opcode;
 mod outbox;
 mod payload;
@@ -56,7 +55,7 @@ pub use self::{
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, OriginError},
-    kind::{HookError, Kind, Member, Occupancy, Sent},
+    kind::{HookError, Kind, Member, Sent},
     limits::Limits,
     manager::{
         Broadcast, BuildError, Members, MembersError, Present, RoomManager, RoomManagerBuilder, Shutdown, Stats,
@@ -64,9 +63,9 @@ pub use self::{
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
-    nodes::signature::NodeKeyError,
     outbox::Overflow,
     payload::{Payload, PayloadError},
+    presence::{NodeKeyError, Occupancy},
     protocol::ErrorCode,
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},

@@ -32,6 +32,7 @@ use crate::{
     message::{Form, Message},
     node::NodeId,
     outbox::{Outbox, Transport},
+    presence::Share,
     room_key::RoomKey,
     ws::FrameSink,
 };
@@ -205,7 +206,7 @@ impl<S> RoomManager<S> {
     /// How many connections of this node are in a room.
     #[must_use]
     pub fn local_viewers(&self, room: &RoomKey) -> usize {
-        self.shared.registry.find(room).map_or(0, |room| room.local_viewers())
+        self.shared.registry.find(room).map_or(0, |room| room.share(Share::here))
     }
 
     /// Numbers of this node.
@@ -219,8 +220,8 @@ impl<S> RoomManager<S> {
             bad_payloads: shared.bad_payloads.load(Ordering::Relaxed),
             undecodable: shared.presence.undecodable_count(),
             unsigned: shared.presence.unsigned_count(),
-            nodes: shared.registry.nodes.count() + 1,
-            entries_published: shared.registry.entries_published(),
+            nodes: shared.presence.peers() + 1,
+            entries_published: shared.presence.entries_published(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),
             draining: self.is_draining(),
             runtime_ended: shared.runtime.has_ended(),

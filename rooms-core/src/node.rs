@@ -21,14 +21,6 @@ impl NodeId {
         Self(RandomState::new().hash_one(std::process::id()))
     }
 
-    pub(crate) const fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    pub(crate) const fn to_bits(self) -> u64 {
-        self.0
-    }
-
     #[cfg(test)]
     pub(crate) const fn for_test(number: u64) -> Self {
         Self(number)

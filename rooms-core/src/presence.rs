@@ -1,356 +1,414 @@
-//! Looking after the other nodes: heartbeats, good-byes, and what they say.
+//! Counting over nodes: how many are in a room, and who, on all nodes together.
 //!
-//! The counts themselves are the rooms' business, and travel between their rows. Here is what keeps them right whatever
-//! gets lost: who is there at all, and whose rows are to be asked for. All of it goes over the [`Bus`](crate::Bus), so
-//! every bus has it.
+//! A node is one process in one incarnation. For each room with members on it, it owns one versioned [entry](entry): how
+//! many connections, and which users. It publishes the entry when it changed, at most once a window, and adds up its own
+//! and those of its peers. All of it goes over the [`Bus`](crate::Bus), so every bus has it.
+//!
+//! # What is where
+//!
+//! What can be computed is in state machines without a lock, a clock or a channel: time is an argument, and what is to be
+//! done is returned.
+//!
+//! - [`Share`]: one room. Its [replica](replica) holds the entries, and its [audience](audience) what the members were told.
+//! - [`Node`](node): one node. Its [peers](peers) with their [failure detector](failure_detector), its [queries](queries),
+//!   and what it [replies](replies).
+//!
+//! Beside them, the [driver](driver) is the one task that owns the timers and does what they ask for, and [`Presence`] is the
+//! handle that all others use. A test explores every order of a few losses, delays, crashes and returns on the same state
+//! machines.
+//!
+//! # How it gets right again
+//!
+//! A node sends a heartbeat every two seconds. A peer that was silent for three of them is gone, and so is one that said
+//! goodbye; its entries go with it.
+//!
+//! Messages between nodes may get lost without anybody noticing. So each node keeps, for each peer, two numbers over the
+//! rooms in which both have members: a digest of its own entries there, and one of the peer's entries as it knows them. A
+//! heartbeat carries the first, and whoever receives it compares it with its own second. Where they differ, an entry was
+//! lost, and all of the peer's entries are asked for. Entries that nothing happens to cost nothing.
+//!
+//! The digests can't show that both lost the first entry of the other, for then neither knows of a room in which both have
+//! members. So whoever published its first entry in a room [asks once more](rechecks).
+//!
+//! # Messages that are forged, or damaged
+//!
+//! Whoever may publish on the topics of the nodes can send anything in anybody's name. Signed messages keep strangers out
+//! ([`NodeKeys`]); and whatever is believed for a while, it heals within ten seconds of the last such message:
+//!
+//! - A node that is heard for the first time is sent a query that only it can see, and is [proven](peer::Peer::is_proven) by
+//!   its reply. Until then it has no entries here, is sent little, and gives its place to the next one that comes where there
+//!   are as many as are allowed.
+//! - A goodbye counts for one lease ([`Departed`](departed::Departed)). Whoever hears its own goes on under another id.
+//! - What a node replies stands above all that was known of it when it was asked, whatever the versions say.
+//! - A heartbeat whose number does not follow is ignored, but for one that the next
+//!   [follows](heartbeat_numbers::HeartbeatNumbers).
+//!
+//! # Messages that are repeated
+//!
+//! Without a key nobody can sign a message, but whoever may publish can send a signed one again:
+//!
+//! - Old entries have old versions, and are ignored. Where their node is gone, it has to prove itself first.
+//! - The query that introduces a node has the same number each time, so that nothing is kept for it. Its old reply is
+//!   believed again: a node that is gone is proven once more. Replies to all other queries are ignored once the query is
+//!   closed.
+//! - One old heartbeat is ignored; of two in a row with numbers that follow each other the second is believed. Those of a
+//!   node that is gone keep it, and the entries that are repeated with them, for one lease. Those of a node that lives are
+//!   outlived by its next two.
+//! - An old goodbye is that of an id that nobody has any more.
+//!
+//! So what a repeated message does ends one lease after the last one, at the latest.
 
+mod allowance;
+mod audience;
+mod departed;
+mod departing;
+mod digest;
+mod driver;
+pub(crate) mod entry;
+#[cfg(test)]
+mod exploration;
 mod failure_detector;
+mod heartbeat_numbers;
+mod kinds;
+mod known_users;
+mod ledger;
+mod node;
+mod occupancy;
+mod peer;
+mod peers;
+mod queries;
+mod rechecks;
+mod replica;
+mod replies;
+mod rooms;
+mod share;
+mod signature;
+mod viewers;
+mod wire;
+mod work;
 
 use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures::future::join_all;
-use tokio::time::Instant;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
-use self::failure_detector::FailureDetector;
+pub(crate) use self::{
+    audience::{Event, Listing, MemberList, Person},
+    kinds::kinds,
+    known_users::Arrival,
+    rooms::Rooms,
+    share::{Due, Known, Listed, Rules, Share},
+    signature::NodeKeys,
+    viewers::Change,
+    wire::ROOMS,
+};
+use self::{
+    entry::Entry,
+    ledger::Ledger,
+    node::{Misplaced, Node},
+    queries::Reply,
+    replica::EntrySource,
+    wire::NodeMessage,
+    work::Work,
+};
+pub use self::{occupancy::Occupancy, signature::NodeKeyError};
 use crate::{
-    bus::Topic,
+    bus::{Bus, GuardedBus, Topic},
+    limits::Limits,
     lock::{Mutex, lock},
     node::NodeId,
-    nodes::{
-        DecodeError, Kinds, Peer,
-        wire::{Row, Say},
-    },
     rate_limited_log::RateLimitedLog,
-    registry::{
-        Registry,
-        answers::Asker,
-        asks::{Answer, ROOMS},
-    },
     room_key::RoomKey,
 };
 
-/// Newcomers asked at once. 128, as with rows: enough to hide a round trip to the backplane.
-const AT_ONCE: usize = 128;
-
-/// One manager's part among the nodes.
+/// A node's handle to counting.
+#[derive(Debug)]
 pub(crate) struct Presence {
-    registry: Arc<Registry>,
-    failure_detector: Arc<FailureDetector>,
-    /// Peers that said good-bye, whose rows are to be forgotten.
-    departed: Mutex<Vec<Arc<Peer>>>,
-    beats: AtomicU64,
+    node: Mutex<Node>,
+    ledger: Arc<Ledger>,
+    keys: NodeKeys,
+    /// Tells an entry from another with the same version.
+    secret: RandomState,
+    bus: GuardedBus,
+    work: Mutex<Work>,
+    window: Duration,
+    surveys: Mutex<HashMap<u64, Surveying>>,
+    /// Told when the driver has something to do.
+    wake: Notify,
+    ended: AtomicBool,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    entries_published: AtomicU64,
     /// Node messages that could not be decoded.
     undecodable: AtomicU64,
     /// Messages without a signature of this fleet.
     unsigned: AtomicU64,
-    /// Warnings about them.
-    unsigned_warnings: RateLimitedLog,
-    /// Somebody said good-bye in this node's name.
-    disowned: AtomicBool,
-    /// Somebody asked whether this node is there.
-    called: AtomicBool,
-    /// Warnings about good-byes in this node's name.
-    renewals: RateLimitedLog,
-    /// The id under which this node is to go on, and whether the bus has confirmed its topic.
-    next_id: Mutex<Option<(NodeId, bool)>>,
-    /// Whether the bus has confirmed what is said to every node, and what is said to this one.
-    confirmed: [AtomicBool; 2],
-    /// When this node said that it is there. Whoever else is has answered soon after.
-    introduced: OnceLock<Instant>,
+    unsigned_log: RateLimitedLog,
+}
+
+/// Who asks from outside of a room, and what the nodes have replied.
+#[derive(Debug)]
+struct Surveying {
+    entries: Vec<Entry>,
+    done: oneshot::Sender<(Vec<Entry>, bool)>,
 }
 
 impl Presence {
-    /// Says and hears nothing until it is started.
-    pub(crate) fn new(registry: Arc<Registry>) -> Arc<Self> {
+    /// Sends and receives nothing until it is [started](Self::start).
+    pub(crate) fn new(
+        me: NodeId,
+        limits: &Limits,
+        bus: Arc<dyn Bus>,
+        keys: NodeKeys,
+        kinds: Option<kinds::Kinds>,
+    ) -> Arc<Self> {
+        let ledger = Arc::new(Ledger::default());
+        let node = Node::new(me, limits, kinds, RandomState::new(), Arc::clone(&ledger), Instant::now());
         Arc::new(Self {
-            registry,
-            failure_detector: Arc::default(),
-            departed: Mutex::default(),
-            beats: AtomicU64::new(0),
-            undecodable: AtomicU64::new(0),
-            unsigned: AtomicU64::new(0),
-            unsigned_warnings: RateLimitedLog::default(),
-            disowned: AtomicBool::new(false),
-            called: AtomicBool::new(false),
-            renewals: RateLimitedLog::default(),
-            next_id: Mutex::default(),
-            confirmed: Default::default(),
-            introduced: OnceLock::new(),
+            node: Mutex::new(node),
+            ledger,
+            keys,
+            secret: RandomState::new(),
+            bus: GuardedBus::new(bus, limits.subscribe_timeout),
+            work: Mutex::default(),
+            window: limits.viewer_window,
+            surveys: Mutex::default(),
+            wake: Notify::new(),
+            ended: AtomicBool::new(false),
+            counters: Counters::default(),
         })
     }
 
-    /// Begins. The task that beats ends with the manager.
-    pub(crate) fn start(self: &Arc<Self>) {
-        let beats = failure_detector::run(Arc::downgrade(self), Arc::clone(&self.failure_detector));
-        self.registry.runtime().spawn(beats);
+    /// Starts the driver. It ends after what is returned is dropped, once all that was to be published is.
+    pub(crate) fn start(self: &Arc<Self>, runtime: &Handle, rooms: impl Rooms + Send + Sync + 'static) -> Driving {
+        runtime.spawn(driver::run(Arc::clone(self), rooms));
+        Driving(Arc::clone(self))
     }
 
-    /// What came on a topic of the nodes.
-    pub(crate) fn receive(&self, topic: &Topic, payload: &[u8]) {
-        let registry = &self.registry;
-        let said = match registry.nodes.decode(payload) {
-            Ok(said) => said,
-            Err(DecodeError::NotSigned(_)) => return self.unsigned(),
-            Err(fault) => return self.undecodable(payload.len(), &fault.to_string()),
+    /// The share of a room that begins.
+    pub(crate) fn share(&self, rules: Rules) -> Share {
+        Share::new(rules, Arc::clone(&self.ledger))
+    }
+
+    /// A room's entry is to be published. A room is here once, however often it changes.
+    pub(crate) fn publish_entry(&self, room: RoomKey) {
+        if lock(&self.work).add_entry(room) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// A room's window is open.
+    pub(crate) fn open_window(&self, room: RoomKey) {
+        if lock(&self.work).add_window(Instant::now() + self.window, room) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Lets the members of rooms in that were subscribed to just now, once it is known what the others have there.
+    pub(crate) fn open(&self, rooms: &[RoomKey]) {
+        let now = Instant::now();
+        self.with_node(|node| {
+            for rooms in rooms.chunks(ROOMS) {
+                node.opened(rooms.to_vec(), now);
+            }
+        });
+    }
+
+    /// Takes what came on a topic of the nodes.
+    pub(crate) fn receive(&self, rooms: &impl Rooms, topic: &Topic, payload: &[u8]) {
+        if self.keys.check(payload).is_err() {
+            return self.unsigned();
+        }
+        let packet = match wire::decode(payload) {
+            Ok(packet) => packet,
+            Err(error) => return self.undecodable(payload.len(), &error.to_string()),
         };
         let now = Instant::now();
-        if let Say::Bye {} = said.say {
-            match topic {
-                Topic::Nodes => self.departs(said.node, now),
-                // Where the one that it is about can't hear it.
-                _ => self.undecodable(payload.len(), "a good-bye that is not for all nodes"),
-            }
-            return;
-        }
-        let Some(peer) = registry.nodes.heard(said.node, now) else { return };
-        match said.say {
-            Say::Hello {} => self.called.store(true, Ordering::Relaxed),
-            Say::Beat { number, digests, kinds } => {
-                peer.compare(number, digests.get(&registry.nodes.me()).copied().unwrap_or_default());
-                self.look_at_kinds(&peer, kinds, now);
-            }
-            Say::Bye {} => {}
-            Say::Ask { rooms, .. } if rooms.len() > ROOMS => {
-                self.undecodable(payload.len(), "a question for too many rooms");
-            }
-            Say::Ask { ask, rooms } => {
-                let asker = if peer.is_proven() { Asker::Proven } else { Asker::New };
-                registry.answer(said.node, asker, ask, rooms);
-            }
-            Say::Answer { ask, version, rows, left_out } => {
-                if ask == registry.nodes.introduction(said.node) || registry.is_open(ask) {
-                    peer.prove();
+        match self.with_node(|node| node.receive(topic, packet, now)) {
+            Ok(None) => {}
+            Ok(Some((peer, entry))) => {
+                let (room, source) = (entry.room.clone(), EntrySource::Published { checksum: self.checksum(&entry) });
+                if let Some(applied) = rooms.change(&room, |share| share.apply(&peer, entry, source)) {
+                    self.with_node(|node| node.applied(&peer, applied));
                 }
-                registry.answered(ask, Answer { from: said.node, version, rows, left_out });
             }
-            Say::Row(row) if matches!(topic, Topic::Control(room) if *room == row.room) => {
-                registry.take_row(&peer, row);
-            }
-            Say::Row(_) => self.undecodable(payload.len(), "a row on another room's topic"),
-        }
-        // One that was asked to prove itself is asked again by the clock, however much comes in its name.
-        if peer.wants_asking() || peer.is_new() && !peer.was_introduced() || self.called.load(Ordering::Relaxed) {
-            registry.news.notify_one();
+            Err(Misplaced(why)) => self.undecodable(payload.len(), why),
         }
     }
 
-    /// A node said good-bye, or somebody in its name.
-    fn departs(&self, node: NodeId, now: Instant) {
-        if node == self.registry.nodes.me() {
-            // What this node says itself, when it goes, comes back to it too.
-            self.disowned.store(self.failure_detector.is_on(), Ordering::Relaxed);
-        } else {
-            lock(&self.departed).extend(self.registry.nodes.depart(node, now));
-        }
-        self.registry.news.notify_one();
+    /// An entry's content, to be told from another content under the same version.
+    fn checksum(&self, entry: &Entry) -> u32 {
+        self.secret.hash_one(entry) as u32
     }
 
-    fn look_at_kinds(&self, peer: &Peer, kinds: Option<Kinds>, now: Instant) {
-        if peer.is_proven() && self.registry.nodes.is_stranger(kinds, now) {
-            tracing::warn!(
-                node = %peer.id(),
-                "another node has other kinds of rooms: unless this is an update that adds one, two applications share a \
-                 bus, and each takes the other for a part of itself; give them prefixes of their own"
-            );
-        }
+    /// The bus has subscribed topics, perhaps anew after a reconnect.
+    pub(crate) fn subscribed(&self, topics: &[Topic]) {
+        self.with_node(|node| node.subscribed(topics));
     }
 
-    /// Words on a topic may have been lost.
-    pub(crate) fn missed(&self, topic: &Topic) {
-        // Whatever it was, the rows of everybody tell it.
-        if !matches!(topic, Topic::Room(_)) {
-            self.missed_all();
-        }
+    /// Node messages may have been lost.
+    pub(crate) fn gap(&self) {
+        self.with_node(Node::gap);
     }
 
-    /// Words on any topic may have been lost.
-    pub(crate) fn missed_all(&self) {
-        for peer in self.registry.nodes.live() {
-            peer.want_rows();
-        }
-        self.called.store(true, Ordering::Relaxed);
-        self.registry.news.notify_one();
-    }
-
-    /// The bus is down: nobody can be heard, so nobody is gone.
     pub(crate) fn bus_down(&self) {
-        self.failure_detector.pause();
+        self.with_node(Node::bus_down);
     }
 
-    /// The bus is back: everybody has the time of a new lease to be heard.
     pub(crate) fn bus_up(&self) {
-        self.failure_detector.resume(Instant::now());
-        self.called.store(true, Ordering::Relaxed);
-        self.registry.news.notify_one();
+        self.with_node(|node| node.bus_up(Instant::now()));
     }
 
-    /// Node messages that were dropped: not to be decoded, or of another version.
-    pub(crate) fn undecodable_count(&self) -> u64 {
-        self.undecodable.load(Ordering::Relaxed)
+    fn with_node<T>(&self, change: impl FnOnce(&mut Node) -> T) -> T {
+        let mut node = lock(&self.node);
+        let result = change(&mut node);
+        if node.is_urgent() {
+            self.wake.notify_one();
+        }
+        result
     }
 
     /// Whether what is known of the other nodes is all there is to know.
     pub(crate) fn is_settled(&self) -> bool {
-        self.knows_nodes() && self.registry.nodes.live().iter().all(|peer| peer.is_settled())
+        lock(&self.node).is_settled(Instant::now())
     }
 
-    /// Whether every node has had the time to be heard.
-    fn knows_nodes(&self) -> bool {
-        let answered = |introduced: &Instant| introduced.elapsed() >= self.registry.limits().answer_timeout;
-        self.failure_detector.is_listening() && self.introduced.get().is_some_and(answered)
+    /// How many other nodes are live.
+    pub(crate) fn peers(&self) -> usize {
+        self.ledger.peers()
     }
 
-    /// Says good-bye.
-    pub(crate) async fn bye(&self) {
-        self.failure_detector.stop();
-        self.registry.news.notify_one();
-        self.registry.say(&Topic::Nodes, Say::Bye {}).await;
+    /// Whether no other node is known.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.ledger.is_alone()
+    }
+
+    /// What the other nodes have in a room that is not here: their entries, and whether all of them have replied.
+    ///
+    /// May be dropped at any time.
+    pub(crate) async fn survey(&self, room: &RoomKey) -> (Vec<Entry>, bool) {
+        let (done, answer) = oneshot::channel();
+        let id = {
+            // Locked before the query is open, so that no reply comes first.
+            let mut surveys = lock(&self.surveys);
+            let id = self.with_node(|node| node.survey(room.clone(), Instant::now()));
+            surveys.insert(id, Surveying { entries: Vec::new(), done });
+            id
+        };
+        let _open = OpenSurvey { presence: self, id };
+        let (mut entries, complete) = answer.await.unwrap_or_default();
+        entries.retain(|entry| entry.room == *room);
+        (entries, complete)
+    }
+
+    fn surveyed(&self, id: u64, reply: Reply) {
+        if let Some(surveying) = lock(&self.surveys).get_mut(&id) {
+            surveying.entries.extend(reply.entries);
+        }
+    }
+
+    fn survey_ended(&self, id: u64, complete: bool) {
+        if let Some(Surveying { entries, done }) = lock(&self.surveys).remove(&id) {
+            _ = done.send((entries, complete));
+        }
+    }
+
+    /// Says goodbye. Nothing is sent after it.
+    pub(crate) async fn goodbye(&self) {
+        let me = self.with_node(|node| {
+            node.stop();
+            node.me()
+        });
+        self.publish(me, Topic::Nodes, NodeMessage::Goodbye {}).await;
+    }
+
+    /// Publishes best effort: receivers detect what they missed, and ask for it. Returns whether it was a reply.
+    async fn publish(&self, from: NodeId, topic: Topic, message: NodeMessage) -> bool {
+        let is_reply = matches!(message, NodeMessage::Reply { .. });
+        let payload = self.keys.sign(wire::encode(from, message));
+        if let Err(fault) = self.bus.publish(&topic, payload).await {
+            tracing::debug!(%fault, "a node message was not published");
+        }
+        is_reply
+    }
+
+    fn entry_published(&self, room: &RoomKey, first: bool, now: Instant) {
+        self.counters.entries_published.fetch_add(1, Ordering::Relaxed);
+        lock(&self.node).published(room.clone(), first, now);
+    }
+
+    /// States something to the bus; `false` where it panicked.
+    pub(crate) fn state_to_bus(&self, statement: impl FnOnce(&dyn Bus)) -> bool {
+        self.bus.state(statement)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Entries that were published.
+    pub(crate) fn entries_published(&self) -> u64 {
+        self.counters.entries_published.load(Ordering::Relaxed)
+    }
+
+    /// Node messages that were dropped: not to be decoded, or of another version.
+    pub(crate) fn undecodable_count(&self) -> u64 {
+        self.counters.undecodable.load(Ordering::Relaxed)
     }
 
     /// Messages that were dropped because they were not signed with the fleet's key.
     pub(crate) fn unsigned_count(&self) -> u64 {
-        self.unsigned.load(Ordering::Relaxed)
+        self.counters.unsigned.load(Ordering::Relaxed)
     }
 
     fn undecodable(&self, length: usize, fault: &str) {
-        self.undecodable.fetch_add(1, Ordering::Relaxed);
+        self.counters.undecodable.fetch_add(1, Ordering::Relaxed);
         // The counter is for watching: a fleet of mixed releases would fill the log.
         tracing::debug!(length, fault, "a node message was dropped");
     }
 
     fn unsigned(&self) {
-        self.unsigned.fetch_add(1, Ordering::Relaxed);
-        if let Some(left_out) = self.unsigned_warnings.line() {
+        self.counters.unsigned.fetch_add(1, Ordering::Relaxed);
+        if let Some(left_out) = self.counters.unsigned_log.line() {
             tracing::warn!(left_out, "node messages were dropped that are not signed with this fleet's `node_key`");
         }
     }
+}
 
-    /// The bus has subscribed topics.
-    pub(crate) fn subscribed(&self, topics: &[Topic]) {
-        if let Some((id, confirmed)) = &mut *lock(&self.next_id)
-            && topics.contains(&Topic::Node(*id))
-        {
-            *confirmed = true;
-            self.registry.news.notify_one();
-        }
-        let me = Topic::Node(self.registry.nodes.me());
-        for (topic, confirmed) in [Topic::Nodes, me].iter().zip(&self.confirmed) {
-            if topics.contains(topic) && !confirmed.swap(true, Ordering::Relaxed) {
-                self.registry.news.notify_one();
-            }
-        }
-    }
+/// While it is there the driver runs.
+#[derive(Debug)]
+pub(crate) struct Driving(Arc<Presence>);
 
-    /// Asks for what is said to every node and to this one, again until the bus has both; then says that it is there.
-    async fn begin(&self) -> bool {
-        if !self.is_subscribed() {
-            let topics = [Topic::Nodes, Topic::Node(self.registry.nodes.me())];
-            self.registry.tell_bus(|bus| bus.subscribe(&topics));
-        }
-        if !self.is_subscribed() {
-            return false;
-        }
-        self.registry.say(&Topic::Nodes, Say::Hello {}).await;
-        _ = self.introduced.set(Instant::now());
-        true
-    }
-
-    fn is_subscribed(&self) -> bool {
-        self.confirmed.iter().all(|confirmed| confirmed.load(Ordering::Relaxed))
-    }
-
-    async fn beat(&self) {
-        let number = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
-        let nodes = &self.registry.nodes;
-        let digests = nodes.live().iter().map(|peer| (peer.id(), peer.mine())).filter(|(_, mine)| *mine != 0).collect();
-        self.registry.say(&Topic::Nodes, Say::Beat { number, digests, kinds: nodes.kinds() }).await;
-    }
-
-    /// Whether somebody said good-bye in this node's name, so that the others take it for gone.
-    fn is_disowned(&self) -> bool {
-        self.disowned.load(Ordering::Relaxed)
-    }
-
-    /// Goes on under another id, once the bus has it: another node, to the others, that they ask for all it has. `false`
-    /// while the bus is being asked.
-    async fn renew(&self) -> bool {
-        let registry = &self.registry;
-        let confirmed = lock(&self.next_id).take_if(|(_, confirmed)| *confirmed);
-        let Some((me, _)) = confirmed else {
-            let me = lock(&self.next_id).get_or_insert_with(|| (NodeId::random(), false)).0;
-            registry.tell_bus(|bus| bus.subscribe(&[Topic::Node(me)]));
-            return false;
-        };
-        let before = registry.nodes.renew(me, Instant::now());
-        self.disowned.store(false, Ordering::Relaxed);
-        if let Some(left_out) = self.renewals.line() {
-            tracing::warn!(%before, now = %me, left_out, "somebody said good-bye in the name of this node, which goes on under another id");
-        }
-        // For those that did not hear the other one, so that nobody is counted twice.
-        registry.say_as(before, &Topic::Nodes, Say::Bye {}).await;
-        registry.say(&Topic::Nodes, Say::Hello {}).await;
-        registry.tell_bus(|bus| bus.unsubscribe(&[Topic::Node(before)]));
-        true
-    }
-
-    /// Asks newcomers to prove that they are there.
-    async fn introduce(&self, every: Duration) {
-        let registry = &self.registry;
-        let ask = |node| {
-            let ask = registry.nodes.introduction(node);
-            async move { registry.say(&Topic::Node(node), Say::Ask { ask, rooms: Vec::new() }).await }
-        };
-        let newcomers = registry.nodes.introduce(Instant::now(), every);
-        for batch in newcomers.chunks(AT_ONCE) {
-            join_all(batch.iter().copied().map(ask)).await;
-        }
-    }
-
-    /// Ends the peers that were not heard since a time, and those that said good-bye.
-    async fn end_silent(&self, silent_since: Option<Instant>) {
-        let mut gone = std::mem::take(&mut *lock(&self.departed));
-        if let Some(since) = silent_since {
-            gone.extend(self.registry.nodes.expire(since));
-        }
-        for peer in gone {
-            self.registry.forget(&peer).await;
-        }
-    }
-
-    /// Asks the peers whose rows are wanted.
-    fn ask(&self) {
-        for peer in self.registry.nodes.live() {
-            if peer.begin_asking() {
-                let registry = Arc::clone(&self.registry);
-                self.registry.runtime().spawn(registry.ask_for_all(peer));
-            }
-        }
-    }
-
-    /// What the nodes have in a room that is not here: their rows, and whether all of them answered.
-    pub(crate) async fn survey(&self, room: &RoomKey) -> (Vec<Row>, bool) {
-        let registry = &self.registry;
-        let (now, within) = (Instant::now(), registry.limits().answer_timeout);
-        let mut peers = registry.nodes.live();
-        let live = peers.len();
-        peers.retain(|peer| peer.may_answer(now, within));
-        let all_may = peers.len() == live;
-        let answers = registry.ask(&peers, std::slice::from_ref(room), within).await;
-        let exact = all_may && answers.missing.is_empty() && self.knows_nodes();
-        let rows = answers.all.into_iter().flat_map(|answer| answer.rows).filter(|row| row.room == *room);
-        (rows.collect(), exact)
+impl Drop for Driving {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+        self.0.wake.notify_one();
     }
 }
 
-impl Drop for Presence {
+/// A survey that somebody waits for.
+struct OpenSurvey<'a> {
+    presence: &'a Presence,
+    id: u64,
+}
+
+impl Drop for OpenSurvey<'_> {
     fn drop(&mut self) {
-        self.failure_detector.stop();
-        self.registry.news.notify_one();
+        lock(&self.presence.surveys).remove(&self.id);
+        lock(&self.presence.node).close(self.id);
     }
 }

@@ -67,7 +67,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     message::Message,
-    nodes::wire::{Info, Name},
+    presence::{Change, MemberList, Person},
     receipt::Reach,
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
 };
@@ -99,13 +99,6 @@ pub enum ErrorCode {
     Refused,
     /// `unavailable`: it did not work just now, and may later.
     Unavailable,
-}
-
-/// Which way the number of viewers went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    Joined,
-    Left,
 }
 
 /// Why a member may have missed messages.
@@ -259,27 +252,6 @@ impl Event<'_> {
         Message::json(self).unwrap_or_else(|_| Message::text(r#"{"type":"error","code":"internal"}"#))
     }
 }
-
-/// A user, as the members of a room are told.
-#[derive(Debug, Serialize)]
-pub(crate) struct Person {
-    pub(crate) user: Name,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) info: Option<Info>,
-}
-
-/// Who is in a room, as one who joins is told.
-#[derive(Debug, Serialize)]
-pub(crate) struct MemberList {
-    /// How many there are.
-    pub(crate) users: usize,
-    /// At most [`MAX_LISTED`] of them, and the one who is told first of all; none where it was told a moment ago.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) members: Option<Vec<Person>>,
-}
-
-/// The users that `room_joined` names. A hundred: a page shows no more, and a join costs the same in a large room.
-pub(crate) const MAX_LISTED: usize = 100;
 
 /// The first event of a member. The snapshot's fields stand beside ours; ours win.
 pub(crate) fn room_joined(

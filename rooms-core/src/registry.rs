@@ -1,39 +1,29 @@
 //! The rooms of this node by key, and what happens around them.
 
-pub(crate) mod answers;
-pub(crate) mod asks;
+mod counting;
 mod occupancy;
-mod rechecks;
-mod rows;
 mod subscriptions;
-mod windows;
 
 use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasher as _, RandomState},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
 };
 
-use futures::FutureExt as _;
-use tokio::{runtime::Handle, sync::Notify, time::timeout};
+use tokio::runtime::Handle;
 
-use self::{
-    answers::Questions, asks::Asks, rechecks::Rechecks, rows::Rows, subscriptions::Subscriptions, windows::Windows,
-};
+use self::subscriptions::Subscriptions;
 use crate::{
-    bus::{Bus, BusError, Topic},
     envelope::Carried,
     hooks::Hooks,
     kind::Kind,
     limits::Limits,
     lock::{Mutex, MutexGuard, lock},
     message::Message,
-    node::{ConnectionId, NodeId},
-    nodes::{Nodes, wire::Say},
+    node::ConnectionId,
     outbox::Outbox,
+    presence::Presence,
     room::{Effects, Flusher, Linger, Room, flush},
     room_key::RoomKey,
     shrink::shrink,
@@ -41,17 +31,6 @@ use crate::{
 
 /// Shards of the map: publishers to different rooms seldom meet at one lock, and no growth of the map moves all of it.
 const SHARDS: usize = 64;
-
-/// Why the bus did not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BusFault {
-    #[error("{0}")]
-    Answered(BusError),
-    #[error("no answer within {0:?}")]
-    NoAnswer(Duration),
-    #[error("it panicked")]
-    Panicked,
-}
 
 type Shard = HashMap<RoomKey, Arc<Room>>;
 
@@ -61,36 +40,21 @@ pub(crate) struct Registry {
     limits: Limits,
     runtime: Handle,
     pub(crate) hooks: Arc<Hooks>,
-    bus: Arc<dyn Bus>,
-    pub(crate) nodes: Arc<Nodes>,
+    presence: Arc<Presence>,
     subscriptions: Subscriptions,
-    windows: Windows,
-    rows: Rows,
-    rechecks: Rechecks,
-    asks: Asks,
-    questions: Questions,
-    /// Told when there is something for who looks after the nodes.
-    pub(crate) news: Notify,
     delivered: Arc<AtomicU64>,
 }
 
 impl Registry {
-    pub(crate) fn new(limits: &Limits, runtime: Handle, bus: Arc<dyn Bus>, nodes: Arc<Nodes>) -> Arc<Self> {
+    pub(crate) fn new(limits: &Limits, runtime: Handle, presence: Arc<Presence>) -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             limits: limits.clone(),
             runtime,
             hooks: Arc::default(),
-            bus,
-            nodes,
+            presence,
             subscriptions: Subscriptions::default(),
-            windows: Windows::default(),
-            rows: Rows::default(),
-            rechecks: Rechecks::default(),
-            asks: Asks::default(),
-            questions: Questions::default(),
-            news: Notify::new(),
             delivered: Arc::default(),
         })
     }
@@ -108,8 +72,8 @@ impl Registry {
             let room = match shard.get(key) {
                 Some(room) => Arc::clone(room),
                 None => {
-                    let room =
-                        Arc::new(Room::new(key.clone(), Arc::clone(kind), &self.limits, Arc::clone(&self.nodes)));
+                    let share = self.presence.share(kind.counting(&self.limits));
+                    let room = Arc::new(Room::new(key.clone(), Arc::clone(kind), &self.limits, share));
                     shard.insert(key.clone(), Arc::clone(&room));
                     room
                 }
@@ -128,10 +92,10 @@ impl Registry {
             self.runtime.spawn(flush(Flusher::counted(room), Arc::clone(&self.delivered)));
         }
         if effects.window {
-            self.windows.open(self, room);
+            self.presence.open_window(room.key.clone());
         }
-        if effects.row {
-            self.rows.publish(self, room);
+        if effects.entry {
+            self.presence.publish_entry(room.key.clone());
         }
         if effects.occupancy {
             self.hooks.spawn(&self.runtime, occupancy::tell(Arc::clone(room), self.limits.hook_timeout));
@@ -188,66 +152,6 @@ impl Registry {
 
     pub(crate) fn count(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
-    }
-
-    pub(crate) const fn runtime(&self) -> &Handle {
-        &self.runtime
-    }
-
-    pub(crate) const fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// States something to the bus, which may be the application's code; `false` where it panicked.
-    pub(crate) fn tell_bus(&self, statement: impl FnOnce(&dyn Bus)) -> bool {
-        let told = catch_unwind(AssertUnwindSafe(|| statement(&*self.bus))).is_ok();
-        if !told {
-            tracing::error!("the bus panicked");
-        }
-        told
-    }
-
-    /// Rows that were published.
-    pub(crate) fn entries_published(&self) -> u64 {
-        self.rows.published()
-    }
-
-    /// Says something to other nodes, as well as the bus can: whoever needs to know asks again.
-    pub(crate) async fn say(&self, topic: &Topic, say: Say) {
-        self.say_as(self.nodes.me(), topic, say).await;
-    }
-
-    /// Says something under an id that this node has, or had.
-    pub(crate) async fn say_as(&self, node: NodeId, topic: &Topic, say: Say) {
-        let payload = self.nodes.encode(node, say);
-        if let Err(fault) = self.of_bus(async { self.bus.publish(topic, payload).await }).await {
-            tracing::debug!(%fault, "a node message was not published");
-        }
-    }
-
-    /// Whether a question is open. Its number can't be guessed, so whoever answers it has heard it.
-    pub(crate) fn is_open(&self, ask: u64) -> bool {
-        self.asks.is_open(ask)
-    }
-
-    /// Hands an answer of another node to who asked.
-    pub(crate) fn answered(&self, ask: u64, answer: asks::Answer) {
-        self.asks.answer(ask, answer);
-    }
-
-    /// Waits for an answer of the bus, which may be the application's code: no hang and no panic of it ends the tasks on
-    /// which every later join, and every count, waits.
-    pub(crate) async fn of_bus(
-        &self,
-        question: impl Future<Output = Result<(), BusError>> + Send,
-    ) -> Result<(), BusFault> {
-        // In a block that drops what took too long, as that may panic too.
-        let in_time = async move { timeout(self.limits.subscribe_timeout, question).await };
-        match AssertUnwindSafe(in_time).catch_unwind().await {
-            Ok(Ok(answer)) => answer.map_err(BusFault::Answered),
-            Ok(Err(_)) => Err(BusFault::NoAnswer(self.limits.subscribe_timeout)),
-            Err(_) => Err(BusFault::Panicked),
-        }
     }
 
     pub(crate) fn delivered(&self) -> &AtomicU64 {

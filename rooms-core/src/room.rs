@@ -4,14 +4,10 @@
 //! goes round the members and gives each all that it has not had. Methods here compute under the room's lock and say in
 //! [`Effects`] what is to be done outside it.
 
-mod count;
-mod departing;
+mod counting;
 mod flush;
 mod log;
 mod loss;
-mod present;
-mod rows;
-mod viewers;
 
 use std::{
     fmt,
@@ -23,17 +19,11 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
+pub(crate) use self::flush::{Flusher, flush};
 use self::{
-    count::{Count, Known},
     flush::Progress,
     log::{Entry, Log, Span},
     loss::Loss,
-};
-pub(crate) use self::{
-    count::{Listed, Listing},
-    flush::{Flusher, flush},
-    present::Arrival,
-    rows::{Applied, Outgoing, RowSource},
 };
 use crate::{
     close::Close,
@@ -43,9 +33,9 @@ use crate::{
     lock::{Mutex, lock},
     message::{Form, Message},
     node::ConnectionId,
-    nodes::Nodes,
     outbox::{About, Outbox, Source, Waiting},
-    protocol::{self, MemberList, Reason, multi},
+    presence::{Arrival, Known, Listing, MemberList, Share},
+    protocol::{self, Reason, multi},
     room_key::RoomKey,
 };
 
@@ -60,7 +50,6 @@ pub(crate) struct Room {
     multi: AtomicUsize,
     bounds: Bounds,
     pub(crate) kind: Arc<Kind>,
-    nodes: Arc<Nodes>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +69,7 @@ struct State {
     /// The furthest that any member is in the log.
     ahead: u64,
     loss: Loss,
-    count: Count,
+    share: Share,
     subscription: Subscription,
     /// Since when nobody is in it.
     empty_since: Option<Instant>,
@@ -161,8 +150,8 @@ pub(crate) struct Effects {
     pub(crate) flush: bool,
     /// A window opened; look again when it ends.
     pub(crate) window: bool,
-    /// The other nodes are to be told this one's row.
-    pub(crate) row: bool,
+    /// The entry of this node is to be published.
+    pub(crate) entry: bool,
     /// The application is to be told that the room is occupied, or empty.
     pub(crate) occupancy: bool,
     /// The room begins to linger.
@@ -172,7 +161,7 @@ pub(crate) struct Effects {
 }
 
 impl Room {
-    pub(crate) fn new(key: RoomKey, kind: Arc<Kind>, limits: &Limits, nodes: Arc<Nodes>) -> Self {
+    pub(crate) fn new(key: RoomKey, kind: Arc<Kind>, limits: &Limits, share: Share) -> Self {
         let bounds = Bounds {
             log_bytes: limits.max_log_bytes,
             log_messages: limits.max_log_messages,
@@ -187,7 +176,7 @@ impl Room {
             progress: Progress::default(),
             ahead: 0,
             loss: Loss::default(),
-            count: Count::new(&kind, limits),
+            share,
             subscription: Subscription::No,
             empty_since: None,
             lingering: false,
@@ -200,7 +189,6 @@ impl Room {
             multi: AtomicUsize::new(0),
             bounds,
             kind,
-            nodes,
         }
     }
 
@@ -264,8 +252,8 @@ impl Room {
     /// Counts a joining connection: what it is to be told, while what changes from here on is kept for it.
     fn count_in(&self, slot: usize, arrival: Option<Arrival>, listing: Listing) -> Counted {
         let mut state = lock(&self.state);
-        let State { members, log, count, ahead, .. } = &mut *state;
-        let viewers = count.viewers();
+        let State { members, log, share, ahead, .. } = &mut *state;
+        let viewers = share.viewers();
         let nothing = Counted { viewers, list: None, effects: Effects::default() };
         let Some(Some(member)) = members.get_mut(slot) else { return nothing };
         // With what the flusher has not come by with yet, so that no old count follows the new one.
@@ -274,9 +262,9 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
-        let arriving = count.arrive(member.connection, arrival, listing);
+        let (arriving, due) = share.arrive(member.connection, arrival, listing);
         member.known = arriving.known.map(Box::new);
-        let effects = self.tell(&mut state, arriving.announcement);
+        let effects = state.take_due(due);
         Counted { viewers: arriving.viewers, list: arriving.list, effects }
     }
 
@@ -298,8 +286,8 @@ impl Room {
         }
         let mut effects = Effects::default();
         if member.held.is_none_or(|held| held.counted) {
-            let announcement = state.count.leave(member.known.as_deref(), &self.kind);
-            effects = self.tell(&mut state, announcement);
+            let due = state.share.leave(member.known.as_deref(), Instant::now());
+            effects = state.take_due(due);
         }
         effects.linger = empty && !std::mem::replace(&mut state.lingering, true);
         effects
@@ -443,12 +431,12 @@ impl Room {
     /// Whether the room has lingered long enough to be forgotten, asked when its time in the queue is over.
     pub(crate) fn linger_over(&self, since: Instant) -> Linger {
         let mut state = lock(&self.state);
-        let over = state.count.is_over(self.nodes.is_alone());
+        let over = state.share.is_over();
         match state.empty_since {
             // What is left of its members is to be counted out first, under this room's versions.
             Some(_) if !over => Linger::Uncounted,
             Some(empty) if empty <= since => {
-                state.count.end_telling();
+                state.share.end();
                 Linger::Over
             }
             Some(empty) => Linger::Since(empty),

@@ -88,7 +88,7 @@ fn row(room: &str, version: u64, connections: u32) -> Value {
     } else {
         Value::Null
     };
-    json!({"row": {"room": room, "version": version, "connections": connections, "users": users}})
+    json!({"entry": {"room": room, "version": version, "connections": connections, "users": users}})
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +101,7 @@ async fn a_node_whose_good_bye_was_forged_is_counted_again() {
         let second = two.name(1);
         let heard = two.forger.heard();
         let first = heard.iter().filter_map(|(_, said)| said["node"].as_str()).rfind(|node| *node != second).unwrap();
-        two.forger.say(&Topic::Nodes, first, json!({"bye": {}})).await;
+        two.forger.say(&Topic::Nodes, first, json!({"goodbye": {}})).await;
         sleep(HEALED).await;
         two.is_right(&format!("round {round}")).await;
         two.forger.heard();
@@ -114,7 +114,7 @@ async fn a_node_whose_good_bye_was_forged_is_counted_again() {
 async fn a_good_bye_that_its_node_does_not_hear_counts_for_one_lease_at_most() {
     let two = Two::new().await;
     let (first, second) = (two.name(0), two.nodes[1].node());
-    two.forger.say(&Topic::Node(second), &first, json!({"bye": {}})).await;
+    two.forger.say(&Topic::Node(second), &first, json!({"goodbye": {}})).await;
     two.is_right("it is not for all").await;
     assert_eq!(two.nodes[1].stats().undecodable, 1);
 }
@@ -126,9 +126,9 @@ async fn a_flood_of_good_byes_costs_one_new_id_a_heartbeat_and_is_over_with_the_
     let mut hellos = 0;
     for _ in 0..100 {
         let heard = two.forger.heard();
-        hellos += heard.iter().filter(|(_, said)| said["say"]["hello"].is_object()).count();
+        hellos += heard.iter().filter(|(_, said)| said["message"]["hello"].is_object()).count();
         for (_, said) in heard {
-            two.forger.say(&Topic::Nodes, said["node"].as_str().unwrap(), json!({"bye": {}})).await;
+            two.forger.say(&Topic::Nodes, said["node"].as_str().unwrap(), json!({"goodbye": {}})).await;
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -162,7 +162,7 @@ async fn a_false_row_that_comes_just_before_the_true_one_of_the_same_version_doe
         let again = Client::join(&two.nodes[0], "a", room).await;
         sleep(Duration::from_secs(1)).await;
         let heard = two.forger.heard();
-        let last = heard.iter().filter_map(|(_, said)| said["say"]["row"]["version"].as_u64()).max().unwrap();
+        let last = heard.iter().filter_map(|(_, said)| said["message"]["entry"]["version"].as_u64()).max().unwrap();
         for ahead in 1..=4 {
             two.forger.say(&Topic::Control(key(room)), &first, row(room, last + ahead, 7)).await;
         }
@@ -180,7 +180,7 @@ async fn no_number_of_a_heartbeat_switches_repair_off() {
     for number in [u64::MAX, 1 << 40, 60, 0] {
         let two = Two::new().await;
         let first = two.name(0);
-        two.forger.say(&Topic::Nodes, &first, json!({"beat": {"number": number, "digests": {}}})).await;
+        two.forger.say(&Topic::Nodes, &first, json!({"heartbeat": {"number": number, "digests": {}}})).await;
         // Only a heartbeat tells that this row is false.
         two.forger.say(&Topic::Control(key("post:42")), &first, row("post:42", 1_000, 9)).await;
         assert_eq!(two.nodes[1].viewers(&key("post:42")).await.viewers, 10, "it is believed at first");
@@ -249,12 +249,12 @@ async fn little_is_sent_to_nodes_that_somebody_invented() {
     for second in 0..SECONDS {
         for number in 0..1_020 {
             let node = format!("{number:x}");
-            let beat = json!({"beat": {"number": second + 1, "digests": {}}});
+            let beat = json!({"heartbeat": {"number": second + 1, "digests": {}}});
             forger.say(&Topic::Nodes, &node, beat).await;
             let asked: Vec<_> = (0..512).map(|room| format!("post:{room}")).collect();
             let some = if number % 2 == 0 { &asked[..] } else { &asked[..16] };
             if number < 128 {
-                forger.say(&Topic::Nodes, &node, json!({"ask": {"ask": number, "rooms": some}})).await;
+                forger.say(&Topic::Nodes, &node, json!({"query": {"id": number, "rooms": some}})).await;
             }
         }
         sleep(Duration::from_secs(1)).await;
@@ -271,8 +271,8 @@ async fn what_is_not_signed_with_the_key_of_the_fleet_is_dropped_and_counted() {
         with_kinds(RoomManager::build_for().bus(two.hub.peer()).node_key("a key of another fleet, of 32 bytes or so"));
     let first = two.name(0);
     for (topic, said) in [
-        (Topic::Nodes, json!({"bye": {}})),
-        (Topic::Nodes, json!({"beat": {"number": u64::MAX, "digests": {}}})),
+        (Topic::Nodes, json!({"goodbye": {}})),
+        (Topic::Nodes, json!({"heartbeat": {"number": u64::MAX, "digests": {}}})),
         (Topic::Control(key("post:42")), row("post:42", u64::MAX, 9)),
         (Topic::Control(key("post:42")), row("post:42", 1_000, 0)),
     ] {
@@ -324,7 +324,7 @@ async fn signed_messages_that_are_repeated_do_no_harm_that_lasts() {
     drop((members, third));
     sleep(Duration::from_secs(20)).await;
     let heard = two.forger.heard();
-    assert!(heard.iter().any(|(_, said)| said["say"]["bye"].is_object()), "a good-bye is among them");
+    assert!(heard.iter().any(|(_, said)| said["message"]["goodbye"].is_object()), "a good-bye is among them");
     for (topic, said) in &heard {
         two.forger.repeat(topic, said).await;
         idle().await;
@@ -381,7 +381,7 @@ async fn another_application_on_the_bus_is_warned_of_once() {
     forger.stand_in("1");
     for number in 1..20 {
         // Of a release that says nothing of its kinds.
-        forger.say(&Topic::Nodes, "1", json!({"beat": {"number": number, "digests": {}}})).await;
+        forger.say(&Topic::Nodes, "1", json!({"heartbeat": {"number": number, "digests": {}}})).await;
         sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(*warnings.0.lock().unwrap(), [] as [&str; 0]);

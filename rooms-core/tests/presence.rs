@@ -239,7 +239,7 @@ async fn a_room_that_was_left_alone_is_forgotten_beside_a_node_that_answers_noth
     settle().await;
     drop(Client::join(&rooms, "a", "post:42").await);
     for number in 1..30 {
-        let beat = format!(r#"{{"v":1,"node":"1","say":{{"beat":{{"number":{number},"digests":{{}}}}}}}}"#);
+        let beat = format!(r#"{{"v":1,"node":"1","message":{{"heartbeat":{{"number":{number},"digests":{{}}}}}}}}"#);
         hub.publish(&Topic::Nodes, beat.into()).await.unwrap();
         sleep(Duration::from_secs(1)).await;
     }

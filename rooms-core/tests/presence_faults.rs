@@ -238,7 +238,9 @@ async fn rubbish_and_other_versions_are_counted_and_ignored() {
     forger.stand_in("1");
     let control = Topic::Control(key("post:42"));
     let row = |version: u32, node: &str, room: &str| {
-        format!(r#"{{"v":{version},"node":"{node}","say":{{"row":{{"room":"{room}","version":9,"connections":7}}}}}}"#)
+        format!(
+            r#"{{"v":{version},"node":"{node}","message":{{"entry":{{"room":"{room}","version":9,"connections":7}}}}}}"#
+        )
     };
     let bad = [
         String::new(),
@@ -249,7 +251,10 @@ async fn rubbish_and_other_versions_are_counted_and_ignored() {
         row(1, "1", "post:43"),
         row(1, "1", "post:*"),
         "[".repeat(100_000),
-        format!(r#"{{"v":1,"node":"1","say":{{"ask":{{"ask":1,"rooms":["post:1"{}]}}}}}}"#, r#","post:1""#.repeat(512)),
+        format!(
+            r#"{{"v":1,"node":"1","message":{{"query":{{"id":1,"rooms":["post:1"{}]}}}}}}"#,
+            r#","post:1""#.repeat(512)
+        ),
         " ".repeat(2 * 1024 * 1024),
     ];
     for (number, payload) in bad.iter().enumerate() {
@@ -264,7 +269,7 @@ async fn rubbish_and_other_versions_are_counted_and_ignored() {
     hub.publish(&control, Bytes::from(row(1, "1", "post:42"))).await.unwrap();
     settle().await;
     assert_eq!(told(&mut a).await, [8], "a good one is");
-    let older = r#"{"v":1,"node":"1","say":{"row":{"room":"post:42","version":8,"connections":3}}}"#;
+    let older = r#"{"v":1,"node":"1","message":{"entry":{"room":"post:42","version":8,"connections":3}}}"#;
     hub.publish(&control, Bytes::from(older)).await.unwrap();
     assert_eq!(rooms.viewers(&key("post:42")).await.viewers, 8, "an older one that comes late is not");
     // Whoever said it never beats, and is gone.

@@ -20,12 +20,8 @@ use crate::{
     kind::Kind,
     limits::Limits,
     node::{ConnectionIds, NodeId},
-    nodes::{
-        self, Nodes,
-        signature::{NodeKeyError, NodeKeys},
-    },
     outbox::Transport,
-    presence::Presence,
+    presence::{self, NodeKeyError, NodeKeys, Presence},
     registry::Registry,
     room_key::{RoomKeyError, check_kind},
     runtime::Runtime,
@@ -175,9 +171,9 @@ impl<S> RoomManagerBuilder<S> {
         for key in &self.node_keys {
             keys.add(key).map_err(BuildError::NodeKey)?;
         }
-        let application = nodes::kinds(kinds.keys().map(|name| &**name));
-        let nodes = Arc::new(Nodes::new(node, &self.limits, keys, application));
-        let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&self.bus), nodes);
+        let application = presence::kinds(kinds.keys().map(|name| &**name));
+        let presence = Presence::new(node, &self.limits, Arc::clone(&self.bus), keys, application);
+        let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&presence));
         let shared = Arc::new(Shared {
             node,
             connection_ids: ConnectionIds::of(node),
@@ -187,8 +183,9 @@ impl<S> RoomManagerBuilder<S> {
             endpoint: self.endpoint,
             clock: self.clock,
             bus: self.bus,
-            presence: Presence::new(Arc::clone(&registry)),
+            presence,
             registry,
+            driving: OnceLock::new(),
             users: Users::new(),
             runtime: Runtime::guarded(runtime),
             drain: OnceLock::new(),
@@ -198,7 +195,8 @@ impl<S> RoomManagerBuilder<S> {
         });
         // The receiver before anything is asked of the bus, and the manager before its receiver: no answer is lost.
         shared.bus.attach(Arc::new(Inbox::new(&Arc::downgrade(&shared))));
-        shared.presence.start();
+        let driving = shared.presence.start(shared.runtime.handle(), Arc::clone(&shared.registry));
+        _ = shared.driving.set(driving);
         Ok(RoomManager { shared, transport: self.transport })
     }
 }

@@ -26,8 +26,8 @@ impl BusReceiver for Inbox {
                     shared.registry.act(&room, room.gap());
                 }
             }
-            BusEvent::Message { topic, payload, .. } => shared.presence.receive(&topic, &payload),
-            BusEvent::Gap { topic } => shared.presence.missed(&topic),
+            BusEvent::Message { topic, payload, .. } => shared.presence.receive(&shared.registry, &topic, &payload),
+            BusEvent::Gap { .. } => shared.presence.gap(),
             BusEvent::Subscribed { topics } => {
                 shared.registry.subscribed(&topics);
                 shared.presence.subscribed(&topics);
@@ -41,7 +41,7 @@ impl BusReceiver for Inbox {
                 shared.bus_down.store(false, Ordering::Relaxed);
                 shared.presence.bus_up();
                 if lost == Lost::Perhaps {
-                    shared.presence.missed_all();
+                    shared.presence.gap();
                     shared.registry.gap_everywhere();
                 }
             }

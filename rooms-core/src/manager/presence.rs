@@ -11,8 +11,11 @@ use serde_json::Value;
 
 use super::RoomManager;
 use crate::{
-    nodes::wire::{Row, User},
-    room::Listed,
+    context::Shared,
+    presence::{
+        Listed, Share,
+        entry::{Entry, User},
+    },
     room_key::RoomKey,
 };
 
@@ -97,10 +100,10 @@ impl<S> RoomManager<S> {
             return ViewerCount { viewers: self.local_viewers(room), exact: false };
         }
         match shared.registry.find(room).filter(|room| room.knows_others()) {
-            Some(known) => ViewerCount { viewers: known.viewers(), exact: shared.presence.is_settled() },
+            Some(known) => ViewerCount { viewers: known.share(Share::viewers), exact: shared.presence.is_settled() },
             None => {
-                let (rows, exact) = shared.presence.survey(room).await;
-                let others = rows.iter().map(|row| row.connections as usize);
+                let (entries, exact) = self.survey(room).await;
+                let others = entries.iter().map(|entry| entry.connections as usize);
                 ViewerCount { viewers: others.fold(self.local_viewers(room), usize::saturating_add), exact }
             }
         }
@@ -123,13 +126,14 @@ impl<S> RoomManager<S> {
         }
         let here = shared.registry.find(room);
         if let Some(here) = here.as_ref().filter(|here| here.knows_others())
-            && let Some(Listed { users, unnamed }) = here.listed()
+            && let Some(Listed { users, unnamed }) = here.share(Share::listed)
         {
             return Ok(Members { users: merge(&users), unnamed, exact: shared.presence.is_settled() });
         }
-        let (rows, exact) = shared.presence.survey(room).await;
-        let mut all = here.and_then(|here| here.listed_here()).unwrap_or(Listed { users: Vec::new(), unnamed: 0 });
-        for Row { connections, users, .. } in rows {
+        let (entries, exact) = self.survey(room).await;
+        let mut all =
+            here.and_then(|here| here.share(Share::listed_here)).unwrap_or(Listed { users: Vec::new(), unnamed: 0 });
+        for Entry { connections, users, .. } in entries {
             match users {
                 Some(users) => {
                     all.users.extend(users.here);
@@ -139,6 +143,12 @@ impl<S> RoomManager<S> {
             }
         }
         Ok(Members { users: merge(&all.users), unnamed: all.unnamed, exact })
+    }
+
+    /// What the other nodes have in a room that is not here; nothing, once the runtime has ended.
+    async fn survey(&self, room: &RoomKey) -> (Vec<Entry>, bool) {
+        let Shared { runtime, presence, .. } = &*self.shared;
+        runtime.wait(presence.survey(room)).await.unwrap_or_default()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     context::Shared,
     drain::{Drain, SOONEST},
     limits::FOREVER,
+    presence::Share,
 };
 
 /// Connections are closed at least this fast, so that a few of them do not take the whole time: 100 a second.
@@ -116,12 +117,13 @@ impl<S> RoomManager<S> {
         if timeout_at(deadline, shared.users.gone()).await.is_err() {
             tracing::warn!(connections = shared.users.connections(), "connections were left at the end of a shutdown");
         }
-        if shared.registry.nodes.count() > 0 {
+        if !shared.presence.is_alone() {
             _ = timeout_at(deadline, shared.nobody_departing()).await;
         }
         sleep_until(drain.begun + drain.at_least).await;
         for room in shared.registry.rooms() {
-            shared.registry.act(&room, room.end_graces());
+            let ((), effects) = room.change_share(|share| ((), share.end_graces(Instant::now())));
+            shared.registry.act(&room, effects);
         }
         let more = || deadline.max(Instant::now() + shared.limits.close_timeout);
         if timeout_at(more(), shared.registry.hooks.over()).await.is_err() {
@@ -129,7 +131,7 @@ impl<S> RoomManager<S> {
         }
         let good_bye = async {
             // So that the other nodes count this one's members out at once, and do not wait for its silence.
-            shared.presence.bye().await;
+            shared.presence.goodbye().await;
             shared.bus.close().await;
         };
         // A bus that does not let go keeps nobody.
@@ -141,7 +143,7 @@ impl Shared {
     /// Resolves when no room shows a member that has left: each has come back on another node, or was away for the grace
     /// of its kind. Looked at once a viewer window, which is how often other nodes say who is there.
     async fn nobody_departing(&self) {
-        while self.registry.rooms().iter().any(|room| room.has_departing()) {
+        while self.registry.rooms().iter().any(|room| room.share(Share::has_departing)) {
             sleep(self.limits.viewer_window).await;
         }
     }

@@ -10,16 +10,17 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Registry, asks::ROOMS};
+use super::Registry;
 use crate::{
     bus::{BusError, Topic},
     lock::{Mutex, lock},
+    presence::ROOMS,
     rate_limited_log::RateLimitedLog,
     room::{Linger, Room, RoomTopic},
     room_key::RoomKey,
 };
 
-/// Rooms in one call of the bus, and in one question to the nodes: a mass of reconnecting members becomes few commands,
+/// Rooms in one call of the bus, and in one query to the nodes: a mass of reconnecting members becomes few commands,
 /// and none of them is long.
 const BATCH: usize = ROOMS;
 
@@ -106,7 +107,7 @@ impl Registry {
         // A room that is gone meanwhile is not asked for: what ended it comes behind this in the queue.
         let rooms: Vec<_> = keys.iter().filter_map(|key| self.find(key)).filter(|room| room.ask()).collect();
         let topics: Vec<Topic> = rooms.iter().flat_map(|room| both(&room.key)).collect();
-        if !topics.is_empty() && !self.tell_bus(|bus| bus.subscribe(&topics)) {
+        if !topics.is_empty() && !self.presence.state_to_bus(|bus| bus.subscribe(&topics)) {
             rooms.iter().for_each(|room| room.refuse());
         }
     }
@@ -122,13 +123,10 @@ impl Registry {
             self.find(key).filter(|room| room.confirm(part))
         };
         let rooms: Vec<Arc<Room>> = topics.iter().filter_map(confirmed).collect();
-        if self.nodes.is_alone() {
+        if self.presence.is_alone() {
             rooms.iter().for_each(|room| room.open());
-            return;
-        }
-        // On the side, so that a node that does not answer holds up only who waits for its answer.
-        for rooms in rooms.chunks(ROOMS) {
-            self.runtime.spawn(Arc::clone(self).begin(rooms.to_vec()));
+        } else if !rooms.is_empty() {
+            self.presence.open(&rooms.iter().map(|room| room.key.clone()).collect::<Vec<_>>());
         }
     }
 
@@ -166,7 +164,7 @@ impl Registry {
                 Linger::Uncounted => {
                     // Told, where it was not worth it before; looked at again when that may have been done.
                     if let Some(room) = self.find(&key) {
-                        let (_, effects) = room.row();
+                        let (_, effects) = room.change_share(|share| share.entry(&key));
                         self.act(&room, effects);
                     }
                     self.linger_again(Instant::now() + self.limits.viewer_window, key);
@@ -176,7 +174,7 @@ impl Registry {
         }
         // What still comes for a room that is not here is ignored.
         if !topics.is_empty() {
-            self.tell_bus(|bus| bus.unsubscribe(&topics));
+            self.presence.state_to_bus(|bus| bus.unsubscribe(&topics));
         }
     }
 }

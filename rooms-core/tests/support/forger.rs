@@ -26,7 +26,7 @@ impl BusReceiver for Ears {
     fn event(&self, event: BusEvent) {
         let BusEvent::Message { topic, payload, .. } = event else { return };
         let said: Value = serde_json::from_slice(&payload).unwrap();
-        if let (Topic::Node(node), Some(ask)) = (&topic, said["say"]["ask"]["ask"].as_u64()) {
+        if let (Topic::Node(node), Some(ask)) = (&topic, said["message"]["query"]["id"].as_u64()) {
             _ = self.asked.send((node.to_string(), json!([ask, said["node"]])));
         }
         self.heard.lock().unwrap().push((topic, said));
@@ -43,7 +43,7 @@ impl Forger {
         // For the nodes that it stands in for: it has nobody anywhere.
         tokio::spawn(async move {
             while let Some((node, asked)) = questions.recv().await {
-                let answer = json!({"answer": {"ask": asked[0], "version": 1, "rows": []}});
+                let answer = json!({"reply": {"id": asked[0], "version": 1, "entries": []}});
                 let asker = asked[1].as_str().unwrap().parse().unwrap();
                 say(&answering, &Topic::Node(asker), &node, &answer).await;
             }
@@ -76,7 +76,7 @@ impl Forger {
 }
 
 async fn say(bus: &LocalBus, topic: &Topic, node: &str, said: &Value) {
-    let message = json!({"v": 1, "node": node, "say": said}).to_string();
+    let message = json!({"v": 1, "node": node, "message": said}).to_string();
     bus.publish(topic, message.into()).await.unwrap();
 }
 

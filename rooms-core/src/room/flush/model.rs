@@ -20,10 +20,10 @@ use crate::{
     limits::Limits,
     lock::lock,
     message::Message,
-    node::{ConnectionId, NodeId},
-    nodes::{Nodes, signature::NodeKeys},
+    node::ConnectionId,
     outbox::{Outbox, Transport},
-    room::{Effects, Listing, Room},
+    presence::{Listing, Share},
+    room::{Effects, Room},
 };
 
 /// A sink that keeps what it is given.
@@ -64,8 +64,9 @@ struct Seat {
 impl Bed {
     fn new() -> Self {
         let limits = Limits::default();
-        let nodes = Nodes::new(NodeId::random(), &limits, NodeKeys::default(), None);
-        Self(Arc::new(Room::new("post:1".parse().unwrap(), Arc::new(Kind::authenticated()), &limits, Arc::new(nodes))))
+        let kind = Arc::new(Kind::authenticated());
+        let share = Share::new(kind.counting(&limits), Arc::default());
+        Self(Arc::new(Room::new("post:1".parse().unwrap(), kind, &limits, share)))
     }
 
     fn enter(&self, number: u64) -> Seat {

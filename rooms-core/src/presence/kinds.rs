@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Allowance;
+use super::allowance::Allowance;
 
 /// The names of an application's kinds, as one number: enough to notice that two processes on one bus are not of one
 /// application, and no secret.

@@ -9,13 +9,13 @@ const STEP: u64 = 64;
 /// A number is believed where it follows the last one. One that does not (far above, or below) is believed once another
 /// follows it: so a forged or damaged heartbeat with the number 2^64-1 makes the next one be ignored, not all.
 #[derive(Debug, Default)]
-pub(super) struct Numbers {
+pub(super) struct HeartbeatNumbers {
     last: Option<u64>,
     /// One that did not follow.
     odd: Option<u64>,
 }
 
-impl Numbers {
+impl HeartbeatNumbers {
     /// Takes a number; whether its heartbeat is to be believed.
     pub(super) fn take(&mut self, number: u64) -> bool {
         let believed =
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     fn believed(numbers: &[u64]) -> Vec<bool> {
-        let mut taken = Numbers::default();
+        let mut taken = HeartbeatNumbers::default();
         numbers.iter().map(|number| taken.take(*number)).collect()
     }
 

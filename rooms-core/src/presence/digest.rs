@@ -1,11 +1,11 @@
-//! What one row adds to the digest of many.
+//! What one entry adds to the digest of many.
 
 use crate::room_key::RoomKey;
 
-/// A row as one number. Digests are combined by exclusive or, so a row goes in and out in any order.
+/// An entry as one number. Digests are combined by exclusive or, so an entry goes in and out in any order.
 pub(crate) type Digest = u64;
 
-/// The digest of one row: FNV-1a over the room's name, then the version, mixed as in SplitMix64. The same on every node
+/// The digest of one entry: FNV-1a over the room's name, then the version, mixed as in SplitMix64. The same on every node
 /// and in every release, which is all that is asked of it.
 pub(crate) fn digest(room: &RoomKey, version: u64) -> Digest {
     let name = room

@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
     node::ConnectionId,
-    nodes::wire::{Info, Name, User, Users},
+    presence::entry::{Info, Name, User, Users},
 };
 
 /// Users named in one event. At some 30 bytes each a few kilobytes; the rest is named a window later.
 pub(super) const NAMED_AT_ONCE: usize = 256;
 
 #[derive(Debug)]
-pub(super) struct Present {
+pub(super) struct KnownUsers {
     /// Who has connections on this node.
     here: HashMap<Name, User>,
     /// On how many nodes each user is.
@@ -20,7 +20,7 @@ pub(super) struct Present {
     /// Who is here and not told, or told and not here.
     news: BTreeSet<Name>,
     joined: Joined,
-    /// Who changed on this node since its row was published; past `most` of them, everybody may have.
+    /// Who changed on this node since its entry was published; past `most` of them, everybody may have.
     unsent: HashSet<Name>,
     all_unsent: bool,
     /// Connections on this node whose users are not named.
@@ -63,7 +63,7 @@ pub(super) struct News {
     pub(super) joined: Option<(ConnectionId, Name)>,
 }
 
-impl Present {
+impl KnownUsers {
     pub(super) fn new(most: usize) -> Self {
         Self {
             here: HashMap::new(),
@@ -221,12 +221,12 @@ impl Present {
         self.unnamed as usize
     }
 
-    /// The users of this node's row: all of them.
+    /// The users of this node's entry: all of them.
     pub(super) fn whole(&self) -> Users {
         Users { since: None, here: self.here.values().cloned().collect(), gone: Vec::new(), unnamed: self.unnamed }
     }
 
-    /// The users of this node's row: those that changed since a version, or all.
+    /// The users of this node's entry: those that changed since a version, or all.
     pub(super) fn changed_since(&mut self, since: Option<u64>) -> Users {
         let changed = std::mem::take(&mut self.unsent);
         if std::mem::take(&mut self.all_unsent) || since.is_none() {

@@ -1,4 +1,4 @@
-//! Nodes that said good-bye.
+//! Nodes that said goodbye.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,9 +9,9 @@ use crate::node::NodeId;
 /// Departed nodes that are remembered. 256: more than restart within one lease.
 pub(super) const MOST: usize = 256;
 
-/// Remembers for one lease who said good-bye, so that a message of theirs that comes late brings none of them back.
+/// Remembers for one lease who said goodbye, so that a message of theirs that comes late brings none of them back.
 ///
-/// No longer, because a good-bye may be forged: a node that did not hear its own, and goes on, is counted again after it.
+/// No longer, because a goodbye may be forged: a node that did not hear its own, and goes on, is counted again after it.
 #[derive(Debug)]
 pub(super) struct Departed {
     within: Duration,
@@ -52,7 +52,7 @@ mod tests {
     const LEASE: Duration = Duration::from_millis(6_500);
 
     #[test]
-    fn a_good_bye_counts_for_one_lease_from_when_it_was_heard_first() {
+    fn a_goodbye_counts_for_one_lease_from_when_it_was_heard_first() {
         let (start, node) = (Instant::now(), NodeId::for_test(1));
         let mut departed = Departed::new(LEASE);
         departed.add(node, start);

@@ -4,8 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::present::Named;
-use crate::nodes::wire::Name;
+use super::{entry::Name, known_users::Named};
 
 /// Departing members of one room. More who leave within the grace are gone at once: then it was no reload of pages that made them.
 const MOST: usize = 1024;
@@ -22,15 +21,19 @@ struct DepartingMember {
 }
 
 impl Departing {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Keeps one that left; `false` where it is gone at once.
-    pub(super) fn keep(&mut self, user: &Name, named: Named, grace: Duration) -> bool {
+    pub(super) fn keep(&mut self, user: &Name, named: Named, now: Instant, grace: Duration) -> bool {
         let kept = !grace.is_zero() && self.0.len() < MOST;
         if kept {
-            self.0.push_back(DepartingMember { until: Instant::now() + grace, user: user.clone(), named });
+            self.0.push_back(DepartingMember { until: now + grace, user: user.clone(), named });
         }
         kept
     }
@@ -46,8 +49,7 @@ impl Departing {
     }
 
     /// Ends the time of all.
-    pub(super) fn end(&mut self) {
-        let now = Instant::now();
+    pub(super) fn end(&mut self, now: Instant) {
         self.0.iter_mut().for_each(|member| member.until = now);
     }
 

@@ -1,0 +1,58 @@
+//! A bus that is called with care, as it may be the application's code.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use tokio::time::timeout;
+
+use super::{Bus, BusError, Topic};
+
+/// Calls a bus so that no hang and no panic of it ends the tasks on which every later join, and every count, waits.
+#[derive(Debug)]
+pub(crate) struct GuardedBus {
+    bus: Arc<dyn Bus>,
+    within: Duration,
+}
+
+/// Why a message was not published.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishFault {
+    #[error("{0}")]
+    Refused(BusError),
+    #[error("no answer within {0:?}")]
+    NoAnswer(Duration),
+    #[error("the bus panicked")]
+    Panicked,
+}
+
+impl GuardedBus {
+    /// `within` is how long a publish may take.
+    pub(crate) fn new(bus: Arc<dyn Bus>, within: Duration) -> Self {
+        Self { bus, within }
+    }
+
+    /// States something to the bus; `false` where it panicked.
+    pub(crate) fn state(&self, statement: impl FnOnce(&dyn Bus)) -> bool {
+        let stated = catch_unwind(AssertUnwindSafe(|| statement(&*self.bus))).is_ok();
+        if !stated {
+            tracing::error!("the bus panicked");
+        }
+        stated
+    }
+
+    pub(crate) async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), PublishFault> {
+        let publish = async { self.bus.publish(topic, payload).await };
+        // In a block that drops what took too long, as that may panic too.
+        let in_time = async move { timeout(self.within, publish).await };
+        match AssertUnwindSafe(in_time).catch_unwind().await {
+            Ok(Ok(answer)) => answer.map_err(PublishFault::Refused),
+            Ok(Err(_)) => Err(PublishFault::NoAnswer(self.within)),
+            Err(_) => Err(PublishFault::Panicked),
+        }
+    }
+}

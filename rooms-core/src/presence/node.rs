@@ -1,0 +1,626 @@
+//! One node's part in counting over nodes, as a state machine.
+//!
+//! It has no lock, no clock and no channel. Time is an argument; what came in is noted at once; and what is to be done is
+//! returned as [`Action`]s, which [`poll`](Node::poll) puts together and [`actions`](Node::actions) hands out. So the same
+//! code runs in the [driver](super::driver) of a process, and in the test that explores every order of loss, delay and crash.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher as _, RandomState},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    digest::Digest,
+    entry::Entry,
+    failure_detector::{FailureDetector, lease},
+    kinds::{Kinds, Strangers},
+    ledger::Ledger,
+    peer::Peer,
+    peers::Peers,
+    queries::{PeerSync, Purpose, Queries, Query, Reply},
+    rechecks::{Recheck, Rechecks},
+    replica::Applied,
+    replies::{Asked, Asker, Replies},
+    wire::{NodeMessage, Packet, ROOMS, Space},
+};
+use crate::{bus::Topic, limits::Limits, node::NodeId, rate_limited_log::RateLimitedLog, room_key::RoomKey};
+
+#[derive(Debug)]
+pub(super) struct Node {
+    times: Times,
+    peers: Peers,
+    detector: FailureDetector,
+    queries: Queries,
+    replies: Replies,
+    rechecks: Rechecks,
+    subscribed: Subscribed,
+    heartbeats: Heartbeats,
+    renewal: Renewal,
+    /// This application's.
+    kinds: Option<Kinds>,
+    strangers: Strangers,
+    /// Makes the numbers of queries, which nobody guesses.
+    secret: RandomState,
+    ledger: Arc<Ledger>,
+    /// When it was polled last: a process that stood still since hears late what the others sent.
+    polled: Instant,
+    actions: VecDeque<Action>,
+    /// There is something to do before [`Node::wake`].
+    urgent: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    heartbeat: Duration,
+    reply: Duration,
+    lease: Duration,
+}
+
+/// Whether the bus has confirmed the topics of this node.
+#[derive(Debug, Default)]
+struct Subscribed {
+    /// What is for every node.
+    nodes: bool,
+    /// What is for this one.
+    own: bool,
+    /// When this node said hello, once it had both. Whoever else is there has answered soon after.
+    hello: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Heartbeats {
+    number: u64,
+    next: Instant,
+    /// Somebody asks whether this node is there. However many do, they are answered together.
+    called: bool,
+    next_answer: Instant,
+}
+
+/// Going on under another id, where somebody said goodbye in this node's name, so that the others take it for gone.
+#[derive(Debug)]
+struct Renewal {
+    wanted: bool,
+    /// The id to go on under, and whether the bus has confirmed its topic.
+    id: Option<(NodeId, bool)>,
+    /// However often somebody says goodbye, the others learn all this node has once a heartbeat at most.
+    next: Instant,
+    log: RateLimitedLog,
+}
+
+/// What a node wants done.
+#[derive(Debug)]
+pub(super) enum Action {
+    Subscribe(Vec<Topic>),
+    Unsubscribe(Vec<Topic>),
+    /// Publish a message under an id that this node has, or had.
+    Send {
+        from: NodeId,
+        topic: Topic,
+        message: NodeMessage,
+    },
+    /// Take what a peer replied about these rooms: its entries, and that it has nobody in the others.
+    Apply {
+        peer: Arc<Peer>,
+        query: u64,
+        rooms: Vec<RoomKey>,
+        reply: Reply,
+    },
+    /// Let in who waits to join these rooms.
+    Open(Vec<RoomKey>),
+    /// Call [`Node::sync`] with all rooms.
+    Sync(NodeId),
+    /// Forget the entries of a peer in all rooms, and then call [`Node::forgotten`].
+    Forget(Arc<Peer>),
+    /// Hand a reply to who asked from outside.
+    Surveyed {
+        id: u64,
+        reply: Reply,
+    },
+    /// Tell who asked from outside that no more comes; whether every node has replied.
+    SurveyEnded {
+        id: u64,
+        complete: bool,
+    },
+}
+
+/// A node message that can be decoded, and makes no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Misplaced(pub(super) &'static str);
+
+impl Node {
+    pub(super) fn new(
+        me: NodeId,
+        limits: &Limits,
+        kinds: Option<Kinds>,
+        secret: RandomState,
+        ledger: Arc<Ledger>,
+        now: Instant,
+    ) -> Self {
+        let times = Times {
+            heartbeat: limits.heartbeat_interval,
+            reply: limits.answer_timeout,
+            lease: lease(limits.heartbeat_interval),
+        };
+        Self {
+            times,
+            peers: Peers::new(me, limits.max_nodes, times.lease, Arc::clone(&ledger)),
+            detector: FailureDetector::default(),
+            queries: Queries::default(),
+            replies: Replies::default(),
+            rechecks: Rechecks::default(),
+            subscribed: Subscribed::default(),
+            heartbeats: Heartbeats { number: 0, next: now, called: false, next_answer: now },
+            renewal: Renewal { wanted: false, id: None, next: now, log: RateLimitedLog::default() },
+            kinds,
+            strangers: Strangers::default(),
+            secret,
+            ledger,
+            polled: now,
+            actions: VecDeque::new(),
+            urgent: true,
+        }
+    }
+
+    pub(super) const fn me(&self) -> NodeId {
+        self.peers.me()
+    }
+
+    /// Takes a message of another node. An entry is handed back, for the room of it.
+    pub(super) fn receive(
+        &mut self,
+        topic: &Topic,
+        packet: Packet,
+        now: Instant,
+    ) -> Result<Option<(Arc<Peer>, Entry)>, Misplaced> {
+        let Packet { node, message, .. } = packet;
+        if let NodeMessage::Goodbye {} = message {
+            // Elsewhere, the one that it is about can't hear it.
+            let heard_by_all = *topic == Topic::Nodes;
+            if !heard_by_all {
+                return Err(Misplaced("a goodbye that is not for all nodes"));
+            }
+            self.departs(node, now);
+            return Ok(None);
+        }
+        let Some(peer) = self.peers.hear(node, now) else { return Ok(None) };
+        match message {
+            NodeMessage::Hello {} => self.call(),
+            NodeMessage::Heartbeat { number, digests, kinds } => self.compare(&peer, number, &digests, kinds, now),
+            NodeMessage::Goodbye {} => {}
+            NodeMessage::Query { rooms, .. } if rooms.len() > ROOMS => {
+                return Err(Misplaced("a query for too many rooms"));
+            }
+            NodeMessage::Query { id, rooms } => {
+                let asker = if peer.is_proven() { Asker::Proven } else { Asker::New };
+                self.replies.add(Asked { from: node, id, rooms, asker });
+                self.urgent = true;
+            }
+            NodeMessage::Reply { id, version, entries, left_out } => {
+                self.replied(&peer, id, Reply { version, entries, left_out }, now);
+            }
+            NodeMessage::Entry(entry) if matches!(topic, Topic::Control(room) if *room == entry.room) => {
+                self.urgent |= self.peers.is_urgent(node);
+                return Ok(Some((peer, entry)));
+            }
+            NodeMessage::Entry(_) => return Err(Misplaced("an entry on another room's topic")),
+        }
+        self.urgent |= self.peers.is_urgent(node);
+        Ok(None)
+    }
+
+    fn compare(
+        &mut self,
+        peer: &Peer,
+        number: u64,
+        digests: &BTreeMap<NodeId, Digest>,
+        kinds: Option<Kinds>,
+        now: Instant,
+    ) {
+        let digest = digests.get(&self.me()).copied().unwrap_or_default();
+        if let Some(contact) = self.peers.contact(peer.id()) {
+            contact.compare(number, digest, peer.theirs());
+        }
+        if peer.is_proven() && self.strangers.meet(self.kinds, kinds, now) {
+            tracing::warn!(
+                node = %peer.id(),
+                "another node has other kinds of rooms: unless this is an update that adds one, two applications share a \
+                 bus, and each takes the other for a part of itself; give them prefixes of their own"
+            );
+        }
+    }
+
+    /// A node said goodbye, or somebody in its name.
+    fn departs(&mut self, node: NodeId, now: Instant) {
+        if node == self.me() {
+            // What this node says itself, when it goes, comes back to it too.
+            self.renewal.wanted = !self.detector.is_stopped();
+        } else if let Some(peer) = self.peers.depart(node, now) {
+            self.actions.push_back(Action::Forget(peer));
+        }
+        self.urgent = true;
+    }
+
+    fn replied(&mut self, peer: &Arc<Peer>, id: u64, reply: Reply, now: Instant) {
+        // Nobody guesses the number of a query, so whoever replies to it has heard it.
+        if id == self.introduction(peer.id()) || self.queries.is_open(id) {
+            peer.prove();
+        }
+        let Some(query) = self.queries.replied(id, peer.id()) else { return };
+        self.urgent = true;
+        if let Purpose::Survey { .. } = query.purpose {
+            self.actions.push_back(Action::Surveyed { id, reply });
+        } else {
+            let (rooms, left) = query.divide(&reply);
+            let number = query.number();
+            if let Purpose::Sync(_) = query.purpose {
+                let Some(query) = self.queries.take_answered(id) else { return };
+                self.apply(peer, number, rooms, reply);
+                return self.go_on(query, left, now);
+            }
+            if !left.is_empty() {
+                self.want(peer.id());
+            }
+            self.apply(peer, number, rooms, reply);
+        }
+        if let Some(query) = self.queries.take_answered(id) {
+            self.end(id, query, now);
+        }
+    }
+
+    fn apply(&mut self, peer: &Arc<Peer>, query: u64, rooms: Vec<RoomKey>, reply: Reply) {
+        self.actions.push_back(Action::Apply { peer: Arc::clone(peer), query, rooms, reply });
+    }
+
+    /// Somebody asks whether this node is there.
+    fn call(&mut self) {
+        self.heartbeats.called = true;
+        self.urgent = true;
+    }
+
+    /// Node messages may have been lost.
+    pub(super) fn gap(&mut self) {
+        // Whatever it was, the entries of everybody tell it.
+        self.peers.want_all();
+        self.call();
+    }
+
+    pub(super) fn bus_down(&mut self) {
+        self.detector.pause();
+    }
+
+    pub(super) fn bus_up(&mut self, now: Instant) {
+        self.detector.resume(now);
+        self.call();
+    }
+
+    /// This node says goodbye, and nothing more.
+    pub(super) fn stop(&mut self) {
+        self.detector.stop();
+    }
+
+    /// The bus has subscribed topics.
+    pub(super) fn subscribed(&mut self, topics: &[Topic]) {
+        for topic in topics {
+            match topic {
+                Topic::Nodes => self.subscribed.nodes = true,
+                Topic::Node(node) if *node == self.me() => self.subscribed.own = true,
+                Topic::Node(node) => match &mut self.renewal.id {
+                    Some((id, confirmed)) if id == node => *confirmed = true,
+                    _ => continue,
+                },
+                Topic::Room(_) | Topic::Control(_) => continue,
+            }
+            self.urgent = true;
+        }
+    }
+
+    /// Whether what is known of the other nodes is all there is to know.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        self.knows_nodes(now) && self.peers.are_synced()
+    }
+
+    /// Whether every node has had the time to be heard.
+    fn knows_nodes(&self, now: Instant) -> bool {
+        let answered = |hello: Instant| now >= hello + self.times.reply;
+        self.detector.is_listening() && self.subscribed.hello.is_some_and(answered)
+    }
+
+    /// Rooms were subscribed to just now: learns what the others have in them, and then lets in who waits to join. At most
+    /// [`ROOMS`] of them.
+    pub(super) fn opened(&mut self, rooms: Vec<RoomKey>, now: Instant) {
+        self.urgent = true;
+        self.learn(rooms, Purpose::Open, now);
+    }
+
+    /// An entry is published; `first` where nobody was in the room before.
+    pub(super) fn published(&mut self, room: RoomKey, first: bool, now: Instant) {
+        if first {
+            self.rechecks.add(room, now, self.times.heartbeat);
+        }
+    }
+
+    /// A peer's entry was looked at by its room.
+    pub(super) fn applied(&mut self, peer: &Peer, applied: Applied) {
+        if matches!(applied, Applied::Missing | Applied::Doubted) {
+            // Something between was lost, or forged: its heartbeats may show it too, but this is known now.
+            self.want(peer.id());
+        }
+    }
+
+    fn want(&mut self, peer: NodeId) {
+        if let Some(contact) = self.peers.contact(peer) {
+            contact.want();
+            self.urgent = true;
+        }
+    }
+
+    /// Asks all nodes that reply what they have in a room that is not here. What they say comes as [`Action::Surveyed`];
+    /// whoever asks calls [`close`](Self::close) in the end.
+    pub(super) fn survey(&mut self, room: RoomKey, now: Instant) -> u64 {
+        let (repliers, all) = self.peers.all_repliers(now, self.times.reply);
+        let (number, id) = self.next_query();
+        self.urgent = true;
+        if !repliers.is_empty() && self.queries.have_place() {
+            self.ask(id, Query::new(vec![room], Purpose::Survey { all }, number, repliers, now, self.times.reply));
+        } else {
+            let complete = all && repliers.is_empty() && self.knows_nodes(now);
+            self.actions.push_back(Action::SurveyEnded { id, complete });
+        }
+        id
+    }
+
+    /// Nobody waits for a survey any more.
+    pub(super) fn close(&mut self, id: u64) {
+        self.queries.close(id);
+    }
+
+    /// Asks the other nodes about some rooms. Of whoever does not reply in time, all entries are asked for later; nobody
+    /// waits for a node of which they are to be asked for anyhow.
+    fn learn(&mut self, rooms: Vec<RoomKey>, purpose: Purpose, now: Instant) {
+        let repliers = self.peers.repliers(now, self.times.reply);
+        let (number, id) = self.next_query();
+        let place = self.queries.have_place();
+        let query = Query::new(rooms, purpose, number, repliers, now, self.times.reply);
+        match query.waiting() {
+            [] => self.end(id, query, now),
+            _ if !place => self.end_unanswered(id, query, now),
+            _ => self.ask(id, query),
+        }
+    }
+
+    /// Asks one node for its entries of all these rooms, a part at a time.
+    pub(super) fn sync(&mut self, peer: NodeId, rooms: Arc<[RoomKey]>, now: Instant) {
+        self.urgent = true;
+        let sync = PeerSync { peer, rooms, asked: 0, was_in_vain: false, complete: true };
+        self.sync_on(sync, Vec::new(), now);
+    }
+
+    /// Goes on with a sync whose query was answered, but for the rooms that are left.
+    fn go_on(&mut self, query: Query, left: Vec<RoomKey>, now: Instant) {
+        let Purpose::Sync(sync) = query.purpose else { return };
+        if left.len() == query.rooms.len() {
+            self.sync_failed(sync, now);
+        } else {
+            self.sync_on(PeerSync { was_in_vain: false, ..sync }, left, now);
+        }
+    }
+
+    /// A query of a sync was in vain.
+    fn sync_failed(&mut self, sync: PeerSync, now: Instant) {
+        if sync.was_in_vain {
+            self.end_sync(sync.peer, false);
+        } else {
+            self.sync_on(PeerSync { complete: false, was_in_vain: true, ..sync }, Vec::new(), now);
+        }
+    }
+
+    fn sync_on(&mut self, mut sync: PeerSync, mut rooms: Vec<RoomKey>, now: Instant) {
+        if rooms.is_empty() {
+            rooms = sync.rooms.iter().skip(sync.asked).take(ROOMS).cloned().collect();
+            sync.asked += rooms.len();
+        }
+        if rooms.is_empty() {
+            self.end_sync(sync.peer, sync.complete);
+        } else if self.queries.have_place() {
+            let (number, id) = self.next_query();
+            let asked = vec![sync.peer];
+            self.ask(id, Query::new(rooms, Purpose::Sync(sync), number, asked, now, self.times.reply));
+        } else {
+            self.end_sync(sync.peer, false);
+        }
+    }
+
+    fn end_sync(&mut self, peer: NodeId, replied: bool) {
+        if let Some(contact) = self.peers.contact(peer) {
+            contact.end_sync(replied);
+        }
+    }
+
+    fn next_query(&self) -> (u64, u64) {
+        let number = self.ledger.next_query();
+        (number, self.secret.hash_one(number))
+    }
+
+    /// Sends a query, and keeps it open until everybody has replied or its time is over.
+    fn ask(&mut self, id: u64, query: Query) {
+        let topic = match query.waiting() {
+            [one] => Topic::Node(*one),
+            _ => Topic::Nodes,
+        };
+        self.send(topic, NodeMessage::Query { id, rooms: query.rooms.clone() });
+        self.queries.open(id, query);
+    }
+
+    /// A query that was not answered by all, or not sent.
+    fn end_unanswered(&mut self, id: u64, query: Query, now: Instant) {
+        for node in query.waiting() {
+            if let Some(contact) = self.peers.contact(*node) {
+                contact.was_silent();
+            }
+        }
+        self.end(id, query, now);
+    }
+
+    fn end(&mut self, id: u64, query: Query, now: Instant) {
+        match query.purpose {
+            Purpose::Open => self.actions.push_back(Action::Open(query.rooms)),
+            Purpose::Survey { all } => {
+                let silent = query.waiting().iter().any(|node| self.peers.find(*node).is_some());
+                let complete = all && !silent && self.knows_nodes(now);
+                self.actions.push_back(Action::SurveyEnded { id, complete });
+            }
+            Purpose::Recheck | Purpose::Sync(_) => {}
+        }
+    }
+
+    /// The number of the query by whose reply a node proves that it is there: it hears what is for it alone, and nobody else
+    /// does. The same each time, so nothing is kept for a node that somebody invented.
+    fn introduction(&self, node: NodeId) -> u64 {
+        self.secret.hash_one((node, "introduction"))
+    }
+
+    /// No room has an entry of a peer any more.
+    pub(super) fn forgotten(&mut self, peer: &Peer) {
+        self.peers.forget(peer);
+    }
+
+    fn send(&mut self, topic: Topic, message: NodeMessage) {
+        self.actions.push_back(Action::Send { from: self.me(), topic, message });
+    }
+
+    /// Does what the time asks for.
+    pub(super) fn poll(&mut self, now: Instant) {
+        self.urgent = false;
+        if now > self.polled + self.times.heartbeat * 2 {
+            // It was this process that stood still: what the others sent meanwhile is still to be read.
+            self.detector.forgive(now);
+        }
+        self.polled = now;
+        self.expire_queries(now);
+        if self.detector.is_stopped() {
+            return;
+        }
+        if let Some(since) = self.detector.silent_since(now, self.times.lease) {
+            let gone = self.peers.expire(since);
+            self.actions.extend(gone.into_iter().map(Action::Forget));
+        }
+        if self.begin(now) {
+            self.renew(now);
+            self.beat(now);
+            for node in self.peers.introduce(now, self.times.heartbeat / 2) {
+                let id = self.introduction(node);
+                self.send(Topic::Node(node), NodeMessage::Query { id, rooms: Vec::new() });
+            }
+        }
+        let syncs = self.peers.begin_syncs();
+        self.actions.extend(syncs.into_iter().map(Action::Sync));
+        self.recheck(now);
+    }
+
+    fn expire_queries(&mut self, now: Instant) {
+        while let Some((id, query)) = self.queries.take_expired(now) {
+            match query.purpose {
+                Purpose::Sync(sync) => self.sync_failed(sync, now),
+                Purpose::Survey { .. } => self.end(id, query, now),
+                Purpose::Open | Purpose::Recheck => self.end_unanswered(id, query, now),
+            }
+        }
+    }
+
+    /// Asks for what is said to every node and to this one, again until the bus has both; then says hello.
+    fn begin(&mut self, now: Instant) -> bool {
+        if self.subscribed.hello.is_some() {
+            return true;
+        }
+        let begins = self.subscribed.nodes && self.subscribed.own;
+        if begins {
+            self.subscribed.hello = Some(now);
+            self.heartbeats.next = now;
+            self.send(Topic::Nodes, NodeMessage::Hello {});
+        } else {
+            self.actions.push_back(Action::Subscribe(vec![Topic::Nodes, Topic::Node(self.me())]));
+            self.heartbeats.next = now + self.times.heartbeat;
+        }
+        begins
+    }
+
+    /// Goes on under another id, once the bus has it: another node, to the others, that they ask for all it has.
+    fn renew(&mut self, now: Instant) {
+        if !self.renewal.wanted || now < self.renewal.next {
+            return;
+        }
+        let Some((me, _)) = self.renewal.id.take_if(|(_, confirmed)| *confirmed) else {
+            let (me, _) = *self.renewal.id.get_or_insert_with(|| (NodeId::random(), false));
+            return self.actions.push_back(Action::Subscribe(vec![Topic::Node(me)]));
+        };
+        let before = self.peers.renew(me, now);
+        self.renewal.wanted = false;
+        self.renewal.next = now + self.times.heartbeat;
+        self.heartbeats.next = now;
+        if let Some(left_out) = self.renewal.log.line() {
+            tracing::warn!(%before, now = %me, left_out, "somebody said goodbye in the name of this node, which goes on under another id");
+        }
+        // For those that did not hear the other one, so that nobody is counted twice.
+        self.actions.push_back(Action::Send { from: before, topic: Topic::Nodes, message: NodeMessage::Goodbye {} });
+        self.send(Topic::Nodes, NodeMessage::Hello {});
+        self.actions.push_back(Action::Unsubscribe(vec![Topic::Node(before)]));
+    }
+
+    fn beat(&mut self, now: Instant) {
+        let Heartbeats { next, called, next_answer, .. } = self.heartbeats;
+        if now < next && !(called && now >= next_answer) {
+            return;
+        }
+        // A tenth, so that a crowd of callers costs half of what the heartbeats of ten nodes do.
+        let next_answer = now + self.times.heartbeat / 10;
+        let number = self.heartbeats.number + 1;
+        self.heartbeats = Heartbeats { number, next: now + self.times.heartbeat, called: false, next_answer };
+        self.send(Topic::Nodes, NodeMessage::Heartbeat { number, digests: self.peers.digests(), kinds: self.kinds });
+    }
+
+    fn recheck(&mut self, now: Instant) {
+        match self.rechecks.take(now) {
+            Some(Recheck::Rooms(rooms)) => {
+                for rooms in rooms.chunks(ROOMS) {
+                    self.learn(rooms.to_vec(), Purpose::Recheck, now);
+                }
+            }
+            Some(Recheck::All) => self.peers.want_all(),
+            None => {}
+        }
+    }
+
+    /// What is to be done, in this order.
+    pub(super) fn actions(&mut self) -> VecDeque<Action> {
+        mem::take(&mut self.actions)
+    }
+
+    /// The next query to reply to, and the space for the entries.
+    pub(super) fn next_reply(&mut self, now: Instant) -> Option<(Asked, Space)> {
+        if self.detector.is_stopped() { None } else { self.replies.next(now) }
+    }
+
+    /// Whether there is something to do before [`wake`](Self::wake).
+    pub(super) const fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// When to call [`poll`](Self::poll) again.
+    pub(super) fn wake(&self) -> Instant {
+        // A quarter of a heartbeat is how exactly the end of a lease is noticed.
+        let quarter = self.polled + self.times.heartbeat / 4;
+        let wake = self.queries.next_deadline().map_or(quarter, |deadline| deadline.min(quarter));
+        if self.detector.is_stopped() {
+            return wake;
+        }
+        let Heartbeats { next, called, next_answer, .. } = self.heartbeats;
+        let beat = if called { next.min(next_answer) } else { next };
+        let wake = wake.min(beat);
+        self.rechecks.due().map_or(wake, |due| due.min(wake))
+    }
+}

@@ -1,0 +1,37 @@
+//! A room's share in counting over nodes, under its lock.
+
+use super::{Effects, Room, State, log::Entry};
+use crate::{
+    lock::lock,
+    outbox::About,
+    presence::{Due, Event, Share},
+    protocol,
+};
+
+impl Room {
+    /// Looks at the share.
+    pub(crate) fn share<T>(&self, look: impl FnOnce(&Share) -> T) -> T {
+        look(&lock(&self.state).share)
+    }
+
+    /// Changes the share. The members are told of it; all else that is due is to be done outside.
+    pub(crate) fn change_share<T>(&self, change: impl FnOnce(&mut Share) -> (T, Due)) -> (T, Effects) {
+        let mut state = lock(&self.state);
+        let (result, due) = change(&mut state.share);
+        (result, state.take_due(due))
+    }
+}
+
+impl State {
+    /// Puts the events for the members into the log.
+    pub(super) fn take_due(&mut self, due: Due) -> Effects {
+        let Due { events, entry, timer, occupancy } = due;
+        let mut effects = Effects { entry, window: timer, occupancy, ..Effects::default() };
+        for Event { change, viewers, users, except } in events {
+            let about = if users.is_empty() { About::Viewers } else { About::Names };
+            let message = protocol::viewers_changed(change, viewers, &users);
+            effects.flush |= self.push(Entry::new(message, except, about)).flush;
+        }
+        effects
+    }
+}
