@@ -11,8 +11,10 @@ use crate::{
     handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Refusal},
     limits::Limits,
     manager::RoomManager,
+    message::Form,
+    outbox::GONE,
     room_key::RoomKey,
-    session::refuse,
+    session::{Next, Served, refuse},
     ws::{FrameSink, FrameStream},
 };
 
@@ -133,8 +135,7 @@ impl Admission {
         E: fmt::Display,
     {
         self.open(socket, |rooms, identity, (stream, sink)| {
-            // A task of its own, so that a connection does not keep the memory of its upgrade.
-            tokio::spawn(rooms.serve_room(stream, sink, identity, room));
+            rooms.serve_in(Form::Single, stream, sink, identity, Some(room))
         });
     }
 
@@ -144,29 +145,39 @@ impl Admission {
         E: fmt::Display,
     {
         self.open(socket, |rooms, identity, (stream, sink)| {
-            tokio::spawn(rooms.serve(stream, sink, identity));
+            let first = rooms.user_room(identity.user());
+            rooms.serve_in(Form::Multi, stream, sink, identity, first)
         });
     }
 
+    /// One task for the upgrade and the connection: the memory of the upgrade is given back when it is done.
     fn open<E: fmt::Display>(
         self,
         socket: impl Socket<E>,
-        serve: impl FnOnce(&RoomManager, Identity, (FrameStream, FrameSink)) + Send + 'static,
+        serve: impl FnOnce(&RoomManager, Identity, (FrameStream, FrameSink)) -> Served<FrameStream> + Send + 'static,
     ) {
         let Self { rooms, verdict, .. } = self;
-        tokio::spawn(async move {
-            let halves = match timeout(rooms.limits().handshake_timeout, socket).await {
+        tokio::spawn(Served::passing(async move {
+            let within = rooms.limits().handshake_timeout;
+            let halves = match timeout(within, socket).await {
                 Ok(Ok(halves)) => halves,
-                Ok(Err(error)) => return tracing::debug!(%error, "an upgrade failed"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "an upgrade failed");
+                    return Next::Over(GONE);
+                }
                 Err(_) => {
-                    return tracing::debug!(within = ?rooms.limits().handshake_timeout, "an upgrade took too long");
+                    tracing::debug!(?within, "an upgrade took too long");
+                    return Next::Over(GONE);
                 }
             };
             match verdict {
-                Ok(identity) => serve(&rooms, identity, halves),
-                Err(close) => refuse(halves.0, halves.1, close, rooms.limits()).await,
+                Ok(identity) => Next::Serve(serve(&rooms, identity, halves)),
+                Err(close) => {
+                    refuse(halves.0, halves.1, close.clone(), rooms.limits()).await;
+                    Next::Over(close)
+                }
             }
-        });
+        }));
     }
 }
 

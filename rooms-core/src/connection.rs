@@ -2,32 +2,32 @@
 
 mod leaves;
 mod lists;
+mod places;
 
 use std::{fmt, sync::Arc, task::Poll, time::SystemTime};
 
 use futures::future::join_all;
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use self::{
     leaves::{Leaves, Leaving},
     lists::Lists,
+    places::{Place, Places},
 };
 use crate::{
     auth::{Decision, Identity},
     close::Close,
     context::Shared,
-    kind::{HookError, Kind, Member, Reply, Tell},
+    kind::{HookError, Kind, Member, Tell},
     message::{Form, Message},
     node::ConnectionId,
-    outbox::{Delivery, Driver, Outbox, Progress, Waiting},
+    outbox::{Driver, Progress, Recipient, Waiting},
     presence::{Arrival, Listing, MemberList, Share, entry::Name},
     protocol::{self, Ref},
     room::Room,
     room_key::RoomKey,
     runtime::RuntimeEnded,
+    timers::Moment,
 };
 
 /// One connection: an identity, a sink, and memberships.
@@ -58,14 +58,20 @@ use crate::{
 #[must_use = "dropping a connection leaves its rooms"]
 pub struct Connection {
     shared: Arc<Shared>,
-    id: ConnectionId,
-    identity: Arc<Identity>,
-    outbox: Driver,
+    recipient: Driver,
     /// Left one by one by `Drop`.
-    rooms: Vec<Entered>,
+    rooms: Places,
+    /// When its task is to be woken, whatever happens until then.
+    wake_at: Moment,
+    /// What few connections have.
+    seldom: Option<Box<Seldom>>,
+}
+
+#[derive(Default)]
+struct Seldom {
     leaves: Leaves,
-    /// The lists of members that it was sent; boxed, because most connections have none.
-    lists: Option<Box<Lists>>,
+    /// The lists of members that it was sent.
+    lists: Lists,
 }
 
 /// Why a connection was not taken.
@@ -159,34 +165,26 @@ impl JoinError {
 }
 
 impl Connection {
-    pub(crate) fn new(shared: Arc<Shared>, id: ConnectionId, identity: Identity, outbox: Arc<Outbox>) -> Self {
-        let outbox = Driver::of(outbox);
-        Self {
-            shared,
-            id,
-            identity: Arc::new(identity),
-            outbox,
-            rooms: Vec::new(),
-            leaves: Leaves::default(),
-            lists: None,
-        }
+    pub(crate) fn new(shared: Arc<Shared>, recipient: Arc<Recipient>) -> Self {
+        let recipient = Driver::of(recipient);
+        Self { shared, recipient, rooms: Places::None, wake_at: Moment::START, seldom: None }
     }
 
     /// Its id, unique over all nodes.
     #[must_use]
-    pub const fn id(&self) -> ConnectionId {
-        self.id
+    pub fn id(&self) -> ConnectionId {
+        self.recipient.id()
     }
 
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Identity {
-        &self.identity
+        self.recipient.identity()
     }
 
     /// The rooms that it is in.
     pub fn rooms(&self) -> impl Iterator<Item = &RoomKey> {
-        self.rooms.iter().map(|entered| &entered.room.key)
+        self.rooms.all().iter().map(|place| &place.room.key)
     }
 
     /// Joins a room: asks its rule, waits for the bus, runs `on_join`, and sends `room_joined`. Returns the number of
@@ -198,8 +196,8 @@ impl Connection {
     /// # Errors
     /// [`JoinError`], whose [`close`](JoinError::close) suits a connection that is for this room alone.
     pub async fn join(&mut self, key: &RoomKey) -> Result<usize, JoinError> {
-        if let Some(entered) = self.place(key) {
-            return Ok(entered.room.share(Share::viewers));
+        if let Some(place) = self.place(key) {
+            return Ok(place.room.share(Share::viewers));
         }
         let joined = self.begin_join(key, None).await?;
         Ok(self.keep(joined))
@@ -209,25 +207,25 @@ impl Connection {
     /// told that a moment ago.
     pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<MemberList>)> {
         let room = Arc::clone(&self.place(key)?.room);
-        let (who, listing) = (Name(self.identity.shared_user()), self.listing(key));
+        let (who, listing) = (Name(self.identity().shared_user()), self.listing(key));
         Some(room.share(|share| share.standing(&who, listing)))
     }
 
     /// Whether a join is answered with the list of the members. A connection that is for one room joins once.
     fn listing(&mut self, key: &RoomKey) -> Listing {
         let shared = &self.shared;
-        let counted =
-            self.outbox.form() == Form::Multi && shared.kinds.get(key.kind()).is_some_and(|kind| kind.names_members());
+        let counted = self.recipient.form() == Form::Multi
+            && shared.kinds.get(key.kind()).is_some_and(|kind| kind.names_members());
         let rooms = shared.limits.max_rooms_per_connection;
-        if !counted || self.lists.get_or_insert_default().may_send(key, rooms, Instant::now()) {
+        if !counted || self.seldom.get_or_insert_default().lists.may_send(key, rooms, Instant::now()) {
             Listing::Names
         } else {
             Listing::Count
         }
     }
 
-    fn place(&self, key: &RoomKey) -> Option<&Entered> {
-        self.rooms.iter().find(|entered| entered.room.key == *key)
+    fn place(&self, key: &RoomKey) -> Option<&Place> {
+        self.rooms.all().iter().find(|place| place.room.key == *key)
     }
 
     /// All of a join but the keeping of its place, which leaves the room when it is dropped; so the connection can do
@@ -237,12 +235,12 @@ impl Connection {
         key: &RoomKey,
         reference: Option<Arc<Ref>>,
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
-        let (shared, joined) = (Arc::clone(&self.shared), self.rooms.len());
-        let (member, outbox) = (self.member(key), Arc::clone(&self.outbox));
-        let (left, listing) = (self.leaves.over(key), self.listing(key));
+        let (shared, joined) = (Arc::clone(&self.shared), self.rooms.all().len());
+        let (member, listing) = (self.member(key), self.listing(key));
+        let left = self.seldom.as_ref().and_then(|seldom| seldom.leaves.over(key));
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
-        let leaving = leaves.then(|| self.leaves.begin(key.clone()));
+        let leaving = leaves.then(|| self.seldom.get_or_insert_default().leaves.begin(key.clone()));
         async move {
             let (key, limits) = (&member.room, &shared.limits);
             if joined >= limits.max_rooms_per_connection {
@@ -250,17 +248,19 @@ impl Connection {
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            match kind.rule.decide(&member.identity, key, limits.rule_timeout).await {
+            match kind.rule.decide(member.identity(), key, limits.rule_timeout).await {
                 Decision::Allow => {}
                 Decision::Deny => return Err(not_allowed()),
                 Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
             }
             // Before the room is entered, from when on its messages are kept.
-            left.await;
-            let (room, slot) = shared.registry.enter(key, kind, member.connection, outbox);
-            let entered = Entered { shared: Arc::clone(&shared), room, slot };
+            if let Some(left) = left {
+                left.await;
+            }
+            let (room, slot) = shared.registry.enter(key, kind, Arc::clone(&member.recipient));
+            let room = &room;
+            let entered = Entered::new(&shared, Place { room: Arc::clone(room), slot });
             let mut joined = Joined { entered, viewers: 0, begun: None };
-            let room = &joined.entered.room;
             match shared.runtime.wait(timeout(limits.subscribe_timeout, room.subscribed())).await {
                 Ok(Ok(Ok(()))) => {}
                 Ok(answer) => {
@@ -284,8 +284,8 @@ impl Connection {
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
             let welcome =
                 |viewers, members| protocol::room_joined(key, viewers, members, snapshot, reference.as_deref());
-            let (viewers, effects) = joined.entered.room.go_live(slot, arrival, listing, welcome);
-            shared.registry.act(&joined.entered.room, effects);
+            let (viewers, effects) = room.go_live(slot, arrival, listing, welcome);
+            shared.registry.act(room, effects);
             Ok(Joined { viewers, ..joined })
         }
     }
@@ -295,10 +295,11 @@ impl Connection {
         let Joined { entered, viewers, begun } = joined;
         if let Some(begun) = begun {
             begun.kept();
-            self.leaves.tidy();
+            self.tidy();
         }
-        self.rooms.reserve_exact(1);
-        self.rooms.push(entered);
+        if let Some(place) = entered.kept() {
+            self.rooms.add(place);
+        }
         viewers
     }
 
@@ -306,20 +307,19 @@ impl Connection {
     ///
     /// What was published before may still arrive after it: it was on its way on another thread.
     pub fn leave(&mut self, key: &RoomKey) -> bool {
-        let Some(at) = self.rooms.iter().position(|entered| entered.room.key == *key) else { return false };
-        let entered = self.rooms.swap_remove(at);
-        self.left(vec![entered]);
+        let Some(place) = self.rooms.remove(key) else { return false };
+        self.left(vec![Entered::new(&self.shared, place)]);
         true
     }
 
     /// Sends to this connection alone.
     pub fn send(&self, message: &Message) {
-        self.outbox.deliver(std::slice::from_ref(message));
+        self.recipient.deliver(std::slice::from_ref(message));
     }
 
     /// Closes the connection: what waits goes out first, then the close frame.
     pub fn close(&self, close: Close) {
-        self.outbox.close(close, Waiting::Flush);
+        self.recipient.close(close, Waiting::Flush);
     }
 
     /// Writes what the sink did not take at once, for as long as the connection lives. Resolves with the reason once it
@@ -335,16 +335,15 @@ impl Connection {
     ///
     /// May be dropped and called again.
     pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<> {
-        let outbox = Driver::of(Arc::clone(&self.outbox));
-        let (shared, identity) = (Arc::clone(&self.shared), Arc::clone(&self.identity));
+        let (recipient, shared) = (Driver::of(Arc::clone(&self.recipient)), Arc::clone(&self.shared));
         std::future::poll_fn(move |cx| {
-            let close = match outbox.drive(cx) {
+            let close = match recipient.drive(cx) {
                 Progress::Closed(close) => Some(close),
                 Progress::Broken => None,
                 Progress::Open(_) | Progress::Closing(_) => return Poll::Pending,
             };
-            outbox.end();
-            shared.users.leave(identity.user(), &outbox);
+            recipient.end();
+            shared.users.leave(&recipient);
             Poll::Ready(close)
         })
     }
@@ -353,37 +352,51 @@ impl Connection {
         &self.shared
     }
 
-    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
-        &self.outbox
+    pub(crate) fn recipient(&self) -> &Arc<Recipient> {
+        &self.recipient
+    }
+
+    /// When its task is woken next, whatever happens until then; the start where it never asked for that.
+    pub(crate) const fn wakes_at(&self) -> Moment {
+        self.wake_at
+    }
+
+    /// Has its task woken at a time, in place of the one before.
+    pub(crate) fn wake_at(&mut self, at: Moment) {
+        let Self { shared, recipient, wake_at, .. } = self;
+        shared.timers.set(shared.runtime.handle(), recipient, *wake_at, at);
+        *wake_at = at;
     }
 
     pub(crate) fn member(&self, room: &RoomKey) -> Member {
-        Member {
-            room: room.clone(),
-            identity: Arc::clone(&self.identity),
-            connection: self.id,
-            outbox: Arc::clone(&self.outbox) as Arc<dyn Reply>,
-            rooms: Arc::clone(&self.shared) as Arc<dyn Tell>,
-        }
+        let rooms = Arc::clone(&self.shared) as Arc<dyn Tell>;
+        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), rooms }
     }
 
     pub(crate) fn leave_all(&mut self) {
-        let all = std::mem::take(&mut self.rooms);
+        let all = std::mem::take(&mut self.rooms).into_vec();
+        let all: Vec<_> = all.into_iter().map(|place| Entered::new(&self.shared, place)).collect();
         self.left(all);
+    }
+
+    /// Forgets hooks that are over.
+    fn tidy(&mut self) {
+        self.seldom.take_if(|seldom| seldom.leaves.tidy() && seldom.lists.is_empty());
     }
 
     /// Gives places up, and then runs the hooks about it in one task.
     fn left(&mut self, places: Vec<Entered>) {
         let within = self.shared.limits.hook_timeout;
-        let hook = |entered: &Entered| entered.room.kind.left(|| self.member(&entered.room.key), within);
-        let hooks: Vec<_> = places.iter().filter_map(hook).collect();
-        let first = places.first().map(|entered| entered.room.key.clone());
+        let hook = |room: &Room| room.kind.left(|| self.member(&room.key), within);
+        let rooms = || places.iter().filter_map(Entered::room);
+        let hooks: Vec<_> = rooms().filter_map(hook).collect();
+        let first = rooms().next().map(|room| room.key.clone());
         drop(places);
         if hooks.is_empty() {
             return;
         }
         // Several at once are left at the end, and then nobody comes after.
-        let running = first.map(|room| self.leaves.begin(room));
+        let running = first.map(|room| self.seldom.get_or_insert_default().leaves.begin(room));
         self.shared.registry.hooks.spawn(self.shared.runtime.handle(), async move {
             join_all(hooks).await;
             drop(running);
@@ -393,31 +406,10 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.shared.timers.remove(&self.recipient, self.wake_at);
         self.leave_all();
-        self.outbox.abandon();
-        self.shared.users.leave(self.identity.user(), &self.outbox);
-    }
-}
-
-impl Reply for Outbox {
-    fn form(&self) -> Form {
-        Self::form(self)
-    }
-
-    fn reply(&self, message: Message) -> Delivery {
-        self.deliver(&[message])
-    }
-
-    fn close(&self, close: Close) {
-        Self::close(self, close, Waiting::Flush);
-    }
-
-    fn is_closed(&self) -> bool {
-        Self::is_closed(self)
-    }
-
-    fn closed(&self) -> Option<Arc<Notify>> {
-        Self::closed(self)
+        self.recipient.abandon();
+        self.shared.users.leave(&self.recipient);
     }
 }
 
@@ -457,17 +449,33 @@ impl Drop for Begun {
     }
 }
 
-/// A place in a room, joined or joining. Dropping it leaves.
+/// A place in a room, joined or joining. Dropping it leaves, unless somebody else keeps the place.
 struct Entered {
     shared: Arc<Shared>,
-    room: Arc<Room>,
-    slot: usize,
+    place: Option<Place>,
+}
+
+impl Entered {
+    fn new(shared: &Arc<Shared>, place: Place) -> Self {
+        Self { shared: Arc::clone(shared), place: Some(place) }
+    }
+
+    fn room(&self) -> Option<&Room> {
+        self.place.as_ref().map(|place| &*place.room)
+    }
+
+    /// The place, for a connection that leaves it by itself.
+    fn kept(mut self) -> Option<Place> {
+        self.place.take()
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let effects = self.room.leave(self.slot);
-        self.shared.registry.act(&self.room, effects);
+        if let Some(Place { room, slot }) = self.place.take() {
+            let effects = room.leave(slot);
+            self.shared.registry.act(&room, effects);
+        }
     }
 }
 
@@ -475,14 +483,14 @@ impl Drop for Entered {
 fn arrival(shared: &Shared, kind: &Kind, member: &Member) -> Arrival {
     let since = shared.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Arrival {
-        user: Name(member.identity.shared_user()),
+        user: Name(member.identity().shared_user()),
         since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-        info: kind.info(&member.identity, &member.room),
+        info: kind.info(member.identity(), &member.room),
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("id", &self.id).field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Connection").field("id", &self.id()).field("identity", self.identity()).finish_non_exhaustive()
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     rate_limited_log::RateLimitedLog,
     registry::Registry,
     runtime::Runtime,
+    timers::Timers,
     users::Users,
 };
 
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     /// Ends the counting over nodes with the manager.
     pub(crate) driving: OnceLock<Driving>,
     pub(crate) users: Users,
+    pub(crate) timers: Arc<Timers>,
     pub(crate) runtime: Runtime,
     /// The shutdown, once it has begun.
     pub(crate) drain: OnceLock<Drain>,

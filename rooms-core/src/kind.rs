@@ -8,7 +8,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-pub(crate) use self::member::{Reply, Tell};
+pub(crate) use self::member::Tell;
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},

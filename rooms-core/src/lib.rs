@@ -43,6 +43,7 @@ mod session;
 mod shrink;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timers;
 mod users;
 pub mod ws;
 

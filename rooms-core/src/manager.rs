@@ -31,7 +31,7 @@ use crate::{
     limits::Limits,
     message::{Form, Message},
     node::NodeId,
-    outbox::{Outbox, Transport},
+    outbox::{Outbox, Recipient, Transport},
     presence::Share,
     room_key::RoomKey,
     ws::FrameSink,
@@ -152,18 +152,19 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             return Err((ConnectError::RuntimeEnded, (self.transport)(sink)));
         }
         let id = shared.connection_ids.next();
-        let outbox = Arc::new(Outbox::new((self.transport)(sink), &shared.limits).in_form(form));
+        let outbox = Outbox::new((self.transport)(sink), &shared.limits).in_form(form);
+        let recipient = Arc::new(Recipient::new(id, identity, outbox));
         let limit = shared.limits.max_connections_per_user;
-        match shared.users.enter(&identity.shared_user(), &outbox, limit) {
+        match shared.users.enter(&recipient, limit) {
             Ok(()) => {
                 // A shutdown that began since the first look has either seen this seat or begun before it was taken: one
                 // of the two closes the connection.
                 if let Some(drain) = shared.drain.get() {
-                    outbox.close_after(drain.come_back(), drain.close.clone());
+                    recipient.close_after(drain.come_back(), drain.close.clone());
                 }
-                Ok(Connection::new(Arc::clone(shared), id, identity, outbox))
+                Ok(Connection::new(Arc::clone(shared), recipient))
             }
-            Err(_) => match Arc::into_inner(outbox).and_then(Outbox::into_sink) {
+            Err(_) => match Arc::into_inner(recipient).and_then(|recipient| recipient.into_outbox().into_sink()) {
                 Some(sink) => Err((ConnectError::TooManyConnections { limit }, sink)),
                 None => unreachable!("a refused seat keeps no outbox"),
             },

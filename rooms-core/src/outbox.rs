@@ -7,11 +7,11 @@
 #[cfg(all(test, rooms_loom))]
 mod model;
 mod queue;
+mod recipient;
 mod transport;
 
 use std::{
     fmt,
-    ops::Deref,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 pub use self::queue::Overflow;
 pub(crate) use self::{
     queue::{About, Backlog, Source},
+    recipient::{Driver, Recipient},
     transport::Transport,
 };
 use self::{
@@ -28,7 +29,7 @@ use self::{
     transport::{Broken, Full, Wrote},
 };
 use crate::{
-    close::Close,
+    close::{Close, CloseCode},
     limits::Limits,
     lock::{Mutex, lock},
     message::{Form, Message},
@@ -52,48 +53,23 @@ struct State {
     /// The sink said that it is full; it is tried again by the connection's task only.
     full: Full,
     drivers: u32,
+    /// What few connections need, or only at their end.
+    seldom: Option<Box<Seldom>>,
+}
+
+#[derive(Default)]
+struct Seldom {
+    /// The close that is under way, or was.
+    close: Option<Close>,
     /// Told when nothing is taken any more; there only while somebody waits for that.
     closed: Option<Arc<Notify>>,
 }
 
-/// One who may write what waits: a connection, or a future that drives it. With the last of them the sink is dropped,
-/// whoever else keeps the outbox: a member in the hands of the application must not keep a socket open whose client has
-/// gone.
-pub(crate) struct Driver(Arc<Outbox>);
-
-impl Driver {
-    pub(crate) fn of(outbox: Arc<Outbox>) -> Self {
-        lock(&outbox.state).drivers += 1;
-        Self(outbox)
-    }
-}
-
-impl Deref for Driver {
-    type Target = Arc<Outbox>;
-
-    fn deref(&self) -> &Arc<Outbox> {
-        &self.0
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let last = {
-            let mut state = lock(&self.0.state);
-            state.drivers -= 1;
-            state.drivers == 0
-        };
-        if last {
-            self.0.end();
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
     /// The close frame is the last that waits, or is out.
-    Closing(Box<Close>),
+    Closing,
     Broken,
 }
 
@@ -137,7 +113,7 @@ impl Outbox {
             phase: Phase::Open,
             full: Full::No,
             drivers: 0,
-            closed: None,
+            seldom: None,
         };
         Self { state: Mutex::new(state), bounds: Bounds::new(limits), form: Form::Single }
     }
@@ -242,8 +218,8 @@ impl Outbox {
     /// Drops what waits in front of the close frame of an outbox that is closing.
     pub(crate) fn drop_waiting(&self) {
         let mut state = lock(&self.state);
-        if let (Phase::Closing(close), true) = (&state.phase, state.waiting.is_some()) {
-            let last = Message::close(close);
+        if state.phase == Phase::Closing && state.waiting.is_some() {
+            let last = Message::close(&state.last_close());
             state.waiting = None;
             state.waiting.get_or_insert_default().append(last);
         }
@@ -284,15 +260,13 @@ impl Outbox {
                 Err(Broken) => state.fail(),
             }
         }
-        let progress = match &state.phase {
+        let progress = match state.phase {
             Phase::Open => {
                 Progress::Open(state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.bounds)))
             }
             Phase::Broken => Progress::Broken,
-            Phase::Closing(close) if state.waiting.is_none() && state.full == Full::No => {
-                Progress::Closed(Close::clone(close))
-            }
-            Phase::Closing(close) => Progress::Closing(Close::clone(close)),
+            Phase::Closing if state.waiting.is_none() && state.full == Full::No => Progress::Closed(state.last_close()),
+            Phase::Closing => Progress::Closing(state.last_close()),
         };
         (progress, any_moved)
     }
@@ -310,7 +284,8 @@ impl Outbox {
     /// What is told when the outbox closes; `None` where it is closed already. See [`is_closed`](Self::is_closed).
     pub(crate) fn closed(&self) -> Option<Arc<Notify>> {
         let mut state = lock(&self.state);
-        (state.phase == Phase::Open).then(|| Arc::clone(state.closed.get_or_insert_default()))
+        (state.phase == Phase::Open)
+            .then(|| Arc::clone(state.seldom.get_or_insert_default().closed.get_or_insert_default()))
     }
 
     /// Whether nothing is taken any more: it is closing, or the connection has ended.
@@ -320,15 +295,36 @@ impl Outbox {
 
     /// The close that is under way, or was; `None` while the outbox is open.
     pub(crate) fn closing(&self) -> Option<Close> {
-        match &lock(&self.state).phase {
+        let state = lock(&self.state);
+        match state.phase {
             Phase::Open => None,
-            Phase::Closing(close) => Some(Close::clone(close)),
-            Phase::Broken => Some(Close::known(crate::close::CloseCode::GOING_AWAY, "")),
+            Phase::Closing => Some(state.last_close()),
+            Phase::Broken => Some(GONE),
         }
     }
 }
 
 impl Outbox {
+    /// Has the connection's task look at what is to be done.
+    pub(crate) fn wake(&self) {
+        lock(&self.state).wake();
+    }
+
+    fn begin_driving(&self) {
+        lock(&self.state).drivers += 1;
+    }
+
+    fn end_driving(&self) {
+        let last = {
+            let mut state = lock(&self.state);
+            state.drivers -= 1;
+            state.drivers == 0
+        };
+        if last {
+            self.end();
+        }
+    }
+
     /// Drops the sink, and what waits for it: the connection has ended.
     pub(crate) fn end(&self) {
         let sink = {
@@ -344,14 +340,23 @@ impl Outbox {
     }
 }
 
+/// What the end of a connection is called whose client is gone.
+pub(crate) const GONE: Close = Close::known(CloseCode::GOING_AWAY, "");
+
 impl State {
     fn close(&mut self, close: Close, waiting: Waiting) {
         if waiting == Waiting::Drop {
             self.waiting = None;
         }
         self.waiting.get_or_insert_default().append(Message::close(&close));
-        self.phase = Phase::Closing(Box::new(close));
+        self.seldom.get_or_insert_default().close = Some(close);
+        self.phase = Phase::Closing;
         self.wake();
+    }
+
+    /// The close that is under way.
+    fn last_close(&self) -> Close {
+        self.seldom.as_ref().and_then(|seldom| seldom.close.clone()).unwrap_or(GONE)
     }
 
     /// Forgets what was written. A connection that was slow once does not keep the memory of it.
@@ -373,7 +378,7 @@ impl State {
             task.wake_by_ref();
         }
         if self.phase != Phase::Open
-            && let Some(closed) = self.closed.take()
+            && let Some(closed) = self.seldom.as_mut().and_then(|seldom| seldom.closed.take())
         {
             closed.notify_waiters();
         }

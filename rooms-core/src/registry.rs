@@ -22,7 +22,7 @@ use crate::{
     lock::{Mutex, MutexGuard, lock},
     message::Message,
     node::ConnectionId,
-    outbox::Outbox,
+    outbox::Recipient,
     presence::Presence,
     room::{Effects, Flusher, Linger, Room, flush},
     room_key::RoomKey,
@@ -64,8 +64,7 @@ impl Registry {
         self: &Arc<Self>,
         key: &RoomKey,
         kind: &Arc<Kind>,
-        connection: ConnectionId,
-        outbox: Arc<Outbox>,
+        recipient: Arc<Recipient>,
     ) -> (Arc<Room>, usize) {
         let (room, slot, effects) = {
             let mut shard = self.shard(key);
@@ -79,7 +78,7 @@ impl Registry {
                 }
             };
             // Under the shard's lock, so that the room is not forgotten between being found and being entered.
-            let (slot, effects) = room.enter(connection, outbox);
+            let (slot, effects) = room.enter(recipient);
             (room, slot, effects)
         };
         self.act(&room, effects);

@@ -33,7 +33,7 @@ use crate::{
     lock::{Mutex, lock},
     message::{Form, Message},
     node::ConnectionId,
-    outbox::{About, Outbox, Source, Waiting},
+    outbox::{About, Recipient, Source, Waiting},
     presence::{Arrival, Known, Listing, MemberList, Share},
     protocol::{self, Reason, multi},
     room_key::RoomKey,
@@ -78,8 +78,7 @@ struct State {
 }
 
 struct Member {
-    connection: ConnectionId,
-    outbox: Arc<Outbox>,
+    recipient: Arc<Recipient>,
     /// The position of the next message that it is given.
     cursor: u64,
     /// What was published while it was still joining; `None` once it is told that it joined.
@@ -193,13 +192,13 @@ impl Room {
     }
 
     /// Adds a connection that is joining: from here on nothing is lost to it, and nothing is sent to it yet.
-    pub(crate) fn enter(&self, connection: ConnectionId, outbox: Arc<Outbox>) -> (usize, Effects) {
+    pub(crate) fn enter(&self, recipient: Arc<Recipient>) -> (usize, Effects) {
         let mut state = lock(&self.state);
         state.empty_since = None;
-        self.multi.fetch_add(usize::from(outbox.form() == Form::Multi), Ordering::Relaxed);
+        self.multi.fetch_add(usize::from(recipient.form() == Form::Multi), Ordering::Relaxed);
         let head = state.log.head();
         state.ahead = head;
-        let member = Member { connection, outbox, cursor: head, held: Some(Box::default()), known: None };
+        let member = Member { recipient, cursor: head, held: Some(Box::default()), known: None };
         let slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
@@ -245,7 +244,7 @@ impl Room {
         let mut first = held.messages;
         first.insert(0, welcome);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task.
-        member.outbox.queue(&first);
+        member.recipient.queue(&first);
         (viewers, effects)
     }
 
@@ -262,7 +261,7 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
-        let (arriving, due) = share.arrive(member.connection, arrival, listing);
+        let (arriving, due) = share.arrive(member.recipient.id(), arrival, listing);
         member.known = arriving.known.map(Box::new);
         let effects = state.take_due(due);
         Counted { viewers: arriving.viewers, list: arriving.list, effects }
@@ -273,7 +272,7 @@ impl Room {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
-        self.multi.fetch_sub(usize::from(member.outbox.form() == Form::Multi), Ordering::Relaxed);
+        self.multi.fetch_sub(usize::from(member.recipient.form() == Form::Multi), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
             state.members = Vec::new();
@@ -487,16 +486,16 @@ impl Member {
         for entry in log.since_mut(self.cursor) {
             // Until it is counted, its `room_joined` will say how many there are, and who.
             let said = !held.counted && matches!(entry.about, About::Viewers | About::Names);
-            if said || entry.except == Some(self.connection) {
+            if said || entry.except == Some(self.recipient.id()) {
                 continue;
             }
-            let message = match self.outbox.form() {
+            let message = match self.recipient.form() {
                 Form::Single => &entry.message,
                 Form::Multi => entry.multi(room),
             };
             if let Err(close) = held.keep(message, bounds) {
                 **held = Held { messages: Vec::new(), bytes: usize::MAX / 2, ..**held };
-                self.outbox.close(close, Waiting::Drop);
+                self.recipient.close(close, Waiting::Drop);
                 break;
             }
         }

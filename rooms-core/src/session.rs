@@ -6,11 +6,12 @@ mod heartbeat;
 mod rate;
 
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use futures::{FutureExt as _, Sink, Stream, StreamExt as _};
+use futures::{Sink, Stream, StreamExt as _, future::BoxFuture};
 use tokio::time::timeout;
 
 pub use self::farewell::refuse;
@@ -22,13 +23,14 @@ use self::{
 };
 use crate::{
     auth::Identity,
-    close::{Close, CloseCode},
+    close::Close,
     connection::{ConnectError, Connection},
     manager::RoomManager,
     message::{Form, Message},
-    outbox::{Progress, Waiting},
+    outbox::{GONE, Progress, Waiting},
     protocol::{self, ErrorCode, Fault},
     room_key::RoomKey,
+    timers::Moment,
     ws::{Incoming, WsError},
 };
 
@@ -45,7 +47,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         room: RoomKey,
     ) -> impl Future<Output = Close> + Send + use<R, S>
     where
-        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
+        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
         self.serve_in(Form::Single, stream, sink, identity, Some(room))
     }
@@ -73,40 +75,32 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// ```
     pub fn serve<R>(&self, stream: R, sink: S, identity: Identity) -> impl Future<Output = Close> + Send + use<R, S>
     where
-        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
+        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
         let first = self.user_room(identity.user());
         self.serve_in(Form::Multi, stream, sink, identity, first)
     }
 
-    fn serve_in<R>(
+    pub(crate) fn serve_in<R>(
         &self,
         form: Form,
         stream: R,
         sink: S,
         identity: Identity,
         first: Option<RoomKey>,
-    ) -> impl Future<Output = Close> + Send + use<R, S>
+    ) -> Served<R>
     where
-        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send,
+        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
-        // Built outside the async block and used there in place: a future keeps what it moves twice, and this one lives
-        // as long as its connection.
-        let mut session = match self.try_connect(identity, sink, form) {
-            Ok(connection) => Ok(Session::new(connection, stream, first)),
+        match self.try_connect(identity, sink, form) {
+            Ok(connection) => Served::Session(Session::new(connection, stream, first)),
             Err((error, transport)) => {
                 let limits = self.limits().clone();
                 let (last, close) = self.no_place(error);
-                Err(Box::pin(async move {
+                Served::passing(async move {
                     turn_away(last, stream, transport, close.clone(), &limits).await;
-                    close
-                }))
-            }
-        };
-        async move {
-            match &mut session {
-                Ok(session) => session.serve().await,
-                Err(refused) => refused.await,
+                    Next::Over(close)
+                })
             }
         }
     }
@@ -120,8 +114,54 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     }
 }
 
-/// All that an idle connection keeps, besides its outbox and its place in the room.
-struct Session<R> {
+/// The life of a connection, as the future that its task runs.
+///
+/// A task keeps the memory of its largest moment for as long as it lives. So only what an idle connection needs is in place;
+/// its upgrade and its end, which are short and large, are boxed.
+pub(crate) enum Served<R> {
+    Session(Session<R>),
+    Passing(BoxFuture<'static, Next<R>>),
+}
+
+/// What comes after a passing phase.
+pub(crate) enum Next<R> {
+    Serve(Served<R>),
+    Over(Close),
+}
+
+impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Served<R> {
+    pub(crate) fn passing(phase: impl Future<Output = Next<R>> + Send + 'static) -> Self {
+        Self::Passing(Box::pin(phase))
+    }
+}
+
+impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Future for Served<R> {
+    type Output = Close;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
+        loop {
+            let next = match &mut *self {
+                Self::Passing(phase) => match ready!(phase.as_mut().poll(cx)) {
+                    Next::Serve(served) => served,
+                    Next::Over(close) => return Poll::Ready(close),
+                },
+                Self::Session(session) => {
+                    let end = ready!(session.poll_end(cx));
+                    // In its place for the moment in which it is moved.
+                    let nothing = Self::Passing(Box::pin(std::future::pending()));
+                    match std::mem::replace(&mut *self, nothing) {
+                        Self::Session(session) => Self::passing(session.end(end)),
+                        passing @ Self::Passing(_) => passing,
+                    }
+                }
+            };
+            *self = next;
+        }
+    }
+}
+
+/// All that an idle connection keeps, besides what others know of it and its place in the room.
+pub(crate) struct Session<R> {
     /// What is at work on a command; the next one waits for it, and the heartbeat does not. It is dropped before the
     /// connection, as it may hold what `on_leave` waits for.
     work: Option<Work>,
@@ -154,36 +194,24 @@ enum Event {
     Closing(Close),
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
+impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
     fn new(connection: Connection, stream: R, first: Option<RoomKey>) -> Self {
-        let heartbeat = Heartbeat::new(&connection.shared().limits);
+        let shared = connection.shared();
+        let heartbeat = Heartbeat::new(shared.timers.now(), &shared.limits);
         let mut session = Self { connection, stream, work: None, next: None, heartbeat, rate: Rate::new() };
         let join = first.map(|room| session.first_join(&room));
         session.work = join;
         session
     }
 
-    /// The whole life of the connection; returns why it ended.
-    async fn serve(&mut self) -> Close {
-        // A token may have ended since it was looked at; nobody is to see such a user come in.
-        let end = if Terms::of(self.connection.shared(), self.connection.identity()).are_over() {
-            End::Closing(Close::TOKEN_EXPIRED)
-        } else {
-            std::future::poll_fn(|cx| self.poll_end(cx)).await
-        };
-        // Boxed: a task keeps the memory of its largest moment for as long as it lives, and this one is short.
-        let close = self.end(end).boxed().await;
-        tracing::debug!(connection = %self.connection.id(), code = %close.code(), "a connection ended");
-        close
-    }
-
     /// Runs until the connection has to end.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            let step = match ready!(self.poll_event(cx)) {
+            let now = self.connection.shared().timers.now();
+            let step = match ready!(self.poll_event(cx, now)) {
                 Event::Incoming(Some(Ok(incoming))) => {
                     self.heartbeat.heard();
-                    match self.rate.took(&self.connection.shared().limits) {
+                    match self.rate.took(now, &self.connection.shared().limits) {
                         Ok(()) => self.take(incoming),
                         Err(TooMany) => Err(End::Closing(Close::TOO_MANY_MESSAGES)),
                     }
@@ -207,8 +235,8 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let backlog = match self.connection.outbox().drive(cx) {
+    fn poll_event(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Event> {
+        let backlog = match self.connection.recipient().drive(cx) {
             Progress::Open(backlog) => backlog,
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
             Progress::Closing(close) | Progress::Closed(close) => return Poll::Ready(Event::Closing(close)),
@@ -217,13 +245,12 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
             // As good as a pong, which may stand behind all that waits.
             self.heartbeat.heard();
         }
-        // Before anything else, so that nothing is done for a token that has ended, however busy the client is.
-        let terms = Terms::of(self.connection.shared(), self.connection.identity());
         // Where commands wait for one at work, a pong behind them can't be seen. Where they wait for the client to read,
         // its pong's time runs: one that takes nothing is gone. Where it sends too much and is not read, its pong waits too.
         let unread = self.rate.is_paused() || (self.next.is_some() && !backlog.heavy);
         let pong = if unread { PongTime::Stands } else { PongTime::Runs };
-        if let Poll::Ready(beat) = self.heartbeat.poll_beat(cx, terms, pong) {
+        // Before anything else, so that nothing is done for a token that has ended, however busy the client is.
+        if let Some(beat) = self.beat(now, pong) {
             if beat == Beat::Over(Close::NO_PONG)
                 && self.next.is_none()
                 && let Poll::Ready(incoming) = self.stream.poll_next_unpin(cx)
@@ -243,7 +270,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         {
             return Poll::Ready(Event::Next(text));
         }
-        if self.next.is_some() || self.rate.poll_open(cx, &self.connection.shared().limits).is_pending() {
+        if self.next.is_some() || self.rate.poll_open(cx, now, &self.connection.shared().limits).is_pending() {
             return Poll::Pending;
         }
         let incoming = self.stream.poll_next_unpin(cx);
@@ -251,6 +278,25 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
             self.rate.found_nothing();
         }
         incoming.map(Event::Incoming)
+    }
+
+    /// What it is time for, if anything; where not, the task is woken when it is.
+    fn beat(&mut self, now: Moment, pong: PongTime) -> Option<Beat> {
+        let shared = self.connection.shared();
+        if shared.timers.have_ended() {
+            // Nobody would wake it, and nothing is sent any more.
+            return Some(Beat::Over(Close::UNAVAILABLE));
+        }
+        if now < self.connection.wakes_at() {
+            return None;
+        }
+        match self.heartbeat.due(now, Terms::of(shared, self.connection.identity()), pong) {
+            Ok(beat) => Some(beat),
+            Err(next) => {
+                self.connection.wake_at(next);
+                None
+            }
+        }
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), End> {
@@ -270,9 +316,15 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         Ok(())
     }
 
-    /// Leaves its rooms at once, and then says good-bye if anybody is there; returns why it ended.
-    async fn end(&mut self, end: End) -> Close {
-        let outbox = Arc::clone(self.connection.outbox());
+    /// Leaves its rooms at once, and then says good-bye if anybody is there.
+    async fn end(mut self, end: End) -> Next<R> {
+        let close = self.say_good_bye(end).await;
+        tracing::debug!(connection = %self.connection.id(), code = %close.code(), "a connection ended");
+        Next::Over(close)
+    }
+
+    async fn say_good_bye(&mut self, end: End) -> Close {
+        let outbox = Arc::clone(self.connection.recipient());
         let within = self.connection.shared().limits.close_timeout;
         // Before the leaving begins, because it may hold what `on_leave` waits for. What a client said before it went is
         // carried out if that takes no time, as with a last message and then the close; otherwise it is dropped.
@@ -300,5 +352,15 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
     }
 }
 
-/// What the end of a client that says nothing is called.
-const GONE: Close = Close::known(CloseCode::GOING_AWAY, "");
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+    use crate::ws::FrameStream;
+
+    /// A task of tokio's is this, some 100 bytes of its own, and then up to the next multiple of 128 bytes.
+    #[test]
+    fn the_future_of_a_connection_is_small() {
+        let size = size_of::<Served<FrameStream>>();
+        assert!(size <= 152, "{size}: every connection has one");
+    }
+}

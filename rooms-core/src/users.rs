@@ -1,8 +1,9 @@
 //! The connections of this node, by user.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    hash::{BuildHasher as _, RandomState},
+    borrow::Borrow,
+    collections::HashSet,
+    hash::{BuildHasher as _, Hash, Hasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,18 +14,25 @@ use tokio::sync::Notify;
 
 use crate::{
     lock::{Mutex, MutexGuard, lock},
-    outbox::Outbox,
-    shrink::shrink,
+    outbox::Recipient,
+    shrink::shrink_set,
 };
 
 const SHARDS: usize = 64;
 
-type Shard = HashMap<Arc<str>, Connections>;
+/// By user. A set and no map, because the connections know their user; this makes a place in it less than half as large.
+type Shard = HashSet<Connections>;
 
-/// A user's connections. Most users have one, which then needs no memory of its own.
+/// A user's connections, at least one. Most users have one, which then needs no memory of its own.
 enum Connections {
-    One(Arc<Outbox>),
-    Many(Vec<Arc<Outbox>>),
+    One(Arc<Recipient>),
+    Many(Box<Several>),
+}
+
+/// Behind a thin pointer, as every place of the set is as large as the largest variant.
+struct Several {
+    first: Arc<Recipient>,
+    others: Vec<Arc<Recipient>>,
 }
 
 pub(crate) struct Users {
@@ -50,30 +58,30 @@ impl Users {
     }
 
     /// Counts a connection in. Whoever called counts it out again with [`leave`](Self::leave).
-    pub(crate) fn enter(&self, user: &Arc<str>, outbox: &Arc<Outbox>, most: usize) -> Result<(), TooMany> {
-        match self.shard(user).entry(Arc::clone(user)) {
-            Entry::Vacant(_) if most == 0 => return Err(TooMany),
-            Entry::Vacant(place) => {
-                place.insert(Connections::One(Arc::clone(outbox)));
-            }
-            Entry::Occupied(place) if place.get().all().len() >= most => return Err(TooMany),
-            Entry::Occupied(mut place) => place.get_mut().add(Arc::clone(outbox)),
+    pub(crate) fn enter(&self, recipient: &Arc<Recipient>, most: usize) -> Result<(), TooMany> {
+        let user = recipient.identity().user();
+        let mut shard = self.shard(user);
+        if shard.get(user).map_or(0, Connections::count) >= most {
+            return Err(TooMany);
         }
+        let connections = Connections::with(shard.take(user), Arc::clone(recipient));
+        shard.insert(connections);
         self.connections.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Counts a connection out; one that is out already stays so.
-    pub(crate) fn leave(&self, user: &str, outbox: &Arc<Outbox>) {
+    pub(crate) fn leave(&self, recipient: &Arc<Recipient>) {
         {
+            let user = recipient.identity().user();
             let mut shard = self.shard(user);
-            match shard.get_mut(user).map(|connections| connections.remove(outbox)) {
-                None | Some(Left::Unchanged) => return,
-                Some(Left::Somebody) => {}
-                Some(Left::Nobody) => {
-                    shard.remove(user);
-                    shrink(&mut shard);
-                }
+            if !shard.get(user).is_some_and(|connections| connections.have(recipient)) {
+                return;
+            }
+            if let Some(left) = shard.take(user).and_then(|connections| connections.without(recipient)) {
+                shard.insert(left);
+            } else {
+                shrink_set(&mut shard);
             }
         }
         if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -85,11 +93,9 @@ impl Users {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// The outboxes of all connections that there are now.
-    pub(crate) fn outboxes(&self) -> Vec<Arc<Outbox>> {
-        let of = |shard: &Mutex<Shard>| -> Vec<_> {
-            lock(shard).values().flat_map(|connections| connections.all().iter().cloned()).collect()
-        };
+    /// All connections that there are now.
+    pub(crate) fn all(&self) -> Vec<Arc<Recipient>> {
+        let of = |shard: &Mutex<Shard>| -> Vec<_> { lock(shard).iter().flat_map(Connections::all).cloned().collect() };
         self.shards.iter().flat_map(of).collect()
     }
 
@@ -112,39 +118,83 @@ impl Users {
     }
 }
 
-/// What is left of a user's connections without one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    /// All, as it was none of them.
-    Unchanged,
-    Somebody,
-    Nobody,
-}
-
 impl Connections {
-    fn all(&self) -> &[Arc<Outbox>] {
-        match self {
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Many(many) => many,
-        }
-    }
-
-    fn add(&mut self, outbox: Arc<Outbox>) {
-        match self {
-            Self::One(one) => *self = Self::Many(vec![Arc::clone(one), outbox]),
-            Self::Many(many) => many.push(outbox),
-        }
-    }
-
-    fn remove(&mut self, outbox: &Arc<Outbox>) -> Left {
-        let is_it = |other: &Arc<Outbox>| Arc::ptr_eq(other, outbox);
-        match self {
-            Self::One(one) => return if is_it(one) { Left::Nobody } else { Left::Unchanged },
-            Self::Many(many) => {
-                let Some(at) = many.iter().position(is_it) else { return Left::Unchanged };
-                many.remove(at);
+    fn with(connections: Option<Self>, one_more: Arc<Recipient>) -> Self {
+        match connections {
+            None => Self::One(one_more),
+            Some(Self::One(first)) => Self::Many(Box::new(Several { first, others: vec![one_more] })),
+            Some(Self::Many(mut several)) => {
+                several.others.push(one_more);
+                Self::Many(several)
             }
         }
-        if self.all().is_empty() { Left::Nobody } else { Left::Somebody }
+    }
+
+    /// What is left of them; `None` where it was the only one.
+    fn without(self, recipient: &Arc<Recipient>) -> Option<Self> {
+        let Self::Many(mut several) = self else { return None };
+        let Several { first, others } = &mut *several;
+        if Arc::ptr_eq(first, recipient) {
+            *first = others.pop()?;
+        } else {
+            others.retain(|other| !Arc::ptr_eq(other, recipient));
+        }
+        Some(if others.is_empty() { Self::One(Arc::clone(first)) } else { Self::Many(several) })
+    }
+
+    fn first(&self) -> &Arc<Recipient> {
+        match self {
+            Self::One(first) => first,
+            Self::Many(several) => &several.first,
+        }
+    }
+
+    fn others(&self) -> &[Arc<Recipient>] {
+        match self {
+            Self::One(_) => &[],
+            Self::Many(several) => &several.others,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Recipient>> {
+        std::iter::once(self.first()).chain(self.others())
+    }
+
+    fn count(&self) -> usize {
+        1 + self.others().len()
+    }
+
+    fn have(&self, recipient: &Arc<Recipient>) -> bool {
+        self.all().any(|other| Arc::ptr_eq(other, recipient))
+    }
+}
+
+impl Borrow<str> for Connections {
+    fn borrow(&self) -> &str {
+        self.first().identity().user()
+    }
+}
+
+impl Hash for Connections {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Borrow::<str>::borrow(self).hash(state);
+    }
+}
+
+impl PartialEq for Connections {
+    fn eq(&self, other: &Self) -> bool {
+        Borrow::<str>::borrow(self) == Borrow::<str>::borrow(other)
+    }
+}
+
+impl Eq for Connections {}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_small() {
+        assert_eq!(size_of::<Connections>(), 16, "every connection has one");
     }
 }

@@ -66,14 +66,15 @@ impl Rule {
         Self::Ask(Arc::new(move |who, room| rule(who, room).map(Into::into).boxed()))
     }
 
-    pub(crate) async fn decide(&self, who: &Arc<Identity>, room: &RoomKey, within: Duration) -> Decision {
+    pub(crate) async fn decide(&self, who: &Identity, room: &RoomKey, within: Duration) -> Decision {
         match self {
             Self::Nobody => Decision::Deny,
             Self::Authenticated => Decision::Allow,
             Self::Owner => (who.user() == room.id()).into(),
             Self::Ask(ask) => {
-                // The call is inside the block, so that a panic in the closure itself is caught like one in its future.
-                let answer = AssertUnwindSafe(async { ask(Arc::clone(who), room.clone()).await }).catch_unwind();
+                // A copy, because a connection keeps its identity in one allocation with all else that is known of it. The
+                // call is inside the block, so that a panic in the closure itself is caught like one in its future.
+                let answer = AssertUnwindSafe(async { ask(Arc::new(who.clone()), room.clone()).await }).catch_unwind();
                 match tokio::time::timeout(within, answer).await {
                     Ok(Ok(decision)) => decision,
                     Ok(Err(_)) => {

@@ -14,40 +14,30 @@ use crate::room_key::RoomKey;
 pub(super) type Leaving = oneshot::Sender<Infallible>;
 
 /// Those that are at work, or may have to be for a join that is under way: no more than a client can leave while one runs,
-/// and one. Behind a pointer, because every connection has a place for it, and nearly all have none.
+/// and one.
 #[derive(Default)]
-pub(super) struct Leaves(Option<Box<Running>>);
-
-#[derive(Default)]
-struct Running {
-    rooms: Vec<(RoomKey, Shared<oneshot::Receiver<Infallible>>)>,
-}
+pub(super) struct Leaves(Vec<(RoomKey, Shared<oneshot::Receiver<Infallible>>)>);
 
 impl Leaves {
     /// Notes one that begins; it is over when what is returned is dropped.
     pub(super) fn begin(&mut self, room: RoomKey) -> Leaving {
         let (running, over) = oneshot::channel();
         self.tidy();
-        self.0.get_or_insert_default().rooms.push((room, over.shared()));
+        self.0.push((room, over.shared()));
         running
     }
 
-    /// Forgets those that are over.
-    pub(super) fn tidy(&mut self) {
-        self.0.take_if(|running| {
-            running.rooms.retain(|(_, over)| over.clone().now_or_never().is_none());
-            running.rooms.is_empty()
-        });
+    /// Forgets those that are over; says whether none is left.
+    pub(super) fn tidy(&mut self) -> bool {
+        self.0.retain(|(_, over)| over.clone().now_or_never().is_none());
+        self.0.is_empty()
     }
 
-    /// Resolves when all about that room have run that have begun by now.
-    pub(super) fn over(&self, room: &RoomKey) -> impl Future<Output = ()> + Send + use<> {
-        let running = self.0.iter().flat_map(|running| &running.rooms);
-        let over: Vec<_> = running.filter(|(left, _)| left == room).map(|(_, over)| over.clone()).collect();
-        async move {
-            // Errors, as nothing is ever sent.
-            _ = join_all(over).await;
-        }
+    /// Resolves when all about that room have run that have begun by now; `None` where there are none.
+    pub(super) fn over(&self, room: &RoomKey) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let over: Vec<_> = self.0.iter().filter(|(left, _)| left == room).map(|(_, over)| over.clone()).collect();
+        // Errors, as nothing is ever sent.
+        (!over.is_empty()).then(|| join_all(over).map(drop))
     }
 }
 
@@ -61,9 +51,8 @@ mod tests {
         for number in 0..1000 {
             drop(leaves.begin(RoomKey::new("post", number).unwrap()));
         }
-        assert!(leaves.0.as_ref().unwrap().rooms.len() <= 1);
-        leaves.tidy();
-        assert!(leaves.0.is_none());
+        assert!(leaves.0.len() <= 1);
+        assert!(leaves.tidy());
     }
 
     #[test]
@@ -71,8 +60,8 @@ mod tests {
         let (mut leaves, room) = (Leaves::default(), RoomKey::new("post", 1).unwrap());
         let running = leaves.begin(room.clone());
         drop(leaves.begin(room.clone()));
-        assert!(leaves.over(&room).now_or_never().is_none());
+        assert!(leaves.over(&room).unwrap().now_or_never().is_none());
         drop(running);
-        assert!(leaves.over(&room).now_or_never().is_some());
+        assert!(leaves.over(&room).unwrap().now_or_never().is_some());
     }
 }

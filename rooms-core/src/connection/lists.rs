@@ -17,6 +17,10 @@ const MOST: usize = 2;
 pub(super) struct Lists(VecDeque<(Instant, RoomKey)>);
 
 impl Lists {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a room's list may be sent now, which is then counted. `rooms` is how many rooms a connection may be in: so
     /// many lists are remembered, each as often as it is sent, and more are not sent.
     pub(super) fn may_send(&mut self, room: &RoomKey, rooms: usize, now: Instant) -> bool {

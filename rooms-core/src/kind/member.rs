@@ -4,14 +4,13 @@ use std::{fmt, pin::pin, sync::Arc};
 
 use futures::future::BoxFuture;
 use serde::Serialize;
-use tokio::sync::Notify;
 
 use crate::{
     auth::Identity,
     close::Close,
     message::{Form, Message},
     node::ConnectionId,
-    outbox::Delivery,
+    outbox::{Delivery, Recipient, Waiting},
     protocol::multi,
     receipt::{BroadcastError, Receipt},
     room_key::RoomKey,
@@ -43,23 +42,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Member {
     pub(crate) room: RoomKey,
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) connection: ConnectionId,
-    pub(crate) outbox: Arc<dyn Reply>,
+    pub(crate) recipient: Arc<Recipient>,
     pub(crate) rooms: Arc<dyn Tell>,
-}
-
-/// Sends to one connection, whatever its sink.
-pub(crate) trait Reply: Send + Sync {
-    /// How the connection is to be told what happens in a room.
-    fn form(&self) -> Form;
-    fn reply(&self, message: Message) -> Delivery;
-    /// Closes the connection; what waits goes out first.
-    fn close(&self, close: Close);
-    /// Whether nothing is sent to it any more.
-    fn is_closed(&self) -> bool;
-    /// What is told when that begins; `None` where it has.
-    fn closed(&self) -> Option<Arc<Notify>>;
 }
 
 /// What became of what a hook sent to one connection; may be ignored.
@@ -95,13 +79,13 @@ impl Member {
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Identity {
-        &self.identity
+        self.recipient.identity()
     }
 
     /// Which connection.
     #[must_use]
-    pub const fn connection(&self) -> ConnectionId {
-        self.connection
+    pub fn connection(&self) -> ConnectionId {
+        self.recipient.id()
     }
 
     /// Sends to this connection alone, as JSON, in the form that a broadcast to the room has there; never waits. To one
@@ -114,11 +98,11 @@ impl Member {
                 return Sent::NotEncoded;
             }
         };
-        let delivery = self.outbox.reply(match self.outbox.form() {
+        let message = match self.recipient.form() {
             Form::Single => message,
             Form::Multi => multi::message(&self.room, message.payload()),
-        });
-        match delivery {
+        };
+        match self.recipient.deliver(&[message]) {
             Delivery::Taken => Sent::Taken,
             Delivery::Closed => Sent::Closed,
         }
@@ -128,18 +112,18 @@ impl Member {
     /// the connection may have left before.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.outbox.is_closed()
+        self.recipient.is_closed()
     }
 
     /// Resolves once the connection [is closed](Self::is_closed), at once where it is already. May be dropped at any time.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let outbox = Arc::clone(&self.outbox);
+        let recipient = Arc::clone(&self.recipient);
         async move {
-            let Some(closed) = outbox.closed() else { return };
+            let Some(closed) = recipient.closed() else { return };
             let mut told = pin!(closed.notified());
             told.as_mut().enable();
             // Looked at after the waiting has begun, so that no close comes between.
-            if !outbox.is_closed() {
+            if !recipient.is_closed() {
                 told.await;
             }
         }
@@ -180,7 +164,7 @@ impl Member {
         &self,
         value: &T,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<T> {
-        self.tell(value, Some(self.connection))
+        self.tell(value, Some(self.connection()))
     }
 
     fn tell<T: Serialize + ?Sized>(
@@ -199,7 +183,7 @@ impl Member {
 
     /// Closes this connection; what waits for it goes out first.
     pub fn close(&self, close: Close) {
-        self.outbox.close(close);
+        self.recipient.close(close, Waiting::Flush);
     }
 }
 
@@ -207,8 +191,8 @@ impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member")
             .field("room", &self.room)
-            .field("identity", &self.identity)
-            .field("connection", &self.connection)
+            .field("identity", self.identity())
+            .field("connection", &self.connection())
             .finish_non_exhaustive()
     }
 }

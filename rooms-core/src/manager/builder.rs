@@ -25,6 +25,7 @@ use crate::{
     registry::Registry,
     room_key::{RoomKeyError, check_kind},
     runtime::Runtime,
+    timers::Timers,
     users::Users,
     ws::FrameSink,
 };
@@ -187,6 +188,7 @@ impl<S> RoomManagerBuilder<S> {
             registry,
             driving: OnceLock::new(),
             users: Users::new(),
+            timers: Arc::new(Timers::new()),
             runtime: Runtime::guarded(runtime),
             drain: OnceLock::new(),
             bus_down: AtomicBool::new(false),

@@ -106,13 +106,13 @@ impl<S> RoomManager<S> {
             Drain::begin(times, how.close, shared.users.connections())
         });
         let deadline = drain.flush_by() + shared.limits.close_timeout;
-        let outboxes = shared.users.outboxes();
+        let connections = shared.users.all();
         // Four fifths for the closing, one for the last of them to say good-bye.
-        let pace = drain.within.mul_f64(0.8) / u32::try_from(outboxes.len().max(1)).unwrap_or(u32::MAX);
+        let pace = drain.within.mul_f64(0.8) / u32::try_from(connections.len().max(1)).unwrap_or(u32::MAX);
         let mut ticks = interval(pace.clamp(Duration::from_nanos(1), PACE));
-        for outbox in outboxes {
+        for connection in connections {
             ticks.tick().await;
-            outbox.close_after(drain.come_back(), drain.close.clone());
+            connection.close_after(drain.come_back(), drain.close.clone());
         }
         if timeout_at(deadline, shared.users.gone()).await.is_err() {
             tracing::warn!(connections = shared.users.connections(), "connections were left at the end of a shutdown");

@@ -16,7 +16,7 @@ use crate::{
     lock::lock,
     message::{Form, Message},
     node::ConnectionId,
-    outbox::{About, Outbox, Source},
+    outbox::{About, Recipient, Source},
 };
 
 /// Members served between two looks at the room and two turns of the runtime: at some 9 µs a write about half a
@@ -114,8 +114,7 @@ struct Chunk {
 }
 
 struct Due {
-    connection: ConnectionId,
-    outbox: Arc<Outbox>,
+    recipient: Arc<Recipient>,
     cursor: u64,
 }
 
@@ -206,11 +205,7 @@ impl State {
                 member.hold(&mut self.log, &room.key, room.bounds);
             } else {
                 chunk.first = chunk.first.min(member.cursor);
-                chunk.members.push(Due {
-                    connection: member.connection,
-                    outbox: Arc::clone(&member.outbox),
-                    cursor: member.cursor,
-                });
+                chunk.members.push(Due { recipient: Arc::clone(&member.recipient), cursor: member.cursor });
             }
             member.cursor = head;
             self.ahead = head;
@@ -247,24 +242,24 @@ impl Chunk {
             // Without a look at each member, because this is the hot path of most rooms.
             return self.deliver_in(|_| &self.messages);
         }
-        self.deliver_in(|outbox| match outbox.form() {
+        self.deliver_in(|recipient| match recipient.form() {
             Form::Single => &self.messages,
             Form::Multi => &self.multi,
         })
     }
 
-    fn deliver_in<'a>(&'a self, messages: impl Fn(&Outbox) -> &'a [Message]) -> u64 {
+    fn deliver_in<'a>(&'a self, messages: impl Fn(&Recipient) -> &'a [Message]) -> u64 {
         let mut count = 0;
         for due in &self.members {
-            let messages = messages(&due.outbox);
+            let messages = messages(&due.recipient);
             let mut from = usize::try_from(due.cursor - self.first).unwrap_or(usize::MAX);
-            let skipped = self.excepts.iter().filter(|(_, connection)| *connection == due.connection);
+            let skipped = self.excepts.iter().filter(|(_, connection)| *connection == due.recipient.id());
             let ends = skipped.map(|(index, _)| *index).chain([messages.len()]);
             for end in ends {
                 // A skipped message may lie before the member's cursor.
                 let place = from..end.max(from);
                 if let (Some(batch @ [_, ..]), Some(about)) = (messages.get(place.clone()), self.about.get(place)) {
-                    due.outbox.deliver_from(&self.source, batch, about);
+                    due.recipient.deliver_from(&self.source, batch, about);
                     count += batch.len() as u64;
                 }
                 from = from.max(end + 1);

@@ -47,15 +47,15 @@ const UNAVAILABLE: Fault = Fault::new(ErrorCode::Unavailable, "try again later")
 
 impl<S> RoomManager<S> {
     /// The room of a user's own connections, where the application has that kind.
-    pub(super) fn user_room(&self, user: &str) -> Option<RoomKey> {
+    pub(crate) fn user_room(&self, user: &str) -> Option<RoomKey> {
         self.shared.kinds.get(USER)?;
         RoomKey::new(USER, user).ok()
     }
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
+impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
     fn form(&self) -> Form {
-        self.connection.outbox().form()
+        self.connection.recipient().form()
     }
 
     /// The join that a connection begins with: of its only room, or of the user's own.
@@ -143,7 +143,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send> Session<R> {
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
-            match kind.publish.decide(&member.identity, &room, shared.limits.rule_timeout).await {
+            match kind.publish.decide(member.identity(), &room, shared.limits.rule_timeout).await {
                 Decision::Allow => {}
                 Decision::Deny => return refused(NOT_ALLOWED),
                 Decision::Unavailable => return refused(UNAVAILABLE),

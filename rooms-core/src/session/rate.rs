@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::limits::Limits;
+use crate::{limits::Limits, timers::Moment};
 
 /// A token bucket (the "generic cell rate algorithm"): the time at which the bucket would be full again.
 ///
@@ -17,7 +17,7 @@ use crate::limits::Limits;
 /// that a well-behaved client sent meanwhile is there at once. Only a client that goes on for longer is closed.
 #[derive(Debug)]
 pub(super) struct Rate {
-    full_at: Instant,
+    full_at: Moment,
     /// Boxed, because few connections ever send more than they may.
     overload: Option<Box<Overload>>,
 }
@@ -25,6 +25,7 @@ pub(super) struct Rate {
 /// Of a connection that sends faster than it is read.
 #[derive(Debug)]
 struct Overload {
+    open_at: Moment,
     open: Pin<Box<Sleep>>,
     /// Messages that were there already when they might be read, one after another. A number and no time, because time
     /// in which this process stood still is not the client's.
@@ -36,23 +37,24 @@ struct Overload {
 pub(super) struct TooMany;
 
 impl Rate {
-    pub(super) fn new() -> Self {
-        Self { full_at: Instant::now(), overload: None }
+    pub(super) const fn new() -> Self {
+        Self { full_at: Moment::START, overload: None }
     }
 
     /// Whether the next message may be read; where not, the task is woken when it may.
-    pub(super) fn poll_open(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<()> {
-        let (every, now) = (every(limits), Instant::now());
+    pub(super) fn poll_open(&mut self, cx: &mut Context<'_>, now: Moment, limits: &Limits) -> Poll<()> {
         // It would take one more.
-        let open_at = self.full_at.checked_sub(every * (limits.message_burst - 1)).unwrap_or(now);
+        let open_at = self.full_at.before(every(limits) * (limits.message_burst - 1));
         if open_at <= now {
             return Poll::Ready(());
         }
+        let wake_at = Instant::now() + open_at.since(now);
         let overload = self
             .overload
-            .get_or_insert_with(|| Box::new(Overload { open: Box::pin(sleep_until(open_at)), messages: 0 }));
-        if overload.open.deadline() != open_at {
-            overload.open.as_mut().reset(open_at);
+            .get_or_insert_with(|| Box::new(Overload { open_at, open: Box::pin(sleep_until(wake_at)), messages: 0 }));
+        if overload.open_at != open_at {
+            overload.open_at = open_at;
+            overload.open.as_mut().reset(wake_at);
         }
         overload.open.as_mut().poll(cx)
     }
@@ -63,9 +65,9 @@ impl Rate {
     }
 
     /// Counts a message that was read.
-    pub(super) fn took(&mut self, limits: &Limits) -> Result<(), TooMany> {
+    pub(super) fn took(&mut self, now: Moment, limits: &Limits) -> Result<(), TooMany> {
         let every = every(limits);
-        self.full_at = self.full_at.max(Instant::now()) + every;
+        self.full_at = self.full_at.max(now).after(every);
         let Some(overload) = &mut self.overload else { return Ok(()) };
         overload.messages = overload.messages.saturating_add(1);
         if every.saturating_mul(overload.messages) > limits.overload_timeout { Err(TooMany) } else { Ok(()) }
@@ -86,11 +88,12 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::timers::Timers;
 
     /// Messages that are read at once, of as many as there may be.
-    fn read(rate: &mut Rate, limits: &Limits) -> usize {
+    fn read(rate: &mut Rate, now: Moment, limits: &Limits) -> usize {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        std::iter::from_fn(|| rate.poll_open(&mut cx, limits).is_ready().then(|| rate.took(limits)))
+        std::iter::from_fn(|| rate.poll_open(&mut cx, now, limits).is_ready().then(|| rate.took(now, limits)))
             .take(400)
             .take_while(Result::is_ok)
             .count()
@@ -98,36 +101,36 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_and_then_the_rate() {
-        let (mut rate, limits) = (Rate::new(), Limits::default());
-        assert_eq!(read(&mut rate, &limits), 200);
+        let (mut rate, limits, clock) = (Rate::new(), Limits::default(), Timers::new());
+        assert_eq!(read(&mut rate, clock.now(), &limits), 200);
         tokio::time::advance(Duration::from_millis(101)).await;
-        assert_eq!(read(&mut rate, &limits), 5);
+        assert_eq!(read(&mut rate, clock.now(), &limits), 5);
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!(read(&mut rate, &limits), 200);
+        assert_eq!(read(&mut rate, clock.now(), &limits), 200);
     }
 
     #[tokio::test(start_paused = true)]
     async fn too_many_is_what_waited_for_so_long_without_a_pause() {
-        let (mut rate, limits) = (Rate::new(), Limits::default());
+        let (mut rate, limits, clock) = (Rate::new(), Limits::default(), Timers::new());
         let start = Instant::now();
         for round in 0..2 {
             // Half a minute at the rate, and the burst before it.
             for _ in 0..1_700 {
-                poll_fn(|cx| rate.poll_open(cx, &limits)).await;
-                assert_eq!(rate.took(&limits), Ok(()));
+                poll_fn(|cx| rate.poll_open(cx, clock.now(), &limits)).await;
+                assert_eq!(rate.took(clock.now(), &limits), Ok(()));
             }
-            poll_fn(|cx| rate.poll_open(cx, &limits)).await;
+            poll_fn(|cx| rate.poll_open(cx, clock.now(), &limits)).await;
             if round == 0 {
                 rate.found_nothing();
                 tokio::time::advance(Duration::from_secs(10)).await;
             }
         }
-        assert_eq!(rate.took(&limits), Err(TooMany));
+        assert_eq!(rate.took(clock.now(), &limits), Err(TooMany));
         assert_eq!(start.elapsed().as_secs(), 30 + 10 + 30);
     }
 
     #[test]
     fn it_is_small() {
-        assert_eq!(size_of::<Rate>(), 24, "every connection has one");
+        assert_eq!(size_of::<Rate>(), 16, "every connection has one");
     }
 }

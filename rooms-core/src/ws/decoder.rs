@@ -28,17 +28,17 @@ pub enum Incoming {
     Close(Option<Close>),
 }
 
-/// Reads frames from bytes as they come. Idle it holds no memory of its own: what is unfinished is boxed.
-#[derive(Debug)]
+/// Reads frames from bytes as they come: the state between two reads. Its owner keeps none where it
+/// [is empty](Self::is_empty), as between two messages, and so while the connection is idle.
+#[derive(Debug, Default)]
 pub(super) struct Decoder {
-    limits: Inbound,
     /// The bytes of a header that has not come whole.
     header: [u8; MAX_CLIENT_HEADER],
     header_length: u8,
     /// The frame whose payload is being read.
-    frame: Option<Box<Frame>>,
+    frame: Option<Frame>,
     /// The data message that is being put together: its kind, its payload so far, its frames so far.
-    message: Option<Box<Unfinished>>,
+    message: Option<Unfinished>,
 }
 
 #[derive(Debug)]
@@ -71,16 +71,17 @@ impl Unfinished {
 }
 
 impl Decoder {
-    pub(super) fn new(limits: Inbound) -> Self {
-        Self { limits, header: [0; MAX_CLIENT_HEADER], header_length: 0, frame: None, message: None }
+    /// Whether nothing is unfinished.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.header_length == 0 && self.frame.is_none() && self.message.is_none()
     }
 
     /// Takes bytes off the front of `input`, up to the end of the first message.
     ///
     /// `None` means that all of `input` was taken and no message ended in it. After an error the decoder is done with.
-    pub(super) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, WsError> {
+    pub(super) fn decode(&mut self, input: &mut &[u8], limits: Inbound) -> Result<Option<Incoming>, WsError> {
         loop {
-            if self.frame.is_none() && !self.read_header(input)? {
+            if self.frame.is_none() && !self.read_header(input, limits)? {
                 return Ok(None);
             }
             if let Some(message) = self.read_payload(input)? {
@@ -93,7 +94,7 @@ impl Decoder {
     }
 
     /// Takes a header's bytes; `false` where it needs more than there are.
-    fn read_header(&mut self, input: &mut &[u8]) -> Result<bool, WsError> {
+    fn read_header(&mut self, input: &mut &[u8], limits: Inbound) -> Result<bool, WsError> {
         let had = usize::from(self.header_length);
         let take = (MAX_CLIENT_HEADER - had).min(input.len());
         for (slot, byte) in self.header.iter_mut().skip(had).zip(input.iter().take(take)) {
@@ -108,22 +109,25 @@ impl Decoder {
         // Only what is new came from this input; the rest of the header was taken earlier.
         *input = input.get(length - had..).unwrap_or_default();
         self.header_length = 0;
-        self.begin(header)?;
+        self.begin(header, limits)?;
         Ok(true)
     }
 
     /// Checks a frame's place in its message, and its length before a byte of it is kept.
-    fn begin(&mut self, header: FrameHeader) -> Result<(), WsError> {
+    fn begin(&mut self, header: FrameHeader, limits: Inbound) -> Result<(), WsError> {
         if !header.opcode.is_control() {
             let message = match (header.opcode, self.message.is_some()) {
                 (Opcode::Continuation, false) => return Err(WsError::Protocol("continuation of nothing")),
                 (Opcode::Text | Opcode::Binary, true) => return Err(WsError::Protocol("message inside a message")),
-                (opcode, _) => self.message.get_or_insert_with(|| {
-                    Box::new(Unfinished { text: opcode == Opcode::Text, payload: Vec::new(), valid: 0, frames: 0 })
+                (opcode, _) => self.message.get_or_insert_with(|| Unfinished {
+                    text: opcode == Opcode::Text,
+                    payload: Vec::new(),
+                    valid: 0,
+                    frames: 0,
                 }),
             };
             message.frames += 1;
-            let Inbound { message: most, fragments } = self.limits;
+            let Inbound { message: most, fragments } = limits;
             if header.length > u64::from(most) - message.payload.len() as u64 {
                 return Err(WsError::TooBig { limit: most as usize });
             }
@@ -131,7 +135,7 @@ impl Decoder {
                 return Err(WsError::TooManyFragments { limit: fragments as usize });
             }
         }
-        self.frame = Some(Box::new(Frame { header, read: 0, control: Vec::new() }));
+        self.frame = Some(Frame { header, read: 0, control: Vec::new() });
         Ok(())
     }
 
@@ -162,7 +166,7 @@ impl Decoder {
             return Ok(None);
         }
         match self.frame.take() {
-            Some(frame) => self.end(*frame),
+            Some(frame) => self.end(frame),
             None => Ok(None),
         }
     }

@@ -25,8 +25,6 @@ pub struct FrameSink {
     io: WriteHalf,
     /// What is under way; boxed, because an idle connection has nothing.
     rest: Option<Box<Rest>>,
-    /// Bytes were handed to a byte stream with a buffer of its own (TLS) and not flushed out of it yet.
-    unflushed: bool,
 }
 
 #[derive(Default)]
@@ -49,8 +47,14 @@ pub(crate) struct Written {
 
 enum WriteHalf {
     Tcp(OwnedWriteHalf),
-    /// Boxed twice: a thin pointer, so that a TCP sink, the common one, is no larger for it.
-    Boxed(Box<Pin<Box<dyn AsyncWrite + Send>>>),
+    /// Boxed, so that a TCP sink, the common one, is no larger for it.
+    Boxed(Box<Buffered>),
+}
+
+struct Buffered {
+    io: Pin<Box<dyn AsyncWrite + Send>>,
+    /// Bytes were handed to a byte stream with a buffer of its own (TLS) and not flushed out of it yet.
+    unflushed: bool,
 }
 
 impl FrameSink {
@@ -59,11 +63,11 @@ impl FrameSink {
     }
 
     pub(super) fn boxed(io: Pin<Box<dyn AsyncWrite + Send>>) -> Self {
-        Self::new(WriteHalf::Boxed(Box::new(io)))
+        Self::new(WriteHalf::Boxed(Box::new(Buffered { io, unflushed: false })))
     }
 
     fn new(io: WriteHalf) -> Self {
-        Self { io, rest: None, unflushed: false }
+        Self { io, rest: None }
     }
 
     /// Writes what is left over and then as many of `batch` as the socket takes now.
@@ -101,9 +105,9 @@ impl FrameSink {
         let slices = slices.get(..count).unwrap_or_default();
         match &mut self.io {
             WriteHalf::Tcp(io) => poll_write_tcp(io, cx, slices),
-            WriteHalf::Boxed(io) => {
-                self.unflushed = true;
-                transpose(Pin::new(&mut **io).poll_write_vectored(cx, slices))
+            WriteHalf::Boxed(buffered) => {
+                buffered.unflushed = true;
+                transpose(buffered.io.as_mut().poll_write_vectored(cx, slices))
             }
         }
     }
@@ -144,11 +148,13 @@ impl FrameSink {
     }
 
     fn poll_flush_io(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        if let (WriteHalf::Boxed(io), true) = (&mut self.io, self.unflushed) {
-            if transpose(Pin::new(&mut **io).poll_flush(cx))?.is_pending() {
+        if let WriteHalf::Boxed(buffered) = &mut self.io
+            && buffered.unflushed
+        {
+            if transpose(buffered.io.as_mut().poll_flush(cx))?.is_pending() {
                 return Ok(Poll::Pending);
             }
-            self.unflushed = false;
+            buffered.unflushed = false;
         }
         Ok(Poll::Ready(()))
     }
@@ -209,7 +215,7 @@ impl Sink<Message> for FrameSink {
         ready!(self.as_mut().poll_flush(cx))?;
         match &mut self.io {
             WriteHalf::Tcp(io) => Pin::new(io).poll_shutdown(cx),
-            WriteHalf::Boxed(io) => Pin::new(&mut **io).poll_shutdown(cx),
+            WriteHalf::Boxed(buffered) => buffered.io.as_mut().poll_shutdown(cx),
         }
     }
 }

@@ -29,15 +29,45 @@ const READ: usize = 4096;
 /// the client has closed its side: so a close frame that was sent in answer is not overtaken by a TCP reset.
 pub struct FrameStream {
     io: ReadHalf,
-    decoder: Decoder,
-    /// Bytes that were read behind the last message; boxed, because an idle connection has none.
-    rest: Option<Box<Bytes>>,
-    over: bool,
+    limits: Inbound,
+    /// What lies between two messages; none while the connection is idle.
+    begun: Option<Box<Begun>>,
 }
 
 enum ReadHalf {
     Tcp(OwnedReadHalf),
-    Boxed(Pin<Box<dyn AsyncRead + Send>>),
+    /// Boxed twice: a thin pointer, so that a TCP stream, the common one, is no larger for it.
+    Boxed(Box<Pin<Box<dyn AsyncRead + Send>>>),
+}
+
+#[derive(Default)]
+struct Begun {
+    decoder: Decoder,
+    /// Bytes that were read behind the last message.
+    rest: Bytes,
+    /// Nothing is yielded any more.
+    over: bool,
+}
+
+impl Begun {
+    /// Decodes the rest of an earlier read.
+    fn decode_rest(&mut self, limits: Inbound) -> Result<Option<Incoming>, WsError> {
+        let mut input = &*self.rest;
+        let found = self.decoder.decode(&mut input, limits);
+        let taken = self.rest.len() - input.len();
+        self.rest.advance(taken);
+        found
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        // Copied: even empty, what is read early keeps the 8 KiB read buffer of an HTTP server alive.
+        self.rest = if rest.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(rest) };
+    }
+
+    fn boxed(self) -> Option<Box<Self>> {
+        let empty = self.decoder.is_empty() && self.rest.is_empty() && !self.over;
+        (!empty).then(|| Box::new(self))
+    }
 }
 
 impl FrameStream {
@@ -46,33 +76,26 @@ impl FrameStream {
     }
 
     pub(super) fn boxed(io: Pin<Box<dyn AsyncRead + Send>>, early: &[u8], limits: Inbound) -> Self {
-        Self::new(ReadHalf::Boxed(io), early, limits)
+        Self::new(ReadHalf::Boxed(Box::new(io)), early, limits)
     }
 
     fn new(io: ReadHalf, early: &[u8], limits: Inbound) -> Self {
-        // Copied: even empty, `early` keeps the 8 KiB read buffer of an HTTP server alive.
-        Self { io, decoder: Decoder::new(limits), rest: kept(early), over: false }
-    }
-
-    fn decode_rest(&mut self) -> Result<Option<Incoming>, WsError> {
-        let Some(rest) = &mut self.rest else { return Ok(None) };
-        let mut input = &***rest;
-        let found = self.decoder.decode(&mut input);
-        let taken = rest.len() - input.len();
-        rest.advance(taken);
-        self.rest.take_if(|rest| rest.is_empty());
-        found
+        let mut begun = Begun::default();
+        begun.keep(early);
+        Self { io, limits, begun: begun.boxed() }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
             ReadHalf::Tcp(io) => Pin::new(io).poll_read(cx, buffer),
-            ReadHalf::Boxed(io) => io.as_mut().poll_read(cx, buffer),
+            ReadHalf::Boxed(io) => Pin::new(&mut **io).poll_read(cx, buffer),
         }
     }
 
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, WsError>>> {
-        if let Some(found) = self.decode_rest().transpose() {
+    fn poll_message(&mut self, cx: &mut Context<'_>, begun: &mut Begun) -> Poll<Option<Result<Incoming, WsError>>> {
+        if !begun.rest.is_empty()
+            && let Some(found) = begun.decode_rest(self.limits).transpose()
+        {
             return Poll::Ready(Some(found));
         }
         loop {
@@ -80,37 +103,34 @@ impl FrameStream {
             let mut buffer = ReadBuf::uninit(&mut space);
             if let Err(error) = ready!(self.poll_read(cx, &mut buffer)) {
                 // Whoever was told of a fault often breaks the socket next, which is no second fault.
-                return Poll::Ready((!self.over).then(|| Err(error.into())));
+                return Poll::Ready((!begun.over).then(|| Err(error.into())));
             }
             let mut input = buffer.filled();
             if input.is_empty() {
                 return Poll::Ready(None);
             }
-            if self.over {
+            if begun.over {
                 continue;
             }
-            if let Some(found) = self.decoder.decode(&mut input).transpose() {
-                self.rest = kept(input);
+            if let Some(found) = begun.decoder.decode(&mut input, self.limits).transpose() {
+                begun.keep(input);
                 return Poll::Ready(Some(found));
             }
         }
     }
 }
 
-fn kept(bytes: &[u8]) -> Option<Box<Bytes>> {
-    (!bytes.is_empty()).then(|| Box::new(Bytes::copy_from_slice(bytes)))
-}
-
 impl Stream for FrameStream {
     type Item = Result<Incoming, WsError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let found = ready!(self.poll_message(cx));
-        if matches!(found, Some(Err(_) | Ok(Incoming::Close(_)))) {
-            self.over = true;
-            self.rest = None;
+        let mut begun = self.begun.take().map(|begun| *begun).unwrap_or_default();
+        let found = self.poll_message(cx, &mut begun);
+        if matches!(found, Poll::Ready(Some(Err(_) | Ok(Incoming::Close(_))))) {
+            begun = Begun { over: true, ..Begun::default() };
         }
-        Poll::Ready(found)
+        self.begun = begun.boxed();
+        found
     }
 }
 
@@ -120,6 +140,9 @@ impl fmt::Debug for FrameStream {
             ReadHalf::Tcp(_) => "tcp",
             ReadHalf::Boxed(_) => "boxed",
         };
-        f.debug_struct("FrameStream").field("io", &over).field("over", &self.over).finish_non_exhaustive()
+        f.debug_struct("FrameStream")
+            .field("io", &over)
+            .field("over", &self.begun.as_ref().is_some_and(|begun| begun.over))
+            .finish_non_exhaustive()
     }
 }

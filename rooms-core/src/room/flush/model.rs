@@ -15,13 +15,14 @@ use loom::thread;
 
 use super::{Chunk, Flusher, Next};
 use crate::{
+    auth::Identity,
     envelope::Carried,
     kind::Kind,
     limits::Limits,
     lock::lock,
     message::Message,
     node::ConnectionId,
-    outbox::{Outbox, Transport},
+    outbox::{Outbox, Recipient, Transport},
     presence::{Listing, Share},
     room::{Effects, Room},
 };
@@ -57,7 +58,7 @@ struct Bed(Arc<Room>);
 
 struct Seat {
     kept: Kept,
-    outbox: Arc<Outbox>,
+    recipient: Arc<Recipient>,
     slot: usize,
 }
 
@@ -71,9 +72,11 @@ impl Bed {
 
     fn enter(&self, number: u64) -> Seat {
         let kept = Kept::default();
-        let outbox = Arc::new(Outbox::new(Transport::boxed(kept.clone()), &Limits::default()));
-        let (slot, _) = self.0.enter(ConnectionId::for_test(number), Arc::clone(&outbox));
-        Seat { kept, outbox, slot }
+        let outbox = Outbox::new(Transport::boxed(kept.clone()), &Limits::default());
+        let identity = Identity::new("5").unwrap();
+        let recipient = Arc::new(Recipient::new(ConnectionId::for_test(number), identity, outbox));
+        let (slot, _) = self.0.enter(Arc::clone(&recipient));
+        Seat { kept, recipient, slot }
     }
 
     fn go_live(&self, seat: &Seat) {
@@ -110,7 +113,7 @@ impl Bed {
 impl Seat {
     /// A turn of the connection's task.
     fn drive(&self) {
-        self.outbox.drive(&mut Context::from_waker(Waker::noop()));
+        self.recipient.drive(&mut Context::from_waker(Waker::noop()));
     }
 
     /// What it got of what was published.

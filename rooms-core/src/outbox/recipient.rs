@@ -1,0 +1,81 @@
+//! A connection as everybody else reaches it: rooms, hooks, the users' map.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use super::Outbox;
+use crate::{auth::Identity, node::ConnectionId};
+
+/// Who is at the other end, and the outbox that leads there. One allocation, shared by all who know the connection.
+pub(crate) struct Recipient {
+    id: ConnectionId,
+    identity: Identity,
+    outbox: Outbox,
+}
+
+impl Recipient {
+    pub(crate) const fn new(id: ConnectionId, identity: Identity, outbox: Outbox) -> Self {
+        Self { id, identity, outbox }
+    }
+
+    pub(crate) const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    pub(crate) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn into_outbox(self) -> Outbox {
+        self.outbox
+    }
+}
+
+impl Deref for Recipient {
+    type Target = Outbox;
+
+    fn deref(&self) -> &Outbox {
+        &self.outbox
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recipient").field("id", &self.id).field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// One who may write what waits: a connection, or a future that drives it. With the last of them the sink is dropped,
+/// whoever else keeps the recipient: a member in the hands of the application must not keep a socket open whose client has
+/// gone.
+pub(crate) struct Driver(Arc<Recipient>);
+
+impl Driver {
+    pub(crate) fn of(recipient: Arc<Recipient>) -> Self {
+        recipient.begin_driving();
+        Self(recipient)
+    }
+}
+
+impl Deref for Driver {
+    type Target = Arc<Recipient>;
+
+    fn deref(&self) -> &Arc<Recipient> {
+        &self.0
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.end_driving();
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<Recipient>() <= 152, "{}: every connection has one", size_of::<Recipient>());
+    }
+}
