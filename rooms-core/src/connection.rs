@@ -207,7 +207,7 @@ impl Connection {
     /// told that a moment ago.
     pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<MemberList>)> {
         let room = Arc::clone(&self.place(key)?.room);
-        let (who, listing) = (Name(self.identity().shared_user()), self.listing(key));
+        let (who, listing) = (Name(self.identity().user().into()), self.listing(key));
         Some(room.share(|share| share.standing(&who, listing)))
     }
 
@@ -483,7 +483,7 @@ impl Drop for Entered {
 fn arrival(shared: &Shared, kind: &Kind, member: &Member) -> Arrival {
     let since = shared.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Arrival {
-        user: Name(member.identity().shared_user()),
+        user: Name(member.identity().user().into()),
         since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         info: kind.info(member.identity(), &member.room),
     }

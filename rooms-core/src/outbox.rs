@@ -38,8 +38,30 @@ use crate::{
 /// Kept small: there is one for each connection, and nearly all are idle.
 pub(crate) struct Outbox {
     state: Mutex<State>,
-    bounds: Bounds,
-    form: Form,
+    fixed: Fixed,
+}
+
+/// What never changes, and so is read without the lock: in eight bytes.
+#[derive(Clone, Copy)]
+struct Fixed {
+    messages: u32,
+    /// Twice the bytes, and one more for [`Form::Multi`]. So the bound is 2 GiB at most.
+    bytes_and_form: u32,
+}
+
+impl Fixed {
+    const fn new(Bounds { messages, bytes }: Bounds, form: Form) -> Self {
+        let bytes = if bytes > u32::MAX / 2 { u32::MAX / 2 } else { bytes };
+        Self { messages, bytes_and_form: 2 * bytes + matches!(form, Form::Multi) as u32 }
+    }
+
+    const fn bounds(self) -> Bounds {
+        Bounds { messages: self.messages, bytes: self.bytes_and_form / 2 }
+    }
+
+    const fn form(self) -> Form {
+        if self.bytes_and_form % 2 == 1 { Form::Multi } else { Form::Single }
+    }
 }
 
 struct State {
@@ -115,21 +137,21 @@ impl Outbox {
             drivers: 0,
             seldom: None,
         };
-        Self { state: Mutex::new(state), bounds: Bounds::new(limits), form: Form::Single }
+        Self { state: Mutex::new(state), fixed: Fixed::new(Bounds::new(limits), Form::Single) }
     }
 
     pub(crate) fn in_form(self, form: Form) -> Self {
-        Self { form, ..self }
+        Self { fixed: Fixed::new(self.fixed.bounds(), form), ..self }
     }
 
     /// How the member is to be told what happens in its rooms.
     pub(crate) const fn form(&self) -> Form {
-        self.form
+        self.fixed.form()
     }
 
     /// Gives the member messages that are for it alone: what the sink takes at once is gone, the rest is queued.
     pub(crate) fn deliver(&self, batch: &[Message]) -> Delivery {
-        self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.bounds)))
+        self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.fixed.bounds())))
     }
 
     /// Gives the member messages of a room, each with what it is about; where too many wait, the room's rule decides.
@@ -141,7 +163,7 @@ impl Outbox {
             if source.replaces(*this) && later.contains(this) {
                 return None;
             }
-            Some(queue.offer_from(message, *this, source, self.bounds))
+            Some(queue.offer_from(message, *this, source, self.fixed.bounds()))
         });
     }
 
@@ -175,7 +197,7 @@ impl Outbox {
         // From here on the order is the queue's, until the task has written it.
         state.full = Full::Yes;
         let queue = state.waiting.get_or_insert_default();
-        if batch.iter().try_for_each(|message| queue.offer(message, self.bounds)).is_err() {
+        if batch.iter().try_for_each(|message| queue.offer(message, self.fixed.bounds())).is_err() {
             state.close(Close::SLOW_CONSUMER, Waiting::Drop);
         }
         state.wake();
@@ -262,7 +284,7 @@ impl Outbox {
         }
         let progress = match state.phase {
             Phase::Open => {
-                Progress::Open(state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.bounds)))
+                Progress::Open(state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.fixed.bounds())))
             }
             Phase::Broken => Progress::Broken,
             Phase::Closing if state.waiting.is_none() && state.full == Full::No => Progress::Closed(state.last_close()),

@@ -203,8 +203,8 @@ impl Room {
             Some(slot) => slot,
             None => {
                 if state.members.len() == state.members.capacity() {
-                    // Half as much again: most rooms are small, and there are many.
-                    let more = (state.members.len() / 2).max(4);
+                    // A quarter more: most rooms are small, and there are many.
+                    let more = (state.members.len() / 4).max(2);
                     state.members.reserve_exact(more);
                 }
                 state.members.push(None);

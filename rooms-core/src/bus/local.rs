@@ -125,6 +125,8 @@ impl Bus for LocalBus {
             let mut shard = lock(self.hub.shard(topic));
             let subscribers = shard.entry(topic.clone()).or_default();
             if subscribers.iter().all(|subscriber| subscriber.port != self.port) {
+                // Most have one, and a process has two topics for each room.
+                subscribers.reserve_exact(1);
                 subscribers.push(Subscriber { port: self.port, receiver: receiver.clone() });
             }
         }

@@ -61,8 +61,8 @@ impl Source {
 /// How much may wait. Small numbers, because every connection has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
-    messages: u32,
-    bytes: u32,
+    pub(super) messages: u32,
+    pub(super) bytes: u32,
 }
 
 impl Bounds {

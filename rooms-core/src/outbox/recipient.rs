@@ -5,24 +5,30 @@ use std::{fmt, ops::Deref, sync::Arc};
 use super::Outbox;
 use crate::{auth::Identity, node::ConnectionId};
 
-/// Who is at the other end, and the outbox that leads there. One allocation, shared by all who know the connection.
+/// Who is at the other end, and the outbox that leads there; shared by all who know the connection.
 pub(crate) struct Recipient {
-    id: ConnectionId,
-    identity: Identity,
+    /// Apart, because what is written to is the outbox. And two allocations of this size leave fewer holes between those
+    /// of tokio, which are aligned to 128 bytes, than one of both.
+    who: Box<Who>,
     outbox: Outbox,
 }
 
+struct Who {
+    id: ConnectionId,
+    identity: Identity,
+}
+
 impl Recipient {
-    pub(crate) const fn new(id: ConnectionId, identity: Identity, outbox: Outbox) -> Self {
-        Self { id, identity, outbox }
+    pub(crate) fn new(id: ConnectionId, identity: Identity, outbox: Outbox) -> Self {
+        Self { who: Box::new(Who { id, identity }), outbox }
     }
 
-    pub(crate) const fn id(&self) -> ConnectionId {
-        self.id
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.who.id
     }
 
-    pub(crate) const fn identity(&self) -> &Identity {
-        &self.identity
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.who.identity
     }
 
     pub(crate) fn into_outbox(self) -> Outbox {
@@ -40,7 +46,7 @@ impl Deref for Recipient {
 
 impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recipient").field("id", &self.id).field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Recipient").field("id", &self.id()).field("identity", self.identity()).finish_non_exhaustive()
     }
 }
 
@@ -76,6 +82,6 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Recipient>() <= 152, "{}: every connection has one", size_of::<Recipient>());
+        assert_eq!((size_of::<Recipient>(), size_of::<Who>()), (88, 48), "every connection has one");
     }
 }
