@@ -12,9 +12,8 @@ use crate::{
     limits::Limits,
     manager::RoomManager,
     message::Form,
-    outbox::GONE,
     room_key::RoomKey,
-    session::{Next, Served, refuse},
+    session::{Served, refuse},
     ws::{FrameSink, FrameStream},
 };
 
@@ -150,31 +149,31 @@ impl Admission {
         });
     }
 
-    /// One task for the upgrade and the connection: the memory of the upgrade is given back when it is done.
+    /// A connection has a task of its own: it does not keep the memory of its upgrade. And its memory lies where that of the
+    /// HTTP server's task was, which has ended by then; else that place would be lost between two connections.
     fn open<E: fmt::Display>(
         self,
         socket: impl Socket<E>,
         serve: impl FnOnce(&RoomManager, Identity, (FrameStream, FrameSink)) -> Served<FrameStream> + Send + 'static,
     ) {
         let Self { rooms, verdict, .. } = self;
-        tokio::spawn(Served::passing(async move {
+        tokio::spawn(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
             let halves = match timeout(within, socket).await {
                 Ok(Ok(halves)) => halves,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "an upgrade failed");
-                    return Next::Over(GONE);
+                    return;
                 }
                 Err(_) => {
                     tracing::debug!(?within, "an upgrade took too long");
-                    return Next::Over(GONE);
+                    return;
                 }
             };
             match verdict {
-                Ok(identity) => Next::Serve(serve(&rooms, identity, halves)),
+                Ok(identity) => drop(tokio::spawn(serve(&rooms, identity, halves))),
                 Err(close) => {
                     refuse(halves.0, halves.1, close.clone(), rooms.limits()).await;
-                    Next::Over(close)
                 }
             }
         }));

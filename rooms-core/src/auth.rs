@@ -6,7 +6,6 @@ mod policy;
 
 use std::{
     fmt,
-    num::NonZeroU64,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -36,12 +35,34 @@ use crate::room_key::{RoomKeyError, check_id};
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The user's id, and behind it the claims as JSON text: some tens of bytes in one allocation for each connection, where
-    /// a parsed map would be some hundreds.
+    /// The user's id, and behind it the claims as JSON text, if any: some tens of bytes in one allocation for each connection,
+    /// where a parsed map would be some hundreds.
     text: Arc<str>,
-    user_length: u8,
-    /// In nanoseconds since 1970, from 1 on: a half of a `SystemTime`.
-    expires_at: Option<NonZeroU64>,
+    fixed: Fixed,
+}
+
+/// The length of the user's id and the end, in eight bytes, because every connection has them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Fixed(u64);
+
+impl Fixed {
+    /// An id has 200 bytes at most. The end is in microseconds since 1970, from 1 on; 0 is none.
+    fn new(user: usize, end: Option<SystemTime>) -> Self {
+        let end = end.map_or(0, |end| {
+            let since_1970 = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX).clamp(1, u64::MAX >> 8)
+        });
+        Self((end << 8) | (user as u64 & 0xFF))
+    }
+
+    const fn user(self) -> usize {
+        self.0 as usize & 0xFF
+    }
+
+    fn end(self) -> Option<SystemTime> {
+        let micros = self.0 >> 8;
+        (micros > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
+    }
 }
 
 /// A user id that is not one: 1 to 200 of `A-Z a-z 0-9 - _ . ~ @ | + = / :`.
@@ -57,9 +78,7 @@ impl Identity {
     pub fn new(user: impl Into<Arc<str>>) -> Result<Self, IdentityError> {
         let user = user.into();
         check_id(&user)?;
-        // 200 at most, which was checked.
-        let user_length = u8::try_from(user.len()).unwrap_or(u8::MAX);
-        Ok(Self { text: user, user_length, expires_at: None })
+        Ok(Self { fixed: Fixed::new(user.len(), None), text: user })
     }
 
     /// The same identity with claims, a JSON object as text.
@@ -69,19 +88,17 @@ impl Identity {
     }
 
     /// The same identity with an end: at that time a connection that is [served](crate::RoomManager::serve) for it is closed
-    /// with 4401. One that is only [driven](crate::Connection::drive) goes on. A time before 1970 or after the year 2554
-    /// becomes the first or the last between them.
+    /// with 4401. One that is only [driven](crate::Connection::drive) goes on. Kept in whole microseconds since 1970, for some
+    /// 2,000 years; an earlier end is one in the past all the same.
     #[must_use]
     pub fn expiring_at(self, expires_at: SystemTime) -> Self {
-        let since_1970 = expires_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let nanos = u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX);
-        Self { expires_at: Some(NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN)), ..self }
+        Self { fixed: Fixed::new(self.fixed.user(), Some(expires_at)), ..self }
     }
 
     /// The user's id.
     #[must_use]
     pub fn user(&self) -> &str {
-        self.text.get(..usize::from(self.user_length)).unwrap_or(&self.text)
+        self.text.get(..self.fixed.user()).unwrap_or(&self.text)
     }
 
     /// The claims, parsed into a type of the application's.
@@ -89,14 +106,14 @@ impl Identity {
     /// # Errors
     /// Those of the type's `Deserialize`.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        let claims = self.text.get(usize::from(self.user_length)..).filter(|claims| !claims.is_empty());
+        let claims = self.text.get(self.fixed.user()..).filter(|claims| !claims.is_empty());
         serde_json::from_str(claims.unwrap_or("{}"))
     }
 
     /// When the identity ends; `None` for never.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.expires_at.map(|nanos| SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos.get()))
+        self.fixed.end()
     }
 }
 

@@ -97,10 +97,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             Err((error, transport)) => {
                 let limits = self.limits().clone();
                 let (last, close) = self.no_place(error);
-                Served::passing(async move {
+                Served::Ending(Box::pin(async move {
                     turn_away(last, stream, transport, close.clone(), &limits).await;
-                    Next::Over(close)
-                })
+                    close
+                }))
             }
         }
     }
@@ -117,45 +117,27 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
 /// The life of a connection, as the future that its task runs.
 ///
 /// A task keeps the memory of its largest moment for as long as it lives. So only what an idle connection needs is in place;
-/// its upgrade and its end, which are short and large, are boxed.
+/// its end, which is short and large, is boxed.
 pub(crate) enum Served<R> {
     Session(Session<R>),
-    Passing(BoxFuture<'static, Next<R>>),
-}
-
-/// What comes after a passing phase.
-pub(crate) enum Next<R> {
-    Serve(Served<R>),
-    Over(Close),
-}
-
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Served<R> {
-    pub(crate) fn passing(phase: impl Future<Output = Next<R>> + Send + 'static) -> Self {
-        Self::Passing(Box::pin(phase))
-    }
+    Ending(BoxFuture<'static, Close>),
 }
 
 impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Future for Served<R> {
     type Output = Close;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
-        loop {
-            let next = match &mut *self {
-                Self::Passing(phase) => match ready!(phase.as_mut().poll(cx)) {
-                    Next::Serve(served) => served,
-                    Next::Over(close) => return Poll::Ready(close),
-                },
-                Self::Session(session) => {
-                    let end = ready!(session.poll_end(cx));
-                    // In its place for the moment in which it is moved.
-                    let nothing = Self::Passing(Box::pin(std::future::pending()));
-                    match std::mem::replace(&mut *self, nothing) {
-                        Self::Session(session) => Self::passing(session.end(end)),
-                        passing @ Self::Passing(_) => passing,
-                    }
-                }
-            };
-            *self = next;
+        if let Self::Session(session) = &mut *self {
+            let end = ready!(session.poll_end(cx));
+            // In its place for the moment in which it is moved.
+            let nothing = Self::Ending(Box::pin(std::future::pending()));
+            if let Self::Session(session) = std::mem::replace(&mut *self, nothing) {
+                *self = Self::Ending(Box::pin(session.end(end)));
+            }
+        }
+        match &mut *self {
+            Self::Ending(end) => end.as_mut().poll(cx),
+            Self::Session(_) => Poll::Pending,
         }
     }
 }
@@ -317,10 +299,10 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
     }
 
     /// Leaves its rooms at once, and then says good-bye if anybody is there.
-    async fn end(mut self, end: End) -> Next<R> {
+    async fn end(mut self, end: End) -> Close {
         let close = self.say_good_bye(end).await;
         tracing::debug!(connection = %self.connection.id(), code = %close.code(), "a connection ended");
-        Next::Over(close)
+        close
     }
 
     async fn say_good_bye(&mut self, end: End) -> Close {

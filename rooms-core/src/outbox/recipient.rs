@@ -82,6 +82,6 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert_eq!((size_of::<Recipient>(), size_of::<Who>()), (88, 48), "every connection has one");
+        assert_eq!((size_of::<Recipient>(), size_of::<Who>()), (88, 40), "every connection has one");
     }
 }
