@@ -69,7 +69,8 @@ struct State {
     /// The furthest that any member is in the log.
     ahead: u64,
     loss: Loss,
-    share: Share,
+    /// Apart from what each broadcast touches. And two allocations of a middle size fit where one of both does not.
+    share: Box<Share>,
     subscription: Subscription,
     /// Since when nobody is in it.
     empty_since: Option<Instant>,
@@ -175,7 +176,7 @@ impl Room {
             progress: Progress::default(),
             ahead: 0,
             loss: Loss::default(),
-            share,
+            share: Box::new(share),
             subscription: Subscription::No,
             empty_since: None,
             lingering: false,
