@@ -37,7 +37,7 @@ use crate::room_key::{RoomKeyError, check_id};
 pub struct Identity {
     /// The user's id, and behind it the claims as JSON text, if any: some tens of bytes in one allocation for each connection,
     /// where a parsed map would be some hundreds.
-    text: Arc<str>,
+    text: Box<str>,
     fixed: Fixed,
 }
 
@@ -75,7 +75,7 @@ impl Identity {
     ///
     /// # Errors
     /// The user's id must obey the rule for the id of a room, because `user:{id}` is one.
-    pub fn new(user: impl Into<Arc<str>>) -> Result<Self, IdentityError> {
+    pub fn new(user: impl Into<Box<str>>) -> Result<Self, IdentityError> {
         let user = user.into();
         check_id(&user)?;
         Ok(Self { fixed: Fixed::new(user.len(), None), text: user })

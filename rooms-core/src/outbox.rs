@@ -349,16 +349,25 @@ impl Outbox {
 
     /// Drops the sink, and what waits for it: the connection has ended.
     pub(crate) fn end(&self) {
-        let sink = {
-            let mut state = lock(&self.state);
-            if state.phase == Phase::Open {
-                state.fail();
-            }
-            state.waiting = None;
-            state.sink.take()
-        };
         // Outside the lock, as it may be the application's code.
-        drop(sink);
+        drop(self.take_sink());
+    }
+
+    /// [`end`](Self::end) where the client has closed its side, and the whole socket is closed next: the end of the stream
+    /// needs no system call of its own.
+    pub(crate) fn end_with_socket(&self) {
+        if let Some(sink) = self.take_sink() {
+            sink.discard();
+        }
+    }
+
+    fn take_sink(&self) -> Option<Transport> {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.fail();
+        }
+        state.waiting = None;
+        state.sink.take()
     }
 }
 

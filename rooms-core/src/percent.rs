@@ -7,6 +7,9 @@ use percent_encoding::percent_decode_str;
 /// Decodes once; `+` stays `+`, because only HTML forms make a space of it. `None` where a `%` is not followed by two hex
 /// digits, or where the bytes are not UTF-8: a lenient reader would make a text of it that nobody meant.
 pub(crate) fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
     let hex = |rest: &str| matches!(rest.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
     if !text.split('%').skip(1).all(hex) {
         return None;

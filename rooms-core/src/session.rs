@@ -320,8 +320,10 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
             End::Closing(close) => (close, Peer::new(&mut self.stream)),
             End::Left(close) => (close, Peer::that_left(&mut self.stream)),
             End::Gone => {
+                let close = outbox.closing().unwrap_or(GONE);
+                outbox.end_with_socket();
                 self.connection.leave_all();
-                return outbox.closing().unwrap_or(GONE);
+                return close;
             }
         };
         outbox.close(close.clone(), Waiting::Drop);

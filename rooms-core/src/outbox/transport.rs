@@ -47,6 +47,14 @@ impl Transport {
         Self::Boxed(Box::new(sink.sink_map_err(|_| Broken)))
     }
 
+    /// Drops the sink of a client that is gone.
+    pub(super) fn discard(self) {
+        match self {
+            Self::Frames(sink) => sink.discard(),
+            Self::Boxed(sink) => drop(sink),
+        }
+    }
+
     /// Hands a batch over in place.
     pub(super) fn write(&mut self, cx: &mut Context<'_>, batch: &[Message]) -> Result<Wrote, Broken> {
         match self {

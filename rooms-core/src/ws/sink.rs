@@ -70,6 +70,13 @@ impl FrameSink {
         Self { io, rest: None }
     }
 
+    /// Drops it without ending the stream, for a client that is gone: what reads from the socket closes it a moment later.
+    pub(crate) fn discard(self) {
+        if let WriteHalf::Tcp(io) = self.io {
+            io.forget();
+        }
+    }
+
     /// Writes what is left over and then as many of `batch` as the socket takes now.
     ///
     /// The last of the messages that it took may be out in part: its rest is kept. Where the socket is full, the context's
