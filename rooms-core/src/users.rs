@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Borrow,
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher as _, Hash, Hasher, RandomState},
     sync::{
         Arc,
@@ -15,25 +15,22 @@ use tokio::sync::Notify;
 use crate::{
     lock::{Mutex, MutexGuard, lock},
     outbox::Recipient,
-    shrink::shrink_set,
+    shrink::{shrink, shrink_set},
 };
 
 const SHARDS: usize = 64;
 
-/// By user. A set and no map, because the connections know their user; this makes a place in it less than half as large.
-type Shard = HashSet<Connections>;
-
-/// A user's connections, at least one. Most users have one, which then needs no memory of its own.
-enum Connections {
-    One(Arc<Recipient>),
-    Many(Box<Several>),
+/// The connections of some users. Most users have one, which takes one pointer: it knows its user, so this is a set.
+#[derive(Default)]
+struct Shard {
+    /// One connection of each user.
+    first: HashSet<ByUser>,
+    /// The others, of users who have several.
+    others: HashMap<Box<str>, Vec<Arc<Recipient>>>,
 }
 
-/// Behind a thin pointer, as every place of the set is as large as the largest variant.
-struct Several {
-    first: Arc<Recipient>,
-    others: Vec<Arc<Recipient>>,
-}
+/// Found by its user.
+struct ByUser(Arc<Recipient>);
 
 pub(crate) struct Users {
     shards: [Mutex<Shard>; SHARDS],
@@ -59,30 +56,19 @@ impl Users {
 
     /// Counts a connection in. Whoever called counts it out again with [`leave`](Self::leave).
     pub(crate) fn enter(&self, recipient: &Arc<Recipient>, most: usize) -> Result<(), TooMany> {
-        let user = recipient.identity().user();
-        let mut shard = self.shard(user);
-        if shard.get(user).map_or(0, Connections::count) >= most {
+        let mut shard = self.shard(recipient.identity().user());
+        if shard.count(recipient.identity().user()) >= most {
             return Err(TooMany);
         }
-        let connections = Connections::with(shard.take(user), Arc::clone(recipient));
-        shard.insert(connections);
+        shard.add(recipient);
         self.connections.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Counts a connection out; one that is out already stays so.
     pub(crate) fn leave(&self, recipient: &Arc<Recipient>) {
-        {
-            let user = recipient.identity().user();
-            let mut shard = self.shard(user);
-            if !shard.get(user).is_some_and(|connections| connections.have(recipient)) {
-                return;
-            }
-            if let Some(left) = shard.take(user).and_then(|connections| connections.without(recipient)) {
-                shard.insert(left);
-            } else {
-                shrink_set(&mut shard);
-            }
+        if !self.shard(recipient.identity().user()).remove(recipient) {
+            return;
         }
         if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.emptied.notify_waiters();
@@ -95,7 +81,7 @@ impl Users {
 
     /// All connections that there are now.
     pub(crate) fn all(&self) -> Vec<Arc<Recipient>> {
-        let of = |shard: &Mutex<Shard>| -> Vec<_> { lock(shard).iter().flat_map(Connections::all).cloned().collect() };
+        let of = |shard: &Mutex<Shard>| -> Vec<_> { lock(shard).all().cloned().collect() };
         self.shards.iter().flat_map(of).collect()
     }
 
@@ -118,83 +104,66 @@ impl Users {
     }
 }
 
-impl Connections {
-    fn with(connections: Option<Self>, one_more: Arc<Recipient>) -> Self {
-        match connections {
-            None => Self::One(one_more),
-            Some(Self::One(first)) => Self::Many(Box::new(Several { first, others: vec![one_more] })),
-            Some(Self::Many(mut several)) => {
-                several.others.push(one_more);
-                Self::Many(several)
-            }
-        }
-    }
-
-    /// What is left of them; `None` where it was the only one.
-    fn without(self, recipient: &Arc<Recipient>) -> Option<Self> {
-        let Self::Many(mut several) = self else { return None };
-        let Several { first, others } = &mut *several;
-        if Arc::ptr_eq(first, recipient) {
-            *first = others.pop()?;
-        } else {
-            others.retain(|other| !Arc::ptr_eq(other, recipient));
-        }
-        Some(if others.is_empty() { Self::One(Arc::clone(first)) } else { Self::Many(several) })
-    }
-
-    fn first(&self) -> &Arc<Recipient> {
-        match self {
-            Self::One(first) => first,
-            Self::Many(several) => &several.first,
-        }
-    }
-
-    fn others(&self) -> &[Arc<Recipient>] {
-        match self {
-            Self::One(_) => &[],
-            Self::Many(several) => &several.others,
-        }
+impl Shard {
+    fn count(&self, user: &str) -> usize {
+        usize::from(self.first.contains(user)) + self.others.get(user).map_or(0, Vec::len)
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Recipient>> {
-        std::iter::once(self.first()).chain(self.others())
+        self.first.iter().map(|ByUser(first)| first).chain(self.others.values().flatten())
     }
 
-    fn count(&self) -> usize {
-        1 + self.others().len()
+    fn add(&mut self, recipient: &Arc<Recipient>) {
+        let user = recipient.identity().user();
+        if !self.first.contains(user) {
+            self.first.insert(ByUser(Arc::clone(recipient)));
+        } else if let Some(others) = self.others.get_mut(user) {
+            others.push(Arc::clone(recipient));
+        } else {
+            self.others.insert(user.into(), vec![Arc::clone(recipient)]);
+        }
     }
 
-    fn have(&self, recipient: &Arc<Recipient>) -> bool {
-        self.all().any(|other| Arc::ptr_eq(other, recipient))
+    /// Whether it was there.
+    fn remove(&mut self, recipient: &Arc<Recipient>) -> bool {
+        let user = recipient.identity().user();
+        let Some(ByUser(first)) = self.first.get(user) else { return false };
+        if Arc::ptr_eq(first, recipient) {
+            self.first.remove(user);
+            // Another one takes its place.
+            match self.others.get_mut(user).and_then(Vec::pop) {
+                Some(next) => _ = self.first.insert(ByUser(next)),
+                None => shrink_set(&mut self.first),
+            }
+        } else {
+            let Some(others) = self.others.get_mut(user) else { return false };
+            let Some(at) = others.iter().position(|other| Arc::ptr_eq(other, recipient)) else { return false };
+            others.swap_remove(at);
+        }
+        if self.others.get(user).is_some_and(Vec::is_empty) {
+            self.others.remove(user);
+            shrink(&mut self.others);
+        }
+        true
     }
 }
 
-impl Borrow<str> for Connections {
+impl Borrow<str> for ByUser {
     fn borrow(&self) -> &str {
-        self.first().identity().user()
+        self.0.identity().user()
     }
 }
 
-impl Hash for Connections {
+impl Hash for ByUser {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Borrow::<str>::borrow(self).hash(state);
+        self.0.identity().user().hash(state);
     }
 }
 
-impl PartialEq for Connections {
+impl PartialEq for ByUser {
     fn eq(&self, other: &Self) -> bool {
-        Borrow::<str>::borrow(self) == Borrow::<str>::borrow(other)
+        self.0.identity().user() == other.0.identity().user()
     }
 }
 
-impl Eq for Connections {}
-
-#[cfg(all(test, target_pointer_width = "64"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_small() {
-        assert_eq!(size_of::<Connections>(), 16, "every connection has one");
-    }
-}
+impl Eq for ByUser {}

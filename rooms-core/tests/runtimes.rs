@@ -79,6 +79,18 @@ fn a_manager_that_outlives_its_runtime_says_so_at_once() {
 }
 
 #[test]
+fn a_connection_that_is_served_elsewhere_is_closed_when_the_runtime_of_its_manager_ends() {
+    let first = multi_thread();
+    let rooms = first.block_on(async { build() });
+    // In real time, as the threads of the other runtime end in that. Its next ping would be in 30 s.
+    multi_thread().block_on(async {
+        let mut served = Talk::joined(&rooms, "a").await;
+        first.shutdown_background();
+        assert_eq!(served.inbox.close().await, Close::UNAVAILABLE);
+    });
+}
+
+#[test]
 fn a_manager_is_good_in_another_runtime_while_its_own_is_there() {
     let (first, second) = (multi_thread(), multi_thread());
     let rooms = first.block_on(async { build() });

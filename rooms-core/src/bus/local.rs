@@ -37,7 +37,8 @@ use crate::{
 pub struct LocalBus {
     hub: Arc<Hub>,
     port: u64,
-    receiver: OnceLock<Receiver>,
+    /// This one as the only subscriber: what most topics have, so they share it.
+    alone: OnceLock<Subscribers>,
 }
 
 struct Receiver(Arc<dyn BusReceiver>);
@@ -48,12 +49,15 @@ struct Receiver(Arc<dyn BusReceiver>);
 /// queues, or looks at what nodes say to each other, so the time is short.
 #[derive(Debug)]
 struct Hub {
-    shards: [Mutex<HashMap<Topic, Vec<Subscriber>>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     ports: AtomicU64,
 }
 
 const SHARDS: usize = 16;
+
+type Shard = HashMap<Topic, Subscribers>;
+type Subscribers = Arc<[Subscriber]>;
 
 #[derive(Debug, Clone)]
 struct Subscriber {
@@ -67,14 +71,14 @@ impl LocalBus {
     pub fn new() -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
         let hub = Hub { shards, hasher: RandomState::new(), ports: AtomicU64::new(1) };
-        Self { hub: Arc::new(hub), port: 0, receiver: OnceLock::new() }
+        Self { hub: Arc::new(hub), port: 0, alone: OnceLock::new() }
     }
 
     /// Another bus on the same hub: what is published on one is heard on both.
     #[must_use]
     pub fn peer(&self) -> Self {
         let port = self.hub.ports.fetch_add(1, Ordering::Relaxed);
-        Self { hub: Arc::clone(&self.hub), port, receiver: OnceLock::new() }
+        Self { hub: Arc::clone(&self.hub), port, alone: OnceLock::new() }
     }
 }
 
@@ -85,7 +89,7 @@ impl Default for LocalBus {
 }
 
 impl Hub {
-    fn shard(&self, topic: &Topic) -> &Mutex<HashMap<Topic, Vec<Subscriber>>> {
+    fn shard(&self, topic: &Topic) -> &Mutex<Shard> {
         let [first, ..] = &self.shards;
         self.shards.get(self.hasher.hash_one(topic) as usize % SHARDS).unwrap_or(first)
     }
@@ -93,7 +97,7 @@ impl Hub {
     fn remove_all(&self, port: u64) {
         for shard in &self.shards {
             lock(shard).retain(|_, subscribers| {
-                subscribers.retain(|subscriber| subscriber.port != port);
+                *subscribers = without(subscribers, port);
                 !subscribers.is_empty()
             });
         }
@@ -102,7 +106,7 @@ impl Hub {
     fn remove(&self, topic: &Topic, port: u64) {
         let mut shard = lock(self.shard(topic));
         if let Some(subscribers) = shard.get_mut(topic) {
-            subscribers.retain(|subscriber| subscriber.port != port);
+            *subscribers = without(subscribers, port);
             if subscribers.is_empty() {
                 shard.remove(topic);
                 shrink(&mut shard);
@@ -111,27 +115,36 @@ impl Hub {
     }
 }
 
+fn without(subscribers: &Subscribers, port: u64) -> Subscribers {
+    if subscribers.iter().all(|subscriber| subscriber.port != port) {
+        return Arc::clone(subscribers);
+    }
+    subscribers.iter().filter(|subscriber| subscriber.port != port).cloned().collect()
+}
+
 #[async_trait]
 impl Bus for LocalBus {
     fn attach(&self, receiver: Arc<dyn BusReceiver>) {
-        if self.receiver.set(Receiver(receiver)).is_err() {
+        let alone = [Subscriber { port: self.port, receiver: Receiver(receiver) }];
+        if self.alone.set(Arc::new(alone)).is_err() {
             tracing::error!("a bus belongs to one manager, and this one has one already: make a `peer`");
         }
     }
 
     fn subscribe(&self, topics: &[Topic]) {
-        let Some(receiver) = self.receiver.get() else { return };
+        let Some(alone) = self.alone.get() else { return };
         for topic in topics {
             let mut shard = lock(self.hub.shard(topic));
-            let subscribers = shard.entry(topic.clone()).or_default();
-            if subscribers.iter().all(|subscriber| subscriber.port != self.port) {
-                // Most have one, and a process has two topics for each room.
-                subscribers.reserve_exact(1);
-                subscribers.push(Subscriber { port: self.port, receiver: receiver.clone() });
+            match shard.get_mut(topic) {
+                None => _ = shard.insert(topic.clone(), Arc::clone(alone)),
+                Some(subscribers) if subscribers.iter().any(|subscriber| subscriber.port == self.port) => {}
+                Some(subscribers) => *subscribers = subscribers.iter().chain(&**alone).cloned().collect(),
             }
         }
         if !topics.is_empty() {
-            receiver.0.event(BusEvent::subscribed(topics.to_vec()));
+            for Subscriber { receiver, .. } in &**alone {
+                receiver.0.event(BusEvent::subscribed(topics.to_vec()));
+            }
         }
     }
 
@@ -143,7 +156,7 @@ impl Bus for LocalBus {
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
         let shard = lock(self.hub.shard(topic));
-        for Subscriber { receiver, .. } in shard.get(topic).into_iter().flatten() {
+        for Subscriber { receiver, .. } in shard.get(topic).into_iter().flat_map(|subscribers| &**subscribers) {
             receiver.0.event(BusEvent::message(topic.clone(), payload.clone()));
         }
         Ok(())
