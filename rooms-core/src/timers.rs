@@ -152,6 +152,7 @@ async fn run(mut running: Running) {
 struct Running(Option<Arc<Timers>>);
 
 impl Drop for Running {
+    #[expect(clippy::mutable_key_type, reason = "places are ordered by their time and an address, which do not change")]
     fn drop(&mut self) {
         let Some(timers) = &self.0 else { return };
         let places = {
