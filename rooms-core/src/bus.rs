@@ -23,8 +23,11 @@
 //! 6. **Loss is said.** Whatever may have lost a message of a topic is reported, by [`BusEvent::Gap`] or by `Up`.
 //! 7. **Nobody waits for a listener.** Events are handed to a [`BusReceiver`], whose call returns at once.
 //! 8. **Dropping is safe.** A dropped `publish` is done or not done, and spoils nothing for the next.
+//!
+//! A bus may keep what is published, for those who were away: [`Bus::history`]. [`History`] has the clauses of that.
 
 mod async_bus;
+pub(crate) mod history;
 mod local;
 mod position;
 
@@ -35,6 +38,7 @@ use bytes::Bytes;
 
 pub use self::{
     async_bus::{AsyncBus, AsyncClient},
+    history::{Excerpt, History, Missing, ReadFrom, Retention, RetentionError},
     local::LocalBus,
     position::{Position, PositionError},
 };
@@ -59,6 +63,12 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     /// [`BusError::Down`] if it certainly did not happen, [`BusError::Unknown`] if nobody can tell.
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError>;
 
+    /// The part that keeps what is published; `None` for a bus that keeps nothing, over which no kind can have a
+    /// [history](crate::Kind::history). Always the same.
+    fn history(&self) -> Option<&dyn History> {
+        None
+    }
+
     /// Lets go of the backplane; no event comes after it has resolved.
     async fn close(&self);
 }
@@ -79,6 +89,10 @@ impl<B: Bus + ?Sized> Bus for Arc<B> {
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
         (**self).publish(topic, payload).await
+    }
+
+    fn history(&self) -> Option<&dyn History> {
+        (**self).history()
     }
 
     async fn close(&self) {

@@ -17,6 +17,7 @@ pub use self::{
 };
 use crate::{
     auth::{Decision, Identity, Rule},
+    bus::Retention,
     close::Close,
     nodes::wire::Info,
     outbox::Overflow,
@@ -66,6 +67,7 @@ pub struct Kind {
     info: Option<Arc<MemberInfo>>,
     bad_info: Arc<RateLimitedLog>,
     pub(crate) leave_grace: Duration,
+    pub(crate) history: Option<Retention>,
 }
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
@@ -91,6 +93,7 @@ impl Kind {
             info: None,
             bad_info: Arc::default(),
             leave_grace: Duration::ZERO,
+            history: None,
         }
     }
 
@@ -272,6 +275,30 @@ impl Kind {
         Self { on_occupancy: Some(Arc::new(move |room, occupancy| hook(room, occupancy).boxed())), ..self }
     }
 
+    /// Keeps the newest messages of a room, on the bus, for those who were away: so much of them, [`Retention`].
+    ///
+    /// Each message then has a position, and a client that comes back with the last one that it has is given what came
+    /// after it, in order and once; or one `resync`, where the history does not have all of that. See
+    /// [`protocol`](crate::protocol). Broadcasting is appending to the history and publishing in one step: where the bus is
+    /// down it is an error, as a message that only this node's members were given would have no position.
+    ///
+    /// The bus has to keep histories, as [`LocalBus`](crate::LocalBus) does in this process's memory; where it does not,
+    /// [`build`](crate::RoomManagerBuilder::build) is an error. The same on all nodes. A node with members in the room has a
+    /// copy of the history in its memory. What others publish to the room by the bus' own means, and not by appending,
+    /// reaches the members at once, and is not kept.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rooms_core::{Kind, bus::Retention};
+    ///
+    /// let channel = Kind::authenticated().history(Retention::messages(100).age(Duration::from_secs(86_400)));
+    /// # let _ = channel;
+    /// ```
+    pub fn history(self, retention: Retention) -> Self {
+        Self { history: Some(retention), ..self }
+    }
+
     /// Whether the rooms know their users by name.
     pub(crate) const fn names_members(&self) -> bool {
         self.names
@@ -427,6 +454,7 @@ impl fmt::Debug for Kind {
             .field("on_occupancy", &self.on_occupancy.is_some())
             .field("list_members", &self.names)
             .field("leave_grace", &self.leave_grace)
+            .field("history", &self.history)
             .finish()
     }
 }
