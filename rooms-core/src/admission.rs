@@ -127,14 +127,16 @@ impl Admission {
         self.handshake.response()
     }
 
-    /// Serves the socket in a task of its own, as a connection that is for one room.
+    /// Serves the socket in a task of its own, as a connection that is for one room. What its URL says besides the room is
+    /// as in [`Handshake::join_options`].
     pub fn serve_room<E>(self, room: RoomKey, socket: impl Socket<E>)
     where
         E: fmt::Display,
     {
+        let join = self.handshake.join_options().clone();
         self.open(socket, |rooms, identity, (stream, sink)| {
             // A task of its own, so that a connection does not keep the memory of its upgrade.
-            tokio::spawn(rooms.serve_room(stream, sink, identity, room));
+            tokio::spawn(rooms.serve_room_with(stream, sink, identity, room, join));
         });
     }
 

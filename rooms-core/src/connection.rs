@@ -19,13 +19,14 @@ use crate::{
     auth::{Decision, Identity},
     close::Close,
     context::Shared,
-    kind::{HookError, Kind, Member, Reply, Tell},
+    join_options::JoinOptions,
+    kind::{HookError, Joining, Kind, Member, Reply, Tell},
     message::{Form, Message},
     node::ConnectionId,
     nodes::wire::Name,
     outbox::{Delivery, Driver, Outbox, Progress, Waiting},
     protocol::{self, MemberList, Ref},
-    room::{Arrival, Listing, Room},
+    room::{Arrival, Listing, Ready, Room},
     room_key::RoomKey,
     runtime::RuntimeEnded,
 };
@@ -123,8 +124,8 @@ pub enum JoinError {
         /// `Limits::max_rooms_per_connection`.
         limit: usize,
     },
-    /// The bus did not confirm the subscription in time; see `Limits::subscribe_timeout`.
-    #[error("{room}: the bus did not confirm the subscription")]
+    /// The bus did not confirm the subscription, or give the history, in time; see `Limits::subscribe_timeout`.
+    #[error("{room}: the bus did not confirm the subscription or give the history")]
     Unavailable {
         /// Where.
         room: RoomKey,
@@ -198,10 +199,20 @@ impl Connection {
     /// # Errors
     /// [`JoinError`], whose [`close`](JoinError::close) suits a connection that is for this room alone.
     pub async fn join(&mut self, key: &RoomKey) -> Result<usize, JoinError> {
+        self.join_with(key, JoinOptions::new()).await
+    }
+
+    /// [`join`](Self::join), for a client that was there before: with what came after the position that it has, or with the
+    /// newest messages, of a kind with a [history](Kind::history). They come after `room_joined`, and what is published
+    /// meanwhile after them, in order and once.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join); [`JoinError::Unavailable`] also where the history could not be read.
+    pub async fn join_with(&mut self, key: &RoomKey, options: JoinOptions) -> Result<usize, JoinError> {
         if let Some(entered) = self.place(key) {
             return Ok(entered.room.viewers());
         }
-        let joined = self.begin_join(key, None).await?;
+        let joined = self.begin_join(key, options, None).await?;
         Ok(self.keep(joined))
     }
 
@@ -234,22 +245,23 @@ impl Connection {
     pub(crate) fn begin_join(
         &mut self,
         key: &RoomKey,
+        options: JoinOptions,
         reference: Option<Arc<Ref>>,
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.len());
-        let (member, outbox) = (self.member(key), Arc::clone(&self.outbox));
+        let (mut member, outbox) = (self.member(key), Arc::clone(&self.outbox));
         let (left, listing) = (self.leaves.over(key), self.listing(key));
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.leaves.begin(key.clone()));
         async move {
-            let (key, limits) = (&member.room, &shared.limits);
+            let (key, limits) = (&member.room.clone(), &shared.limits);
             if joined >= limits.max_rooms_per_connection {
                 return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.max_rooms_per_connection });
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            match kind.rule.decide(&member.identity, key, limits.rule_timeout).await {
+            match kind.rule.decide(&member.identity, key, options.with.as_ref(), limits.rule_timeout).await {
                 Decision::Allow => {}
                 Decision::Deny => return Err(not_allowed()),
                 Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
@@ -270,6 +282,17 @@ impl Connection {
                 }
                 Err(RuntimeEnded) => return Err(JoinError::RuntimeEnded { room: key.clone() }),
             }
+            if room.has_history() {
+                match shared.runtime.wait(timeout(limits.subscribe_timeout, shared.history(room, &options))).await {
+                    Ok(Ok(Ready::Yes)) => {}
+                    Ok(_) => return Err(JoinError::Unavailable { room: key.clone() }),
+                    Err(RuntimeEnded) => return Err(JoinError::RuntimeEnded { room: key.clone() }),
+                }
+            }
+            if room.has_history() || options.with.is_some() {
+                let position = room.joins_at(slot, &options);
+                member.joining = Some(Arc::new(Joining { position, with: options.with.clone() }));
+            }
             joined.begun = leaving.map(|leaving| Begun {
                 shared: Arc::clone(&shared),
                 kind: Arc::clone(kind),
@@ -281,9 +304,8 @@ impl Connection {
                 .await
                 .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
-            let welcome =
-                |viewers, members| protocol::room_joined(key, viewers, members, snapshot, reference.as_deref());
-            let (viewers, effects) = joined.entered.room.go_live(slot, arrival, listing, welcome);
+            let welcome = |standing| protocol::room_joined(key, standing, snapshot, reference.as_deref());
+            let (viewers, effects) = joined.entered.room.go_live(slot, arrival, listing, &options, welcome);
             shared.registry.act(&joined.entered.room, effects);
             Ok(Joined { viewers, ..joined })
         }
@@ -363,6 +385,7 @@ impl Connection {
             connection: self.id,
             outbox: Arc::clone(&self.outbox) as Arc<dyn Reply>,
             rooms: Arc::clone(&self.shared) as Arc<dyn Tell>,
+            joining: None,
         }
     }
 

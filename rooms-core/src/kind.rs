@@ -9,7 +9,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-pub(crate) use self::member::{Reply, Tell};
+pub(crate) use self::member::{Joining, Reply, Tell};
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
@@ -119,6 +119,26 @@ impl Kind {
         Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
         Self { rule: Rule::ask(rule), ..self }
+    }
+
+    /// [`join_rule`](Self::join_rule) that is also told what the client said with its join; see [`Member::with`]. A client can
+    /// say anything there.
+    ///
+    /// ```
+    /// use rooms_core::Kind;
+    ///
+    /// let draft = Kind::new().join_rule_with(|_, room, with| async move {
+    ///     let key = with.and_then(|with| with.parse::<String>().ok());
+    ///     key.is_some_and(|key| key == format!("the key of {}", room.id()))
+    /// });
+    /// # let _ = draft;
+    /// ```
+    pub fn join_rule_with<F, Fut>(self, rule: F) -> Self
+    where
+        F: Fn(Arc<Identity>, RoomKey, Option<Payload>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: Into<Decision>> + Send + 'static,
+    {
+        Self { rule: Rule::ask_with(rule), ..self }
     }
 
     /// Lets every member publish by the command `publish`; without this and [`publish_rule`](Self::publish_rule) no

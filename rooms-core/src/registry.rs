@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod asks;
+mod history;
 mod occupancy;
 mod rechecks;
 mod rows;
@@ -34,7 +35,7 @@ use crate::{
     node::{ConnectionId, NodeId},
     nodes::{Nodes, wire::Say},
     outbox::Outbox,
-    room::{Effects, Flusher, Linger, Room, flush},
+    room::{Effects, Flusher, Linger, Logged, Room, flush},
     room_key::RoomKey,
     shrink::shrink,
 };
@@ -69,6 +70,7 @@ pub(crate) struct Registry {
     rechecks: Rechecks,
     asks: Asks,
     questions: Questions,
+    reads: history::Reads,
     /// Told when there is something for who looks after the nodes.
     pub(crate) news: Notify,
     delivered: Arc<AtomicU64>,
@@ -90,6 +92,7 @@ impl Registry {
             rechecks: Rechecks::default(),
             asks: Asks::default(),
             questions: Questions::default(),
+            reads: history::Reads::default(),
             news: Notify::new(),
             delivered: Arc::default(),
         })
@@ -139,6 +142,9 @@ impl Registry {
         if effects.subscribe {
             self.subscriptions.want(self, room.key.clone());
         }
+        if effects.read {
+            self.runtime.spawn(history::read(Arc::clone(self), Arc::clone(room)));
+        }
         if effects.linger {
             self.subscriptions.linger(self, room.key.clone());
         }
@@ -157,6 +163,13 @@ impl Registry {
         let Some(room) = self.find(key) else { return true };
         let (kept, effects) = room.append(message, except, carried);
         self.act(&room, effects);
+        kept
+    }
+
+    /// Takes a message of a room's history; `false` where it was dropped for want of space.
+    pub(crate) fn arrive(self: &Arc<Self>, room: &Arc<Room>, logged: Logged) -> bool {
+        let (kept, effects) = room.arrive(logged);
+        self.act(room, effects);
         kept
     }
 
@@ -237,10 +250,10 @@ impl Registry {
 
     /// Waits for an answer of the bus, which may be the application's code: no hang and no panic of it ends the tasks on
     /// which every later join, and every count, waits.
-    pub(crate) async fn of_bus(
+    pub(crate) async fn of_bus<T>(
         &self,
-        question: impl Future<Output = Result<(), BusError>> + Send,
-    ) -> Result<(), BusFault> {
+        question: impl Future<Output = Result<T, BusError>> + Send,
+    ) -> Result<T, BusFault> {
         // In a block that drops what took too long, as that may panic too.
         let in_time = async move { timeout(self.limits.subscribe_timeout, question).await };
         match AssertUnwindSafe(in_time).catch_unwind().await {

@@ -49,12 +49,12 @@ impl Retention {
     /// The most bytes: 4 MiB. A log is read as a whole, and each node with members in the room has a copy.
     pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-    /// Keeps the newest `messages`, for an hour, and at most 1 MiB of them.
+    /// Keeps the newest `messages`, for an hour, and at most 512 KiB of them.
     ///
-    /// An hour is longer than most outages, deployments and closed lids. 1 MiB is what an outbox holds, so what a member
-    /// missed can be given to it at once.
+    /// An hour is longer than most outages, deployments and closed lids. 512 KiB is half of what an outbox holds by default,
+    /// so what a member missed can be given to it at once.
     pub const fn messages(messages: usize) -> Self {
-        Self { messages, age: Duration::from_secs(3600), bytes: 1024 * 1024 }
+        Self { messages, age: Duration::from_secs(3600), bytes: 512 * 1024 }
     }
 
     /// Sets how long a message is kept. A log to which nothing is appended for so long is empty.
@@ -192,7 +192,7 @@ impl Excerpt {
     /// The offset of the first message; one past the head's where there is none.
     #[must_use]
     pub const fn first(&self) -> u64 {
-        (self.head.offset() + 1).saturating_sub(self.messages.len() as u64)
+        (self.head.offset().saturating_add(1)).saturating_sub(self.messages.len() as u64)
     }
 
     /// The messages after a position.
@@ -210,7 +210,7 @@ impl Excerpt {
     /// ```
     pub fn since(&self, position: Position) -> Result<&[Bytes], Missing> {
         let offset = offset_in(self.head, &self.earlier, position).ok_or(Missing::Epoch)?;
-        let skip = (offset + 1).checked_sub(self.first()).ok_or(Missing::Trimmed)?;
+        let skip = offset.saturating_add(1).checked_sub(self.first()).ok_or(Missing::Trimmed)?;
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         Ok(self.messages.get(skip..).unwrap_or_default())
     }

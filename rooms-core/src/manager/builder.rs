@@ -203,6 +203,7 @@ impl<S> RoomManagerBuilder<S> {
             node,
             connection_ids: ConnectionIds::of(node),
             limits: self.limits,
+            keeps_histories: kinds.values().any(|kind: &Arc<Kind>| kind.history.is_some()),
             kinds,
             authenticator: self.authenticator,
             endpoint: self.endpoint,

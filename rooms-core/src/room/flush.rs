@@ -249,7 +249,7 @@ impl Chunk {
         }
         self.deliver_in(|outbox| match outbox.form() {
             Form::Single => &self.messages,
-            Form::Multi => &self.multi,
+            Form::Multi | Form::Positioned => &self.multi,
         })
     }
 
