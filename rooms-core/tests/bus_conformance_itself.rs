@@ -273,10 +273,9 @@ impl History for Peer {
             }
             return Err(BusError::Down);
         }
-        match self.fault {
-            // What is heard of it is left out by the ear.
-            PublishesWithoutAPosition => self.inner.publish(topic, payload.clone()).await?,
-            _ => {}
+        if self.fault == PublishesWithoutAPosition {
+            // What is heard of the rest is left out by the ear.
+            self.inner.publish(topic, payload.clone()).await?;
         }
         let position = self.inner.append(topic, payload, retention).await?;
         let offset = position.offset() + u64::from(self.fault == AnswersAnotherPosition);

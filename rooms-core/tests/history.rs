@@ -50,7 +50,7 @@ async fn publish(rooms: &Rooms, numbers: std::ops::RangeInclusive<u64>) -> Posit
     position.unwrap()
 }
 
-fn join(more: Value) -> String {
+fn join(more: &Value) -> String {
     let mut command = json!({"type": "join", "room": POST, "ref": 1});
     command.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     command.to_string()
@@ -59,7 +59,7 @@ fn join(more: Value) -> String {
 /// Joins on a connection that is for many rooms.
 async fn joined(rooms: &Rooms, more: Value) -> (Talk, Value) {
     let mut talk = Talk::multi(rooms, "a");
-    let welcome = talk.ask(join(more)).await;
+    let welcome = talk.ask(join(&more)).await;
     assert_eq!((&welcome["type"], &welcome["ref"]), (&json!("room_joined"), &json!(1)), "{welcome}");
     (talk, welcome)
 }
@@ -183,7 +183,7 @@ async fn a_position_that_is_none_of_this_log_is_answered_with_one_resync() {
     }
     for broken in [json!({}), json!(7), json!([last]), json!(true)] {
         let mut talk = Talk::multi(&rooms, "a");
-        let error = talk.ask(join(json!({"since": broken}))).await;
+        let error = talk.ask(join(&json!({"since": broken}))).await;
         assert_eq!((&error["code"], &error["room"], &error["ref"]), (&json!("bad_message"), &json!(POST), &json!(1)));
     }
 }
@@ -266,7 +266,7 @@ async fn what_is_published_while_the_hook_runs_follows_once_and_the_hook_knows_f
         (json!({"newest": 1}), vec![5, 4, 5], None),
     ] {
         let mut talk = Talk::multi(&rooms, "a");
-        talk.say(join(more));
+        talk.say(join(&more));
         idle().await;
         publish(&rooms, 4..=5).await;
         let welcome = talk.inbox.next().await;
@@ -427,12 +427,12 @@ async fn a_join_whose_history_can_not_be_read_fails_and_may_be_tried_again() {
     let rooms = over(bus.clone(), posts());
     bus.faults().failing.store(1, std::sync::atomic::Ordering::Relaxed);
     let mut talk = Talk::multi(&rooms, "a");
-    assert_eq!(talk.ask(join(json!({}))).await["code"], "unavailable");
-    assert_eq!(talk.ask(join(json!({}))).await["type"], "room_joined");
+    assert_eq!(talk.ask(join(&json!({}))).await["code"], "unavailable");
+    assert_eq!(talk.ask(join(&json!({}))).await["type"], "room_joined");
     // One whose reads hang holds up nobody else, and not for ever.
     bus.faults().permits.forget_permits(usize::MAX >> 3);
     let mut hangs = Talk::multi(&rooms, "b");
-    hangs.say(join(json!({"since": "1.1"})).replace(POST, "post:43"));
+    hangs.say(join(&json!({"since": "1.1"})).replace(POST, "post:43"));
     let silent = talk.ask(json!({"type": "join", "room": "silent:1"}).to_string()).await;
     assert_eq!(silent["type"], "room_joined");
     assert_eq!(hangs.inbox.next().await["code"], "unavailable");
@@ -515,7 +515,7 @@ async fn a_rule_may_decide_by_what_the_join_says() {
     let rooms = over(LocalBus::new(), kind);
     let mut talk = Talk::multi(&rooms, "a");
     for wrong in [json!({}), json!({"with": 42}), json!({"with": "43"})] {
-        assert_eq!(talk.ask(join(wrong)).await["code"], "not_allowed");
+        assert_eq!(talk.ask(join(&wrong)).await["code"], "not_allowed");
     }
-    assert_eq!(talk.ask(join(json!({"with": "42"}))).await["type"], "room_joined");
+    assert_eq!(talk.ask(join(&json!({"with": "42"}))).await["type"], "room_joined");
 }

@@ -5,25 +5,25 @@
 
 #[path = "support/flaky.rs"]
 mod flaky;
+#[path = "support/page.rs"]
+mod page;
 #[path = "support/rig.rs"]
 mod rig;
 #[path = "support/talk.rs"]
 mod talk;
 
-use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use proptest::prelude::*;
 use rooms_core::{
-    Kind, LocalBus, MessageKind, RoomManager,
-    bus::{BusEvent, Position, Retention, Topic},
-    ws::Incoming,
+    Kind, LocalBus, RoomManager,
+    bus::{BusEvent, Retention, Topic},
 };
-use serde_json::{Value, json};
 use tokio::{runtime, time::sleep};
 
 use flaky::Flaky;
+use page::{Page, Truth};
 use rig::{Rooms, idle, key};
-use talk::Talk;
 
 const ROOM: &str = "post:42";
 const NODES: usize = 2;
@@ -81,79 +81,6 @@ struct Node {
     rooms: Rooms,
 }
 
-/// A page, and what it has seen.
-#[derive(Default)]
-struct Page {
-    talk: Option<Talk>,
-    /// The position that it stands at; `None` before the first, and where it has been told to fetch again.
-    position: Option<Position>,
-    /// What it comes back with.
-    since: Option<Position>,
-    /// The last number that it was given since it began, or began afresh.
-    last: Option<u64>,
-    resyncs: usize,
-}
-
-impl Page {
-    fn join(&mut self, node: &Node, newest: usize) {
-        let talk = Talk::multi(&node.rooms, "a");
-        talk.say(json!({"type": "join", "room": ROOM, "since": self.since, "newest": newest}).to_string());
-        self.talk = Some(talk);
-    }
-
-    /// Takes what has come, and checks it.
-    fn look(&mut self, truth: &HashMap<Position, u64>) {
-        let Some(talk) = &mut self.talk else { return };
-        let mut events = Vec::new();
-        while let Ok(message) = talk.inbox.0.try_recv() {
-            match message.kind() {
-                MessageKind::Text => events.push(serde_json::from_slice::<Value>(message.payload()).unwrap()),
-                MessageKind::Ping => _ = talk.send.unbounded_send(Ok(Incoming::Pong)),
-                other => panic!("{other:?}"),
-            }
-        }
-        for event in events {
-            self.take(&event, truth);
-        }
-    }
-
-    fn take(&mut self, event: &Value, truth: &HashMap<Position, u64>) {
-        let place = |field: &str| event[field].as_str().map(|text| text.parse::<Position>().unwrap());
-        match event["type"].as_str().unwrap() {
-            "room_joined" => {
-                let position = place("position");
-                assert_eq!(event["recovered"].as_bool().is_some(), self.since.is_some(), "{event}");
-                match event["recovered"].as_bool() {
-                    Some(true) => assert_eq!(position, self.since, "{event}"),
-                    // It begins afresh, with a `resync`.
-                    Some(false) => self.last = None,
-                    None => {}
-                }
-                (self.position, self.since) = (position, position);
-            }
-            "resync" => {
-                self.position = None;
-                self.resyncs += 1;
-            }
-            "message" => {
-                let at = place("offset").unwrap();
-                let number = event["data"].as_u64().unwrap();
-                assert_eq!(truth.get(&at), Some(&number), "{event}");
-                if let Some(position) = self.position {
-                    assert_eq!(at, Position::new(position.epoch(), position.offset() + 1), "something is missing");
-                }
-                assert!(self.last.is_none_or(|last| last < number), "{number} after {:?}", self.last);
-                (self.position, self.since, self.last) = (Some(at), Some(at), Some(number));
-            }
-            "error" => {
-                assert_eq!(event["code"], "unavailable", "{event}");
-                self.talk = None;
-            }
-            _ => {}
-        }
-    }
-}
-
 async fn run(weather: Weather, steps: Vec<Step>) {
     let hub = LocalBus::new();
     let retention = match weather {
@@ -169,23 +96,21 @@ async fn run(weather: Weather, steps: Vec<Step>) {
         })
         .collect();
     let mut pages: Vec<Page> = (0..PAGES).map(|_| Page::default()).collect();
-    let (mut truth, mut number) = (HashMap::new(), 0);
+    let (mut truth, mut number) = (Truth::default(), 0);
     for step in steps {
         match step {
             Step::Publish(node, count) => {
                 for _ in 0..count {
                     number += 1;
                     if let Ok(receipt) = nodes[node].rooms.broadcast(&key(ROOM), &number).await {
-                        truth.insert(receipt.position.unwrap(), number);
+                        truth.published.insert(receipt.position.unwrap(), number);
                     }
                 }
             }
-            Step::Join(page, newest) if pages[page].talk.is_none() => pages[page].join(&nodes[page % NODES], newest),
-            Step::Go(page) => {
-                // What is on its way to it is lost.
-                pages[page].talk = None;
-                pages[page].position = None;
+            Step::Join(page, newest) if pages[page].talk.is_none() => {
+                pages[page].join(&nodes[page % NODES].rooms, ROOM, newest)
             }
+            Step::Go(page) => pages[page].go(),
             Step::Deaf(node, on) => nodes[node].bus.set(|faults| &faults.deaf, on),
             Step::Gap(node) => nodes[node].bus.say(BusEvent::gap(Topic::Room(key(ROOM)))),
             Step::Down(node) => nodes[node].bus.go_down(),
@@ -212,12 +137,12 @@ async fn run(weather: Weather, steps: Vec<Step>) {
     }
     for page in 0..PAGES {
         if pages[page].talk.is_none() {
-            pages[page].join(&nodes[page % NODES], 0);
+            pages[page].join(&nodes[page % NODES].rooms, ROOM, 0);
         }
     }
     idle().await;
     let receipt = nodes[0].rooms.broadcast(&key(ROOM), &(number + 1)).await.unwrap();
-    truth.insert(receipt.position.unwrap(), number + 1);
+    truth.published.insert(receipt.position.unwrap(), number + 1);
     sleep(Duration::from_secs(5)).await;
     for (number_of, page) in pages.iter_mut().enumerate() {
         page.look(&truth);

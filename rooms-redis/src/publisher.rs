@@ -164,7 +164,7 @@ fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) ->
 /// Sends the script as a whole to a server that does not know it: one that was restarted, or was told to forget it.
 fn call_in_full(link: &Link, Job { channel, command, answer, moves }: Job) {
     let command = match command {
-        Command::Call(call) => call.in_full().map(Command::Call),
+        Command::Call(call) => call.in_full().map(|call| Command::Call(Box::new(call))),
         Command::Publish(_) => None,
     };
     match command {

@@ -44,7 +44,8 @@ pub(crate) struct Job {
 pub(crate) enum Command {
     /// Answered with the number of connections that got it.
     Publish(Bytes),
-    Call(Call),
+    /// Boxed, as there is a place for each in the queue.
+    Call(Box<Call>),
 }
 
 impl Command {
@@ -91,7 +92,7 @@ impl Queue {
     ///
     /// Dropped before it resolves, it may or may not have happened.
     pub(crate) async fn call(&self, channel: Channel, call: Call) -> Result<Value, BusError> {
-        self.ask(channel, Command::Call(call), Bound::Bounded).await
+        self.ask(channel, Command::Call(Box::new(call)), Bound::Bounded).await
     }
 
     async fn ask(&self, channel: Channel, command: Command, bound: Bound) -> Result<Value, BusError> {

@@ -228,7 +228,7 @@ impl Room {
         });
         match missed {
             Some(Ok((since, first))) => {
-                return Resumed { position: Some(since), recovered: Some(true), first, has_up_to: since.offset() };
+                Resumed { position: Some(since), recovered: Some(true), first, has_up_to: since.offset() }
             }
             Some(Err(missing)) => {
                 space = Space { messages: self.bounds.held_messages / 4 * 3, bytes: self.bounds.held_bytes / 4 * 3 };

@@ -245,11 +245,12 @@ impl Replay {
         let Wanted { any, whole } = std::mem::take(&mut self.wanted);
         self.running = any;
         self.asked = Asked { head: self.head, whole, waiting: self.waiting.len() };
-        any.then(|| match self.head {
+        let from = match self.head {
             _ if whole => ReadFrom::Newest(usize::MAX),
             Some(head) => ReadFrom::After(head),
             None => ReadFrom::Newest(0),
-        })
+        };
+        any.then_some(from)
     }
 
     /// The log was read.
