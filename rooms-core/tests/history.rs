@@ -519,3 +519,24 @@ async fn a_rule_may_decide_by_what_the_join_says() {
     }
     assert_eq!(talk.ask(join(&json!({"with": "42"}))).await["type"], "room_joined");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_message_before_a_silence_is_found_missing_within_half_a_minute() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let mut one = Client::join(&rooms, "a", POST).await;
+    for begin in [0, 3, 7, 11] {
+        sleep(Duration::from_secs(begin)).await;
+        bus.set(|faults| &faults.deaf, true);
+        publish(&elsewhere, 1..=2).await;
+        bus.set(|faults| &faults.deaf, false);
+        assert!(one.inbox.is_silent().await);
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(one.inbox.all().await, [1, 2], "and nobody is told to fetch");
+    }
+    let reads = bus.reads();
+    drop(one);
+    sleep(Duration::from_secs(300)).await;
+    assert!(bus.reads() <= reads + 1, "a room without members is not looked at");
+}

@@ -221,6 +221,9 @@ impl<S> RoomManagerBuilder<S> {
         // The receiver before anything is asked of the bus, and the manager before its receiver: no answer is lost.
         shared.bus.attach(Arc::new(Inbox::new(&Arc::downgrade(&shared))));
         shared.presence.start();
+        if shared.keeps_histories {
+            shared.registry.check_histories();
+        }
         Ok(RoomManager { shared, transport: self.transport })
     }
 }

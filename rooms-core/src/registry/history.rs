@@ -2,11 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::{
+    sync::Semaphore,
+    time::{interval, sleep},
+};
 
-use super::{BusFault, Registry};
+use super::{BusFault, Registry, SHARDS};
 use crate::{
     bus::{BusError, ReadFrom, Topic},
+    lock::lock,
     room::{Read, Room},
 };
 
@@ -16,6 +20,14 @@ const AT_ONCE: usize = 64;
 
 /// The pause after a read that failed, which doubles with each, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+
+/// How often the head of each room with members here is looked at, in rounds over the shards: so the last message before a
+/// silence, which the bus lost without a word, is found missing within half a minute. Nodes begin their rounds when they
+/// are built, and each has its rooms in other shards, so they ask at different times.
+const ROUND: Duration = Duration::from_secs(25);
+
+/// Shards that are looked at together.
+const TOGETHER: usize = 4;
 
 /// How many may read.
 pub(super) struct Reads(Semaphore);
@@ -50,6 +62,22 @@ pub(super) async fn read(registry: Arc<Registry>, room: Arc<Room>) {
 }
 
 impl Registry {
+    /// Looks for messages that the bus lost without a word, for as long as the registry is there.
+    pub(crate) fn check_histories(self: &Arc<Self>) {
+        let registry = Arc::downgrade(self);
+        self.runtime.spawn(async move {
+            let mut ticks = interval(ROUND * TOGETHER as u32 / SHARDS as u32);
+            for shards in (0..SHARDS).step_by(TOGETHER).cycle() {
+                ticks.tick().await;
+                let Some(registry) = registry.upgrade() else { return };
+                for shard in registry.shards.iter().skip(shards).take(TOGETHER) {
+                    let rooms: Vec<_> = lock(shard).values().filter(|room| room.has_history()).cloned().collect();
+                    rooms.iter().for_each(|room| registry.act(room, room.check()));
+                }
+            }
+        });
+    }
+
     async fn read(&self, room: &Room, from: ReadFrom) -> Result<Read, BusError> {
         let (Some(history), Some(retention)) = (self.bus.history(), room.kind.history) else {
             return Err(BusError::Refused("the bus keeps no histories".into()));

@@ -106,6 +106,18 @@ impl Room {
         }
     }
 
+    /// Looks whether something came that this node was not told of.
+    pub(crate) fn check(&self) -> Effects {
+        let mut state = lock(&self.state);
+        let State { members, replay, .. } = &mut *state;
+        match replay {
+            Some(replay) if !members.is_empty() && replay.head().is_some() => {
+                Effects { read: replay.want(false), ..Effects::default() }
+            }
+            _ => Effects::default(),
+        }
+    }
+
     /// Gives a message of the log to the members.
     fn pass(&self, state: &mut State, logged: Logged) -> (bool, Effects) {
         let Some(Content { bare, positioned, except }) = logged.content else { return (true, Effects::default()) };
