@@ -20,7 +20,7 @@ use axum::{
     response::Html,
     routing::{get, post},
 };
-use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, Shutdown, redis::RedisBus};
+use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, Shutdown, bus::Retention, redis::RedisBus};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -99,6 +99,8 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
             let known = Arc::clone(&known);
             async move { room.id().parse().is_ok_and(|id| known.exists(id)) }
         })
+        // What a page that was offline for a while is given; its comments are stored anyway.
+        .history(Retention::messages(500))
         .on_join(|member| async move { Ok(json!({"post_id": member.room().id().parse::<u64>().ok()})) });
     let mut rooms = RoomManager::builder()
         .authenticator(JwtAuthenticator::hs256(secret)?.issuer(login::NAME).audience(login::NAME))

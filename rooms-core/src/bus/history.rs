@@ -195,6 +195,13 @@ impl Excerpt {
         (self.head.offset().saturating_add(1)).saturating_sub(self.messages.len() as u64)
     }
 
+    /// The position of one of the messages, as its publisher was told it.
+    #[must_use]
+    pub fn position(&self, offset: u64) -> Position {
+        let earlier = self.earlier.iter().filter(|last| last.offset() >= offset).min_by_key(|last| last.offset());
+        Position::new(earlier.unwrap_or(&self.head).epoch(), offset)
+    }
+
     /// The messages after a position.
     ///
     /// # Errors
@@ -265,6 +272,9 @@ mod tests {
             (at(1, 10), Err(Missing::Epoch)),
         ] {
             assert_eq!(excerpt.since(position).map(<[_]>::to_vec), outcome, "{position}");
+        }
+        for (offset, position) in [(2, at(7, 2)), (3, at(7, 3)), (4, at(8, 4)), (10, at(8, 10)), (11, at(9, 11))] {
+            assert_eq!(excerpt.position(offset), position);
         }
         let empty = Excerpt::new(at(9, 0), vec![]);
         assert_eq!((empty.first(), empty.since(at(9, 0))), (1, Ok(&[][..])));

@@ -41,13 +41,9 @@ impl Logged {
 impl Read {
     /// What a bus has read, of a room whose messages may have so many bytes.
     pub(crate) fn of(room: &RoomKey, excerpt: Excerpt, limit: usize) -> Self {
-        let first = excerpt.first();
-        let Excerpt { head, earlier, messages } = excerpt;
-        let logged = messages
-            .iter()
-            .zip(first..)
-            .map(|(payload, offset)| Logged::read(room, payload, Position::new(head.epoch(), offset), limit).0);
-        Self { head, earlier, messages: logged.collect() }
+        let logged = excerpt.messages.iter().zip(excerpt.first()..);
+        let logged = logged.map(|(payload, offset)| Logged::read(room, payload, excerpt.position(offset), limit).0);
+        Self { messages: logged.collect(), head: excerpt.head, earlier: excerpt.earlier }
     }
 }
 
