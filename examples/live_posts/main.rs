@@ -9,6 +9,7 @@
 mod api;
 mod health;
 mod login;
+mod outbox;
 mod posts;
 
 use std::{env, error::Error, sync::Arc, time::Duration};
@@ -27,7 +28,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{login::Tokens, posts::Posts};
+use crate::{login::Tokens, outbox::Outbox, posts::Posts};
 
 /// Over how long the members are closed when the process is told to stop.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -42,6 +43,7 @@ struct App {
     /// What joins the processes, where there are several.
     bus: Option<RedisBus>,
     posts: Arc<Posts>,
+    outbox: Outbox,
     tokens: Arc<Tokens>,
 }
 
@@ -109,7 +111,9 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
     if let Some(bus) = &bus {
         rooms = rooms.bus(bus.clone());
     }
-    Ok(App { rooms: rooms.build()?, bus, posts, tokens: Arc::new(Tokens::new(secret)) })
+    let rooms = rooms.build()?;
+    let outbox = Outbox::new(rooms.clone());
+    Ok(App { rooms, bus, posts, outbox, tokens: Arc::new(Tokens::new(secret)) })
 }
 
 fn router(app: App) -> Router {

@@ -259,7 +259,7 @@ impl Replay {
         self.attempts = 0;
         let mut outcome = Outcome::default();
         self.earlier = read.earlier;
-        let known = self.head().is_some();
+        let (known, newest) = (self.head().is_some(), read.head);
         let begins_at = match self.head {
             None => {
                 self.start_at(read.head, read.messages);
@@ -280,7 +280,9 @@ impl Replay {
         outcome.begun = begins_at.filter(|_| !known);
         self.adrift = false;
         let beyond = self.let_pass(&mut outcome.passes, self.asked.waiting);
-        if beyond || std::mem::take(&mut self.overflowed) {
+        // Where something between those that waited is missing, or is on its way.
+        let behind = |head: Position| head.epoch() == newest.epoch() && head.offset() < newest.offset();
+        if beyond || std::mem::take(&mut self.overflowed) || self.head.is_some_and(behind) {
             self.wanted.any = true;
         }
         outcome
@@ -362,8 +364,8 @@ impl Replay {
 
     /// Begins with what was read: as far as messages that wait are in it, they pass by themselves.
     fn start_at(&mut self, head: Position, messages: Vec<Logged>) {
-        let first = self.waiting.first().map(|logged| logged.position);
-        let first = first.filter(|first| first.epoch() == head.epoch() && first.offset() <= head.offset());
+        let mut waiting = self.waiting.iter().map(|logged| logged.position);
+        let first = waiting.find(|first| first.epoch() == head.epoch() && first.offset() <= head.offset());
         let offset = first.map_or(head.offset(), |first| first.offset().saturating_sub(1));
         self.replace(messages.into_iter().filter(|logged| logged.position.offset() <= offset));
         self.head = Some(Position::new(head.epoch(), offset));
