@@ -6,11 +6,12 @@
 //! 4. [`presence`]: how many are there, and who.
 //! 5. `scaling_out`: many processes.
 //! 6. [`failures`]: what happens when things fail, and what a page should do.
-//! 7. [`page`]: a client in JavaScript that keeps itself up.
-//! 8. [`tuning`]: every bound, and what to measure.
-//! 9. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
-//! 10. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
-//! 11. [`http2`]: serving HTTP/2 beside WebSockets.
+//! 7. [`history`]: what a room keeps for those who were away.
+//! 8. [`page`]: a client in JavaScript that keeps itself up.
+//! 9. [`tuning`]: every bound, and what to measure.
+//! 10. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
+//! 11. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//! 12. [`http2`]: serving HTTP/2 beside WebSockets.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -30,6 +31,9 @@ pub mod scaling_out {}
 
 #[doc = include_str!("guide/failures.md")]
 pub mod failures {}
+
+#[doc = include_str!("guide/history.md")]
+pub mod history {}
 
 #[doc = include_str!("guide/page.md")]
 #[doc = "```js"]

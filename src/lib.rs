@@ -64,10 +64,11 @@ pub mod guide;
 pub use rooms_core::{
     AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
     Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, ErrorCode, HookError, Identity, IdentityError,
-    JoinError, JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN,
-    MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy,
-    OriginError, Overflow, Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager,
-    RoomManagerBuilder, Sent, Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus, protocol, ws,
+    JoinError, JoinOptions, JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON,
+    MAX_TOKEN, MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError,
+    Occupancy, OriginError, Overflow, Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError,
+    RoomManager, RoomManagerBuilder, Sent, Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus,
+    protocol, ws,
 };
 
 #[cfg(feature = "testing")]
@@ -91,7 +92,7 @@ pub mod warp {
 #[cfg(feature = "redis")]
 pub mod redis {
     #[doc(inline)]
-    pub use rooms_redis::{ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits};
+    pub use rooms_redis::{APPEND_SCRIPT, ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits};
 }
 
 /// The client of the guide's [page](guide::page) as a JavaScript module, for a service to serve as `rooms.js`. It keeps one

@@ -336,3 +336,38 @@ async fn a_phone_shows_it_without_scrolling_sideways() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_comment_that_was_posted_while_a_page_was_away_appears_once_and_nothing_is_fetched() {
+    let program = Program::start().await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&program.url(POST)).await;
+        sign_in(&ann, "ann").await;
+        let bob = browser.another(&program.url(POST)).await;
+        sign_in(&bob, "bob").await;
+        bob.fill("#text", "Before").await;
+        bob.click("#send").await;
+        ann.says("#comments li p", "Before").await;
+
+        let count =
+            "window.fetches = 0; const real = fetch; window.fetch = (...how) => { fetches += 1; return real(...how) }";
+        ann.script(count).await;
+        ann.script("dispatchEvent(new Event('pagehide'))").await;
+        bob.says("#viewers", "1").await;
+        for text in ["Meanwhile", "And again"] {
+            bob.fill("#text", text).await;
+            bob.click("#send").await;
+        }
+        bob.says("#comments li:nth-child(3) p", "And again").await;
+        bob.click("#like").await;
+        bob.says("#likes", "1").await;
+        ann.script("dispatchEvent(new Event('pageshow'))").await;
+        ann.says("#comments li:nth-child(3) p", "And again").await;
+        ann.says("#comments li:nth-child(2) p", "Meanwhile").await;
+        ann.says("#likes", "1").await;
+        ann.says("#viewers", "2").await;
+        let shown = "return [document.querySelectorAll('#comments li').length, window.fetches]";
+        assert_eq!(ann.script(shown).await, json!([3, 0]), "each once, and nothing was fetched");
+    })
+    .await;
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rooms::{Close, HookError, Kind, Overflow, RoomManagerBuilder};
+use rooms::{Close, HookError, Kind, Overflow, RoomManagerBuilder, bus::Retention};
 use serde_json::{Value, json};
 
 /// The longest text, in characters.
@@ -12,9 +12,13 @@ const MAX_TEXT: usize = 500;
 /// restarted is back on another one.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// What a channel keeps for who comes later, or comes back.
+const KEPT: Retention = Retention::messages(100).age(Duration::from_secs(86_400));
+
 pub(crate) fn kinds(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
     // The client's word for who speaks is not taken: the server writes it.
-    let channel = Kind::authenticated().list_members().leave_grace(GRACE).allow_publish().on_publish(|member, said| {
+    let channel = Kind::authenticated().list_members().leave_grace(GRACE).history(KEPT).allow_publish();
+    let channel = channel.on_publish(|member, said| {
         let who = member.identity().user().to_owned();
         async move { said_by(&who, &said.json()?) }
     });

@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header::AUTHORIZATION, request::Parts},
     response::{IntoResponse, Response},
 };
-use rooms::{Identity, Reach, RoomKey, RoomManager, axum::RoomUpgrade};
+use rooms::{Identity, axum::RoomUpgrade};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -92,7 +92,7 @@ pub(crate) async fn comment(
         return Err(Problem(StatusCode::UNPROCESSABLE_ENTITY, message));
     }
     let comment = app.posts.comment(post_id, who.user(), text).ok_or_else(|| no_post(post_id))?;
-    tell(&app.rooms, post_id, &json!({"type": "new_comment", "comment": comment})).await;
+    app.outbox.tell(post_id, json!({"type": "new_comment", "comment": comment}));
     Ok((StatusCode::CREATED, Json(comment)))
 }
 
@@ -103,18 +103,6 @@ pub(crate) async fn like(
     Caller(_): Caller,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let likes = app.posts.like(post_id).ok_or_else(|| no_post(post_id))?;
-    tell(&app.rooms, post_id, &json!({"type": "like_count", "post_id": post_id, "likes": likes})).await;
+    app.outbox.tell(post_id, json!({"type": "like_count", "post_id": post_id, "likes": likes}));
     Ok((StatusCode::CREATED, Json(json!({"post_id": post_id, "likes": likes}))))
-}
-
-/// What is stored is stored, whether or not those who watch could be told.
-async fn tell(rooms: &RoomManager, post_id: u64, event: &Value) {
-    let Ok(room) = RoomKey::new("post", post_id) else { return };
-    match rooms.broadcast(&room, event).await {
-        Ok(receipt) if receipt.reach == Reach::LocalOnly => {
-            tracing::warn!("only the viewers of this process were told")
-        }
-        Ok(_) => {}
-        Err(error) => tracing::error!(%error, "the viewers were not told"),
-    }
 }

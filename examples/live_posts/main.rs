@@ -9,6 +9,7 @@
 mod api;
 mod health;
 mod login;
+mod outbox;
 mod posts;
 
 use std::{env, error::Error, sync::Arc, time::Duration};
@@ -20,14 +21,14 @@ use axum::{
     response::Html,
     routing::{get, post},
 };
-use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, Shutdown, redis::RedisBus};
+use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, Shutdown, bus::Retention, redis::RedisBus};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{login::Tokens, posts::Posts};
+use crate::{login::Tokens, outbox::Outbox, posts::Posts};
 
 /// Over how long the members are closed when the process is told to stop.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -42,6 +43,7 @@ struct App {
     /// What joins the processes, where there are several.
     bus: Option<RedisBus>,
     posts: Arc<Posts>,
+    outbox: Outbox,
     tokens: Arc<Tokens>,
 }
 
@@ -99,6 +101,8 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
             let known = Arc::clone(&known);
             async move { room.id().parse().is_ok_and(|id| known.exists(id)) }
         })
+        // What a page that was offline for a while is given; its comments are stored anyway.
+        .history(Retention::messages(500))
         .on_join(|member| async move { Ok(json!({"post_id": member.room().id().parse::<u64>().ok()})) });
     let mut rooms = RoomManager::builder()
         .authenticator(JwtAuthenticator::hs256(secret)?.issuer(login::NAME).audience(login::NAME))
@@ -107,7 +111,9 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
     if let Some(bus) = &bus {
         rooms = rooms.bus(bus.clone());
     }
-    Ok(App { rooms: rooms.build()?, bus, posts, tokens: Arc::new(Tokens::new(secret)) })
+    let rooms = rooms.build()?;
+    let outbox = Outbox::new(rooms.clone());
+    Ok(App { rooms, bus, posts, outbox, tokens: Arc::new(Tokens::new(secret)) })
 }
 
 fn router(app: App) -> Router {

@@ -9,6 +9,7 @@ use crate::{
     auth::{AuthError, Identity},
     close::Close,
     handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Refusal},
+    join_options::JoinOptions,
     limits::Limits,
     manager::RoomManager,
     message::Form,
@@ -128,13 +129,15 @@ impl Admission {
         self.handshake.response()
     }
 
-    /// Serves the socket in a task of its own, as a connection that is for one room.
+    /// Serves the socket in a task of its own, as a connection that is for one room. What its URL says besides the room is
+    /// as in [`Handshake::join_options`].
     pub fn serve_room<E>(self, room: RoomKey, socket: impl Socket<E>)
     where
         E: fmt::Display,
     {
+        let join = self.handshake.join_options().clone();
         self.open(socket, |rooms, identity, (stream, sink)| {
-            rooms.serve_in(Form::Single, stream, sink, identity, Some(room))
+            rooms.serve_in(join.form(), stream, sink, identity, Some((room, join)))
         });
     }
 
@@ -144,7 +147,7 @@ impl Admission {
         E: fmt::Display,
     {
         self.open(socket, |rooms, identity, (stream, sink)| {
-            let first = rooms.user_room(identity.user());
+            let first = rooms.user_room(identity.user()).map(|room| (room, JoinOptions::new()));
             rooms.serve_in(Form::Multi, stream, sink, identity, first)
         });
     }

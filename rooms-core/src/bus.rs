@@ -23,9 +23,12 @@
 //! 6. **Loss is said.** Whatever may have lost a message of a topic is reported, by [`BusEvent::Gap`] or by `Up`.
 //! 7. **Nobody waits for a listener.** Events are handed to a [`BusReceiver`], whose call returns at once.
 //! 8. **Dropping is safe.** A dropped `publish` is done or not done, and spoils nothing for the next.
+//!
+//! A bus may keep what is published, for those who were away: [`Bus::history`]. [`History`] has the clauses of that.
 
 mod async_bus;
 mod guarded;
+pub(crate) mod history;
 mod local;
 mod position;
 
@@ -34,9 +37,10 @@ use std::{error, fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub(crate) use self::guarded::GuardedBus;
+pub(crate) use self::guarded::{BusFault, GuardedBus};
 pub use self::{
     async_bus::{AsyncBus, AsyncClient},
+    history::{Excerpt, History, Missing, ReadFrom, Retention, RetentionError},
     local::LocalBus,
     position::{Position, PositionError},
 };
@@ -61,6 +65,12 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     /// [`BusError::Down`] if it certainly did not happen, [`BusError::Unknown`] if nobody can tell.
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError>;
 
+    /// The part that keeps what is published; `None` for a bus that keeps nothing, over which no kind can have a
+    /// [history](crate::Kind::history). Always the same.
+    fn history(&self) -> Option<&dyn History> {
+        None
+    }
+
     /// Lets go of the backplane; no event comes after it has resolved.
     async fn close(&self);
 }
@@ -81,6 +91,10 @@ impl<B: Bus + ?Sized> Bus for Arc<B> {
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
         (**self).publish(topic, payload).await
+    }
+
+    fn history(&self) -> Option<&dyn History> {
+        (**self).history()
     }
 
     async fn close(&self) {

@@ -18,13 +18,14 @@ use crate::{
     auth::{Decision, Identity},
     close::Close,
     context::Shared,
-    kind::{HookError, Kind, Member, Tell},
+    join_options::JoinOptions,
+    kind::{HookError, Joining, Kind, Member, Tell},
     message::{Form, Message},
     node::ConnectionId,
     outbox::{Driver, Progress, Recipient, Waiting},
     presence::{Arrival, Listing, MemberList, Share, entry::Name},
     protocol::{self, Ref},
-    room::Room,
+    room::{Ready, Room},
     room_key::RoomKey,
     runtime::RuntimeEnded,
     timers::Moment,
@@ -129,8 +130,8 @@ pub enum JoinError {
         /// `Limits::max_rooms_per_connection`.
         limit: usize,
     },
-    /// The bus did not confirm the subscription in time; see `Limits::subscribe_timeout`.
-    #[error("{room}: the bus did not confirm the subscription")]
+    /// The bus did not confirm the subscription, or give the history, in time; see `Limits::subscribe_timeout`.
+    #[error("{room}: the bus did not confirm the subscription or give the history")]
     Unavailable {
         /// Where.
         room: RoomKey,
@@ -196,10 +197,20 @@ impl Connection {
     /// # Errors
     /// [`JoinError`], whose [`close`](JoinError::close) suits a connection that is for this room alone.
     pub async fn join(&mut self, key: &RoomKey) -> Result<usize, JoinError> {
+        self.join_with(key, JoinOptions::new()).await
+    }
+
+    /// [`join`](Self::join), for a client that was there before: with what came after the position that it has, or with the
+    /// newest messages, of a kind with a [history](Kind::history). They come after `room_joined`, and what is published
+    /// meanwhile after them, in order and once.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join); [`JoinError::Unavailable`] also where the history could not be read.
+    pub async fn join_with(&mut self, key: &RoomKey, options: JoinOptions) -> Result<usize, JoinError> {
         if let Some(place) = self.place(key) {
             return Ok(place.room.share(Share::viewers));
         }
-        let joined = self.begin_join(key, None).await?;
+        let joined = self.begin_join(key, options, None).await?;
         Ok(self.keep(joined))
     }
 
@@ -233,22 +244,23 @@ impl Connection {
     pub(crate) fn begin_join(
         &mut self,
         key: &RoomKey,
+        options: JoinOptions,
         reference: Option<Arc<Ref>>,
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.all().len());
-        let (member, listing) = (self.member(key), self.listing(key));
+        let (mut member, listing) = (self.member(key), self.listing(key));
         let left = self.seldom.as_ref().and_then(|seldom| seldom.leaves.over(key));
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.seldom.get_or_insert_default().leaves.begin(key.clone()));
         async move {
-            let (key, limits) = (&member.room, &shared.limits);
+            let (key, limits) = (&member.room.clone(), &shared.limits);
             if joined >= limits.max_rooms_per_connection {
                 return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.max_rooms_per_connection });
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            match kind.rule.decide(member.identity(), key, limits.rule_timeout).await {
+            match kind.rule.decide(member.identity(), key, options.with.as_ref(), limits.rule_timeout).await {
                 Decision::Allow => {}
                 Decision::Deny => return Err(not_allowed()),
                 Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
@@ -271,6 +283,17 @@ impl Connection {
                 }
                 Err(RuntimeEnded) => return Err(JoinError::RuntimeEnded { room: key.clone() }),
             }
+            if room.has_history() {
+                match shared.runtime.wait(timeout(limits.subscribe_timeout, shared.history(room, &options))).await {
+                    Ok(Ok(Ready::Yes)) => {}
+                    Ok(_) => return Err(JoinError::Unavailable { room: key.clone() }),
+                    Err(RuntimeEnded) => return Err(JoinError::RuntimeEnded { room: key.clone() }),
+                }
+            }
+            if room.has_history() || options.with.is_some() {
+                let position = room.joins_at(slot, &options);
+                member.joining = Some(Arc::new(Joining { position, with: options.with.clone() }));
+            }
             joined.begun = leaving.map(|leaving| Begun {
                 shared: Arc::clone(&shared),
                 kind: Arc::clone(kind),
@@ -282,9 +305,8 @@ impl Connection {
                 .await
                 .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
-            let welcome =
-                |viewers, members| protocol::room_joined(key, viewers, members, snapshot, reference.as_deref());
-            let (viewers, effects) = room.go_live(slot, arrival, listing, welcome);
+            let welcome = |standing| protocol::room_joined(key, standing, snapshot, reference.as_deref());
+            let (viewers, effects) = room.go_live(slot, arrival, listing, &options, welcome);
             shared.registry.act(room, effects);
             Ok(Joined { viewers, ..joined })
         }
@@ -370,7 +392,7 @@ impl Connection {
 
     pub(crate) fn member(&self, room: &RoomKey) -> Member {
         let rooms = Arc::clone(&self.shared) as Arc<dyn Tell>;
-        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), rooms }
+        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), rooms, joining: None }
     }
 
     pub(crate) fn leave_all(&mut self) {

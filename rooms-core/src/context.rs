@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) connection_ids: ConnectionIds,
     pub(crate) limits: Limits,
     pub(crate) kinds: HashMap<Box<str>, Arc<Kind>>,
+    /// Some kind has a history.
+    pub(crate) keeps_histories: bool,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) endpoint: Endpoint,
     pub(crate) clock: Arc<dyn WallClock>,

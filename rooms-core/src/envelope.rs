@@ -10,7 +10,10 @@
 
 use bytes::Bytes;
 
-use crate::node::ConnectionId;
+use crate::{
+    json::{self, JsonFault},
+    node::ConnectionId,
+};
 
 const MARK: u8 = 0x01;
 const PREFIX: &[u8] = b"\x01v1;";
@@ -35,6 +38,24 @@ pub(crate) struct Opened<'a> {
     pub(crate) carried: Carried,
 }
 
+/// Why a payload from the bus is not given to anybody.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadPayload {
+    #[error(transparent)]
+    Envelope(#[from] BrokenEnvelope),
+    #[error("too long")]
+    TooLong,
+    #[error(transparent)]
+    Json(#[from] JsonFault),
+}
+
+impl BadPayload {
+    /// Whether it was meant for the members, who do not get it: a publisher of another make, or another limit.
+    pub(crate) const fn was_meant(&self) -> bool {
+        matches!(self, Self::TooLong | Self::Json(JsonFault::TooDeep))
+    }
+}
+
 /// An envelope that can't be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a broken envelope")]
@@ -55,6 +76,16 @@ pub(crate) fn seal(except: Option<ConnectionId>, carried: Carried, json: Bytes) 
     }
     sealed.extend_from_slice(&json);
     sealed.into()
+}
+
+/// Opens a payload, whose JSON may have so many bytes, and checks what is in it.
+pub(crate) fn read(payload: &[u8], limit: usize) -> Result<Opened<'_>, BadPayload> {
+    let opened = open(payload)?;
+    if opened.json.len() > limit {
+        return Err(BadPayload::TooLong);
+    }
+    json::check(opened.json)?;
+    Ok(opened)
 }
 
 pub(crate) fn open(payload: &[u8]) -> Result<Opened<'_>, BrokenEnvelope> {

@@ -19,7 +19,7 @@ pub(crate) use self::{
     origin::{Mismatch, mismatch},
     token::TokenSource,
 };
-use crate::auth::AuthError;
+use crate::{auth::AuthError, join_options::JoinOptions};
 
 /// How an endpoint checks an upgrade: where the token is, which pages may connect, what becomes of a bad token.
 ///
@@ -140,6 +140,7 @@ pub struct Handshake {
     accept: HeaderValue,
     token: Result<Option<String>, AuthError>,
     bad_token: BadToken,
+    join: JoinOptions,
 }
 
 /// Why an upgrade is refused, and how that is said over HTTP.
@@ -211,7 +212,15 @@ impl Handshake {
             _ => return Err(Refusal::Origin),
         }
         let token = token::find(&endpoint.tokens, uri, headers)?.transpose();
-        Ok(Self { accept, token, bad_token: endpoint.bad_token })
+        let is_token = |name: &str| endpoint.tokens.iter().any(|source| source.is_query(name));
+        let join = JoinOptions::from_query(uri.query().unwrap_or_default(), is_token);
+        Ok(Self { accept, token, bad_token: endpoint.bad_token, join })
+    }
+
+    /// What the URL says besides the room, for a connection that is for one: `since`, `newest`, and the other parameters but
+    /// the token as [`with`](JoinOptions::with).
+    pub const fn join_options(&self) -> &JoinOptions {
+        &self.join
     }
 
     /// The token, where there is one.

@@ -8,13 +8,14 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-pub(crate) use self::member::Tell;
+pub(crate) use self::member::{Joining, Tell};
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
 };
 use crate::{
     auth::{Decision, Identity, Rule},
+    bus::Retention,
     close::Close,
     limits::Limits,
     outbox::Overflow,
@@ -65,6 +66,7 @@ pub struct Kind {
     info: Option<Arc<MemberInfo>>,
     bad_info: Arc<RateLimitedLog>,
     pub(crate) leave_grace: Duration,
+    pub(crate) history: Option<Retention>,
 }
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
@@ -90,6 +92,7 @@ impl Kind {
             info: None,
             bad_info: Arc::default(),
             leave_grace: Duration::ZERO,
+            history: None,
         }
     }
 
@@ -115,6 +118,26 @@ impl Kind {
         Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
         Self { rule: Rule::ask(rule), ..self }
+    }
+
+    /// [`join_rule`](Self::join_rule) that is also told what the client said with its join; see [`Member::with`]. A client can
+    /// say anything there.
+    ///
+    /// ```
+    /// use rooms_core::Kind;
+    ///
+    /// let draft = Kind::new().join_rule_with(|_, room, with| async move {
+    ///     let key = with.and_then(|with| with.parse::<String>().ok());
+    ///     key.is_some_and(|key| key == format!("the key of {}", room.id()))
+    /// });
+    /// # let _ = draft;
+    /// ```
+    pub fn join_rule_with<F, Fut>(self, rule: F) -> Self
+    where
+        F: Fn(Arc<Identity>, RoomKey, Option<Payload>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: Into<Decision>> + Send + 'static,
+    {
+        Self { rule: Rule::ask_with(rule), ..self }
     }
 
     /// Lets every member publish by the command `publish`; without this and [`publish_rule`](Self::publish_rule) no
@@ -269,6 +292,30 @@ impl Kind {
         Fut: Future<Output = ()> + Send + 'static,
     {
         Self { on_occupancy: Some(Arc::new(move |room, occupancy| hook(room, occupancy).boxed())), ..self }
+    }
+
+    /// Keeps the newest messages of a room, on the bus, for those who were away: so much of them, [`Retention`].
+    ///
+    /// Each message then has a position, and a client that comes back with the last one that it has is given what came
+    /// after it, in order and once; or one `resync`, where the history does not have all of that. See
+    /// [`protocol`](crate::protocol). Broadcasting is appending to the history and publishing in one step: where the bus is
+    /// down it is an error, as a message that only this node's members were given would have no position.
+    ///
+    /// The bus has to keep histories, as [`LocalBus`](crate::LocalBus) does in this process's memory; where it does not,
+    /// [`build`](crate::RoomManagerBuilder::build) is an error. The same on all nodes. A node with members in the room has a
+    /// copy of the history in its memory. What others publish to the room by the bus' own means, and not by appending,
+    /// reaches the members at once, and is not kept.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rooms_core::{Kind, bus::Retention};
+    ///
+    /// let channel = Kind::authenticated().history(Retention::messages(100).age(Duration::from_secs(86_400)));
+    /// # let _ = channel;
+    /// ```
+    pub fn history(self, retention: Retention) -> Self {
+        Self { history: Some(retention), ..self }
     }
 
     /// Whether the rooms know their users by name.
@@ -431,6 +478,7 @@ impl fmt::Debug for Kind {
             .field("on_occupancy", &self.on_occupancy.is_some())
             .field("list_members", &self.names)
             .field("leave_grace", &self.leave_grace)
+            .field("history", &self.history)
             .finish()
     }
 }

@@ -20,6 +20,7 @@ mod drain;
 mod envelope;
 mod handshake;
 mod hooks;
+mod join_options;
 mod json;
 mod kind;
 mod limits;
@@ -56,6 +57,7 @@ pub use self::{
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, OriginError},
+    join_options::JoinOptions,
     kind::{HookError, Kind, Member, Sent},
     limits::Limits,
     manager::{

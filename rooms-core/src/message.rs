@@ -35,6 +35,8 @@ pub(crate) enum Form {
     Single,
     /// For a connection that is in many: everything names its room.
     Multi,
+    /// For a connection that is for one room and is told positions: as for one that is in many.
+    Positioned,
 }
 
 /// What a [`Message`] is on the wire.

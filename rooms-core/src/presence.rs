@@ -351,9 +351,8 @@ impl Presence {
         lock(&self.node).published(room.clone(), first, now);
     }
 
-    /// States something to the bus; `false` where it panicked.
-    pub(crate) fn state_to_bus(&self, statement: impl FnOnce(&dyn Bus)) -> bool {
-        self.bus.state(statement)
+    pub(crate) const fn bus(&self) -> &GuardedBus {
+        &self.bus
     }
 
     fn has_ended(&self) -> bool {

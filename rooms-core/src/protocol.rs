@@ -10,7 +10,7 @@
 //! | out | for a kind with members, `room_joined` has `"users":2,"members":[{"user":"5","info":{..}},..]`, at most 100 of them and whoever joins first of all, and `viewer_joined` and `viewer_left` have `"users":[{"user":"6"}]` where somebody came or went |
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
 //! | in | any other `type`: for the room's `on_message` |
-//! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}` or `"slow_consumer"`: messages may have been lost, fetch what you show again |
+//! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`, or `"slow_consumer"`, `"history_gap"`, `"epoch"`: messages may have been lost, fetch what you show again |
 //! | out | `{"type":"message","room":"post:42","data":{"type":"error"}}`: a payload that a member published, whose own `type` is that of an event in these tables; see below |
 //! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012 (or 1001): come back after that time, which differs from client to client |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
@@ -55,6 +55,36 @@
 //! was no command whose `ref` an `error` could repeat, and a client that comes back tries again.
 //!
 //! What was published before a `leave` may still arrive after `room_left`.
+//!
+//! # Rooms with a history
+//! In a room whose kind has a [`history`](crate::Kind::history) each message has a position, a text that is opaque to
+//! clients and the same wherever it stands: in JSON, in a URL, as the `id` of an event stream.
+//!
+//! | direction | message |
+//! |---|---|
+//! | in | `{"type":"join","room":"post:42","since":"2a.7","newest":50,"with":{..}}`, each of the three or none |
+//! | out | `{"type":"room_joined","room":"post:42","viewers":3,"position":"2a.7","recovered":true}`, with `recovered` where there was a `since` |
+//! | out | `{"type":"message","room":"post:42","offset":"2a.8","data":{..}}` |
+//! | out | `{"type":"published","room":"post:42","position":"2a.8","ref":2}` |
+//!
+//! Every message that comes after the `position` of `room_joined` follows, in order and once. So a client that keeps the
+//! last of `position` and `offset` can come back with it as `since`, whenever its connection ends. Where `recovered` is
+//! `true`, that position is its `since`, and what it missed follows. Where it is `false`, one `resync` follows with the
+//! reason: `history_gap`, where the history does not have all of it any more, or it is more than three quarters of an
+//! outbox, or the room has no history; `epoch`, where the position is of another log, or is none. Then follow the
+//! `newest` messages that it asked for, at most as many as are kept and fit, and what is published from then on. Who gives
+//! no `since` is given the `newest` right away. A room is resumed by the `join` that enters it; one of a room that the
+//! connection is in already is answered without `position` and `recovered`.
+//!
+//! `with` is any JSON of at most 4,096 bytes, for the rule and for `on_join`; see [`Member::with`](crate::Member::with). It
+//! works in every room.
+//!
+//! On a connection that is for one room they are parameters of the URL: `?since=2a.7&newest=50`; an empty `since` asks for
+//! nothing to be resumed. Where one of the two is there, what happens in the room is told as on a connection for many:
+//! payloads in `message`, with their `offset`, and events with their `room`. Without them payloads are bare. The other
+//! parameters, but the token, are its `with`, an object of strings.
+//!
+//! What others publish to the room by the bus' own means has no `offset`, and is not kept.
 
 mod head;
 pub(crate) mod multi;
@@ -66,9 +96,11 @@ use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
+    bus::{Missing, Position},
+    join_options::JoinOptions,
     message::Message,
     presence::{Change, MemberList, Person},
-    receipt::Reach,
+    receipt::{Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
 };
 
@@ -107,6 +139,19 @@ pub enum ErrorCode {
 pub(crate) enum Reason {
     BusGap,
     SlowConsumer,
+    /// The history does not have all of it any more.
+    HistoryGap,
+    /// The position is of another log.
+    Epoch,
+}
+
+impl From<Missing> for Reason {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Epoch => Self::Epoch,
+            Missing::Trimmed => Self::HistoryGap,
+        }
+    }
 }
 
 /// What a client says, and what its answer repeats.
@@ -119,7 +164,7 @@ pub(crate) struct Request<'a> {
 #[derive(Debug)]
 pub(crate) enum Command<'a> {
     Ping,
-    Join(RoomKey),
+    Join(RoomKey, JoinOptions),
     Leave(RoomKey),
     /// The data is JSON, and its bounds are not looked at: whether the client may publish is asked before.
     Publish(RoomKey, &'a RawValue),
@@ -174,6 +219,10 @@ enum Event<'a> {
     RoomJoined {
         room: &'a RoomKey,
         viewers: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        position: Option<Position>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovered: Option<bool>,
         #[serde(flatten)]
         list: Option<MemberList>,
         #[serde(flatten)]
@@ -190,6 +239,8 @@ enum Event<'a> {
         room: &'a RoomKey,
         #[serde(skip_serializing_if = "Option::is_none")]
         reach: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        position: Option<Position>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a Ref>,
     },
@@ -253,36 +304,44 @@ impl Event<'_> {
     }
 }
 
+/// What one who joins is told of the room.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) viewers: usize,
+    pub(crate) list: Option<MemberList>,
+    /// Everything that was published after it follows.
+    pub(crate) position: Option<Position>,
+    /// Whether it is given what it missed, where it asked for that.
+    pub(crate) recovered: Option<bool>,
+}
+
 /// The first event of a member. The snapshot's fields stand beside ours; ours win.
-pub(crate) fn room_joined(
-    room: &RoomKey,
-    viewers: usize,
-    list: Option<MemberList>,
-    snapshot: Value,
-    reference: Option<&Ref>,
-) -> Message {
+pub(crate) fn room_joined(room: &RoomKey, standing: Standing, snapshot: Value, reference: Option<&Ref>) -> Message {
+    let Standing { viewers, list, position, recovered } = standing;
     let mut snapshot = match snapshot {
         Value::Object(fields) => fields,
         Value::Null => Map::new(),
         other => Map::from_iter([("snapshot".to_owned(), other)]),
     };
     let named: &[_] = if list.is_some() { &["users", "members"] } else { &[] };
-    for ours in ["type", "room", "viewers", "ref"].iter().chain(named) {
+    // Those of a history only where there is one: an application may have used these names before.
+    let place: &[_] = if position.is_some() || recovered.is_some() { &["position", "recovered"] } else { &[] };
+    for ours in ["type", "room", "viewers", "ref"].iter().chain(named).chain(place) {
         snapshot.remove(*ours);
     }
-    Event::RoomJoined { room, viewers, list, snapshot, reference }.message()
+    Event::RoomJoined { room, viewers, position, recovered, list, snapshot, reference }.message()
 }
 
 pub(crate) fn room_left(room: &RoomKey, reference: Option<&Ref>) -> Message {
     Event::RoomLeft { room, reference }.message()
 }
 
-pub(crate) fn published(room: &RoomKey, reach: Reach, reference: &Ref) -> Message {
-    let reach = match reach {
+pub(crate) fn published(room: &RoomKey, receipt: Receipt, reference: &Ref) -> Message {
+    let reach = match receipt.reach {
         Reach::AllNodes => None,
         Reach::LocalOnly => Some("local_only"),
     };
-    Event::Published { room, reach, reference: Some(reference) }.message()
+    Event::Published { room, reach, position: receipt.position, reference: Some(reference) }.message()
 }
 
 pub(crate) fn viewers_changed(change: Change, viewers: usize, users: &[Person]) -> Message {
@@ -320,10 +379,11 @@ mod tests {
         let text = |message: Message| message.as_text().unwrap().to_owned();
         let snapshot = json!({"post_id": 42, "viewers": "mine", "type": "x", "room": 1, "ref": 5});
         assert_eq!(
-            text(room_joined(&room, 3, None, snapshot, None)),
+            text(room_joined(&room, Standing { viewers: 3, ..Standing::default() }, snapshot, None)),
             r#"{"type":"room_joined","room":"post:42","viewers":3,"post_id":42}"#,
         );
-        let welcome = |reference| text(room_joined(&room, 1, None, Value::Null, reference));
+        let one = || Standing { viewers: 1, ..Standing::default() };
+        let welcome = |reference| text(room_joined(&room, one(), Value::Null, reference));
         assert_eq!(welcome(None), r#"{"type":"room_joined","room":"post:42","viewers":1}"#);
         let reference = Ref(RawValue::from_string("[1, 2]".to_owned()).unwrap());
         assert_eq!(welcome(Some(&reference)), r#"{"type":"room_joined","room":"post:42","viewers":1,"ref":[1, 2]}"#);

@@ -1,6 +1,10 @@
 //! What became of a broadcast, or why it failed.
 
-use crate::{auth::IdentityError, bus::BusError, room_key::RoomKey};
+use crate::{
+    auth::IdentityError,
+    bus::{BusError, Position},
+    room_key::RoomKey,
+};
 
 /// What became of a broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +12,9 @@ use crate::{auth::IdentityError, bus::BusError, room_key::RoomKey};
 pub struct Receipt {
     /// How far it went.
     pub reach: Reach,
+    /// Its position in the history of the room, where the kind has one. Members are given it as `offset` beside the
+    /// message: the answer of a REST handler may carry it to the page that posted, which can then leave out its own.
+    pub position: Option<Position>,
 }
 
 /// How far a broadcast went.

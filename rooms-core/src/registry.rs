@@ -1,6 +1,7 @@
 //! The rooms of this node by key, and what happens around them.
 
 mod counting;
+mod history;
 mod occupancy;
 mod subscriptions;
 
@@ -24,7 +25,7 @@ use crate::{
     node::ConnectionId,
     outbox::Recipient,
     presence::Presence,
-    room::{Effects, Flusher, Linger, Room, flush},
+    room::{Effects, Flusher, Linger, Logged, Room, flush},
     room_key::RoomKey,
     shrink::shrink,
 };
@@ -42,6 +43,7 @@ pub(crate) struct Registry {
     pub(crate) hooks: Arc<Hooks>,
     presence: Arc<Presence>,
     subscriptions: Subscriptions,
+    reads: history::Reads,
     delivered: Arc<AtomicU64>,
 }
 
@@ -55,6 +57,7 @@ impl Registry {
             hooks: Arc::default(),
             presence,
             subscriptions: Subscriptions::default(),
+            reads: history::Reads::default(),
             delivered: Arc::default(),
         })
     }
@@ -102,6 +105,9 @@ impl Registry {
         if effects.subscribe {
             self.subscriptions.want(self, room.key.clone());
         }
+        if effects.read {
+            self.runtime.spawn(history::read(Arc::clone(self), Arc::clone(room)));
+        }
         if effects.linger {
             self.subscriptions.linger(self, room.key.clone());
         }
@@ -120,6 +126,13 @@ impl Registry {
         let Some(room) = self.find(key) else { return true };
         let (kept, effects) = room.append(message, except, carried);
         self.act(&room, effects);
+        kept
+    }
+
+    /// Takes a message of a room's history; `false` where it was dropped for want of space.
+    pub(crate) fn arrive(self: &Arc<Self>, room: &Arc<Room>, logged: Logged) -> bool {
+        let (kept, effects) = room.arrive(logged);
+        self.act(room, effects);
         kept
     }
 

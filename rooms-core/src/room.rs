@@ -6,11 +6,14 @@
 
 mod counting;
 mod flush;
+mod history;
 mod log;
 mod loss;
+mod replay;
 
 use std::{
     fmt,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,20 +25,28 @@ use tokio::{sync::Notify, time::Instant};
 pub(crate) use self::flush::{Flusher, flush};
 use self::{
     flush::Progress,
+    history::Resumed,
     log::{Entry, Log, Span},
     loss::Loss,
+    replay::Replay,
+};
+pub(crate) use self::{
+    history::Ready,
+    replay::{Logged, Read},
 };
 use crate::{
+    bus::Position,
     close::Close,
     envelope::Carried,
+    join_options::JoinOptions,
     kind::Kind,
     limits::Limits,
     lock::{Mutex, lock},
     message::{Form, Message},
     node::ConnectionId,
     outbox::{About, Recipient, Source, Waiting},
-    presence::{Arrival, Known, Listing, MemberList, Share},
-    protocol::{self, Reason, multi},
+    presence::{Arrival, Known, Listing, Share},
+    protocol::{self, Reason, Standing, multi},
     room_key::RoomKey,
 };
 
@@ -69,6 +80,8 @@ struct State {
     /// The furthest that any member is in the log.
     ahead: u64,
     loss: Loss,
+    /// Of a kind with a history.
+    replay: Option<Box<Replay>>,
     /// Apart from what each broadcast touches. And two allocations of a middle size fit where one of both does not.
     share: Box<Share>,
     subscription: Subscription,
@@ -90,16 +103,20 @@ struct Member {
 
 #[derive(Default)]
 struct Held {
-    messages: Vec<Message>,
+    /// Each with its place in the history, if it has one.
+    messages: Vec<(Option<NonZeroU64>, Message)>,
     bytes: usize,
+    /// What it is told and given of the history in front of them.
+    first: Vec<Message>,
+    /// Where the room stood in its history when the member entered: what came after that is held.
+    from: Option<Position>,
     /// It is counted, and its `room_joined` is being made: it has to hear of every change from here on.
     counted: bool,
 }
 
 /// What a connection is told that was counted just now.
 struct Counted {
-    viewers: usize,
-    list: Option<MemberList>,
+    standing: Standing,
     effects: Effects,
 }
 
@@ -158,6 +175,8 @@ pub(crate) struct Effects {
     pub(crate) linger: bool,
     /// The subscription is wanted.
     pub(crate) subscribe: bool,
+    /// The history is to be read.
+    pub(crate) read: bool,
 }
 
 impl Room {
@@ -176,6 +195,7 @@ impl Room {
             progress: Progress::default(),
             ahead: 0,
             loss: Loss::default(),
+            replay: history::replay_of(&kind, bounds),
             share: Box::new(share),
             subscription: Subscription::No,
             empty_since: None,
@@ -196,10 +216,12 @@ impl Room {
     pub(crate) fn enter(&self, recipient: Arc<Recipient>) -> (usize, Effects) {
         let mut state = lock(&self.state);
         state.empty_since = None;
-        self.multi.fetch_add(usize::from(recipient.form() == Form::Multi), Ordering::Relaxed);
+        self.multi.fetch_add(usize::from(recipient.form() != Form::Single), Ordering::Relaxed);
         let head = state.log.head();
         state.ahead = head;
-        let member = Member { recipient, cursor: head, held: Some(Box::default()), known: None };
+        let from = state.replay.as_ref().and_then(|replay| replay.head());
+        let held = Box::new(Held { from, ..Held::default() });
+        let member = Member { recipient, cursor: head, held: Some(held), known: None };
         let slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
@@ -223,17 +245,20 @@ impl Room {
     }
 
     /// Makes a joining connection a member: it gets `welcome`, which is told how many viewers there are and who, then what
-    /// was published since it entered, then everything else. Returns that number of viewers.
+    /// it asks for of the room's history, then what was published since it entered, then everything else. Returns that
+    /// number of viewers.
     pub(crate) fn go_live(
         &self,
         slot: usize,
         arrival: Option<Arrival>,
         listing: Listing,
-        welcome: impl FnOnce(usize, Option<MemberList>) -> Message,
+        join: &JoinOptions,
+        welcome: impl FnOnce(Standing) -> Message,
     ) -> (usize, Effects) {
-        let Counted { viewers, list, effects } = self.count_in(slot, arrival, listing);
+        let Counted { standing, effects } = self.count_in(slot, arrival, listing, join);
+        let viewers = standing.viewers;
         // Encoded without the lock: a snapshot and a list may be long.
-        let welcome = welcome(viewers, list);
+        let welcome = welcome(standing);
         let mut state = lock(&self.state);
         let State { members, log, ahead, .. } = &mut *state;
         let Some(Some(member)) = members.get_mut(slot) else { return (viewers, effects) };
@@ -242,19 +267,20 @@ impl Room {
         member.cursor = log.head();
         *ahead = log.head();
         let Some(held) = member.held.take() else { return (viewers, effects) };
-        let mut first = held.messages;
-        first.insert(0, welcome);
+        let Held { messages, first, .. } = *held;
+        let messages = messages.into_iter().map(|(_, message)| message);
+        let first: Vec<Message> = [welcome].into_iter().chain(first).chain(messages).collect();
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task.
         member.recipient.queue(&first);
         (viewers, effects)
     }
 
     /// Counts a joining connection: what it is to be told, while what changes from here on is kept for it.
-    fn count_in(&self, slot: usize, arrival: Option<Arrival>, listing: Listing) -> Counted {
+    fn count_in(&self, slot: usize, arrival: Option<Arrival>, listing: Listing, join: &JoinOptions) -> Counted {
         let mut state = lock(&self.state);
-        let State { members, log, share, ahead, .. } = &mut *state;
+        let State { members, log, share, ahead, replay, .. } = &mut *state;
         let viewers = share.viewers();
-        let nothing = Counted { viewers, list: None, effects: Effects::default() };
+        let nothing = Counted { standing: Standing { viewers, ..Standing::default() }, effects: Effects::default() };
         let Some(Some(member)) = members.get_mut(slot) else { return nothing };
         // With what the flusher has not come by with yet, so that no old count follows the new one.
         member.hold(log, &self.key, self.bounds);
@@ -262,10 +288,14 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
+        let Resumed { position, recovered, first, has_up_to } =
+            self.resume(replay.as_deref(), held, member.recipient.form(), join);
+        held.start_with(first, has_up_to);
         let (arriving, due) = share.arrive(member.recipient.id(), arrival, listing);
         member.known = arriving.known.map(Box::new);
         let effects = state.take_due(due);
-        Counted { viewers: arriving.viewers, list: arriving.list, effects }
+        let standing = Standing { viewers: arriving.viewers, list: arriving.list, position, recovered };
+        Counted { standing, effects }
     }
 
     /// Takes a member out, joined or joining.
@@ -273,7 +303,7 @@ impl Room {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
-        self.multi.fetch_sub(usize::from(member.recipient.form() == Form::Multi), Ordering::Relaxed);
+        self.multi.fetch_sub(usize::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
             state.members = Vec::new();
@@ -316,7 +346,7 @@ impl Room {
             bytes: self.bounds.log_bytes.saturating_mul(2),
         };
         if !state.log.fits(message.frame().len(), twice) {
-            return (false, self.lost(&mut state));
+            return (false, self.lost(&mut state, Reason::BusGap));
         }
         state.loss.kept();
         (true, state.push(Entry { multi, ..Entry::new(message, except, About::Content) }))
@@ -470,13 +500,22 @@ impl State {
 
 impl Held {
     /// Keeps a message until the member has joined; one that can't be kept costs the member its connection.
-    fn keep(&mut self, message: &Message, bounds: Bounds) -> Result<(), Close> {
+    fn keep(&mut self, message: &Message, offset: Option<NonZeroU64>, bounds: Bounds) -> Result<(), Close> {
         self.bytes += message.frame().len();
-        if self.bytes > bounds.held_bytes || self.messages.len() >= bounds.held_messages {
+        if self.bytes > bounds.held_bytes || self.first.len() + self.messages.len() >= bounds.held_messages {
             return Err(Close::SLOW_CONSUMER);
         }
-        self.messages.push(message.clone());
+        self.messages.push((offset, message.clone()));
         Ok(())
+    }
+
+    /// Puts messages in front of what is held, of which the member has a part already.
+    fn start_with(&mut self, first: Vec<Message>, has_up_to: u64) {
+        let had = |offset: &Option<NonZeroU64>| offset.is_some_and(|offset| offset.get() <= has_up_to);
+        self.messages.retain(|(offset, _)| !had(offset));
+        let length = |message: &Message| message.frame().len();
+        self.bytes = self.messages.iter().map(|(_, message)| length(message)).chain(first.iter().map(length)).sum();
+        self.first = first;
     }
 }
 
@@ -490,12 +529,13 @@ impl Member {
             if said || entry.except == Some(self.recipient.id()) {
                 continue;
             }
+            let offset = entry.offset;
             let message = match self.recipient.form() {
                 Form::Single => &entry.message,
-                Form::Multi => entry.multi(room),
+                Form::Multi | Form::Positioned => entry.multi(room),
             };
-            if let Err(close) = held.keep(message, bounds) {
-                **held = Held { messages: Vec::new(), bytes: usize::MAX / 2, ..**held };
+            if let Err(close) = held.keep(message, offset, bounds) {
+                (held.messages, held.first, held.bytes) = (Vec::new(), Vec::new(), usize::MAX / 2);
                 self.recipient.close(close, Waiting::Drop);
                 break;
             }

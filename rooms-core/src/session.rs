@@ -25,6 +25,7 @@ use crate::{
     auth::Identity,
     close::Close,
     connection::{ConnectError, Connection},
+    join_options::JoinOptions,
     manager::RoomManager,
     message::{Form, Message},
     outbox::{GONE, Progress, Waiting},
@@ -49,7 +50,24 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
-        self.serve_in(Form::Single, stream, sink, identity, Some(room))
+        self.serve_room_with(stream, sink, identity, room, JoinOptions::new())
+    }
+
+    /// [`serve_room`](Self::serve_room), for a client that says more than the room, such as where it stood. Where it asks for
+    /// positions, by [`since`](JoinOptions::since) or [`newest`](JoinOptions::newest), what happens in the room is told as on
+    /// a connection that is for many: payloads in the event `message`, with their `offset`.
+    pub fn serve_room_with<R>(
+        &self,
+        stream: R,
+        sink: S,
+        identity: Identity,
+        room: RoomKey,
+        options: JoinOptions,
+    ) -> impl Future<Output = Close> + Send + use<R, S>
+    where
+        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
+    {
+        self.serve_in(options.form(), stream, sink, identity, Some((room, options)))
     }
 
     /// Serves a connection whose client joins and leaves rooms by itself; returns why it ended. What is said is in
@@ -77,7 +95,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
-        let first = self.user_room(identity.user());
+        let first = self.user_room(identity.user()).map(|room| (room, JoinOptions::new()));
         self.serve_in(Form::Multi, stream, sink, identity, first)
     }
 
@@ -87,7 +105,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         stream: R,
         sink: S,
         identity: Identity,
-        first: Option<RoomKey>,
+        first: Option<(RoomKey, JoinOptions)>,
     ) -> Served<R>
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
@@ -177,11 +195,11 @@ enum Event {
 }
 
 impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
-    fn new(connection: Connection, stream: R, first: Option<RoomKey>) -> Self {
+    fn new(connection: Connection, stream: R, first: Option<(RoomKey, JoinOptions)>) -> Self {
         let shared = connection.shared();
         let heartbeat = Heartbeat::new(shared.timers.now(), &shared.limits);
         let mut session = Self { connection, stream, work: None, next: None, heartbeat, rate: Rate::new() };
-        let join = first.map(|room| session.first_join(&room));
+        let join = first.map(|(room, options)| session.first_join(&room, options));
         session.work = join;
         session
     }

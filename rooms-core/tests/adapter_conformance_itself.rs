@@ -40,6 +40,7 @@ caught! {
     a_header_overlooked_is_caught: token_places catches OverlooksHeaders;
     an_escaped_room_is_caught: escapes catches KeepsEscapes;
     a_wrong_room_is_caught: one_room catches JoinsAnotherRoom;
+    a_query_that_is_lost_is_caught: resumption catches LosesTheQuery;
     one_room_for_many_is_caught: many_rooms catches ServesOneRoomOnly;
     what_is_lost_or_spoilt_is_caught: fidelity catches LosesWhatCameEarly, SpoilsLongFrames;
     a_close_frame_that_does_not_arrive_is_caught: closes_arrive catches SwallowsCloses;

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use rooms_core::{
     BroadcastError, Bus, JoinError, Kind, LocalBus, Reach, RoomManager,
-    bus::{BusError, BusEvent, BusReceiver, Lost, Topic},
+    bus::{BusError, BusEvent, BusReceiver, Lost, Retention, Topic},
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -430,4 +430,44 @@ async fn a_bus_that_hangs_holds_up_no_publisher_and_no_shutdown_for_ever() {
     let start = Instant::now();
     rooms.shutdown(Duration::ZERO).await;
     assert!(start.elapsed() <= 2 * rooms.limits().close_timeout, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_kind_with_a_history_needs_a_bus_that_keeps_one_and_a_retention_within_its_bounds() {
+    /// A bus without a history.
+    #[derive(Debug)]
+    struct Forgetful(LocalBus);
+
+    #[async_trait]
+    impl Bus for Forgetful {
+        fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+            self.0.attach(receiver);
+        }
+
+        fn subscribe(&self, topics: &[Topic]) {
+            self.0.subscribe(topics);
+        }
+
+        fn unsubscribe(&self, topics: &[Topic]) {
+            self.0.unsubscribe(topics);
+        }
+
+        async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+            self.0.publish(topic, payload).await
+        }
+
+        async fn close(&self) {
+            self.0.close().await;
+        }
+    }
+
+    let builder = |retention| RoomManager::builder().kind("post", Kind::authenticated().history(retention));
+    let error = builder(Retention::messages(10)).bus(Forgetful(LocalBus::new())).build().unwrap_err();
+    assert_eq!(error.to_string(), "the kind `post` has a history, and the bus keeps none");
+    let error = builder(Retention::messages(0)).build().unwrap_err();
+    assert_eq!(error.to_string(), "the history of the kind `post` can't be kept");
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(why, "a history has 1 to 10000 messages, not 0");
+    assert!(builder(Retention::messages(10)).build().is_ok());
+    assert!(RoomManager::<rooms_core::ws::FrameSink>::builder().bus(Forgetful(LocalBus::new())).build().is_ok());
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rooms_core::{
     Bus, LocalBus,
-    bus::{AsyncBus, AsyncClient, BusError, BusReceiver, Topic},
+    bus::{AsyncBus, AsyncClient, BusError, BusReceiver, History, Topic},
     testing::{
         bus_conformance::{Backplane, Cut},
         faults::{Faults, FaultyBus},
@@ -17,6 +17,7 @@ use rooms_core::{
 
 /// Three buses that are never away, and the topic for which no answer comes.
 struct Peers<B> {
+    hub: LocalBus,
     peers: Vec<B>,
     stubborn: Option<Topic>,
 }
@@ -37,11 +38,17 @@ impl<B: Bus> Backplane for Peers<B> {
     }
 
     async fn mend(&mut self) {}
+
+    async fn forget(&mut self) -> Cut {
+        self.hub.forget_histories();
+        Cut::Done
+    }
 }
 
 fn peers<B>(make: impl Fn(LocalBus) -> B) -> Peers<B> {
     let hub = LocalBus::new();
-    Peers { peers: (0..3).map(|_| make(hub.peer())).collect(), stubborn: None }
+    let peers = (0..3).map(|_| make(hub.peer())).collect();
+    Peers { hub, peers, stubborn: None }
 }
 
 mod local {
@@ -91,6 +98,10 @@ impl AsyncClient for Awaited {
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
         self.0.publish(topic, payload).await
+    }
+
+    fn history(&self) -> Option<&dyn History> {
+        self.0.history()
     }
 
     async fn close(&self) {

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use rooms_core::{
     Bus, LocalBus,
-    bus::{BusError, BusEvent, BusReceiver, Lost, Topic},
+    bus::{BusError, BusEvent, BusReceiver, Excerpt, History, Lost, Position, ReadFrom, Retention, Topic},
     bus_conformance,
     testing::bus_conformance::{self as suite, Backplane, Cut},
 };
@@ -45,6 +45,19 @@ enum Fault {
     WaitsForListeners,
     PublishesTwiceAfterADrop,
     TalksAfterTheClose,
+    AppendsSilently,
+    PublishesWithoutAPosition,
+    AnswersAnotherPosition,
+    KeepsWhatIsPublished,
+    ReadsWithAHole,
+    ReadsBehind,
+    TakesForeignPositions,
+    IgnoresTheNumber,
+    IgnoresTheBytes,
+    IgnoresTheAge,
+    GoesOnInTheSameEpoch,
+    AppendsWhatItCalledDown,
+    LosesAppends,
 }
 
 use Fault::*;
@@ -62,6 +75,7 @@ struct Common {
     was_away: AtomicBool,
     receivers: Mutex<Vec<Arc<dyn BusReceiver>>>,
     kept: Mutex<Vec<(Topic, Bytes)>>,
+    appended: Mutex<Vec<(Topic, Bytes)>>,
 }
 
 struct Peer {
@@ -141,6 +155,15 @@ impl Backplane for Breakable {
         for (topic, payload) in kept {
             self.peers[0].inner.publish(&topic, payload).await.unwrap();
         }
+        let appended = std::mem::take(&mut *self.common.appended.lock().unwrap());
+        for (topic, payload) in appended {
+            self.peers[0].inner.append(&topic, payload, Retention::messages(10_000)).await.unwrap();
+        }
+    }
+
+    async fn forget(&mut self) -> Cut {
+        self.peers[0].inner.forget_histories();
+        Cut::Done
     }
 }
 
@@ -166,6 +189,9 @@ impl Bus for Peer {
                 _ => {}
             }
             return Err(BusError::Down);
+        }
+        if self.fault == KeepsWhatIsPublished {
+            return self.inner.append(topic, payload, Retention::messages(10_000)).await.map(drop);
         }
         if self.fault == WaitsForListeners && self.number == 0 && self.receiver.get().is_none() {
             pending::<()>().await;
@@ -221,10 +247,80 @@ impl Bus for Peer {
         }
     }
 
+    fn history(&self) -> Option<&dyn History> {
+        Some(self)
+    }
+
     async fn close(&self) {
         if self.fault != TalksAfterTheClose {
             self.inner.close().await;
         }
+    }
+}
+
+#[async_trait]
+impl History for Peer {
+    async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
+        let retention = self.believed(retention);
+        if self.common.away.load(Ordering::Relaxed) {
+            match self.fault {
+                AppendsWhatItCalledDown => self.common.appended.lock().unwrap().push((topic.clone(), payload)),
+                LosesAppends => {
+                    let head = self.inner.read(topic, ReadFrom::Newest(0), retention).await?.head;
+                    return Ok(Position::new(head.epoch(), head.offset()));
+                }
+                _ => {}
+            }
+            return Err(BusError::Down);
+        }
+        if self.fault == PublishesWithoutAPosition {
+            // What is heard of the rest is left out by the ear.
+            self.inner.publish(topic, payload.clone()).await?;
+        }
+        let position = self.inner.append(topic, payload, retention).await?;
+        let offset = position.offset() + u64::from(self.fault == AnswersAnotherPosition);
+        Ok(self.told(Position::new(position.epoch(), offset)))
+    }
+
+    async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
+        if self.common.away.load(Ordering::Relaxed) {
+            return Err(BusError::Down);
+        }
+        let retention = self.believed(retention);
+        let head = self.inner.read(topic, ReadFrom::Newest(0), retention).await?.head;
+        let from = match (self.fault, from) {
+            (TakesForeignPositions, ReadFrom::After(foreign)) => {
+                ReadFrom::After(Position::new(head.epoch(), foreign.offset().min(head.offset())))
+            }
+            (GoesOnInTheSameEpoch, ReadFrom::After(told)) => {
+                ReadFrom::After(Position::new(head.epoch(), told.offset()))
+            }
+            (_, from) => from,
+        };
+        let Excerpt { head, mut messages, .. } = self.inner.read(topic, from, retention).await?;
+        match self.fault {
+            ReadsWithAHole if messages.len() > 2 => _ = messages.remove(1),
+            ReadsBehind => _ = messages.pop(),
+            _ => {}
+        }
+        Ok(Excerpt::new(self.told(head), messages))
+    }
+}
+
+impl Peer {
+    /// The retention that a bus keeps to that overlooks one of its bounds.
+    fn believed(&self, retention: Retention) -> Retention {
+        let all = Retention::messages(Retention::MAX_MESSAGES).age(Retention::MAX_AGE).bytes(Retention::MAX_BYTES);
+        match self.fault {
+            IgnoresTheNumber => all.age(retention.max_age()).bytes(retention.max_bytes()),
+            IgnoresTheBytes => Retention::messages(retention.max_messages()).age(retention.max_age()),
+            IgnoresTheAge => Retention::messages(retention.max_messages()).bytes(retention.max_bytes()),
+            _ => retention,
+        }
+    }
+
+    fn told(&self, position: Position) -> Position {
+        if self.fault == GoesOnInTheSameEpoch { Position::new(1, position.offset()) } else { position }
     }
 }
 
@@ -264,8 +360,9 @@ struct Ear {
 
 impl BusReceiver for Ear {
     fn event(&self, event: BusEvent) {
-        let BusEvent::Message { payload, .. } = &event else { return self.inner.event(event) };
+        let BusEvent::Message { payload, position, .. } = &event else { return self.inner.event(event) };
         match self.fault {
+            AppendsSilently | PublishesWithoutAPosition if position.is_some() => {}
             DoesNotHearItself if payload.starts_with(self.number.to_string().as_bytes()) => {}
             HearsAnotherOrder if self.number == 2 => {
                 let held = self.held.lock().unwrap().replace(event);
@@ -326,5 +423,13 @@ caught! {
     clause_6_catches_a_loss_that_is_not_said: loss_is_said catches LosesSilently;
     clause_7_catches_a_bus_that_waits: nobody_waits catches WaitsForListeners;
     clause_8_catches_a_publication_that_is_dropped_and_comes_twice: dropping_is_safe catches PublishesTwiceAfterADrop;
+    clause_9_catches_what_is_not_heard_as_it_was_appended: appending_publishes
+        catches AppendsSilently, PublishesWithoutAPosition, AnswersAnotherPosition, KeepsWhatIsPublished;
+    clause_10_catches_reads_with_holes: reads_have_no_holes catches ReadsWithAHole, ReadsBehind, TakesForeignPositions;
+    clause_11_catches_logs_that_are_not_trimmed: logs_are_trimmed
+        catches IgnoresTheNumber, IgnoresTheBytes, IgnoresTheAge;
+    clause_12_catches_an_epoch_of_two_logs: another_log_is_another_epoch catches GoesOnInTheSameEpoch;
+    an_outage_catches_what_is_missing_or_did_not_happen: an_outage_leaves_no_holes
+        catches AppendsWhatItCalledDown, LosesAppends;
     the_close_must_be_the_end: closed_is_silent catches TalksAfterTheClose;
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rooms_core::{
     Bus,
-    bus::{BusError, BusReceiver, Topic},
+    bus::{BusError, BusReceiver, Excerpt, History, Position, ReadFrom, Retention, Topic},
 };
 use tokio::{
     task::AbortHandle,
@@ -18,8 +18,17 @@ use tokio::{
 
 pub use self::builder::{ConnectError, RedisBusBuilder};
 use crate::{
-    channels::Channel, health::Health, link::Link, links::Links, publisher, queue::Bound, routes::Routes,
-    server::Server, shared::Shared, subscriber,
+    channels::Channel,
+    health::Health,
+    history::{self, Call},
+    link::Link,
+    links::Links,
+    publisher,
+    queue::Bound,
+    routes::Routes,
+    server::Server,
+    shared::Shared,
+    subscriber,
 };
 
 /// The bus over Redis: a cheap handle, of which the manager gets one and a health page another.
@@ -126,6 +135,32 @@ impl RedisBus {
         }
     }
 
+    /// The link of a topic's channel.
+    fn link(&self, topic: &Topic) -> Result<(Channel, Arc<Link>), BusError> {
+        let channel = self.channel(topic)?;
+        // A slot that nobody serves is as a server that is away.
+        let link = self.links().by_channel(&channel).ok_or(BusError::Down)?;
+        Ok((channel, link))
+    }
+
+    fn check_length(&self, payload: &Bytes) -> Result<(), BusError> {
+        let (length, most) = (payload.len(), self.shared().limits.max_payload_bytes);
+        if length > most {
+            let text = format!("the payload has {length} bytes, and at most {most} are allowed");
+            return Err(BusError::Refused(text.into()));
+        }
+        Ok(())
+    }
+
+    fn count<T>(&self, outcome: Result<T, BusError>) -> Result<T, BusError> {
+        match &outcome {
+            Err(BusError::Unknown(_)) => self.shared().counters.unknown.count(),
+            Err(BusError::Overloaded) => self.shared().counters.overloaded.count(),
+            _ => {}
+        }
+        outcome
+    }
+
     fn channel(&self, topic: &Topic) -> Result<Channel, BusError> {
         let channel = self.shared().names.channel(topic);
         channel.ok_or_else(|| BusError::Refused("this version knows no channel for such a topic".into()))
@@ -157,25 +192,13 @@ impl Bus for RedisBus {
     }
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
-        let Shared { limits, counters, .. } = self.shared();
-        if payload.len() > limits.max_payload_bytes {
-            let text = format!(
-                "the payload has {} bytes, and at most {} are allowed",
-                payload.len(),
-                limits.max_payload_bytes
-            );
-            return Err(BusError::Refused(text.into()));
-        }
-        let channel = self.channel(topic)?;
-        // A slot that nobody serves is as a server that is away.
-        let link = self.links().by_channel(&channel).ok_or(BusError::Down)?;
-        let published = link.queue.publish(channel, payload, Bound::Bounded).await;
-        match &published {
-            Err(BusError::Unknown(_)) => counters.unknown.count(),
-            Err(BusError::Overloaded) => counters.overloaded.count(),
-            _ => {}
-        }
-        published.map(|_receivers| ())
+        self.check_length(&payload)?;
+        let (channel, link) = self.link(topic)?;
+        self.count(link.queue.publish(channel, payload, Bound::Bounded).await).map(drop)
+    }
+
+    fn history(&self) -> Option<&dyn History> {
+        Some(self)
     }
 
     async fn close(&self) {
@@ -186,6 +209,22 @@ impl Bus for RedisBus {
         }
         self.inner.stop();
         status.close();
+    }
+}
+
+#[async_trait]
+impl History for RedisBus {
+    async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
+        self.check_length(&payload)?;
+        let (channel, link) = self.link(topic)?;
+        let call = Call::append(&channel, payload, retention, self.shared().pubsub);
+        history::appended(&self.count(link.queue.call(channel, call).await)?)
+    }
+
+    async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
+        let (channel, link) = self.link(topic)?;
+        let call = Call::read(&channel, from, retention);
+        history::read(link.queue.call(channel, call).await?, retention)
     }
 }
 

@@ -40,11 +40,18 @@
 //! others. A publication that was turned away because its slot had moved is published where the slot is now. While the
 //! slot of a room is served by nobody, the bus says that it is down, and the rooms of other slots go on.
 //!
+//! # Histories
+//! A kind with [`Kind::history`](rooms_core::Kind::history) has two keys in Redis for each of its rooms: a list with the
+//! messages that are kept, and a mark that says how far it goes. One script appends to them and publishes, in one step;
+//! [`APPEND_SCRIPT`] is for publishers in other languages. A log that was lost, or whose newest messages were lost when a
+//! server took over, is another epoch. The repository's page `docs/history.md` has the keys, the errors, and an example.
+//!
 //! # What Redis needs
 //! Redis 6 or newer, for RESP3; Redis 7 for sharded channels. A user with restricted rights needs `+hello +publish
 //! +subscribe +unsubscribe`, and the channels `ws:*` and `rooms-*`; in a cluster with sharded channels `+hello +cluster|info
 //! +cluster|slots +spublish +ssubscribe +sunsubscribe`. With `+client|setname` the connections have names in `CLIENT LIST`;
-//! where that is refused, or `CLIENT` is disabled, they have none, and nothing else is different.
+//! where that is refused, or `CLIENT` is disabled, they have none, and nothing else is different. Histories need keys and
+//! more rights, which the repository's page `docs/operations.md` lists.
 
 mod access;
 mod backoff;
@@ -53,6 +60,7 @@ mod channels;
 mod cluster;
 mod fault;
 mod health;
+mod history;
 mod limits;
 mod link;
 mod links;
@@ -75,6 +83,7 @@ mod subscriptions;
 pub use self::{
     bus::{ConnectError, RedisBus, RedisBusBuilder},
     health::Health,
+    history::APPEND_SCRIPT,
     limits::RedisLimits,
     pubsub::PubSub,
 };

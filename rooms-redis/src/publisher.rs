@@ -10,8 +10,16 @@ use tokio::{
 };
 
 use crate::{
-    access::Address, backoff::Backoff, fault::Fault, link::Link, links::Links, pubsub::PubSub, queue::Job,
-    refusal::moved_to, shared::Shared,
+    access::Address,
+    backoff::Backoff,
+    fault::Fault,
+    history,
+    link::Link,
+    links::Links,
+    pubsub::PubSub,
+    queue::{Command, Job},
+    refusal::moved_to,
+    shared::Shared,
 };
 
 /// Commands in one pipeline. 256: beyond it a pipeline costs less per command by a few per cent only, and a lost answer
@@ -70,7 +78,10 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
         let since = shared.subscriptions.now();
         let mut pipeline = redis::pipe();
         for job in &jobs {
-            pipeline.cmd(command).arg(&*job.channel).arg(&*job.payload);
+            match &job.command {
+                Command::Publish(payload) => _ = pipeline.cmd(command).arg(&*job.channel).arg(&**payload),
+                Command::Call(call) => call.add_to(&mut pipeline),
+            }
         }
         let commands = jobs.len() + usize::from(link.server.add_check(&mut pipeline));
         let answers = match connection.send_packed_commands(&pipeline, 0, commands).await {
@@ -92,38 +103,55 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
         }
         let mut moved = Vec::new();
         for (job, answer) in jobs.into_iter().zip(answers) {
-            if let Some(elsewhere) = resolve(shared, link, job, answer, since) {
-                moved.push(elsewhere);
+            match resolve(shared, link, job, answer, since) {
+                Some(Elsewhere::Moved(job, slot, address)) => moved.push((job, slot, address)),
+                Some(Elsewhere::Unknown(job)) => call_in_full(link, job),
+                None => {}
             }
         }
         follow(links, moved);
     }
 }
 
+/// What became of a job that was not carried out.
+enum Elsewhere {
+    /// The slot of its channel is at another server.
+    Moved(Job, u16, Address),
+    /// The server does not know its script.
+    Unknown(Job),
+}
+
 /// Answers whoever published, or gives the job back with where it belongs.
-fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) -> Option<(Job, u16, Address)> {
+fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) -> Option<Elsewhere> {
     let answer = match answer {
-        Value::Int(receivers) => Ok(u64::try_from(receivers).unwrap_or_default()),
         Value::ServerError(error) => {
             let error = RedisError::from(error);
             if let Some((slot, address)) = moved_to(&error, link.host()) {
-                return Some((job, slot, address));
+                return Some(Elsewhere::Moved(job, slot, address));
             }
             match error.kind() {
-                // Nobody serves the slot: it certainly did not happen.
-                ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain) => Err(BusError::Down),
+                // Nobody serves the slot, or it is on its way: it certainly did not happen.
+                ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain | ServerErrorKind::Ask) => {
+                    Err(BusError::Down)
+                }
+                ErrorKind::Server(ServerErrorKind::NoScript) => return Some(Elsewhere::Unknown(job)),
                 _ => Err(BusError::Refused(Box::new(error))),
             }
         }
-        _ => Err(BusError::Unknown("Redis gave an answer that is no number".into())),
+        answer => Ok(answer),
     };
-    if answer.is_ok() {
+    let receivers = match (&job.command, &answer) {
+        (Command::Publish(_), Ok(Value::Int(receivers))) => u64::try_from(*receivers).ok(),
+        (Command::Call(_), Ok(answer)) => history::receivers(answer),
+        _ => None,
+    };
+    if receivers.is_some() {
         shared.counters.published.count();
         link.published.count();
     }
     // This node is a receiver of what it is subscribed to: nobody means that its subscription is gone.
-    if let (Ok(0), Some((topic, connection))) =
-        (&answer, shared.subscriptions.subscribed_before(link.id, &job.channel, since))
+    if let (Some(0), Some((topic, connection))) =
+        (receivers, shared.subscriptions.subscribed_before(link.id, &job.channel, since))
     {
         shared.counters.unreceived.count();
         shared.status.gap(topic);
@@ -131,6 +159,18 @@ fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) ->
     }
     _ = job.answer.send(answer);
     None
+}
+
+/// Sends the script as a whole to a server that does not know it: one that was restarted, or was told to forget it.
+fn call_in_full(link: &Link, Job { channel, command, answer, moves }: Job) {
+    let command = match command {
+        Command::Call(call) => call.in_full().map(|call| Command::Call(Box::new(call))),
+        Command::Publish(_) => None,
+    };
+    match command {
+        Some(command) => link.queue.push_again(Job { channel, command, answer, moves }),
+        None => _ = answer.send(Err(BusError::Refused("Redis does not know a script that it was just given".into()))),
+    }
 }
 
 /// Publishes where the slots are now what was turned away, and so did not happen.

@@ -3,10 +3,11 @@
 use std::{collections::VecDeque, sync::Mutex};
 
 use bytes::Bytes;
+use redis::Value;
 use rooms_core::bus::BusError;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{channels::Channel, limits::RedisLimits, lock::lock, shrink::GiveBack as _};
+use crate::{channels::Channel, history::Call, limits::RedisLimits, lock::lock, shrink::GiveBack as _};
 
 /// A bounded queue; while the connection is down it takes nothing.
 #[derive(Debug)]
@@ -28,14 +29,32 @@ struct State {
     busy: bool,
 }
 
-/// One publication, and who waits for its answer: how many connections got it.
+/// One publication, or a call of a script about a channel, and who waits for its answer.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) channel: Channel,
-    pub(crate) payload: Bytes,
-    pub(crate) answer: oneshot::Sender<Result<u64, BusError>>,
+    pub(crate) command: Command,
+    pub(crate) answer: oneshot::Sender<Result<Value, BusError>>,
     /// How often it was turned away, because the slot of the channel had moved.
     pub(crate) moves: u8,
+}
+
+/// What is to be done on a channel.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Answered with the number of connections that got it.
+    Publish(Bytes),
+    /// Boxed, as there is a place for each in the queue.
+    Call(Box<Call>),
+}
+
+impl Command {
+    fn len(&self) -> usize {
+        match self {
+            Self::Publish(payload) => payload.len(),
+            Self::Call(call) => call.len(),
+        }
+    }
 }
 
 /// Whether a publication may be turned away when too much waits.
@@ -63,8 +82,22 @@ impl Queue {
     ///
     /// Dropped before it resolves, it may or may not have happened.
     pub(crate) async fn publish(&self, channel: Channel, payload: Bytes, bound: Bound) -> Result<u64, BusError> {
+        match self.ask(channel, Command::Publish(payload), bound).await? {
+            Value::Int(receivers) => Ok(u64::try_from(receivers).unwrap_or_default()),
+            _ => Err(BusError::Unknown("Redis gave an answer that is no number".into())),
+        }
+    }
+
+    /// Calls a script; resolves with its answer.
+    ///
+    /// Dropped before it resolves, it may or may not have happened.
+    pub(crate) async fn call(&self, channel: Channel, call: Call) -> Result<Value, BusError> {
+        self.ask(channel, Command::Call(Box::new(call)), Bound::Bounded).await
+    }
+
+    async fn ask(&self, channel: Channel, command: Command, bound: Bound) -> Result<Value, BusError> {
         let (answer, answered) = oneshot::channel();
-        self.push(Job { channel, payload, answer, moves: 0 }, bound).map_err(|(_, error)| error)?;
+        self.push(Job { channel, command, answer, moves: 0 }, bound).map_err(|(_, error)| error)?;
         answered.await.unwrap_or_else(|_| Err(BusError::Unknown("the connection to Redis was lost".into())))
     }
 
@@ -80,7 +113,7 @@ impl Queue {
         if !state.open {
             return Err((job, BusError::Down));
         }
-        let bytes = state.bytes + job.payload.len();
+        let bytes = state.bytes + job.command.len();
         let full = state.jobs.len() >= self.messages || bytes > self.bytes;
         if full && bound == Bound::Bounded {
             return Err((job, BusError::Overloaded));
@@ -108,9 +141,9 @@ impl Queue {
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         while jobs.len() < most && bytes < PIPELINE_BYTES {
             let Some(job) = state.jobs.pop_front() else { break };
-            state.bytes -= job.payload.len();
+            state.bytes -= job.command.len();
             if !job.answer.is_closed() {
-                bytes += job.payload.len();
+                bytes += job.command.len();
                 jobs.push(job);
             }
         }

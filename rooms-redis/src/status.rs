@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rooms_core::bus::{BusError, BusEvent, BusReceiver, Lost, Topic};
+use rooms_core::bus::{BusError, BusEvent, BusReceiver, Lost, Position, Topic};
 use tokio::sync::watch;
 
 use crate::{fault::Fault, lock::lock, log_gate::LogGate, routes::LinkId};
@@ -112,10 +112,19 @@ impl Status {
     ///
     /// This runs in the task that reads from Redis. It holds up nobody: a receiver's call never blocks, by its contract,
     /// and nothing else is done under this lock than such calls.
-    pub(crate) fn message(&self, (link, generation): (LinkId, u64), topic: Topic, payload: Bytes) {
+    pub(crate) fn message(&self, from: (LinkId, u64), topic: Topic, payload: Bytes) {
+        self.received(from, BusEvent::message(topic, payload));
+    }
+
+    /// [`message`](Self::message), of a topic with a history.
+    pub(crate) fn message_at(&self, from: (LinkId, u64), topic: Topic, payload: Bytes, position: Position) {
+        self.received(from, BusEvent::message_at(topic, payload, position));
+    }
+
+    fn received(&self, (link, generation): (LinkId, u64), event: BusEvent) {
         let state = lock(&self.state);
         if state.links.get(&link).is_some_and(|link| link.generation == generation) {
-            state.say(BusEvent::message(topic, payload));
+            state.say(event);
         }
     }
 

@@ -50,6 +50,12 @@ impl Backplane for Single {
     async fn mend(&mut self) {
         self.redis.restart().await;
     }
+
+    async fn forget(&mut self) -> Cut {
+        self.redis.cli(&["FLUSHALL"]).await;
+        self.redis.cli(&["SCRIPT", "FLUSH"]).await;
+        Cut::Done
+    }
 }
 
 bus_conformance!(Single::start().await);

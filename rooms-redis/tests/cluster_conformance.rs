@@ -56,6 +56,14 @@ impl Backplane for Nodes {
     async fn mend(&mut self) {
         join_all(self.cluster.nodes.iter_mut().map(redis_server::RedisServer::restart)).await;
     }
+
+    async fn forget(&mut self) -> Cut {
+        for node in &self.cluster.nodes {
+            node.cli(&["FLUSHALL"]).await;
+            node.cli(&["SCRIPT", "FLUSH"]).await;
+        }
+        Cut::Done
+    }
 }
 
 mod sharded {

@@ -13,8 +13,11 @@ mod redis_server;
 #[path = "support/sentinels.rs"]
 mod sentinels;
 
-use rooms_core::{Bus, bus::Topic};
-use rooms_redis::{PubSub, RedisBus};
+use rooms_core::{
+    Bus,
+    bus::{BusError, History, ReadFrom, Retention, Topic},
+};
+use rooms_redis::{APPEND_SCRIPT, PubSub, RedisBus};
 
 use cluster::Cluster;
 use listener::{Listener, healthy, room, subscribe, unsubscribe};
@@ -92,6 +95,80 @@ async fn each_right_of_the_processes_is_needed() {
         // Where it may not unsubscribe, it gives up the connection with all that is subscribed on it.
         let lost = || healthy(&bus, |health| health.subscriber_losses > 0);
         assert!(health.refused > 0 || lost().await.subscriber_losses > 0, "a bus does without {right}");
+    }
+}
+
+/// Uses all of a history: it is begun, appended to, trimmed, found spoilt, and read.
+async fn keeps_histories(bus: &RedisBus, redis: &RedisServer) -> Result<(), BusError> {
+    let (room, retention) = (room("post:42"), Retention::messages(2));
+    bus.read(&room, ReadFrom::Newest(0), retention).await?;
+    for n in 0..4 {
+        bus.append(&room, n.to_string().into(), retention).await?;
+    }
+    redis.cli(&["RPUSH", "rooms:log:{ws:post:42}", "not ours"]).await;
+    let last = bus.append(&room, "4".into(), retention).await?;
+    let read = bus.read(&room, ReadFrom::Newest(9), retention).await?;
+    assert_eq!((read.head, &*read.messages), (last, &["4".into()][..]));
+    redis.cli(&["FLUSHALL"]).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_user_of_processes_with_histories_has_the_rights_that_these_need() {
+    let redis = RedisServer::start().await;
+    assert_eq!(redis.cli(&line("rooms-keeper")).await, "OK");
+    let bus = RedisBus::connect(url("rooms-keeper", redis.port)).await.unwrap();
+    works(&bus).await;
+    keeps_histories(&bus, &redis).await.unwrap();
+    nothing_was_refused(redis.port).await;
+    for command in [&["LRANGE", "a", "0", "-1"][..], &["GET", "rooms:log:{ws:post:42}"], &["DEL", "rooms:log:post:42"]]
+    {
+        let answer = as_user(&redis, "rooms-keeper", command).await;
+        assert!(answer.contains("NOPERM"), "{command:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn each_right_of_processes_with_histories_is_needed_and_a_missing_one_is_an_error_of_histories_alone() {
+    let redis = RedisServer::start().await;
+    let page = line("rooms-keeper");
+    // `+rpop` is for what can't be published, and `+info` for servers that take over.
+    let scripts = page.iter().position(|word| *word == "+eval").unwrap();
+    let needed = page.iter().filter(|word| word.starts_with('~')).chain(&page[scripts..]);
+    for (number, right) in needed.filter(|right| !["+rpop", "+info"].contains(right)).enumerate() {
+        let user = format!("keeper-{number}");
+        let mut words = page.clone();
+        words.retain(|word| word != right);
+        words[2] = &user;
+        assert_eq!(redis.cli(&words).await, "OK");
+        let bus = RedisBus::connect(url(&user, redis.port)).await.unwrap();
+        redis.cli(&["SCRIPT", "FLUSH"]).await;
+        let outcome = keeps_histories(&bus, &redis).await;
+        assert!(matches!(outcome, Err(BusError::Refused(_))), "without {right}: {outcome:?}");
+        works_beside(&bus).await;
+        redis.cli(&["FLUSHALL"]).await;
+    }
+}
+
+/// A room without a history is as good.
+async fn works_beside(bus: &RedisBus) {
+    bus.publish(&room("post:43"), "it works".into()).await.unwrap();
+    assert!(bus.health().connected);
+}
+
+#[tokio::test]
+async fn a_foreign_publisher_to_histories_needs_no_more_than_the_page_says() {
+    let redis = RedisServer::start().await;
+    assert_eq!(redis.cli(&line("rooms-writer")).await, "OK");
+    let [log, mark] = ["rooms:log:{ws:post:42}", "rooms:mark:{ws:post:42}"];
+    for n in 1..=3 {
+        let call = ["EVAL", APPEND_SCRIPT, "2", log, mark, "ws:post:42", "{}", "PUBLISH", "2", "99", "9999", "8a"];
+        assert_eq!(as_user(&redis, "rooms-writer", &call).await, format!("8a\n{n}\n0"));
+    }
+    nothing_was_refused(redis.port).await;
+    for command in [&["LRANGE", log, "0", "-1"][..], &["PUBLISH", "rooms-nodes", "x"], &["SUBSCRIBE", "ws:post:42"]] {
+        let answer = as_user(&redis, "rooms-writer", command).await;
+        assert!(answer.contains("NOPERM"), "{command:?}: {answer}");
     }
 }
 

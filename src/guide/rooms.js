@@ -5,6 +5,11 @@
 //
 // At the endpoint of one room the room is in the path, and nothing is joined.
 //
+// A room with a history is resumed: after a reconnect its `room_joined` has `recovered: true`, and what was missed follows; there
+// is nothing to fetch then. Where it has `recovered: false`, fetch, as on `resync`, which does not come besides. `join(room,
+// { newest: 50 })` asks for the newest messages: for a page that comes for the first time, or can't be given what it missed.
+// At the endpoint of one room `history: true`, or `history: { newest: 50 }`, asks for it, and payloads come in `message`.
+//
 // `token(code)` resolves to a token, or to null where there is none, which is the end. Where the last token was given up,
 // `code` is the close code that it met: 1008 and 4401 are about it, 1006 may be. No `token` where a cookie is the credential.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
@@ -28,8 +33,9 @@ const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED];
 const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
 const NOT_SO_SOON = [1011, TRY_LATER, 4429];
 
-export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = () => {} }) {
-  const wanted = new Set();     // the rooms, whether there is a connection or not
+export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = () => {}, history = false }) {
+  const wanted = new Map();     // the rooms, whether there is a connection or not, and what their joins say besides
+  const places = new Map();     // where this page stands in the history of each room; at the endpoint of one room under null
   const over = new AbortController();
   let connection = null;
   let jwt = null;
@@ -58,7 +64,9 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
     const url = new URL(path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     if (jwt) url.searchParams.set("token", jwt);
-    connection = new Connection(url, wanted, heard, ended);
+    if (history) url.searchParams.set("since", places.get(null) ?? "");
+    if (history?.newest) url.searchParams.set("newest", history.newest);
+    connection = new Connection(url, room => ({ since: places.get(room), ...wanted.get(room) }), wanted, heard, ended);
   }
 
   function noToken() {
@@ -80,9 +88,18 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
   // What is said on the endpoint of one room may be any JSON.
   function heard(event) {
     if (event?.type === "reconnect" && event.in_ms >= 0) inMs = event.in_ms;
+    note(event);
     // The first pong comes after a while: a connection that is closed before has not proved good.
     if (event?.type === "pong") failures = placeTries = 0;
     onEvent(event);
+  }
+
+  // The position that the page comes back with.
+  function note(event) {
+    const place = event?.type === "room_joined" ? event.position : event?.type === "message" ? event.offset : null;
+    if (!place) return;
+    if (history) places.set(null, place);
+    else if (wanted.has(event.room)) places.set(event.room, place);
   }
 
   function ended(code, reason) {
@@ -155,12 +172,13 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
   return {
     // Also for a room that the page is in: the answer has the members as they are now. The server sends them twice in five
     // seconds; where an answer comes without, the room is joined once more after that time.
-    join(room) {
-      wanted.add(room);
+    join(room, { newest, with: words } = {}) {
+      wanted.set(room, { newest, with: words });
       connection?.joinAgain(room);
     },
     leave(room) {
       wanted.delete(room);
+      places.delete(room);
       connection?.settle();
     },
     // Any message, as for the application's `on_message`; among many rooms it names its `room`. Whether it was sent: what is
@@ -195,12 +213,14 @@ class Connection {
   #lastRef = 0;
   #joinsLeft = JOINS_PER_SECOND;
   #resyncs = new Set();
+  #told = new Set();            // the rooms whose `room_joined` has said what the next `resync` does
   #lists = new Map();           // the rooms whose members are asked for again: the timer, or null once that was done
   #over = false;
   #beat = 0;
   #silence = 0;
 
-  constructor(url, wanted, heard, ended) {
+  constructor(url, saying, wanted, heard, ended) {
+    this.saying = saying;
     this.wanted = wanted;
     this.heard = heard;
     this.ended = ended;
@@ -263,7 +283,7 @@ class Connection {
 
   // Heard once for each room, and not at all where a new connection has joined it anew by then.
   #resync(event) {
-    if (this.#resyncs.has(event.room)) return;
+    if (this.#told.delete(event.room) || this.#resyncs.has(event.room)) return;
     this.#resyncs.add(event.room);
     setTimeout(() => {
       this.#resyncs.delete(event.room);
@@ -273,7 +293,8 @@ class Connection {
 
   // A room with members has `users`. Without `members` the server has sent the list a moment ago, and what this join was
   // to find out may be newer than that.
-  #joined({ room, users, members }) {
+  #joined({ room, users, members, recovered }) {
+    if (recovered === false) this.#told.add(room);
     if (users === undefined || !this.#asked.has(room)) return;
     const before = this.#lists.get(room);
     clearTimeout(before);
@@ -295,7 +316,7 @@ class Connection {
     for (const room of this.#asked.keys()) {
       if (!this.wanted.has(room) && !this.#leave(room)) return;
     }
-    for (const room of this.wanted) {
+    for (const room of this.wanted.keys()) {
       if (!this.#asked.get(room) && !this.#join(room)) return;
     }
   }
@@ -304,7 +325,7 @@ class Connection {
     if (!this.#mayAsk()) return false;
     const ref = `join ${++this.#lastRef}`;
     this.#asked.set(room, ref);
-    return this.send({ type: "join", room, ref });
+    return this.send({ type: "join", room, ref, ...this.saying(room) });
   }
 
   #leave(room) {

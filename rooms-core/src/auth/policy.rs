@@ -5,9 +5,9 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 
 use super::Identity;
-use crate::room_key::RoomKey;
+use crate::{payload::Payload, room_key::RoomKey};
 
-type Ask = dyn Fn(Arc<Identity>, RoomKey) -> BoxFuture<'static, Decision> + Send + Sync;
+type Ask = dyn Fn(Arc<Identity>, RoomKey, Option<Payload>) -> BoxFuture<'static, Decision> + Send + Sync;
 
 /// What a rule decides. A `bool` is one too: `true` allows, `false` denies.
 ///
@@ -63,10 +63,25 @@ impl Rule {
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
-        Self::Ask(Arc::new(move |who, room| rule(who, room).map(Into::into).boxed()))
+        Self::Ask(Arc::new(move |who, room, _| rule(who, room).map(Into::into).boxed()))
     }
 
-    pub(crate) async fn decide(&self, who: &Identity, room: &RoomKey, within: Duration) -> Decision {
+    /// One that is told what the client said with its join.
+    pub(crate) fn ask_with<F, Fut>(rule: F) -> Self
+    where
+        F: Fn(Arc<Identity>, RoomKey, Option<Payload>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: Into<Decision>> + Send + 'static,
+    {
+        Self::Ask(Arc::new(move |who, room, with| rule(who, room, with).map(Into::into).boxed()))
+    }
+
+    pub(crate) async fn decide(
+        &self,
+        who: &Identity,
+        room: &RoomKey,
+        with: Option<&Payload>,
+        within: Duration,
+    ) -> Decision {
         match self {
             Self::Nobody => Decision::Deny,
             Self::Authenticated => Decision::Allow,
@@ -74,7 +89,8 @@ impl Rule {
             Self::Ask(ask) => {
                 // A copy, because a connection keeps its identity in one allocation with all else that is known of it. The
                 // call is inside the block, so that a panic in the closure itself is caught like one in its future.
-                let answer = AssertUnwindSafe(async { ask(Arc::new(who.clone()), room.clone()).await }).catch_unwind();
+                let ask = async { ask(Arc::new(who.clone()), room.clone(), with.cloned()).await };
+                let answer = AssertUnwindSafe(ask).catch_unwind();
                 match tokio::time::timeout(within, answer).await {
                     Ok(Ok(decision)) => decision,
                     Ok(Err(_)) => {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::{sync::Notify, time::sleep};
 
-use super::{Bus, BusError, BusEvent, BusReceiver, Topic};
+use super::{Bus, BusError, BusEvent, BusReceiver, History, Topic};
 use crate::lock::{Mutex, lock};
 
 /// The pause before a refused subscription is tried again, and its bound: it doubles. Half a minute, as rights are
@@ -46,6 +46,11 @@ pub trait AsyncClient: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`Bus::publish`].
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError>;
+
+    /// As [`Bus::history`].
+    fn history(&self) -> Option<&dyn History> {
+        None
+    }
 
     /// As [`Bus::close`].
     async fn close(&self);
@@ -139,6 +144,10 @@ impl<C: AsyncClient> Bus for AsyncBus<C> {
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
         self.client.publish(topic, payload).await
+    }
+
+    fn history(&self) -> Option<&dyn History> {
+        self.client.history()
     }
 
     async fn close(&self) {

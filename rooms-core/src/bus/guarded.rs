@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::time::timeout;
 
-use super::{Bus, BusError, Topic};
+use super::{Bus, BusError, History, Topic};
 
 /// Calls a bus so that no hang and no panic of it ends the tasks on which every later join, and every count, waits.
 #[derive(Debug)]
@@ -19,9 +19,9 @@ pub(crate) struct GuardedBus {
     within: Duration,
 }
 
-/// Why a message was not published.
+/// Why the bus did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PublishFault {
+pub(crate) enum BusFault {
     #[error("{0}")]
     Refused(BusError),
     #[error("no answer within {0:?}")]
@@ -31,7 +31,7 @@ pub(crate) enum PublishFault {
 }
 
 impl GuardedBus {
-    /// `within` is how long a publish may take.
+    /// `within` is how long it may take to answer.
     pub(crate) fn new(bus: Arc<dyn Bus>, within: Duration) -> Self {
         Self { bus, within }
     }
@@ -45,14 +45,23 @@ impl GuardedBus {
         stated
     }
 
-    pub(crate) async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), PublishFault> {
-        let publish = async { self.bus.publish(topic, payload).await };
+    /// The history that it keeps, if any; what is asked of it is to be awaited by [`answer`](Self::answer).
+    pub(crate) fn history(&self) -> Option<&dyn History> {
+        self.bus.history()
+    }
+
+    pub(crate) async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusFault> {
+        self.answer(async { self.bus.publish(topic, payload).await }).await
+    }
+
+    /// Waits for what the bus was asked for.
+    pub(crate) async fn answer<T>(&self, call: impl Future<Output = Result<T, BusError>>) -> Result<T, BusFault> {
         // In a block that drops what took too long, as that may panic too.
-        let in_time = async move { timeout(self.within, publish).await };
+        let in_time = async move { timeout(self.within, call).await };
         match AssertUnwindSafe(in_time).catch_unwind().await {
-            Ok(Ok(answer)) => answer.map_err(PublishFault::Refused),
-            Ok(Err(_)) => Err(PublishFault::NoAnswer(self.within)),
-            Err(_) => Err(PublishFault::Panicked),
+            Ok(Ok(answer)) => answer.map_err(BusFault::Refused),
+            Ok(Err(_)) => Err(BusFault::NoAnswer(self.within)),
+            Err(_) => Err(BusFault::Panicked),
         }
     }
 }

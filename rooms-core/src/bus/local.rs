@@ -1,5 +1,7 @@
 //! The bus of one process.
 
+mod logs;
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
@@ -12,7 +14,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Bus, BusError, BusEvent, BusReceiver, Topic};
+use self::logs::Logs;
+use super::{Bus, BusError, BusEvent, BusReceiver, Excerpt, History, Position, ReadFrom, Retention, Topic};
 use crate::{
     lock::{Mutex, lock},
     shrink::shrink,
@@ -20,7 +23,7 @@ use crate::{
 
 /// A bus inside one process: never down, loses nothing.
 ///
-/// A message is handed over in the publisher's own call. One `LocalBus` is the bus of one manager; [`peer`](Self::peer)
+/// A message is handed over in the publisher's own call. Histories are kept in memory, and gone with the process. One `LocalBus` is the bus of one manager; [`peer`](Self::peer)
 /// makes another on the same hub, so that several managers in one process are nodes of each other.
 ///
 /// ```
@@ -56,7 +59,12 @@ struct Hub {
 
 const SHARDS: usize = 16;
 
-type Shard = HashMap<Topic, Subscribers>;
+#[derive(Debug, Default)]
+struct Shard {
+    subscribers: HashMap<Topic, Subscribers>,
+    logs: Logs,
+}
+
 type Subscribers = Arc<[Subscriber]>;
 
 #[derive(Debug, Clone)]
@@ -72,6 +80,12 @@ impl LocalBus {
         let shards = std::array::from_fn(|_| Mutex::default());
         let hub = Hub { shards, hasher: RandomState::new(), ports: AtomicU64::new(1) };
         Self { hub: Arc::new(hub), port: 0, alone: OnceLock::new() }
+    }
+
+    /// Forgets all histories, as a process that ends does: what is published from then on is in other logs. For tests of
+    /// what happens to members that come back.
+    pub fn forget_histories(&self) {
+        self.hub.shards.iter().for_each(|shard| lock(shard).logs.forget_all());
     }
 
     /// Another bus on the same hub: what is published on one is heard on both.
@@ -96,7 +110,7 @@ impl Hub {
 
     fn remove_all(&self, port: u64) {
         for shard in &self.shards {
-            lock(shard).retain(|_, subscribers| {
+            lock(shard).subscribers.retain(|_, subscribers| {
                 *subscribers = without(subscribers, port);
                 !subscribers.is_empty()
             });
@@ -105,11 +119,11 @@ impl Hub {
 
     fn remove(&self, topic: &Topic, port: u64) {
         let mut shard = lock(self.shard(topic));
-        if let Some(subscribers) = shard.get_mut(topic) {
+        if let Some(subscribers) = shard.subscribers.get_mut(topic) {
             *subscribers = without(subscribers, port);
             if subscribers.is_empty() {
-                shard.remove(topic);
-                shrink(&mut shard);
+                shard.subscribers.remove(topic);
+                shrink(&mut shard.subscribers);
             }
         }
     }
@@ -120,6 +134,15 @@ fn without(subscribers: &Subscribers, port: u64) -> Subscribers {
         return Arc::clone(subscribers);
     }
     subscribers.iter().filter(|subscriber| subscriber.port != port).cloned().collect()
+}
+
+impl Shard {
+    /// Tells everybody who is subscribed to a topic.
+    fn say(&self, topic: &Topic, event: impl Fn() -> BusEvent) {
+        for Subscriber { receiver, .. } in self.subscribers.get(topic).into_iter().flat_map(|all| &**all) {
+            receiver.0.event(event());
+        }
+    }
 }
 
 #[async_trait]
@@ -135,8 +158,8 @@ impl Bus for LocalBus {
         let Some(alone) = self.alone.get() else { return };
         for topic in topics {
             let mut shard = lock(self.hub.shard(topic));
-            match shard.get_mut(topic) {
-                None => _ = shard.insert(topic.clone(), Arc::clone(alone)),
+            match shard.subscribers.get_mut(topic) {
+                None => _ = shard.subscribers.insert(topic.clone(), Arc::clone(alone)),
                 Some(subscribers) if subscribers.iter().any(|subscriber| subscriber.port == self.port) => {}
                 Some(subscribers) => *subscribers = subscribers.iter().chain(&**alone).cloned().collect(),
             }
@@ -155,15 +178,34 @@ impl Bus for LocalBus {
     }
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
-        let shard = lock(self.hub.shard(topic));
-        for Subscriber { receiver, .. } in shard.get(topic).into_iter().flat_map(|subscribers| &**subscribers) {
-            receiver.0.event(BusEvent::message(topic.clone(), payload.clone()));
-        }
+        lock(self.hub.shard(topic)).say(topic, || BusEvent::message(topic.clone(), payload.clone()));
         Ok(())
+    }
+
+    fn history(&self) -> Option<&dyn History> {
+        Some(self)
     }
 
     async fn close(&self) {
         self.hub.remove_all(self.port);
+    }
+}
+
+#[async_trait]
+impl History for LocalBus {
+    async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
+        let mut shard = lock(self.hub.shard(topic));
+        let Shard { subscribers, logs } = &mut *shard;
+        let position = logs.append(topic, payload.clone(), retention, |topic| subscribers.contains_key(topic));
+        // Under the shard's lock, so that the order of what is heard is that of the offsets.
+        shard.say(topic, || BusEvent::message_at(topic.clone(), payload.clone(), position));
+        Ok(position)
+    }
+
+    async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
+        let mut shard = lock(self.hub.shard(topic));
+        let Shard { subscribers, logs } = &mut *shard;
+        Ok(logs.read(topic, from, retention, |topic| subscribers.contains_key(topic)))
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
 /// A place in a topic's history: which log, and how far in it.
 ///
 /// A log that was lost and begun again has another epoch, so a position of the old one never matches by accident. As text
-/// it is `<epoch>.<offset>`, the epoch in hexadecimal: one opaque string for clients.
+/// it is `<epoch>.<offset>`, the epoch in hexadecimal: one opaque string for clients. With serde it is that text.
 ///
 /// ```
 /// use rooms_core::bus::Position;
@@ -67,6 +69,18 @@ impl FromStr for Position {
     }
 }
 
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'_, str>>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +89,9 @@ mod tests {
     fn a_position_reads_as_it_prints_and_nothing_else_does() {
         for position in [Position::new(0, 0), Position::new(u64::MAX, u64::MAX)] {
             assert_eq!(position.to_string().parse(), Ok(position));
+            let json = serde_json::to_string(&position).unwrap();
+            assert_eq!(json, format!("\"{position}\""));
+            assert_eq!(serde_json::from_str::<Position>(&json).unwrap(), position);
         }
         for bad in
             ["", ".", "1", "1.", ".1", "1.1.1", "x.1", "1.x", "1.-1", "+1.1", "1.+1", "1. 1", "10000000000000000.1"]

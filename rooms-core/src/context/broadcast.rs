@@ -2,6 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -11,15 +12,17 @@ use tokio::time::timeout;
 
 use super::Shared;
 use crate::{
-    bus::{BusError, Topic},
-    envelope::{self, BrokenEnvelope, Carried, Opened},
-    json::{self, JsonFault},
+    bus::{BusError, History, Position, Retention, Topic},
+    envelope::{self, BadPayload, Carried, Opened},
+    join_options::JoinOptions,
+    json,
     kind::Tell,
     message::Message,
     node::ConnectionId,
     payload::Payload,
     protocol::{is_reserved, multi},
     receipt::{BroadcastError, Reach, Receipt},
+    room::{Logged, Ready, Room},
     room_key::RoomKey,
     runtime::RuntimeEnded,
 };
@@ -56,21 +59,57 @@ impl Shared {
         let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
         let payload = envelope::seal(except, carried, payload);
         let topic = Topic::Room(room.clone());
-        let publish = AssertUnwindSafe(async { self.bus.publish(&topic, payload.clone()).await }).catch_unwind();
+        let history = self.history_of(room);
+        let publish = async {
+            match history {
+                Some((history, retention)) => history.append(&topic, payload.clone(), retention).await.map(Some),
+                None => self.bus.publish(&topic, payload.clone()).await.map(|()| None),
+            }
+        };
+        let publish = AssertUnwindSafe(publish).catch_unwind();
         let published = match timeout(self.limits.publish_timeout, publish).await {
             Ok(Ok(published)) => published,
             Ok(Err(_)) => Err(BusError::Unknown("the bus panicked".into())),
             Err(elapsed) => Err(BusError::Unknown(elapsed.into())),
         };
         match published {
-            Ok(()) => Ok(Receipt { reach: Reach::AllNodes }),
-            // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus.
-            Err(BusError::Down) => {
+            Ok(position) => Ok(Receipt { reach: Reach::AllNodes, position }),
+            // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus. In a
+            // history it has no place, so there it is an error.
+            Err(BusError::Down) if history.is_none() => {
                 self.deliver(room, &payload);
-                Ok(Receipt { reach: Reach::LocalOnly })
+                Ok(Receipt { reach: Reach::LocalOnly, position: None })
             }
             Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
         }
+    }
+}
+
+impl Shared {
+    /// Waits until what one who joins needs of a room's history is known, or could not be read.
+    ///
+    /// May be dropped at any time.
+    pub(crate) async fn history(&self, room: &Arc<Room>, join: &JoinOptions) -> Ready {
+        let mut seen = None;
+        loop {
+            let mut changed = pin!(room.history_changed());
+            changed.as_mut().enable();
+            let (ready, effects) = room.look(join, &mut seen);
+            self.registry.act(room, effects);
+            if ready != Ready::NotYet {
+                return ready;
+            }
+            changed.await;
+        }
+    }
+
+    /// Where the messages of a room are kept; `None` where they are not.
+    fn history_of(&self, room: &RoomKey) -> Option<(&dyn History, Retention)> {
+        if !self.keeps_histories {
+            return None;
+        }
+        let retention = self.kinds.get(room.kind())?.history?;
+        Some((self.bus.history()?, retention))
     }
 }
 
@@ -89,49 +128,54 @@ impl Shared {
     /// Gives a payload to the members of a room on this node. Bytes that are no message are counted and dropped; what
     /// they are is not logged, because it can be anything.
     pub(crate) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
-        match self.read(payload) {
+        match envelope::read(payload, self.limits.max_broadcast_bytes) {
             Ok(Opened { json, except, carried }) => {
                 let message = match carried {
                     Carried::Bare => Message::text_of(&[json]),
                     Carried::Wrapped => multi::message(room, json),
                 };
-                if !self.registry.append(room, message, except, carried)
-                    && let Some(left_out) = self.warnings.full_room.line()
-                {
-                    tracing::warn!(%room, left_out, "a message was dropped: the room's log is full");
+                if !self.registry.append(room, message, except, carried) {
+                    self.note_full(room);
                 }
             }
             Err(fault) => {
-                self.bad_payloads.fetch_add(1, Ordering::Relaxed);
-                if let Some(left_out) = self.warnings.bad_payload.line() {
-                    tracing::warn!(%room, length = payload.len(), %fault, left_out, "a payload from the bus was dropped");
-                }
-                // It was meant for the members, and they do not get it: a publisher of another make, or another limit.
-                let meant = matches!(fault, BadPayload::TooLong | BadPayload::Json(JsonFault::TooDeep));
-                if let Some(room) = meant.then(|| self.registry.find(room)).flatten() {
-                    self.registry.act(&room, room.gap());
+                self.note_bad(room, payload.len(), &fault);
+                if let Some(room) = fault.was_meant().then(|| self.registry.find(room)).flatten() {
+                    self.registry.act(&room, room.left_out());
                 }
             }
         }
     }
 
-    fn read<'a>(&self, payload: &'a [u8]) -> Result<Opened<'a>, BadPayload> {
-        let opened = envelope::open(payload)?;
-        if opened.json.len() > self.limits.max_broadcast_bytes {
-            return Err(BadPayload::TooLong);
+    /// [`deliver`](Self::deliver), of a message that has a position in the room's history.
+    pub(crate) fn deliver_at(&self, room: &RoomKey, payload: &[u8], position: Position) {
+        let Some(local) = self.registry.find(room) else { return };
+        if !local.has_history() {
+            return self.deliver(room, payload);
         }
-        json::check(opened.json)?;
-        Ok(opened)
+        let (logged, fault) = Logged::read(room, payload, position, self.limits.max_broadcast_bytes);
+        if let Some(fault) = &fault {
+            self.note_bad(room, payload.len(), fault);
+        }
+        if !self.registry.arrive(&local, logged) {
+            self.note_full(room);
+        }
+        if fault.is_some_and(|fault| fault.was_meant()) {
+            self.registry.act(&local, local.left_out());
+        }
     }
-}
 
-/// Why a payload is not given to anybody.
-#[derive(Debug, thiserror::Error)]
-enum BadPayload {
-    #[error(transparent)]
-    Envelope(#[from] BrokenEnvelope),
-    #[error("too long")]
-    TooLong,
-    #[error(transparent)]
-    Json(#[from] JsonFault),
+    /// Counts bytes that are no message, and says so from time to time.
+    fn note_bad(&self, room: &RoomKey, length: usize, fault: &BadPayload) {
+        self.bad_payloads.fetch_add(1, Ordering::Relaxed);
+        if let Some(left_out) = self.warnings.bad_payload.line() {
+            tracing::warn!(%room, length, %fault, left_out, "a payload from the bus was dropped");
+        }
+    }
+
+    fn note_full(&self, room: &RoomKey) {
+        if let Some(left_out) = self.warnings.full_room.line() {
+            tracing::warn!(%room, left_out, "a message was dropped: the room's log is full");
+        }
+    }
 }

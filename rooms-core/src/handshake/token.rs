@@ -14,6 +14,13 @@ pub(crate) enum TokenSource {
     Query(String),
 }
 
+impl TokenSource {
+    /// Whether it is the query parameter of this name.
+    pub(super) fn is_query(&self, name: &str) -> bool {
+        matches!(self, Self::Query(parameter) if parameter == name)
+    }
+}
+
 /// A token, or why what stands in its place can't be read as one.
 type Found = Result<String, AuthError>;
 

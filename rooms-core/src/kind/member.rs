@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use crate::{
     auth::Identity,
+    bus::Position,
     close::Close,
     message::{Form, Message},
     node::ConnectionId,
     outbox::{Delivery, Recipient, Waiting},
+    payload::Payload,
     protocol::multi,
     receipt::{BroadcastError, Receipt},
     room_key::RoomKey,
@@ -44,6 +46,15 @@ pub struct Member {
     pub(crate) room: RoomKey,
     pub(crate) recipient: Arc<Recipient>,
     pub(crate) rooms: Arc<dyn Tell>,
+    /// What its join said and came to; known to `on_join` and `on_leave`.
+    pub(crate) joining: Option<Arc<Joining>>,
+}
+
+/// What a join says besides the room, and where it begins.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub(crate) position: Option<Position>,
+    pub(crate) with: Option<Payload>,
 }
 
 /// What became of what a hook sent to one connection; may be ignored.
@@ -88,6 +99,25 @@ impl Member {
         self.recipient.id()
     }
 
+    /// The position in the room's history from which this member is given everything: every message that comes after it.
+    /// For `on_join`, in a room with a [history](crate::Kind::history); `None` elsewhere.
+    ///
+    /// So what `on_join` reads from a database afterwards has all that was written before a message at or before this
+    /// position was published; what was written later may be in both. A version that the database counts, in the snapshot
+    /// and in each message, tells the page what it has already; the guide has the pattern.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.joining.as_ref()?.position
+    }
+
+    /// What the client said with its join for the application: the `with` of the command, or on a connection that is for one
+    /// room the query of its URL, as an object of strings without `since`, `newest` and the token. At most 4,096 bytes of
+    /// JSON. For `on_join`; `None` elsewhere, and where it said nothing.
+    #[must_use]
+    pub fn with(&self) -> Option<&Payload> {
+        self.joining.as_ref()?.with.as_ref()
+    }
+
     /// Sends to this connection alone, as JSON, in the form that a broadcast to the room has there; never waits. To one
     /// that is closing nothing is sent.
     pub fn send<T: Serialize + ?Sized>(&self, value: &T) -> Sent {
@@ -100,7 +130,7 @@ impl Member {
         };
         let message = match self.recipient.form() {
             Form::Single => message,
-            Form::Multi => multi::message(&self.room, message.payload()),
+            Form::Multi | Form::Positioned => multi::message(&self.room, message.payload()),
         };
         match self.recipient.deliver(&[message]) {
             Delivery::Taken => Sent::Taken,

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use super::{RoomManager, inbox::Inbox};
 use crate::{
     auth::{Authenticator, DenyAll, SystemClock, WallClock},
-    bus::{Bus, LocalBus},
+    bus::{Bus, LocalBus, RetentionError},
     context::{Shared, Warnings},
     handshake::Endpoint,
     kind::Kind,
@@ -67,6 +67,21 @@ pub enum BuildError {
     ZeroLimit {
         /// The name of the field in [`Limits`].
         limit: &'static str,
+    },
+    /// A kind is to keep nothing, or more than a history may.
+    #[error("the history of the kind `{kind}` can't be kept")]
+    Retention {
+        /// The name.
+        kind: String,
+        /// What is allowed.
+        #[source]
+        source: RetentionError,
+    },
+    /// A kind has a history, and the bus keeps none.
+    #[error("the kind `{kind}` has a history, and the bus keeps none")]
+    NoHistory {
+        /// The name.
+        kind: String,
     },
     /// A key for node messages is too short.
     #[error("the node key is too short")]
@@ -163,6 +178,12 @@ impl<S> RoomManagerBuilder<S> {
         let mut kinds = HashMap::new();
         for (name, kind) in self.kinds {
             check_kind(&name).map_err(|source| BuildError::Kind { kind: name.clone(), source })?;
+            if let Some(retention) = &kind.history {
+                retention.check().map_err(|source| BuildError::Retention { kind: name.clone(), source })?;
+                if self.bus.history().is_none() {
+                    return Err(BuildError::NoHistory { kind: name });
+                }
+            }
             if kinds.insert(Box::from(&*name), Arc::new(kind)).is_some() {
                 return Err(BuildError::KindTwice { kind: name });
             }
@@ -179,6 +200,7 @@ impl<S> RoomManagerBuilder<S> {
             node,
             connection_ids: ConnectionIds::of(node),
             limits: self.limits,
+            keeps_histories: kinds.values().any(|kind: &Arc<Kind>| kind.history.is_some()),
             kinds,
             authenticator: self.authenticator,
             endpoint: self.endpoint,
@@ -199,6 +221,9 @@ impl<S> RoomManagerBuilder<S> {
         shared.bus.attach(Arc::new(Inbox::new(&Arc::downgrade(&shared))));
         let driving = shared.presence.start(shared.runtime.handle(), Arc::clone(&shared.registry));
         _ = shared.driving.set(driving);
+        if shared.keeps_histories {
+            shared.registry.check_histories();
+        }
         Ok(RoomManager { shared, transport: self.transport })
     }
 }

@@ -20,7 +20,10 @@ impl BusReceiver for Inbox {
     fn event(&self, event: BusEvent) {
         let Some(shared) = self.0.upgrade() else { return };
         match event {
-            BusEvent::Message { topic: Topic::Room(room), payload, .. } => shared.deliver(&room, &payload),
+            BusEvent::Message { topic: Topic::Room(room), payload, position: None } => shared.deliver(&room, &payload),
+            BusEvent::Message { topic: Topic::Room(room), payload, position: Some(position) } => {
+                shared.deliver_at(&room, &payload, position);
+            }
             BusEvent::Gap { topic: Topic::Room(room) } => {
                 if let Some(room) = shared.registry.find(&room) {
                     shared.registry.act(&room, room.gap());

@@ -3,7 +3,13 @@
 use serde_json::value::RawValue;
 
 use super::{Command, ErrorCode, Fault, Ref, Request, head};
-use crate::{message::Message, room_key::RoomKey};
+use crate::{
+    bus::Position,
+    join_options::{JoinOptions, MAX_WITH},
+    message::Message,
+    payload::Payload,
+    room_key::RoomKey,
+};
 
 /// The longest `ref`, in bytes: a number or a UUID, with something around it. It is repeated in each answer.
 const MAX_REF: usize = 128;
@@ -13,11 +19,15 @@ struct Head<'a> {
     kind: Option<&'a RawValue>,
     room: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
+    since: Option<&'a RawValue>,
+    newest: Option<&'a RawValue>,
+    with: Option<&'a RawValue>,
 }
 
 pub(crate) fn read(text: &str) -> Request<'_> {
     let refused = |fault| Request { command: Err(bad(fault)), reference: None };
-    let [kind, reference, room, data] = match head::fields(text, ["type", "ref", "room", "data"]) {
+    let names = ["type", "ref", "room", "data", "since", "newest", "with"];
+    let [kind, reference, room, data, since, newest, with] = match head::fields(text, names) {
         Ok(fields) => fields,
         Err(fault) => return refused(fault),
     };
@@ -25,7 +35,10 @@ pub(crate) fn read(text: &str) -> Request<'_> {
     if reference.is_some_and(|reference| reference.get().len() > MAX_REF) {
         return refused("a `ref` has at most 128 bytes");
     }
-    Request { command: Head { kind, room, data }.command(), reference: reference.map(|it| Ref(it.to_owned())) }
+    Request {
+        command: Head { kind, room, data, since, newest, with }.command(),
+        reference: reference.map(|it| Ref(it.to_owned())),
+    }
 }
 
 impl<'a> Head<'a> {
@@ -33,7 +46,11 @@ impl<'a> Head<'a> {
         let kind = self.kind.and_then(head::string).ok_or_else(|| bad("a message has a `type`, a string"))?;
         match &*kind {
             "ping" => Ok(Command::Ping),
-            "join" => self.room().map(Command::Join),
+            "join" => {
+                let room = self.room()?;
+                let options = self.options().map_err(|fault| bad(fault).of(&room))?;
+                Ok(Command::Join(room, options))
+            }
             "leave" => self.room().map(Command::Leave),
             "publish" => {
                 let room = self.room()?;
@@ -43,6 +60,28 @@ impl<'a> Head<'a> {
             _ if self.room.is_none() => Err(unknown()),
             _ => self.room().map(|room| Command::Application(Some(room))),
         }
+    }
+
+    /// What a join says besides the room. A `null` says nothing.
+    fn options(&self) -> Result<JoinOptions, &'static str> {
+        let given = |field: Option<&'a RawValue>| field.filter(|value| value.get() != "null");
+        let mut options = JoinOptions::new();
+        if let Some(since) = given(self.since) {
+            options = options.since(head::string(since).ok_or("`since` is a position, a string")?);
+        }
+        if let Some(newest) = given(self.newest) {
+            options = options.newest(newest.get().parse().map_err(|_| "`newest` is a number of messages")?);
+        }
+        if let Some(with) = given(self.with) {
+            if with.get().len() > MAX_WITH {
+                return Err("`with` has at most 4096 bytes");
+            }
+            // It has at most as many arrays and objects as bytes.
+            let with =
+                Payload::received(with.to_owned(), MAX_WITH).map_err(|_| "`with` is nested more than 64 deep")?;
+            options = options.with(with);
+        }
+        Ok(options)
     }
 
     fn room(&self) -> Result<RoomKey, Fault> {
@@ -64,6 +103,22 @@ pub(crate) fn message(room: &RoomKey, payload: &[u8]) -> Message {
     Message::text_of(&[br#"{"type":"message","room":""#, room.as_str().as_bytes(), br#"","data":"#, payload, b"}"])
 }
 
+/// A payload of a room with a history, and its position there.
+pub(crate) fn message_at(room: &RoomKey, position: Position, payload: &[u8]) -> Message {
+    let position = position.to_string();
+    let room = room.as_str().as_bytes();
+    let parts = [
+        br#"{"type":"message","room":""#,
+        room,
+        br#"","offset":""#,
+        position.as_bytes(),
+        br#"","data":"#,
+        payload,
+        b"}",
+    ];
+    Message::text_of(&parts)
+}
+
 /// An event of a room, which is a JSON object with some field, and the room's name in it.
 pub(crate) fn with_room(room: &RoomKey, event: &Message) -> Message {
     let open = event.payload().strip_suffix(b"}").unwrap_or_default();
@@ -76,6 +131,7 @@ mod tests {
     use serde_json::json;
 
     use super::{super::*, *};
+    use crate::join_options::Since;
 
     fn room() -> RoomKey {
         RoomKey::new("post", 42).unwrap()
@@ -85,7 +141,21 @@ mod tests {
     fn commands_are_read_with_their_ref() {
         let command = |text: &str| format!("{:?}", read(text).command.unwrap());
         assert_eq!(command(r#"{"type":"ping"}"#), "Ping");
-        assert_eq!(command(r#"{"type":"join","room":"post:42","since":{}}"#), "Join(RoomKey(post:42))");
+        let join = |more: &str| match read(&format!(r#"{{"type":"join","room":"post:42"{more}}}"#)).command {
+            Ok(Command::Join(key, options)) => (key, options),
+            other => panic!("{more:.60}: {other:?}"),
+        };
+        let (key, options) = join(r#","since":"2a.7","with":{"seen":[1]},"newest":50"#);
+        assert_eq!((key, options.since, options.newest), (room(), Some(Since::Position(Position::new(42, 7))), 50));
+        assert_eq!(options.with.unwrap().as_str(), r#"{"seen":[1]}"#);
+        for nothing in ["", r#","since":null,"newest":null,"with":null"#, r#","since":"""#] {
+            let (_, options) = join(nothing);
+            assert!(options.since.is_none() && options.newest == 0 && options.with.is_none(), "{nothing}");
+        }
+        for broken in ["x", "-1.1", "2a.-7", "2a.7 ", &"1".repeat(10_000)] {
+            let (_, options) = join(&format!(r#","since":"{broken}""#));
+            assert_eq!(options.since, Some(Since::Nowhere), "{broken:.20}");
+        }
         assert_eq!(command(r#"{"ref":null,"room":"post:42","type":"leave"}"#), "Leave(RoomKey(post:42))");
         assert_eq!(command(r#"{"type":"x","room":"post:42","x":1,"x":2}"#), "Application(Some(RoomKey(post:42)))");
         for data in ["null", "1e999", "-0", r#""\ud800""#, r#"{"b":1,"a":1, "b":2}"#, r#"{"type":"error"}"#] {
@@ -112,6 +182,14 @@ mod tests {
             r#"{"type":"join","room":5}"#,
             r#"{"type":"join","room":null}"#,
             r#"{"type":"join","room":"a:b","room":"a:c"}"#,
+            r#"{"type":"join","room":"post:42","since":{}}"#,
+            r#"{"type":"join","room":"post:42","since":7}"#,
+            r#"{"type":"join","room":"post:42","since":"\ud800"}"#,
+            r#"{"type":"join","room":"post:42","since":"1.1","since":"1.1"}"#,
+            r#"{"type":"join","room":"post:42","newest":-1}"#,
+            r#"{"type":"join","room":"post:42","newest":"1"}"#,
+            &format!("{{\"type\":\"join\",\"room\":\"post:42\",\"with\":\"{}\"}}", "x".repeat(4_095)),
+            &format!("{{\"type\":\"join\",\"room\":\"post:42\",\"with\":{}1{}}}", "[".repeat(65), "]".repeat(65)),
             r#"{"type":"publish","room":"post:42"}"#,
             r#"{"type":"publish","room":"post:42","data":01}"#,
             &format!("{{\"type\":\"ping\",\"ref\":\"{}\"}}", "x".repeat(200)),
@@ -165,6 +243,8 @@ mod tests {
     fn a_room_is_named_in_what_happens_there() {
         let event = viewers_changed(Change::Joined, 4, &[]);
         assert_eq!(with_room(&room(), &event).payload(), br#"{"type":"viewer_joined","viewers":4,"room":"post:42"}"#);
+        let at = message_at(&room(), Position::new(42, 7), br#"{"a":1}"#);
+        assert_eq!(at.payload(), br#"{"type":"message","room":"post:42","offset":"2a.7","data":{"a":1}}"#);
         assert_eq!(message(&room(), br#"{"a":1}"#).payload(), br#"{"type":"message","room":"post:42","data":{"a":1}}"#);
     }
 

@@ -107,7 +107,7 @@ impl Registry {
         // A room that is gone meanwhile is not asked for: what ended it comes behind this in the queue.
         let rooms: Vec<_> = keys.iter().filter_map(|key| self.find(key)).filter(|room| room.ask()).collect();
         let topics: Vec<Topic> = rooms.iter().flat_map(|room| both(&room.key)).collect();
-        if !topics.is_empty() && !self.presence.state_to_bus(|bus| bus.subscribe(&topics)) {
+        if !topics.is_empty() && !self.presence.bus().state(|bus| bus.subscribe(&topics)) {
             rooms.iter().for_each(|room| room.refuse());
         }
     }
@@ -174,7 +174,7 @@ impl Registry {
         }
         // What still comes for a room that is not here is ignored.
         if !topics.is_empty() {
-            self.presence.state_to_bus(|bus| bus.unsubscribe(&topics));
+            self.presence.bus().state(|bus| bus.unsubscribe(&topics));
         }
     }
 }

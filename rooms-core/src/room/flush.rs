@@ -244,7 +244,7 @@ impl Chunk {
         }
         self.deliver_in(|recipient| match recipient.form() {
             Form::Single => &self.messages,
-            Form::Multi => &self.multi,
+            Form::Multi | Form::Positioned => &self.multi,
         })
     }
 

@@ -1,6 +1,6 @@
 //! The messages of a room between the first member that gets them and the last.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, num::NonZeroU64};
 
 use crate::{message::Message, node::ConnectionId, outbox::About, protocol::multi, room_key::RoomKey};
 
@@ -20,13 +20,15 @@ pub(super) struct Entry {
     /// The one member that does not get it.
     pub(super) except: Option<ConnectionId>,
     pub(super) about: About,
+    /// Its place in the history of the room, if it has one.
+    pub(super) offset: Option<NonZeroU64>,
     /// The same for members that are in many rooms; made when the first of them is given it, if not before.
     pub(super) multi: Option<Message>,
 }
 
 impl Entry {
     pub(super) const fn new(message: Message, except: Option<ConnectionId>, about: About) -> Self {
-        Self { message, except, about, multi: None }
+        Self { message, except, about, offset: None, multi: None }
     }
 
     /// The message as it is for a member that is in many rooms.

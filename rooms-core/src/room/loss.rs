@@ -25,14 +25,25 @@ impl Loss {
 }
 
 impl Room {
-    /// Tells every member that it may have missed something.
+    /// The bus may have lost messages. A room with a history reads what is missing; in any other every member is told.
     pub(crate) fn gap(&self) -> Effects {
         let mut state = lock(&self.state);
-        self.lost(&mut state)
+        let State { members, replay, .. } = &mut *state;
+        match replay {
+            Some(replay) if replay.may_heal() => Effects { read: replay.want(false), ..Effects::default() },
+            // Whoever joins just now begins with what is read later.
+            Some(_) if members.iter().flatten().all(|member| member.held.is_some()) => Effects::default(),
+            _ => self.lost(&mut state, Reason::BusGap),
+        }
+    }
+
+    /// A message came that can't be given to the members: they are told.
+    pub(crate) fn left_out(&self) -> Effects {
+        self.lost(&mut lock(&self.state), Reason::BusGap)
     }
 
     /// Notes that something is lost to every member that there is.
-    pub(super) fn lost(&self, state: &mut State) -> Effects {
+    pub(super) fn lost(&self, state: &mut State, reason: Reason) -> Effects {
         if state.members.is_empty() {
             return Effects::default();
         }
@@ -45,7 +56,7 @@ impl Room {
             }
             _ => {
                 state.loss.told = Some(state.log.head());
-                state.push(self.word_of_loss())
+                state.push(self.word_of_loss(reason))
             }
         }
     }
@@ -54,11 +65,11 @@ impl Room {
     pub(super) fn say_again(&self, state: &mut State) {
         if std::mem::take(&mut state.loss.again) {
             state.loss.told = Some(state.log.head());
-            state.log.push(self.word_of_loss());
+            state.log.push(self.word_of_loss(Reason::BusGap));
         }
     }
 
-    fn word_of_loss(&self) -> Entry {
-        Entry::new(protocol::resync(&self.key, Reason::BusGap), None, About::Loss)
+    fn word_of_loss(&self, reason: Reason) -> Entry {
+        Entry::new(protocol::resync(&self.key, reason), None, About::Loss)
     }
 }

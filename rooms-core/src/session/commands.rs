@@ -11,12 +11,13 @@ use crate::{
     bus::BusError,
     close::Close,
     connection::{JoinError, Joined},
+    join_options::JoinOptions,
     json::JsonFault,
     kind::{HookError, Kind},
     manager::{RoomManager, USER},
     message::{Form, Message},
     payload::Payload,
-    protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
+    protocol::{self, Command, ErrorCode, Fault, Ref, Request, Standing, multi, single},
     receipt::BroadcastError,
     room_key::RoomKey,
     ws::{Incoming, WsError},
@@ -59,8 +60,8 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
     }
 
     /// The join that a connection begins with: of its only room, or of the user's own.
-    pub(super) fn first_join(&mut self, room: &RoomKey) -> Work {
-        let (form, join) = (self.form(), self.connection.begin_join(room, None));
+    pub(super) fn first_join(&mut self, room: &RoomKey, options: JoinOptions) -> Work {
+        let (form, join) = (self.form(), self.connection.begin_join(room, options, None));
         async move {
             match (join.await, form) {
                 (Ok(joined), _) => Done::Joined(joined),
@@ -78,16 +79,17 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
     /// Does what a client says, or begins to.
     pub(super) fn carry_out(&mut self, text: &str) {
         let Request { command, reference } = match self.form() {
-            Form::Single => single::read(text),
+            Form::Single | Form::Positioned => single::read(text),
             Form::Multi => multi::read(text),
         };
         let answer = match command {
             Ok(Command::Ping) => protocol::pong(reference.as_ref()),
-            Ok(Command::Join(room)) => match self.connection.standing(&room) {
-                Some((viewers, members)) => {
-                    protocol::room_joined(&room, viewers, members, Value::Null, reference.as_ref())
+            Ok(Command::Join(room, options)) => match self.connection.standing(&room) {
+                Some((viewers, list)) => {
+                    let standing = Standing { viewers, list, ..Standing::default() };
+                    protocol::room_joined(&room, standing, Value::Null, reference.as_ref())
                 }
-                None => return self.work = Some(self.join(room, reference)),
+                None => return self.work = Some(self.join(room, options, reference)),
             },
             Ok(Command::Leave(room)) if self.connection.leave(&room) => protocol::room_left(&room, reference.as_ref()),
             Ok(Command::Leave(room)) => protocol::error(&NOT_JOINED.of(&room), reference.as_ref()),
@@ -118,9 +120,9 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         Ok(())
     }
 
-    fn join(&mut self, room: RoomKey, reference: Option<Ref>) -> Work {
+    fn join(&mut self, room: RoomKey, options: JoinOptions, reference: Option<Ref>) -> Work {
         let reference = reference.map(Arc::new);
-        let join = self.connection.begin_join(&room, reference.clone());
+        let join = self.connection.begin_join(&room, options, reference.clone());
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_deref()));
             match join.await {
@@ -143,7 +145,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
-            match kind.publish.decide(member.identity(), &room, shared.limits.rule_timeout).await {
+            match kind.publish.decide(member.identity(), &room, None, shared.limits.rule_timeout).await {
                 Decision::Allow => {}
                 Decision::Deny => return refused(NOT_ALLOWED),
                 Decision::Unavailable => return refused(UNAVAILABLE),
@@ -158,7 +160,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
             };
             match shared.publish(&room, data).await {
                 Ok(receipt) => match &reference {
-                    Some(reference) => Done::Answer(protocol::published(&room, receipt.reach, reference)),
+                    Some(reference) => Done::Answer(protocol::published(&room, receipt, reference)),
                     None => Done::Silently,
                 },
                 Err(BroadcastError::TooBig { .. }) => refused(TOO_BIG),
@@ -180,7 +182,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         let room = room.or_else(|| self.connection.rooms().next().cloned()).ok_or_else(multi::unknown)?;
         let kind = self.joined(&room)?;
         let fault = |fault: Fault| match self.form() {
-            Form::Single => fault,
+            Form::Single | Form::Positioned => fault,
             Form::Multi => fault.of(&room),
         };
         if !kind.takes_messages() {

@@ -48,16 +48,18 @@ pub use self::{
         a_drain_ends_well, a_vanished_client_is_counted_out, closes_arrive, silence_is_noticed, slow_is_alone,
         slow_readers_are_told_why, the_answer_to_a_close_is_waited_for,
     },
-    conversation::{fidelity, many_rooms, one_room},
+    conversation::{fidelity, many_rooms, one_room, resumption},
     opening::{bad_tokens, escapes, origins, refusals, token_places},
 };
 use crate::{
     auth::{AuthError, Authenticator, Identity},
+    bus::Retention,
     close::{Close, CloseCode},
     handshake::{BadToken, Endpoint},
-    kind::Kind,
+    kind::{HookError, Kind, Member},
     limits::Limits,
     manager::RoomManager,
+    payload::Payload,
     room_key::RoomKey,
 };
 
@@ -92,6 +94,7 @@ macro_rules! adapter_conformance {
             the_token_is_found_where_it_may_be_and_in_one_place_only => token_places,
             what_is_escaped_in_a_url_is_decoded_once => escapes,
             a_connection_for_one_room => one_room,
+            a_connection_for_one_room_that_comes_back => resumption,
             a_connection_for_many_rooms => many_rooms,
             what_is_sent_arrives_as_it_was => fidelity,
             a_close_frame_arrives_whatever_was_wrong => closes_arrive,
@@ -163,6 +166,7 @@ impl<F: Serve> Suite<F> {
             .endpoint(endpoint.clone())
             .kind("post", post)
             .kind("channel", Kind::authenticated().allow_publish())
+            .kind("log", Kind::authenticated().history(Retention::messages(10)).on_join(said))
             .kind("user", Kind::owner_only())
             .limits(limits)
             .build()
@@ -171,6 +175,11 @@ impl<F: Serve> Suite<F> {
         let address = self.serve.serve(Stage { rooms: rooms.clone(), strict }).await;
         Theatre { rooms, address, patience: self.patience }
     }
+}
+
+/// Repeats what was said with a join.
+async fn said(member: Member) -> Result<Value, HookError> {
+    Ok(json!({"said": member.with().map(Payload::json).transpose()?}))
 }
 
 /// A served adapter.

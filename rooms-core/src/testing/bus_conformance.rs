@@ -24,6 +24,11 @@
 //!     }
 //!
 //!     async fn mend(&mut self) {}
+//!
+//!     async fn forget(&mut self) -> Cut {
+//!         self.0[0].forget_histories();
+//!         Cut::Done
+//!     }
 //! }
 //!
 //! async fn local() -> Local {
@@ -36,6 +41,7 @@
 //! ```
 
 mod connected;
+mod history;
 mod listener;
 mod outage;
 
@@ -49,6 +55,10 @@ pub use self::{
     connected::{
         at_most_once, closed_is_silent, confirmed, dropping_is_safe, no_topic_holds_up_another, nobody_waits,
         one_order, the_last_call_counts,
+    },
+    history::{
+        an_outage_leaves_no_holes, another_log_is_another_epoch, appending_publishes, logs_are_trimmed,
+        reads_have_no_holes,
     },
     outage::{down_is_not_silence, loss_is_said, unknown_is_not_down},
 };
@@ -75,6 +85,10 @@ pub trait Backplane: Send + Sync {
 
     /// Gives it back.
     fn mend(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Makes it lose all histories while it goes on, as a server whose data is deleted does. [`Cut::Impossible`] where it
+    /// keeps none, or can't lose them.
+    fn forget(&mut self) -> impl Future<Output = Cut> + Send;
 }
 
 /// Whether a backplane can be taken away.
@@ -105,6 +119,11 @@ macro_rules! bus_conformance {
             clause_6_a_loss_is_said => loss_is_said,
             clause_7_nobody_waits_for_a_listener => nobody_waits,
             clause_8_a_dropped_publication_spoils_nothing => dropping_is_safe,
+            clause_9_appending_publishes_in_the_order_of_the_offsets => appending_publishes,
+            clause_10_a_read_has_no_holes => reads_have_no_holes,
+            clause_11_a_log_is_trimmed_by_number_and_bytes_and_age => logs_are_trimmed,
+            clause_12_another_log_is_another_epoch => another_log_is_another_epoch,
+            and_an_outage_leaves_no_holes_in_a_history => an_outage_leaves_no_holes,
             and_after_the_close_nothing_is_heard => closed_is_silent,
         }
     };

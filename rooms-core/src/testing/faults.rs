@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Bus, BusError, BusEvent, BusReceiver, Topic},
+    bus::{Bus, BusError, BusEvent, BusReceiver, Excerpt, History, Position, ReadFrom, Retention, Topic},
     lock::{Mutex, lock},
 };
 
@@ -207,8 +207,31 @@ impl<B: Bus> Bus for FaultyBus<B> {
         self.bus.publish(topic, payload).await
     }
 
+    fn history(&self) -> Option<&dyn History> {
+        self.bus.history().map(|_| self as &dyn History)
+    }
+
     async fn close(&self) {
         self.bus.close().await;
+    }
+}
+
+/// The history is behind the backplane: a node that is cut off, or frozen, can't reach it, and gets no answer.
+#[async_trait]
+impl<B: Bus> History for FaultyBus<B> {
+    async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
+        self.history_beyond()?.append(topic, payload, retention).await
+    }
+
+    async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
+        self.history_beyond()?.read(topic, from, retention).await
+    }
+}
+
+impl<B: Bus> FaultyBus<B> {
+    fn history_beyond(&self) -> Result<&dyn History, BusError> {
+        let up = lock(&self.faults.0.state).mode == Mode::Up;
+        self.bus.history().filter(|_| up).ok_or_else(|| BusError::Unknown("the node is cut off".into()))
     }
 }
 

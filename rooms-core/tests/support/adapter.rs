@@ -24,6 +24,7 @@ pub(crate) enum Fault {
     OverlooksHeaders,
     KeepsEscapes,
     JoinsAnotherRoom,
+    LosesTheQuery,
     ServesOneRoomOnly,
     LosesWhatCameEarly,
     SpoilsLongFrames,
@@ -60,13 +61,18 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
             return;
         }
     };
-    let (method, uri, mut headers) = parse(std::str::from_utf8(&read[..end]).unwrap());
+    let (method, mut uri, mut headers) = parse(std::str::from_utf8(&read[..end]).unwrap());
     let early = if fault == LosesWhatCameEarly { Vec::new() } else { read[end..].to_vec() };
-    let path: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
+    let whole = uri.clone();
+    let path: Vec<&str> = whole.path().trim_start_matches('/').split('/').collect();
     let mut endpoint = if path[0] == "strict" { stage.strict.clone() } else { stage.rooms.endpoint().clone() };
     match fault {
         IgnoresOrigins => _ = headers.remove(header::ORIGIN),
         OverlooksHeaders => _ = headers.remove(header::AUTHORIZATION),
+        LosesTheQuery => {
+            let token = uri.query().unwrap_or_default().split('&').find(|pair| pair.starts_with("token="));
+            uri = format!("{}?{}", uri.path(), token.unwrap_or_default()).parse().unwrap();
+        }
         TellsBadTokensOverHttp => endpoint = endpoint.bad_token(BadToken::Refuse),
         _ => {}
     }

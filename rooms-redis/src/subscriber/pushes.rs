@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
+use rooms_core::bus::Topic;
 use tokio::sync::oneshot;
 
-use crate::{channels::Channel, link::Link, shared::Shared};
+use crate::{channels::Channel, history, link::Link, shared::Shared};
 
 /// What one connection receives.
 ///
@@ -71,6 +72,11 @@ impl Pushes {
             counters.unwanted.count();
             return;
         };
+        let payload = Bytes::from(payload);
+        let (position, payload) = match (&topic, history::positioned(&payload)) {
+            (Topic::Room(_), Some((position, from))) => (Some(position), payload.slice(from..)),
+            _ => (None, payload),
+        };
         if payload.len() > limits.max_payload_bytes {
             counters.oversized.count();
             if let Some(left_out) = counters.oversized_gate.pass() {
@@ -80,6 +86,10 @@ impl Pushes {
             status.gap(topic);
             return;
         }
-        status.message((self.link.id, self.generation), topic, Bytes::from(payload));
+        let from = (self.link.id, self.generation);
+        match position {
+            Some(position) => status.message_at(from, topic, payload, position),
+            None => status.message(from, topic, payload),
+        }
     }
 }

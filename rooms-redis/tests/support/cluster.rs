@@ -101,6 +101,13 @@ impl Cluster {
         };
         set(to, &["IMPORTING", &from_id]).await;
         set(from, &["MIGRATING", &to_id]).await;
+        let keys = self.nodes[from].cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await;
+        if !keys.is_empty() {
+            let port = self.nodes[to].port.to_string();
+            let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            let keys: Vec<&str> = keys.lines().collect();
+            assert_eq!(self.nodes[from].cli(&[&migrate[..], &keys].concat()).await, "OK");
+        }
         set(to, &["NODE", &to_id]).await;
         set(from, &["NODE", &to_id]).await;
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt as _, channel::mpsc};
-use rooms_core::{Connection, Identity, JoinError, Kind, Message, RoomKey, RoomManager};
+use rooms_core::{Connection, Identity, JoinError, JoinOptions, Kind, Message, RoomKey, RoomManager, bus::Retention};
 use rooms_redis::{RedisBus, RedisBusBuilder, RedisLimits};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -39,7 +39,9 @@ pub(crate) fn in_a_fifth_of_the_time(limits: &mut RedisLimits) {
 impl Node {
     pub(crate) async fn start(builder: RedisBusBuilder) -> Self {
         let bus = builder.connect().await.unwrap();
-        let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).bus(bus.clone()).build().unwrap();
+        let log = Kind::authenticated().history(Retention::messages(10_000).bytes(Retention::MAX_BYTES));
+        let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).kind("log", log);
+        let rooms = rooms.bus(bus.clone()).build().unwrap();
         Self { rooms, bus }
     }
 
@@ -48,10 +50,14 @@ impl Node {
     }
 
     pub(crate) async fn try_join(&self, user: &str, room: &str) -> Result<Member, JoinError> {
+        self.join_with(user, room, JoinOptions::new()).await
+    }
+
+    pub(crate) async fn join_with(&self, user: &str, room: &str, join: JoinOptions) -> Result<Member, JoinError> {
         let (sink, inbox) = mpsc::unbounded();
         let mut connection = self.rooms.connect(Identity::new(user).unwrap(), sink).unwrap();
         tokio::spawn(connection.drive());
-        connection.join(&key(room)).await?;
+        connection.join_with(&key(room), join).await?;
         Ok(Member { connection, inbox })
     }
 }

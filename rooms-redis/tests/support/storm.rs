@@ -32,6 +32,7 @@ pub(crate) struct Storm<R = RedisServer> {
     /// After the word of a loss a message from before it may come late, or again: in a cluster an old server may still have
     /// to pass it on.
     pub(crate) strays: bool,
+    room: &'static str,
     members: Vec<Member>,
     traffic: Traffic,
 }
@@ -43,11 +44,11 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn from(rooms: RoomManager<Sink>) -> Self {
+    fn from(rooms: RoomManager<Sink>, room: &'static str) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&over);
         let published = tokio::spawn(async move {
-            let room = key("post:42");
+            let room = key(room);
             let mut published = Vec::new();
             let mut ticks = interval(Duration::from_millis(1));
             while !stop.load(Ordering::Relaxed) {
@@ -77,6 +78,15 @@ impl Storm {
 impl<R: Send + Sync> Storm<R> {
     pub(crate) async fn over(
         redis: R,
+        listening: impl FnMut() -> RedisBusBuilder,
+        publishing: RedisBusBuilder,
+    ) -> Self {
+        Self::in_room("post:42", redis, listening, publishing).await
+    }
+
+    pub(crate) async fn in_room(
+        room: &'static str,
+        redis: R,
         mut listening: impl FnMut() -> RedisBusBuilder,
         publishing: RedisBusBuilder,
     ) -> Self {
@@ -84,12 +94,12 @@ impl<R: Send + Sync> Storm<R> {
         let mut members = Vec::new();
         for (node, count) in nodes.iter().zip([3, 4, 3]) {
             for n in 0..count {
-                members.push(node.join(&format!("u{n}"), "post:42").await);
+                members.push(node.join(&format!("u{n}"), room).await);
             }
         }
         nodes.push(Node::start(publishing).await);
-        let traffic = Traffic::from(nodes[3].rooms.clone());
-        let storm = Self { redis, nodes, strays: false, members, traffic };
+        let traffic = Traffic::from(nodes[3].rooms.clone(), room);
+        let storm = Self { redis, nodes, strays: false, room, members, traffic };
         sleep(Duration::from_millis(300)).await;
         storm
     }
@@ -112,19 +122,23 @@ impl<R: Send + Sync> Storm<R> {
         sleep(Duration::from_millis(300)).await;
         self.traffic.over.store(true, Ordering::Relaxed);
         let published = self.traffic.published.await.unwrap();
-        self.nodes[3].rooms.broadcast(&key("post:42"), &json!("the end")).await.unwrap();
+        let (deadline, last) = (Instant::now() + PATIENCE, json!("the end"));
+        while let Err(error) = self.nodes[3].rooms.broadcast(&key(self.room), &last).await {
+            assert!(Instant::now() < deadline, "{error}");
+            sleep(Duration::from_millis(20)).await;
+        }
         let mut missed = Vec::new();
         for mut member in self.members {
             let given = member.up_to(&json!("the end")).await;
-            missed.push(check(&given, &published, told_at_most, self.strays));
+            missed.push(check(&given, self.room, &published, told_at_most, self.strays));
         }
         missed.into_iter().max().unwrap()
     }
 }
 
 /// Checks one member's messages; gives how many it missed.
-fn check(given: &[Value], published: &[bool], told_at_most: usize, strays: bool) -> usize {
-    let resync = json!({"type": "resync", "room": "post:42", "reason": "bus_gap"});
+fn check(given: &[Value], room: &str, published: &[bool], told_at_most: usize, strays: bool) -> usize {
+    let resync = json!({"type": "resync", "room": room, "reason": "bus_gap"});
     let told = given.iter().filter(|value| **value == resync).count();
     assert!(told <= told_at_most, "told {told} times");
     let last_told = given.iter().rposition(|value| *value == resync);

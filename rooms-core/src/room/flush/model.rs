@@ -17,6 +17,7 @@ use super::{Chunk, Flusher, Next};
 use crate::{
     auth::Identity,
     envelope::Carried,
+    join_options::JoinOptions,
     kind::Kind,
     limits::Limits,
     lock::lock,
@@ -80,7 +81,8 @@ impl Bed {
     }
 
     fn go_live(&self, seat: &Seat) {
-        let (_, effects) = self.0.go_live(seat.slot, None, Listing::Names, |_, _| Message::text("welcome"));
+        let (_, effects) =
+            self.0.go_live(seat.slot, None, Listing::Names, &JoinOptions::new(), |_| Message::text("welcome"));
         self.act(effects);
     }
 

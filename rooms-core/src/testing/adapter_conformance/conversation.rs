@@ -7,6 +7,7 @@ use super::{
     client::{BINARY, PING, PONG, TEXT, frame, part},
     room,
 };
+use crate::room_key::RoomKey;
 
 /// A connection for one room: it joins, is told who comes and goes, and gets payloads bare.
 pub async fn one_room(suite: &Suite<impl Serve>) {
@@ -28,6 +29,32 @@ pub async fn one_room(suite: &Suite<impl Serve>) {
     let mut unknown = stage.connect("/rooms/nothing/13?token=user-5").await;
     let no = (4403, "not allowed".to_owned());
     assert_eq!((forbidden.closed().await, unknown.closed().await), (no.clone(), no));
+}
+
+/// A connection for one room whose URL says where its page stood: it is given what it missed, and the hook is told the rest
+/// of the query, but not the token.
+pub async fn resumption(suite: &Suite<impl Serve>) {
+    let stage = suite.stage().await;
+    let room = RoomKey::new("log", 1).expect("a room");
+    let mut first = stage.connect("/rooms/log/1?since=&token=user-5").await;
+    let position = first.json().await["position"].as_str().expect("a position").to_owned();
+    for n in 1..=3 {
+        stage.rooms.broadcast(&room, &n).await.expect("a broadcast");
+    }
+    let offset = first.json().await["offset"].as_str().expect("an offset").to_owned();
+    let mut again = stage.connect(&format!("/rooms/log/1?token=user-5&since={offset}&tab=a%20b")).await;
+    let welcome = again.json().await;
+    assert_eq!((&welcome["recovered"], &welcome["position"]), (&json!(true), &json!(offset)), "{welcome}");
+    assert_eq!(welcome["said"], json!({"tab": "a b"}));
+    assert_eq!((again.json().await["data"].clone(), again.json().await["data"].clone()), (json!(2), json!(3)));
+    let mut late = stage.connect("/rooms/log/1?newest=1&since=nonsense&token=user-5").await;
+    assert_eq!(late.json().await["recovered"], false);
+    assert_eq!((late.json().await["reason"].clone(), late.json().await["data"].clone()), (json!("epoch"), json!(3)));
+    let mut bare = stage.connect("/rooms/log/1?token=user-5").await;
+    assert_eq!(bare.json().await["said"], Value::Null);
+    stage.rooms.broadcast(&room, &json!({"n": 4})).await.expect("a broadcast");
+    assert_eq!(bare.json().await, json!({"n": 4}));
+    assert_ne!(position, offset);
 }
 
 /// A connection for many rooms: the user's own from the start, and others as it says.

@@ -11,7 +11,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::PATIENCE;
 use crate::{
-    bus::{Bus, BusEvent, BusReceiver, Lost, Topic},
+    bus::{Bus, BusEvent, BusReceiver, Lost, Position, Topic},
     lock::lock,
 };
 
@@ -136,6 +136,17 @@ impl Heard {
             }
             _ => None,
         })
+    }
+
+    /// The messages of a topic that have a position.
+    pub(super) fn positioned(&self, topic: &Topic) -> Vec<(Position, String)> {
+        let positioned = self.events.iter().filter_map(|event| match event {
+            BusEvent::Message { topic: of, payload, position: Some(position) } if of == topic => {
+                Some((*position, String::from_utf8_lossy(payload).into_owned()))
+            }
+            _ => None,
+        });
+        positioned.collect()
     }
 
     pub(super) fn has(&self, topic: &Topic, text: &str) -> bool {

@@ -1,0 +1,308 @@
+//! A room with a history: messages in the order of its log, and what one who joins is given of it.
+
+use std::num::NonZeroU64;
+
+use tokio::sync::futures::Notified;
+
+use super::{
+    Effects, Held, Room, State,
+    log::{Entry, Span},
+    replay::{Arrived, Content, Down, Has, Logged, Lost, Need, Outcome, Read, Replay},
+};
+use crate::{
+    bus::{BusError, Excerpt, Missing, Position, ReadFrom},
+    envelope::{self, BadPayload, Carried, Opened},
+    join_options::{JoinOptions, Since},
+    lock::lock,
+    message::{Form, Message},
+    outbox::About,
+    protocol::{self, Reason, multi},
+    room_key::RoomKey,
+};
+
+impl Logged {
+    /// Reads a payload of the log, whose JSON may have so many bytes. One that is no message keeps its place.
+    pub(crate) fn read(room: &RoomKey, payload: &[u8], position: Position, limit: usize) -> (Self, Option<BadPayload>) {
+        let (content, fault) = match envelope::read(payload, limit) {
+            Ok(Opened { json, except, carried }) => {
+                let positioned = multi::message_at(room, position, json);
+                let bare = match carried {
+                    Carried::Bare => Message::text_of(&[json]),
+                    Carried::Wrapped => positioned.clone(),
+                };
+                (Some(Content { bare, positioned, except }), None)
+            }
+            Err(fault) => (None, Some(fault)),
+        };
+        (Self { position, size: payload.len(), content }, fault)
+    }
+}
+
+impl Read {
+    /// What a bus has read, of a room whose messages may have so many bytes.
+    pub(crate) fn of(room: &RoomKey, excerpt: Excerpt, limit: usize) -> Self {
+        let logged = excerpt.messages.iter().zip(excerpt.first()..);
+        let logged = logged.map(|(payload, offset)| Logged::read(room, payload, excerpt.position(offset), limit).0);
+        Self { messages: logged.collect(), head: excerpt.head, earlier: excerpt.earlier }
+    }
+}
+
+/// What one who joins is told of the history, and what it is given of it.
+#[derive(Debug, Default)]
+pub(super) struct Resumed {
+    pub(super) position: Option<Position>,
+    pub(super) recovered: Option<bool>,
+    /// A `resync`, where it can't be given what it missed; then messages of the history.
+    pub(super) first: Vec<Message>,
+    /// What it has already of what was held for it.
+    pub(super) has_up_to: u64,
+}
+
+/// How many reads there were when somebody began to wait for one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    reads: u64,
+    failures: u64,
+}
+
+/// Whether the history is known that one who joins needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    Yes,
+    NotYet,
+    /// It could not be read.
+    Failed,
+}
+
+impl Room {
+    pub(crate) fn has_history(&self) -> bool {
+        self.kind.history.is_some()
+    }
+
+    /// Takes a message of the log from the bus; `false` where it was dropped for want of space.
+    pub(crate) fn arrive(&self, logged: Logged) -> (bool, Effects) {
+        let mut state = lock(&self.state);
+        let Some(replay) = &mut state.replay else { return (true, Effects::default()) };
+        let known = replay.head().is_some();
+        match replay.arrive(logged) {
+            Arrived::Passes(logged) => {
+                if !known {
+                    state.begin_history(logged.before());
+                }
+                self.pass(&mut state, logged)
+            }
+            Arrived::Jumps(logged) => {
+                state.begin_history(logged.before());
+                let told = self.lost(&mut state, Reason::BusGap);
+                let (kept, effects) = self.pass(&mut state, logged);
+                (kept, Effects { flush: told.flush || effects.flush, ..effects })
+            }
+            Arrived::Known => (true, Effects::default()),
+            Arrived::Waits { read } => (true, Effects { read, ..Effects::default() }),
+        }
+    }
+
+    /// Looks whether something came that this node was not told of.
+    pub(crate) fn check(&self) -> Effects {
+        let mut state = lock(&self.state);
+        let State { members, replay, .. } = &mut *state;
+        match replay {
+            Some(replay) if !members.is_empty() && replay.head().is_some() => {
+                Effects { read: replay.want(false), ..Effects::default() }
+            }
+            _ => Effects::default(),
+        }
+    }
+
+    /// Gives a message of the log to the members.
+    fn pass(&self, state: &mut State, logged: Logged) -> (bool, Effects) {
+        let Some(Content { bare, positioned, except }) = logged.content else { return (true, Effects::default()) };
+        if state.members.is_empty() {
+            return (true, Effects::default());
+        }
+        let twice = Span { messages: 2 * self.bounds.log_messages, bytes: 2 * self.bounds.log_bytes };
+        if !state.log.fits(bare.frame().len(), twice) {
+            return (false, self.lost(state, Reason::BusGap));
+        }
+        state.loss.kept();
+        let offset = NonZeroU64::new(logged.position.offset());
+        let entry = Entry { multi: Some(positioned), offset, ..Entry::new(bare, except, About::Content) };
+        (true, state.push(entry))
+    }
+
+    /// Looks whether what one who joins needs is known; asks for it where not.
+    pub(crate) fn look(&self, join: &JoinOptions, seen: &mut Option<Seen>) -> (Ready, Effects) {
+        let since = join.since.and_then(|since| match since {
+            Since::Position(position) => Some(position),
+            Since::Nowhere => None,
+        });
+        let need = Need { since, newest: join.newest };
+        let mut state = lock(&self.state);
+        let Some(replay) = &mut state.replay else { return (Ready::Yes, Effects::default()) };
+        let whole = match (replay.has(need), *seen) {
+            (Has::All, _) => return (Ready::Yes, Effects::default()),
+            (_, Some(seen)) if replay.failures() > seen.failures => return (Ready::Failed, Effects::default()),
+            // A read has begun after the position was given out, and ended, and does not know it.
+            (Has::Unsure, Some(seen)) if replay.reads() > seen.reads + 1 => return (Ready::Yes, Effects::default()),
+            (Has::Unsure, _) => false,
+            (Has::Not { whole }, _) => whole,
+        };
+        if seen.is_none() {
+            *seen = Some(Seen { reads: replay.reads(), failures: replay.failures() });
+        }
+        (Ready::NotYet, Effects { read: replay.want(whole), ..Effects::default() })
+    }
+
+    /// Told whenever the history was read, or could not be.
+    pub(crate) fn history_changed(&self) -> Notified<'_> {
+        self.subscription_changed.notified()
+    }
+
+    /// What is to be read of the log; `None` once there is nothing, and whoever reads is done.
+    pub(crate) fn begin_read(&self) -> Option<ReadFrom> {
+        lock(&self.state).replay.as_mut()?.begin()
+    }
+
+    /// The log was read, or could not be.
+    pub(crate) fn end_read(&self, outcome: Result<Read, &BusError>) -> Effects {
+        let mut state = lock(&self.state);
+        let Some(replay) = &mut state.replay else { return Effects::default() };
+        let outcome = match outcome {
+            Ok(read) => Some(replay.read(read)),
+            Err(BusError::Down) => replay.failed(Down::Yes),
+            Err(_) => replay.failed(Down::No),
+        };
+        let mut effects = Effects::default();
+        if let Some(Outcome { passes, lost, begun }) = outcome {
+            if let Some(begun) = begun {
+                state.begin_history(begun);
+            }
+            if let Some(lost) = lost {
+                let reason = match lost {
+                    Lost::Missing(missing) => missing.into(),
+                    Lost::Unread => Reason::BusGap,
+                };
+                effects.flush |= self.lost(&mut state, reason).flush;
+            }
+            for logged in passes {
+                effects.flush |= self.pass(&mut state, logged).1.flush;
+            }
+        }
+        drop(state);
+        self.subscription_changed.notify_waiters();
+        effects
+    }
+
+    /// From where a member that is joining will be given everything, as far as is known now.
+    pub(crate) fn joins_at(&self, slot: usize, join: &JoinOptions) -> Option<Position> {
+        let mut state = lock(&self.state);
+        let State { members, log, .. } = &mut *state;
+        let member = members.get_mut(slot)?.as_mut()?;
+        member.hold(log, &self.key, self.bounds);
+        member.cursor = log.head();
+        state.ahead = state.log.head();
+        let State { members, replay: Some(replay), .. } = &*state else { return None };
+        let member = members.get(slot)?.as_ref()?;
+        self.resume(Some(replay), member.held.as_ref()?, member.recipient.form(), join).position
+    }
+
+    /// What one who joins is told and given; what is held for it follows.
+    pub(super) fn resume(&self, replay: Option<&Replay>, held: &Held, form: Form, join: &JoinOptions) -> Resumed {
+        let Some((replay, from)) = replay.and_then(|replay| Some((replay, held.from.or(replay.head())?))) else {
+            // Nobody knows where the log stands, or there is none: who was away may have missed anything.
+            let missed = join.since.is_some();
+            let resync = missed.then(|| protocol::resync(&self.key, Reason::HistoryGap));
+            return Resumed {
+                recovered: missed.then_some(false),
+                first: resync.into_iter().collect(),
+                ..Resumed::default()
+            };
+        };
+        let mut space = Space {
+            messages: (self.bounds.held_messages / 4 * 3).saturating_sub(held.messages.len()),
+            bytes: (self.bounds.held_bytes / 4 * 3).saturating_sub(held.bytes),
+        };
+        let message = |logged: &Logged| {
+            let content = logged.content.as_ref()?;
+            Some(if form == Form::Single { content.bare.clone() } else { content.positioned.clone() })
+        };
+        let missed = join.since.map(|since| match since {
+            Since::Nowhere => Err(Missing::Epoch),
+            Since::Position(since) => {
+                let missed = replay.since(since, from)?.filter_map(message);
+                let missed = missed.map(|message| space.take(&message).then_some(message)).collect::<Option<Vec<_>>>();
+                Ok((since, missed.ok_or(Missing::Trimmed)?))
+            }
+        });
+        match missed {
+            Some(Ok((since, first))) => {
+                Resumed { position: Some(since), recovered: Some(true), first, has_up_to: since.offset() }
+            }
+            Some(Err(missing)) => {
+                space = Space { messages: self.bounds.held_messages / 4 * 3, bytes: self.bounds.held_bytes / 4 * 3 };
+                let mut resumed = self.newest(replay, from, &mut space, join.newest, message);
+                resumed.recovered = Some(false);
+                resumed.first.insert(0, protocol::resync(&self.key, missing.into()));
+                resumed
+            }
+            None => self.newest(replay, from, &mut space, join.newest, message),
+        }
+    }
+
+    fn newest(
+        &self,
+        replay: &Replay,
+        from: Position,
+        space: &mut Space,
+        count: usize,
+        message: impl Fn(&Logged) -> Option<Message>,
+    ) -> Resumed {
+        let (mut first, mut offset) = (Vec::new(), from.offset());
+        for logged in replay.newest(from) {
+            if first.len() >= count {
+                break;
+            }
+            if let Some(message) = message(logged) {
+                if !space.take(&message) {
+                    break;
+                }
+                first.push(message);
+            }
+            offset = logged.position.offset().saturating_sub(1);
+        }
+        first.reverse();
+        Resumed { position: Some(Position::new(from.epoch(), offset)), first, ..Resumed::default() }
+    }
+}
+
+impl State {
+    /// Where the room stands in its history is known now: those who entered before are given everything from here on.
+    fn begin_history(&mut self, at: Position) {
+        let joining = self.members.iter_mut().flatten().filter_map(|member| member.held.as_mut());
+        joining.for_each(|held| held.from = held.from.or(Some(at)));
+    }
+}
+
+/// What may be given to one who joins, beside what is held for it: three quarters of an outbox, so that there is room for
+/// what follows.
+struct Space {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Space {
+    fn take(&mut self, message: &Message) -> bool {
+        let fits = self.messages > 0 && message.frame().len() <= self.bytes;
+        if fits {
+            self.messages -= 1;
+            self.bytes -= message.frame().len();
+        }
+        fits
+    }
+}
+
+/// A replay for a kind with a history.
+pub(super) fn replay_of(room: &super::Kind, bounds: super::Bounds) -> Option<Box<Replay>> {
+    let bounds = super::replay::Waiting { messages: bounds.log_messages, bytes: bounds.log_bytes };
+    room.history.map(|retention| Box::new(Replay::new(retention, bounds)))
+}

@@ -1,0 +1,542 @@
+//! Rooms with a history: who comes back is given what it missed, in order and once, or is told that it can't be.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/flaky.rs"]
+mod flaky;
+#[path = "support/rig.rs"]
+mod rig;
+#[path = "support/talk.rs"]
+mod talk;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::channel::mpsc;
+use rooms_core::{
+    BroadcastError, Bus, JoinOptions, Kind, LocalBus, Payload, RoomManager,
+    bus::{BusError, BusEvent, Position, Retention, Topic},
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use flaky::Flaky;
+use rig::{Client, Inbox, Rooms, idle, key, who};
+use talk::Talk;
+
+const POST: &str = "post:42";
+
+fn posts() -> Kind {
+    Kind::authenticated().allow_publish().history(Retention::messages(100))
+}
+
+fn over(bus: impl Bus, post: Kind) -> Rooms {
+    let silent = Kind::authenticated();
+    RoomManager::build_for().kind("post", post).kind("silent", silent).bus(bus).build().unwrap()
+}
+
+fn rooms() -> Rooms {
+    over(LocalBus::new(), posts())
+}
+
+/// Publishes numbers; gives the position of the last.
+async fn publish(rooms: &Rooms, numbers: std::ops::RangeInclusive<u64>) -> Position {
+    let mut position = None;
+    for number in numbers {
+        position = rooms.broadcast(&key(POST), &number).await.unwrap().position;
+    }
+    position.unwrap()
+}
+
+fn join(more: &Value) -> String {
+    let mut command = json!({"type": "join", "room": POST, "ref": 1});
+    command.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    command.to_string()
+}
+
+/// Joins on a connection that is for many rooms.
+async fn joined(rooms: &Rooms, more: Value) -> (Talk, Value) {
+    let mut talk = Talk::multi(rooms, "a");
+    let welcome = talk.ask(join(&more)).await;
+    assert_eq!((&welcome["type"], &welcome["ref"]), (&json!("room_joined"), &json!(1)), "{welcome}");
+    (talk, welcome)
+}
+
+/// The numbers that came, which follow each other; their positions do too.
+async fn numbers(inbox: &mut Inbox) -> Vec<u64> {
+    let mut last = None;
+    let mut numbers = Vec::new();
+    for event in inbox.all().await {
+        if event["type"] != "message" {
+            assert!(event["type"] == "viewer_joined" || event["type"] == "viewer_left", "{event}");
+            continue;
+        }
+        let position: Position = event["offset"].as_str().expect("an offset").parse().unwrap();
+        if let Some(last) = last.replace(position) {
+            assert_eq!(position, Position::new(last.epoch(), last.offset() + 1));
+        }
+        numbers.push(event["data"].as_u64().unwrap());
+    }
+    numbers
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_given_what_it_missed_and_then_everything() {
+    let rooms = rooms();
+    let (mut talk, welcome) = joined(&rooms, json!({})).await;
+    assert!(welcome["position"].is_string() && welcome.get("recovered").is_none(), "{welcome}");
+    publish(&rooms, 1..=3).await;
+    let mut last = talk.inbox.next().await;
+    assert_eq!(last["data"], 1);
+    last = talk.inbox.next().await;
+    drop(talk);
+    publish(&rooms, 4..=6).await;
+    let (mut talk, welcome) = joined(&rooms, json!({"since": last["offset"]})).await;
+    assert_eq!((&welcome["recovered"], &welcome["position"]), (&json!(true), &last["offset"]), "{welcome}");
+    publish(&rooms, 7..=8).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [3, 4, 5, 6, 7, 8]);
+    drop(talk);
+    let (mut talk, _) = joined(&rooms, json!({"since": welcome["position"]})).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [3, 4, 5, 6, 7, 8], "from where it was welcomed, as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_is_the_same_to_who_publishes_and_to_who_is_given_it() {
+    let rooms = rooms();
+    let (mut talk, welcome) = joined(&rooms, json!({})).await;
+    let receipt = rooms.broadcast(&key(POST), &json!({"n": 1})).await.unwrap();
+    let position = receipt.position.unwrap();
+    let start: Position = welcome["position"].as_str().unwrap().parse().unwrap();
+    assert_eq!((position.epoch(), position.offset()), (start.epoch(), start.offset() + 1));
+    let message = talk.inbox.next().await;
+    assert_eq!(message, json!({"type": "message", "room": POST, "offset": position, "data": {"n": 1}}));
+    talk.say(json!({"type": "publish", "room": POST, "data": 2, "ref": 2}).to_string());
+    let mut answers = [talk.inbox.next().await, talk.inbox.next().await];
+    answers.sort_by_key(|answer| answer["type"] == "published");
+    let [message, published] = answers;
+    assert_eq!(published, json!({"type": "published", "room": POST, "position": message["offset"], "ref": 2}));
+    let silent = rooms.broadcast(&key("silent:1"), &1).await.unwrap();
+    assert_eq!(silent.position, None);
+}
+
+/// A connection that is for one room, as its URL says more.
+fn single(rooms: &Rooms, options: JoinOptions) -> Talk {
+    let (send, stream) = mpsc::unbounded();
+    let (sink, receiver) = mpsc::unbounded();
+    let ended = tokio::spawn(rooms.serve_room_with(stream, sink, who("a"), key(POST), options));
+    Talk { send, inbox: Inbox(receiver), ended }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_for_one_room_is_told_positions_where_it_asks_and_payloads_are_bare_where_not() {
+    let rooms = rooms();
+    let mut bare = single(&rooms, JoinOptions::new());
+    assert!(bare.inbox.next().await["position"].is_string());
+    let mut first = single(&rooms, JoinOptions::new().since(""));
+    let welcome = first.inbox.next().await;
+    assert!(welcome["position"].is_string() && welcome.get("recovered").is_none(), "{welcome}");
+    bare.inbox.all().await;
+    let position = publish(&rooms, 1..=1).await;
+    publish(&rooms, 2..=3).await;
+    assert_eq!(bare.inbox.all().await, [1, 2, 3]);
+    assert_eq!(numbers(&mut first.inbox).await, [1, 2, 3]);
+    let mut again = single(&rooms, JoinOptions::new().since(position.to_string()));
+    let welcome = again.inbox.next().await;
+    assert_eq!((&welcome["recovered"], &welcome["position"]), (&json!(true), &json!(position)), "{welcome}");
+    assert_eq!(numbers(&mut again.inbox).await, [2, 3]);
+    again.say(r#"{"type":"dance"}"#);
+    let error = again.inbox.next().await;
+    assert_eq!((&error["code"], error.get("room")), (&json!("unknown_type"), None), "it speaks as on one room");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_is_none_of_this_log_is_answered_with_one_resync() {
+    let rooms = rooms();
+    let last = publish(&rooms, 1..=5).await;
+    let elsewhere = rooms.broadcast(&key("post:43"), &1).await.unwrap().position.unwrap();
+    let future = Position::new(last.epoch(), 6);
+    let long = "1".repeat(10_000);
+    for since in [
+        "x",
+        ".",
+        "1",
+        "-1.-1",
+        "2a.-7",
+        "0.0",
+        " ",
+        "1e3.1",
+        &long,
+        &format!("{last} "),
+        &elsewhere.to_string(),
+        &future.to_string(),
+        &Position::new(last.epoch(), u64::MAX).to_string(),
+    ] {
+        let (mut talk, welcome) = joined(&rooms, json!({"since": since})).await;
+        assert_eq!((&welcome["recovered"], &welcome["position"]), (&json!(false), &json!(last)), "{since:.40}");
+        let resync = json!({"type": "resync", "room": POST, "reason": "epoch"});
+        assert_eq!(talk.inbox.all().await, [resync], "{since:.40}");
+        let mut talk = single(&rooms, JoinOptions::new().since(since));
+        assert_eq!(talk.inbox.next().await["recovered"], false, "{since:.40}");
+        assert_eq!(talk.inbox.next().await["reason"], "epoch", "{since:.40}");
+    }
+    for broken in [json!({}), json!(7), json!([last]), json!(true)] {
+        let mut talk = Talk::multi(&rooms, "a");
+        let error = talk.ask(join(&json!({"since": broken}))).await;
+        assert_eq!((&error["code"], &error["room"], &error["ref"]), (&json!("bad_message"), &json!(POST), &json!(1)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_kept_any_more_is_one_resync_and_never_a_part() {
+    let rooms = rooms();
+    let first = publish(&rooms, 1..=1).await;
+    let second = publish(&rooms, 2..=2).await;
+    publish(&rooms, 3..=102).await;
+    let (mut talk, welcome) = joined(&rooms, json!({"since": second})).await;
+    assert_eq!(welcome["recovered"], true);
+    assert_eq!(numbers(&mut talk.inbox).await, (3..=102).collect::<Vec<_>>(), "all that is kept");
+    let (mut talk, welcome) = joined(&rooms, json!({"since": first})).await;
+    assert_eq!(welcome["recovered"], false);
+    assert_eq!(talk.inbox.all().await, [json!({"type": "resync", "room": POST, "reason": "history_gap"})]);
+    sleep(Duration::from_secs(3601)).await;
+    let (mut talk, welcome) = joined(&rooms, json!({"since": second})).await;
+    assert_eq!(welcome["recovered"], false, "it is too old");
+    assert_eq!(talk.inbox.next().await["reason"], "history_gap");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_an_outbox_takes_is_a_resync_and_the_newest_are_as_many_as_it_takes() {
+    let kind = Kind::authenticated().history(Retention::messages(10_000).bytes(Retention::MAX_BYTES));
+    let rooms: Rooms =
+        RoomManager::build_for().kind("post", kind).limits(|limits| limits.max_outbox_messages = 41).build().unwrap();
+    let first = publish(&rooms, 1..=1).await;
+    let many = publish(&rooms, 2..=20).await;
+    publish(&rooms, 21..=50).await;
+    let (mut talk, welcome) = joined(&rooms, json!({"since": many})).await;
+    assert_eq!(welcome["recovered"], true);
+    assert_eq!(numbers(&mut talk.inbox).await, (21..=50).collect::<Vec<_>>());
+    let (mut talk, welcome) = joined(&rooms, json!({"since": first, "newest": 1_000_000})).await;
+    assert_eq!(welcome["recovered"], false);
+    assert_eq!(talk.inbox.next().await["reason"], "history_gap");
+    assert_eq!(numbers(&mut talk.inbox).await, (21..=50).collect::<Vec<_>>(), "three quarters of an outbox");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_late_is_given_the_newest() {
+    let rooms = rooms();
+    let (mut talk, _) = joined(&rooms, json!({"newest": 5})).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [0; 0], "there are none");
+    publish(&rooms, 1..=20).await;
+    let (mut talk, welcome) = joined(&rooms, json!({"newest": 5})).await;
+    publish(&rooms, 21..=21).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [16, 17, 18, 19, 20, 21]);
+    let (mut talk, _) = joined(&rooms, json!({"since": welcome["position"]})).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [16, 17, 18, 19, 20, 21], "its position is before what it is given");
+    let (mut talk, welcome) = joined(&rooms, json!({"newest": 1_000_000})).await;
+    assert!(welcome.get("recovered").is_none());
+    assert_eq!(numbers(&mut talk.inbox).await, (1..=21).collect::<Vec<_>>());
+    let (mut talk, _) = joined(&rooms, json!({"since": "nonsense", "newest": 2})).await;
+    assert_eq!(talk.inbox.next().await["type"], "resync");
+    assert_eq!(numbers(&mut talk.inbox).await, [20, 21], "the page begins afresh with these");
+    let mut one = Client::connect(&rooms, "b");
+    one.connection.join_with(&key(POST), JoinOptions::new().newest(2)).await.unwrap();
+    one.inbox.next().await;
+    assert_eq!(one.inbox.all().await, [20, 21], "bare, on a connection for one room that is told no positions");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_while_the_hook_runs_follows_once_and_the_hook_knows_from_where() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&told);
+    let kind = posts().on_join(move |member| {
+        let noted = Arc::clone(&noted);
+        async move {
+            noted.lock().unwrap().push((member.position(), member.with().map(|with| with.as_str().to_owned())));
+            sleep(Duration::from_secs(1)).await;
+            Ok(json!({"position": "mine", "version": 7}))
+        }
+    });
+    let rooms = over(LocalBus::new(), kind);
+    let first = publish(&rooms, 1..=3).await;
+    for (more, expected, with) in [
+        (json!({"with": {"version": 6}}), vec![4, 5], Some(r#"{"version":6}"#)),
+        (json!({"since": Position::new(first.epoch(), 1)}), vec![2, 3, 4, 5, 4, 5], None),
+        (json!({"newest": 1}), vec![5, 4, 5], None),
+    ] {
+        let mut talk = Talk::multi(&rooms, "a");
+        talk.say(join(&more));
+        idle().await;
+        publish(&rooms, 4..=5).await;
+        let welcome = talk.inbox.next().await;
+        assert_eq!(numbers(&mut talk.inbox).await, expected);
+        let (position, said) = told.lock().unwrap().pop().unwrap();
+        assert_eq!((&welcome["position"], &welcome["version"]), (&json!(position.unwrap()), &json!(7)), "{welcome}");
+        assert_eq!(said.as_deref(), with);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_query_of_a_url_is_for_the_hook_too() {
+    let told = Arc::new(Mutex::new(None));
+    let noted = Arc::clone(&told);
+    let kind = Kind::authenticated().on_join(move |member| {
+        *noted.lock().unwrap() = member.with().map(|with| with.as_str().to_owned());
+        assert_eq!(member.position(), None, "there is no history");
+        async { Ok(Value::Null) }
+    });
+    let rooms = over(LocalBus::new(), kind);
+    let with = Payload::encode(&json!({"version": "6"})).unwrap();
+    let mut talk = single(&rooms, JoinOptions::new().with(with));
+    assert_eq!(talk.inbox.next().await, json!({"type": "room_joined", "room": POST, "viewers": 1}));
+    assert_eq!(told.lock().unwrap().as_deref(), Some(r#"{"version":"6"}"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_without_a_history_says_that_it_can_not_tell() {
+    let rooms = rooms();
+    let mut talk = Talk::multi(&rooms, "a");
+    talk.say(json!({"type": "join", "room": "silent:1", "since": "1.1", "newest": 5}).to_string());
+    let welcome = json!({"type": "room_joined", "room": "silent:1", "viewers": 1, "recovered": false});
+    let resync = json!({"type": "resync", "room": "silent:1", "reason": "history_gap"});
+    assert_eq!(talk.inbox.all().await, [welcome, resync]);
+    rooms.broadcast(&key("silent:1"), &1).await.unwrap();
+    assert_eq!(talk.inbox.next().await, json!({"type": "message", "room": "silent:1", "data": 1}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_while_the_bus_is_down_is_an_error_where_there_is_a_history() {
+    let bus = Flaky::new(LocalBus::new());
+    let rooms = over(bus.clone(), posts());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    bus.go_down();
+    let refused = rooms.broadcast(&key(POST), &1).await.unwrap_err();
+    assert!(matches!(refused, BroadcastError::Bus { source: BusError::Down, .. }), "{refused:?}");
+    assert!(rooms.broadcast(&key("silent:1"), &1).await.is_ok());
+    bus.come_up();
+    assert!(talk.inbox.is_silent().await, "nothing happened, and nothing was lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_on_the_way_is_read_and_nobody_is_told() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let (mut many, _) = joined(&rooms, json!({})).await;
+    let mut one = Client::join(&rooms, "b", POST).await;
+    many.inbox.all().await;
+    one.inbox.all().await;
+    let reads = bus.reads();
+
+    // The next one shows that some are missing.
+    publish(&elsewhere, 1..=2).await;
+    bus.set(|faults| &faults.deaf, true);
+    publish(&elsewhere, 3..=5).await;
+    bus.set(|faults| &faults.deaf, false);
+    publish(&elsewhere, 6..=7).await;
+    assert_eq!(numbers(&mut many.inbox).await, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(one.inbox.all().await, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(bus.reads(), reads + 1);
+
+    // The bus says so, and nothing comes after.
+    bus.set(|faults| &faults.deaf, true);
+    publish(&elsewhere, 8..=9).await;
+    bus.set(|faults| &faults.deaf, false);
+    bus.say(BusEvent::gap(Topic::Room(key(POST))));
+    assert_eq!(numbers(&mut many.inbox).await, [8, 9]);
+
+    // An outage, with reads that fail at first.
+    bus.go_down();
+    publish(&elsewhere, 10..=12).await;
+    bus.faults().failing.store(2, std::sync::atomic::Ordering::Relaxed);
+    bus.come_up();
+    publish(&elsewhere, 13..=13).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(numbers(&mut many.inbox).await, [10, 11, 12, 13]);
+    assert_eq!(one.inbox.all().await, [8, 9, 10, 11, 12, 13]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_does_not_have_is_one_resync() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    let resync = |reason: &str| json!({"type": "resync", "room": POST, "reason": reason});
+    let data = |events: Vec<Value>| -> Vec<Value> {
+        events.into_iter().map(|event| if event["type"] == "message" { event["data"].clone() } else { event }).collect()
+    };
+
+    publish(&elsewhere, 1..=1).await;
+    bus.set(|faults| &faults.deaf, true);
+    publish(&elsewhere, 2..=150).await;
+    bus.set(|faults| &faults.deaf, false);
+    publish(&elsewhere, 151..=152).await;
+    assert_eq!(data(talk.inbox.all().await), [json!(1), resync("history_gap"), json!(151), json!(152)]);
+
+    hub.forget_histories();
+    publish(&elsewhere, 1..=2).await;
+    assert_eq!(data(talk.inbox.all().await), [resync("epoch"), json!(1), json!(2)]);
+
+    bus.set(|faults| &faults.deaf, true);
+    publish(&elsewhere, 3..=3).await;
+    bus.set(|faults| &faults.deaf, false);
+    bus.faults().failing.store(100, std::sync::atomic::Ordering::Relaxed);
+    publish(&elsewhere, 4..=5).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(data(talk.inbox.all().await), [resync("bus_gap"), json!(4), json!(5)], "nobody can be asked");
+    bus.faults().failing.store(0, std::sync::atomic::Ordering::Relaxed);
+    publish(&elsewhere, 6..=6).await;
+    assert_eq!(data(talk.inbox.all().await), [json!(6)], "and it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_come_back_at_once_the_history_is_read_once() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let last = publish(&elsewhere, 1..=50).await;
+    let back = |n: u64| {
+        let (rooms, since) = (rooms.clone(), Position::new(last.epoch(), n % 50));
+        async move {
+            let (mut talk, welcome) = joined(&rooms, json!({"since": since})).await;
+            assert_eq!(welcome["recovered"], true);
+            assert_eq!(numbers(&mut talk.inbox).await, (n % 50 + 1..=50).collect::<Vec<_>>());
+            talk
+        }
+    };
+    let all = futures::future::join_all((0..80).map(back)).await;
+    assert_eq!(bus.reads(), 1, "whatever their positions");
+    drop(all);
+    publish(&elsewhere, 51..=60).await;
+    futures::future::join_all((40..50).map(|n| {
+        let (rooms, since) = (rooms.clone(), Position::new(last.epoch(), n));
+        async move {
+            let (mut talk, _) = joined(&rooms, json!({"since": since})).await;
+            assert_eq!(numbers(&mut talk.inbox).await, (n + 1..=60).collect::<Vec<_>>());
+        }
+    }))
+    .await;
+    assert_eq!(bus.reads(), 1, "it stayed subscribed, and has its own copy");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_whose_history_can_not_be_read_fails_and_may_be_tried_again() {
+    let bus = Flaky::new(LocalBus::new());
+    let rooms = over(bus.clone(), posts());
+    bus.faults().failing.store(1, std::sync::atomic::Ordering::Relaxed);
+    let mut talk = Talk::multi(&rooms, "a");
+    assert_eq!(talk.ask(join(&json!({}))).await["code"], "unavailable");
+    assert_eq!(talk.ask(join(&json!({}))).await["type"], "room_joined");
+    // One whose reads hang holds up nobody else, and not for ever.
+    bus.faults().permits.forget_permits(usize::MAX >> 3);
+    let mut hangs = Talk::multi(&rooms, "b");
+    hangs.say(join(&json!({"since": "1.1"})).replace(POST, "post:43"));
+    let silent = talk.ask(json!({"type": "join", "room": "silent:1"}).to_string()).await;
+    assert_eq!(silent["type"], "room_joined");
+    assert_eq!(hangs.inbox.next().await["code"], "unavailable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_this_node_has_not_heard_of_yet_is_waited_for() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let (mut first, _) = joined(&rooms, json!({})).await;
+    bus.set(|faults| &faults.frozen, true);
+    let last = publish(&elsewhere, 1..=3).await;
+    let (mut talk, welcome) = joined(&rooms, json!({"since": last})).await;
+    assert_eq!(welcome["recovered"], true, "it has just posted that, elsewhere");
+    bus.thaw();
+    publish(&elsewhere, 4..=4).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [4]);
+    assert_eq!(numbers(&mut first.inbox).await, [1, 2, 3, 4], "what came early by the read does not come again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_and_not_appended_is_given_at_once_and_not_kept() {
+    let hub = LocalBus::new();
+    let foreign = hub.peer();
+    let rooms = over(hub, posts());
+    let (mut talk, welcome) = joined(&rooms, json!({})).await;
+    foreign.publish(&Topic::Room(key(POST)), "\"bare\"".into()).await.unwrap();
+    assert_eq!(talk.inbox.next().await, json!({"type": "message", "room": POST, "data": "bare"}));
+    publish(&rooms, 1..=1).await;
+    let (mut talk, _) = joined(&rooms, json!({"since": welcome["position"]})).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_message_keeps_its_place_and_who_should_have_had_it_is_told() {
+    use rooms_core::bus::History as _;
+    let hub = LocalBus::new();
+    let foreign = hub.peer();
+    let rooms = over(hub, posts());
+    let (mut talk, welcome) = joined(&rooms, json!({})).await;
+    for payload in ["nonsense", "1", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", "2"] {
+        foreign.append(&Topic::Room(key(POST)), payload.into(), Retention::messages(100)).await.unwrap();
+    }
+    let events = talk.inbox.all().await;
+    let brief: Vec<_> = events.iter().map(|event| [&event["data"], &event["reason"]]).collect();
+    assert_eq!(brief, [[&json!(1), &Value::Null], [&Value::Null, &json!("bus_gap")], [&json!(2), &Value::Null]]);
+    assert_eq!(rooms.stats().bad_payloads, 2);
+    let (mut talk, _) = joined(&rooms, json!({"since": welcome["position"]})).await;
+    let given: Vec<_> = talk.inbox.all().await.into_iter().map(|event| event["data"].clone()).collect();
+    assert_eq!(given, [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_made_up_position_disturbs_nobody() {
+    let bus = Flaky::new(LocalBus::new());
+    let rooms = over(bus.clone(), posts());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    let first = publish(&rooms, 1..=1).await;
+    let made_up = [
+        Position::new(first.epoch(), 1_000),
+        Position::new(first.epoch(), u64::MAX),
+        Position::new(first.epoch(), 0),
+        Position::new(7, 2),
+        first,
+    ];
+    for position in made_up {
+        bus.say(BusEvent::message_at(Topic::Room(key(POST)), "\"made up\"".into(), position));
+    }
+    publish(&rooms, 2..=3).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [1, 2, 3]);
+    assert!(bus.reads() < 10, "{} reads", bus.reads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_may_decide_by_what_the_join_says() {
+    let kind = Kind::new().join_rule_with(|_, room, with| async move {
+        with.and_then(|with| with.parse::<String>().ok()).is_some_and(|key| key == room.id())
+    });
+    let rooms = over(LocalBus::new(), kind);
+    let mut talk = Talk::multi(&rooms, "a");
+    for wrong in [json!({}), json!({"with": 42}), json!({"with": "43"})] {
+        assert_eq!(talk.ask(join(&wrong)).await["code"], "not_allowed");
+    }
+    assert_eq!(talk.ask(join(&json!({"with": "42"}))).await["type"], "room_joined");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_message_before_a_silence_is_found_missing_within_half_a_minute() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let mut one = Client::join(&rooms, "a", POST).await;
+    for begin in [0, 3, 7, 11] {
+        sleep(Duration::from_secs(begin)).await;
+        bus.set(|faults| &faults.deaf, true);
+        publish(&elsewhere, 1..=2).await;
+        bus.set(|faults| &faults.deaf, false);
+        assert!(one.inbox.is_silent().await);
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(one.inbox.all().await, [1, 2], "and nobody is told to fetch");
+    }
+    let reads = bus.reads();
+    drop(one);
+    sleep(Duration::from_secs(300)).await;
+    assert!(bus.reads() <= reads + 1, "a room without members is not looked at");
+}

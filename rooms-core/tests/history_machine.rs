@@ -1,0 +1,173 @@
+//! Pages that come and go while messages are lost, buses are down, reads fail and logs are trimmed or lost: what a page is
+//! given is in order and once, and nothing is missing without a word.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/flaky.rs"]
+mod flaky;
+#[path = "support/page.rs"]
+mod page;
+#[path = "support/rig.rs"]
+mod rig;
+#[path = "support/talk.rs"]
+mod talk;
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use proptest::prelude::*;
+use rooms_core::{
+    Kind, LocalBus, RoomManager,
+    bus::{BusEvent, Retention, Topic},
+};
+use tokio::{runtime, time::sleep};
+
+use flaky::Flaky;
+use page::{Page, Truth};
+use rig::{Rooms, idle, key};
+
+const ROOM: &str = "post:42";
+const NODES: usize = 2;
+const PAGES: usize = 4;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(usize, usize),
+    /// Comes back with the position that it has, or for the first time; with the newest, if a number.
+    Join(usize, usize),
+    Go(usize),
+    Deaf(usize, bool),
+    Gap(usize),
+    Down(usize),
+    Up(usize),
+    Freeze(usize),
+    Thaw(usize),
+    Fail(usize, usize),
+    Forget,
+    Idle,
+    Wait,
+}
+
+/// How much may go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    /// The log has everything, and can be read in the end.
+    Mild,
+    /// It is trimmed and lost, and can't be read.
+    Harsh,
+}
+
+fn step(weather: Weather) -> impl Strategy<Value = Step> {
+    let (node, page) = (0..NODES, 0..PAGES);
+    let harsh = u32::from(weather == Weather::Harsh);
+    prop_oneof![
+        10 => (node.clone(), 1..6usize).prop_map(|(node, count)| Step::Publish(node, count)),
+        8 => (page.clone(), 0..8usize).prop_map(|(page, newest)| Step::Join(page, newest.saturating_sub(5))),
+        4 => page.prop_map(Step::Go),
+        3 => (node.clone(), any::<bool>()).prop_map(|(node, on)| Step::Deaf(node, on)),
+        2 => node.clone().prop_map(Step::Gap),
+        1 => node.clone().prop_map(Step::Down),
+        2 => node.clone().prop_map(Step::Up),
+        1 => node.clone().prop_map(Step::Freeze),
+        2 => node.clone().prop_map(Step::Thaw),
+        1 + harsh => (node, 1..3 + 6 * harsh as usize).prop_map(|(node, count)| Step::Fail(node, count)),
+        1 => Just(if weather == Weather::Harsh { Step::Forget } else { Step::Idle }),
+        6 => Just(Step::Idle),
+        2 => Just(Step::Wait),
+    ]
+}
+
+struct Node {
+    bus: Flaky,
+    rooms: Rooms,
+}
+
+async fn run(weather: Weather, steps: Vec<Step>) {
+    let hub = LocalBus::new();
+    let retention = match weather {
+        Weather::Mild => Retention::messages(10_000),
+        Weather::Harsh => Retention::messages(12),
+    };
+    let nodes: Vec<Node> = (0..NODES)
+        .map(|_| {
+            let bus = Flaky::new(hub.peer());
+            let kind = Kind::authenticated().history(retention);
+            let rooms = RoomManager::build_for().kind("post", kind).bus(bus.clone()).build().unwrap();
+            Node { bus, rooms }
+        })
+        .collect();
+    let mut pages: Vec<Page> = (0..PAGES).map(|_| Page::default()).collect();
+    let (mut truth, mut number) = (Truth::default(), 0);
+    for step in steps {
+        match step {
+            Step::Publish(node, count) => {
+                for _ in 0..count {
+                    number += 1;
+                    if let Ok(receipt) = nodes[node].rooms.broadcast(&key(ROOM), &number).await {
+                        truth.published.insert(receipt.position.unwrap(), number);
+                    }
+                }
+            }
+            Step::Join(page, newest) if pages[page].talk.is_none() => {
+                pages[page].join(&nodes[page % NODES].rooms, ROOM, newest)
+            }
+            Step::Go(page) => pages[page].go(),
+            Step::Deaf(node, on) => nodes[node].bus.set(|faults| &faults.deaf, on),
+            Step::Gap(node) => nodes[node].bus.say(BusEvent::gap(Topic::Room(key(ROOM)))),
+            Step::Down(node) => nodes[node].bus.go_down(),
+            Step::Up(node) => nodes[node].bus.come_up(),
+            Step::Freeze(node) => nodes[node].bus.set(|faults| &faults.frozen, true),
+            Step::Thaw(node) => nodes[node].bus.thaw(),
+            Step::Fail(node, count) => nodes[node].bus.faults().failing.store(count, Ordering::Relaxed),
+            Step::Forget => hub.forget_histories(),
+            Step::Idle => idle().await,
+            Step::Wait => sleep(Duration::from_secs(5)).await,
+            Step::Join(..) => {}
+        }
+        pages.iter_mut().for_each(|page| page.look(&truth));
+    }
+    for node in &nodes {
+        node.bus.faults().failing.store(0, Ordering::Relaxed);
+        node.bus.set(|faults| &faults.deaf, false);
+        node.bus.thaw();
+        node.bus.come_up();
+    }
+    for _ in 0..4 {
+        sleep(Duration::from_secs(5)).await;
+        pages.iter_mut().for_each(|page| page.look(&truth));
+    }
+    for page in 0..PAGES {
+        if pages[page].talk.is_none() {
+            pages[page].join(&nodes[page % NODES].rooms, ROOM, 0);
+        }
+    }
+    idle().await;
+    let receipt = nodes[0].rooms.broadcast(&key(ROOM), &(number + 1)).await.unwrap();
+    truth.published.insert(receipt.position.unwrap(), number + 1);
+    sleep(Duration::from_secs(5)).await;
+    for (number_of, page) in pages.iter_mut().enumerate() {
+        page.look(&truth);
+        assert_eq!(page.last, Some(number + 1), "page {number_of} has the last");
+        assert!(weather == Weather::Harsh || page.resyncs == 0, "page {number_of}: the log had everything");
+    }
+}
+
+fn check(weather: Weather, steps: Vec<Step>) {
+    let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(run(weather, steps));
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_missing_and_nobody_is_told_to_fetch_while_the_log_has_everything(
+        steps in prop::collection::vec(step(Weather::Mild), 1..80)
+    ) {
+        check(Weather::Mild, steps);
+    }
+
+    #[test]
+    fn nothing_is_missing_without_a_word_whatever_becomes_of_the_log(
+        steps in prop::collection::vec(step(Weather::Harsh), 1..80)
+    ) {
+        check(Weather::Harsh, steps);
+    }
+}

@@ -1,0 +1,111 @@
+//! A page that comes and goes, and checks that it misses nothing without a word.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::{HashMap, HashSet};
+
+use rooms_core::{MessageKind, bus::Position, ws::Incoming};
+use serde_json::{Value, json};
+
+use crate::{rig::Rooms, talk::Talk};
+
+/// What was published.
+#[derive(Default)]
+pub(crate) struct Truth {
+    pub(crate) published: HashMap<Position, u64>,
+    /// Of these nobody knows.
+    pub(crate) perhaps: HashSet<u64>,
+    /// The log goes on in another epoch where its server starts anew.
+    pub(crate) epochs_follow: bool,
+}
+
+/// A page, and what it has seen.
+#[derive(Default)]
+pub(crate) struct Page {
+    pub(crate) talk: Option<Talk>,
+    /// The position that it stands at; `None` before the first, and where it has been told to fetch again.
+    position: Option<Position>,
+    /// What it comes back with.
+    since: Option<Position>,
+    /// The last number that it was given since it began, or began afresh.
+    pub(crate) last: Option<u64>,
+    pub(crate) resyncs: usize,
+}
+
+impl Page {
+    /// Comes back with the position that it has, or for the first time.
+    pub(crate) fn join(&mut self, rooms: &Rooms, room: &str, newest: usize) {
+        let talk = Talk::multi(rooms, "a");
+        talk.say(json!({"type": "join", "room": room, "since": self.since, "newest": newest}).to_string());
+        self.talk = Some(talk);
+    }
+
+    /// Goes; what is on its way to it is lost.
+    pub(crate) fn go(&mut self) {
+        (self.talk, self.position) = (None, None);
+    }
+
+    /// Takes what has come, and checks it.
+    pub(crate) fn look(&mut self, truth: &Truth) {
+        let Some(talk) = &mut self.talk else { return };
+        let mut events = Vec::new();
+        while let Ok(message) = talk.inbox.0.try_recv() {
+            match message.kind() {
+                MessageKind::Text => events.push(serde_json::from_slice::<Value>(message.payload()).unwrap()),
+                MessageKind::Ping => _ = talk.send.unbounded_send(Ok(Incoming::Pong)),
+                other => panic!("{other:?}"),
+            }
+        }
+        for event in events {
+            self.take(&event, truth);
+        }
+    }
+
+    fn take(&mut self, event: &Value, truth: &Truth) {
+        let place = |field: &str| event[field].as_str().map(|text| text.parse::<Position>().unwrap());
+        match event["type"].as_str().unwrap() {
+            "room_joined" => {
+                let position = place("position");
+                assert_eq!(event["recovered"].as_bool().is_some(), self.since.is_some(), "{event}");
+                match event["recovered"].as_bool() {
+                    Some(true) => assert_eq!(position, self.since, "{event}"),
+                    // It begins afresh, with a `resync`.
+                    Some(false) => self.last = None,
+                    None => {}
+                }
+                (self.position, self.since) = (position, position);
+            }
+            "resync" => {
+                self.position = None;
+                self.resyncs += 1;
+            }
+            "message" => {
+                let at = place("offset").unwrap();
+                let number = event["data"].as_u64().unwrap();
+                match truth.published.get(&at) {
+                    Some(published) => assert_eq!(published, &number, "{event}"),
+                    None => assert!(truth.perhaps.contains(&number), "{event}"),
+                }
+                if let Some(position) = self.position {
+                    let epoch = if truth.epochs_follow { at.epoch() } else { position.epoch() };
+                    assert_eq!(
+                        at,
+                        Position::new(epoch, position.offset() + 1),
+                        "something is missing, after {position}"
+                    );
+                }
+                (self.position, self.since) = (Some(at), Some(at));
+                // One that was given up by its publisher may have been on its way for long.
+                if !truth.perhaps.contains(&number) {
+                    assert!(self.last.is_none_or(|last| last < number), "{number} after {:?}", self.last);
+                    self.last = Some(number);
+                }
+            }
+            "error" => {
+                assert_eq!(event["code"], "unavailable", "{event}");
+                self.talk = None;
+            }
+            _ => {}
+        }
+    }
+}

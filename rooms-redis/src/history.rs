@@ -1,0 +1,244 @@
+//! The history of rooms in Redis: a list of messages for each room, and a mark beside it that says how far the list goes.
+//!
+//! Both are written by one script, which also publishes; another one reads. Redis runs a script as a whole, so no message
+//! comes between, and what is read has no holes. `docs/history.md` has the keys and what is in them.
+
+use std::{sync::LazyLock, time::Duration};
+
+use bytes::Bytes;
+use redis::{Script, Value};
+use rooms_core::bus::{BusError, Excerpt, Position, ReadFrom, Retention};
+
+use crate::{channels::Channel, pubsub::PubSub, random};
+
+/// The script that appends a message to a room's log and publishes it, for publishers in other languages; the page
+/// `docs/history.md` of the repository tells how to call it.
+pub const APPEND_SCRIPT: &str = include_str!("history/append.lua");
+
+static APPEND: Ours = Ours { code: APPEND_SCRIPT, hash: LazyLock::new(|| hash(APPEND_SCRIPT)) };
+static READ: Ours = Ours { code: READ_SCRIPT, hash: LazyLock::new(|| hash(READ_SCRIPT)) };
+const READ_SCRIPT: &str = include_str!("history/read.lua");
+
+#[derive(Debug)]
+struct Ours {
+    code: &'static str,
+    /// By which Redis knows it.
+    hash: LazyLock<String>,
+}
+
+fn hash(code: &str) -> String {
+    Script::new(code).get_hash().to_owned()
+}
+
+/// What a message that was appended begins with on its channel: no JSON text does, and no other payload of ours.
+const POSITIONED: &[u8] = b"\x01p";
+
+/// The most digits of a position, with the point: 16, and 20.
+const LONGEST: usize = 37;
+
+/// A script of ours with what it is called with.
+#[derive(Debug)]
+pub(crate) struct Call {
+    script: &'static Ours,
+    keys: [String; 2],
+    arguments: Vec<Bytes>,
+    /// Redis did not know it, so it is sent as a whole.
+    unknown: bool,
+}
+
+impl Call {
+    pub(crate) fn append(channel: &Channel, payload: Bytes, retention: Retention, pubsub: PubSub) -> Self {
+        let publish = match pubsub {
+            PubSub::Classic => "PUBLISH",
+            PubSub::Sharded => "SPUBLISH",
+        };
+        let arguments = vec![
+            Bytes::copy_from_slice(channel.as_bytes()),
+            payload,
+            publish.into(),
+            retention.max_messages().to_string().into(),
+            retention.max_bytes().to_string().into(),
+            milliseconds(retention.max_age()).to_string().into(),
+            epoch(),
+        ];
+        Self { script: &APPEND, keys: keys(channel), arguments, unknown: false }
+    }
+
+    pub(crate) fn read(channel: &Channel, from: ReadFrom, retention: Retention) -> Self {
+        let (what, number) = match from {
+            ReadFrom::Newest(count) => ("newest".into(), count.min(Retention::MAX_MESSAGES).to_string()),
+            ReadFrom::After(position) => (format!("{:x}", position.epoch()), position.offset().to_string()),
+        };
+        let age = milliseconds(retention.max_age()).to_string();
+        let arguments = vec![age.into(), epoch(), what.into(), number.into()];
+        Self { script: &READ, keys: keys(channel), arguments, unknown: false }
+    }
+
+    pub(crate) fn add_to(&self, pipeline: &mut redis::Pipeline) {
+        if self.unknown {
+            pipeline.cmd("EVAL").arg(self.script.code);
+        } else {
+            pipeline.cmd("EVALSHA").arg(&*self.script.hash);
+        }
+        pipeline.arg(self.keys.len()).arg(&self.keys);
+        for argument in &self.arguments {
+            pipeline.arg(&**argument);
+        }
+    }
+
+    /// The same with the whole script; `None` where that was sent already.
+    pub(crate) fn in_full(self) -> Option<Self> {
+        (!self.unknown).then_some(Self { unknown: true, ..self })
+    }
+
+    /// The bytes that wait with it.
+    pub(crate) fn len(&self) -> usize {
+        self.arguments.iter().map(Bytes::len).sum()
+    }
+}
+
+/// The log and its mark. They are in the slot of the channel, so that one script has all of it: where the channel has no
+/// hash tag of its own, it is the hash tag.
+fn keys(channel: &Channel) -> [String; 2] {
+    let tagged = channel.split_once('{').is_some_and(|(_, rest)| rest.find('}').is_some_and(|end| end > 0));
+    let [open, close] = if tagged { ["", ""] } else { ["{", "}"] };
+    ["log", "mark"].map(|part| format!("rooms:{part}:{open}{channel}{close}"))
+}
+
+/// A random epoch, for a log that begins.
+fn epoch() -> Bytes {
+    // Of 16 digits always, so that it is written in one way only.
+    format!("{:x}", random::bits() | 1 << 63).into()
+}
+
+fn milliseconds(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// The position of a message that was appended, and what comes behind it; `None` where there is none.
+pub(crate) fn positioned(payload: &[u8]) -> Option<(Position, usize)> {
+    let rest = payload.strip_prefix(POSITIONED)?;
+    let end = rest.iter().take(LONGEST + 1).position(|byte| *byte == b';')?;
+    let position = std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()?;
+    Some((position, POSITIONED.len() + end + 1))
+}
+
+/// What the script that appends has answered.
+pub(crate) fn appended(answer: &Value) -> Result<Position, BusError> {
+    let Value::Array(answer) = answer else { return Err(odd()) };
+    let [epoch, offset, _receivers] = answer.as_slice() else { return Err(odd()) };
+    position(epoch, offset)
+}
+
+/// How many connections got what was appended.
+pub(crate) fn receivers(answer: &Value) -> Option<u64> {
+    match answer {
+        Value::Array(answer) => match answer.as_slice() {
+            [_, _, Value::Int(receivers)] => u64::try_from(*receivers).ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What the script that reads has answered: of the messages those that follow each other up to the head and are not too
+/// old. Where somebody else has written to the list, what is not ours ends it.
+pub(crate) fn read(answer: Value, retention: Retention) -> Result<Excerpt, BusError> {
+    let Value::Array(answer) = answer else { return Err(odd()) };
+    let Ok([epoch, offset, earlier, now, Value::Array(entries)]) = <[Value; 5]>::try_from(answer) else {
+        return Err(odd());
+    };
+    let head = position(&epoch, &offset)?;
+    let earlier = text(&earlier)?.split_ascii_whitespace().filter_map(|position| position.parse().ok()).collect();
+    let now: u64 = text(&now)?.parse().map_err(|_| odd())?;
+    let oldest = (now + 1).saturating_sub(milliseconds(retention.max_age()));
+    let mut messages: Vec<Bytes> = Vec::with_capacity(entries.len());
+    for (entry, behind) in entries.into_iter().rev().zip(0..) {
+        match kept(entry) {
+            Some((offset, at, payload)) if offset + behind == head.offset() && at >= oldest => messages.push(payload),
+            _ => break,
+        }
+    }
+    messages.reverse();
+    Ok(Excerpt::new(head, messages).with_earlier(earlier))
+}
+
+/// An entry of the list: `<offset>;<milliseconds>;<payload>`.
+fn kept(entry: Value) -> Option<(u64, u64, Bytes)> {
+    let Value::BulkString(entry) = entry else { return None };
+    let mut parts = entry.splitn(3, |byte| *byte == b';');
+    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse().ok();
+    let (offset, at): (u64, u64) = (number()?, number()?);
+    let length = parts.next()?.len();
+    let entry = Bytes::from(entry);
+    Some((offset, at, entry.slice(entry.len() - length..)))
+}
+
+fn position(epoch: &Value, offset: &Value) -> Result<Position, BusError> {
+    let epoch = u64::from_str_radix(text(epoch)?, 16).map_err(|_| odd())?;
+    Ok(Position::new(epoch, text(offset)?.parse().map_err(|_| odd())?))
+}
+
+fn text(value: &Value) -> Result<&str, BusError> {
+    match value {
+        Value::BulkString(text) => std::str::from_utf8(text).map_err(|_| odd()),
+        Value::SimpleString(text) => Ok(text),
+        _ => Err(odd()),
+    }
+}
+
+fn odd() -> BusError {
+    BusError::Unknown("Redis gave an answer that no script of ours gives".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::slot;
+
+    #[test]
+    fn the_keys_of_a_room_are_in_the_slot_of_its_channel() {
+        assert_eq!(keys(&"ws:post:42".into()), ["rooms:log:{ws:post:42}", "rooms:mark:{ws:post:42}"]);
+        for channel in ["ws:post:42", "{shop}ws:post:42", "shop{:ws:post:42", "a{b}c{d}:post:1"] {
+            for key in keys(&channel.into()) {
+                assert_eq!(slot(&key), slot(channel), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_position_is_found_before_the_payload_and_nothing_else_is_taken_for_one() {
+        let at = |payload: &[u8]| positioned(payload).map(|(position, from)| (position, payload[from..].to_vec()));
+        let longest = format!("\x01p{};{{}}", Position::new(u64::MAX, u64::MAX));
+        assert_eq!(at(b"\x01p2a.7;{\"a\":\";\"}"), Some((Position::new(42, 7), b"{\"a\":\";\"}".to_vec())));
+        assert_eq!(at(longest.as_bytes()), Some((Position::new(u64::MAX, u64::MAX), b"{}".to_vec())));
+        for none in [&b""[..], b"{}", b"\x01p", b"\x01p;", b"\x01p1;{}", b"\x01p1.1", b"\x01p-1.1;{}", b"\x01v1;w;{}"] {
+            assert_eq!(at(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_in_the_list_ends_what_is_read() {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let answer = |entries: &[&str]| {
+            let entries = entries.iter().map(|entry| bulk(entry)).collect();
+            Value::Array(vec![bulk("2a"), bulk("7"), bulk("29.5 x 28.3"), bulk("1000"), Value::Array(entries)])
+        };
+        let retention = Retention::messages(10).age(Duration::from_millis(100));
+        let messages = |entries: &[&str]| read(answer(entries), retention).unwrap().messages;
+        let all = ["5;901;five", "6;950;{\"a\":\";\"}", "7;999;"];
+        assert_eq!(messages(&all), ["five", "{\"a\":\";\"}", ""]);
+        assert_eq!(messages(&["5;900;too old", all[1], all[2]]).len(), 2);
+        assert_eq!(messages(&["4;901;a hole", all[1], all[2]]).len(), 2);
+        assert_eq!(messages(&[all[0], "not ours", all[2]]).len(), 1);
+        assert_eq!(messages(&[all[0], all[1], all[2], "8;999;not ours"]).len(), 0);
+        let excerpt = read(answer(&all), retention).unwrap();
+        assert_eq!(
+            (excerpt.head, excerpt.earlier),
+            (Position::new(42, 7), vec![Position::new(41, 5), Position::new(40, 3)])
+        );
+        for odd in [Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::Nil; 5]), bulk("x")] {
+            assert!(read(odd, retention).is_err());
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Histories in Redis: what the page about them says, what may be wrong with Redis, and a log that was lost.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/fleet.rs"]
+mod fleet;
+#[path = "support/listener.rs"]
+mod listener;
+#[path = "support/redis_server.rs"]
+mod redis_server;
+
+use std::{error::Error, fs, process::Command, time::Duration};
+
+use futures::future::join_all;
+use rooms_core::{
+    Bus,
+    bus::{BusError, Excerpt, History, Missing, Position, ReadFrom, Retention, Topic},
+};
+use rooms_redis::{APPEND_SCRIPT, RedisBus};
+
+use fleet::quick;
+use listener::{Listener, healthy, room, subscribe};
+use redis_server::RedisServer;
+
+const PAGE: &str = include_str!("../../docs/history.md");
+const RETENTION: Retention = Retention::messages(500);
+const LOG: &str = "rooms:log:{ws:post:42}";
+const MARK: &str = "rooms:mark:{ws:post:42}";
+
+fn post() -> Topic {
+    room("post:42")
+}
+
+async fn append(bus: &RedisBus, text: &str) -> Result<Position, BusError> {
+    bus.append(&post(), text.to_owned().into(), RETENTION).await
+}
+
+async fn read(bus: &RedisBus, from: ReadFrom) -> Excerpt {
+    bus.read(&post(), from, RETENTION).await.unwrap()
+}
+
+/// What came after a position, as text.
+async fn since(bus: &RedisBus, position: Position) -> Result<Vec<String>, Missing> {
+    let excerpt = read(bus, ReadFrom::After(position)).await;
+    Ok(excerpt.since(position)?.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
+}
+
+/// Why Redis refused.
+fn refusal<T: std::fmt::Debug>(outcome: Result<T, BusError>) -> String {
+    match outcome {
+        Err(error @ BusError::Refused(_)) => error.source().unwrap().to_string().to_uppercase(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_script_of_the_page_publishes_from_python() {
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let heard = Listener::of(&bus);
+    subscribe(&bus, &[post()]).await;
+    let first = append(&bus, "1").await.unwrap();
+
+    let directory = tempfile::TempDir::new().unwrap();
+    let (_, program) = PAGE.split_once("```python\n").unwrap();
+    let (program, _) = program.split_once("```").unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("publish.py"), program).unwrap();
+    fs::write(path("append.lua"), APPEND_SCRIPT).unwrap();
+    fs::write(path("redis.py"), include_str!("support/redis_for_python.py")).unwrap();
+    let python = Command::new("python3").arg(path("publish.py")).arg(redis.url()).arg(path("append.lua")).output();
+    let output = python.expect("python3; `apt-get install python3` installs it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let position: Position = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+
+    assert_eq!(position, Position::new(first.epoch(), 2));
+    let text = r#"{"type": "new_comment", "text": "from Python"}"#;
+    assert_eq!(since(&bus, first).await, Ok(vec![text.to_owned()]));
+    assert_eq!(heard.take(2).await[..], ["post:42 1".to_owned(), format!("post:42 {text}")]);
+}
+
+#[tokio::test]
+async fn the_keys_are_as_the_page_says_and_go_by_themselves() {
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let (age, day) = (Duration::from_secs(100), 86_400);
+    let position = bus.append(&post(), "{}".into(), RETENTION.age(age)).await.unwrap();
+    let entry = redis.cli(&["LRANGE", LOG, "0", "-1"]).await;
+    assert!(entry.starts_with("1;1") && entry.ends_with(";{}"), "{entry}");
+    let marked = redis.cli(&["HMGET", MARK, "epoch", "offset", "bytes"]).await;
+    assert_eq!(marked, format!("{:x}\n1\n2", position.epoch()));
+    let expires = |seconds: String| seconds.parse::<u64>().unwrap();
+    assert!((90..=100).contains(&expires(redis.cli(&["TTL", LOG]).await)));
+    assert!((day + 90..=day + 100).contains(&expires(redis.cli(&["TTL", MARK]).await)));
+    assert_eq!(redis.cli(&["DBSIZE"]).await, "2");
+}
+
+#[tokio::test]
+async fn a_plain_publish_is_heard_and_not_kept() {
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let heard = Listener::of(&bus);
+    subscribe(&bus, &[post()]).await;
+    let first = append(&bus, "1").await.unwrap();
+    redis.cli(&["PUBLISH", "ws:post:42", "plain"]).await;
+    append(&bus, "2").await.unwrap();
+    assert_eq!(since(&bus, first).await, Ok(vec!["2".to_owned()]));
+    assert_eq!(heard.take(3).await[..], ["post:42 1", "post:42 plain", "post:42 2"]);
+}
+
+#[tokio::test]
+async fn keys_of_another_type_are_an_error_in_their_room_alone() {
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let heard = Listener::of(&bus);
+    subscribe(&bus, &[post()]).await;
+    for key in [LOG, MARK] {
+        let before = append(&bus, "before").await.unwrap();
+        redis.cli(&["SET", key, "not ours"]).await;
+        assert!(refusal(append(&bus, "refused").await).contains("WRONGTYPE"), "{key}");
+        let read = bus.read(&post(), ReadFrom::After(before), RETENTION).await;
+        if key == MARK {
+            assert!(refusal(read).contains("WRONGTYPE"), "{key}");
+        } else {
+            assert_eq!(read.unwrap().head, before, "nothing has happened");
+        }
+        bus.append(&room("post:43"), "another room".into(), RETENTION).await.unwrap();
+        redis.cli(&["DEL", LOG, MARK]).await;
+    }
+    append(&bus, "after").await.unwrap();
+    let heard = heard.hears("post:42 after").await;
+    assert!(!heard.contains(&"post:42 refused".to_owned()), "{heard:?}");
+    assert!(bus.health().connected);
+}
+
+#[tokio::test]
+async fn a_full_redis_refuses_and_publishes_nothing() {
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let heard = Listener::of(&bus);
+    subscribe(&bus, &[post()]).await;
+    let first = append(&bus, "1").await.unwrap();
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert!(refusal(append(&bus, "refused").await).contains("OOM"));
+    assert_eq!(since(&bus, first).await, Ok(vec![]), "what is there can be read");
+    bus.publish(&post(), "not kept".into()).await.unwrap();
+    redis.cli(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    append(&bus, "2").await.unwrap();
+    assert_eq!(since(&bus, first).await, Ok(vec!["2".to_owned()]));
+    assert_eq!(heard.take(3).await[..], ["post:42 1", "post:42 not kept", "post:42 2"]);
+}
+
+#[tokio::test]
+async fn a_replica_refuses_and_publishes_nothing() {
+    let master = RedisServer::start().await;
+    let of = master.port.to_string();
+    let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &of]).await;
+    let bus = RedisBus::connect(replica.url()).await.unwrap();
+    let heard = Listener::of(&bus);
+    subscribe(&bus, &[post()]).await;
+    let why = refusal(append(&bus, "refused").await);
+    assert!(why.contains("READONLY"), "{why}");
+    bus.publish(&post(), "not kept".into()).await.unwrap();
+    assert_eq!(heard.take(1).await[..], ["post:42 not kept"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushes_under_load_are_other_epochs_and_no_errors() {
+    const EACH: usize = 400;
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let load = (0..4).map(|publisher| {
+        let bus = bus.clone();
+        tokio::spawn(async move {
+            let mut positions = Vec::new();
+            for n in 0..EACH {
+                let text = format!("{publisher} {n}");
+                positions.push((append(&bus, &text).await.unwrap(), text));
+            }
+            positions
+        })
+    });
+    let load: Vec<_> = load.collect();
+    let mut flushes = 0;
+    while !load.iter().all(tokio::task::JoinHandle::is_finished) {
+        redis.cli(&["SCRIPT", "FLUSH"]).await;
+        redis.cli(&["FLUSHALL"]).await;
+        flushes += 1;
+    }
+    let answers = join_all(load).await.into_iter().flat_map(Result::unwrap).collect::<Vec<_>>();
+    let epochs: std::collections::HashSet<u64> = answers.iter().map(|(position, _)| position.epoch()).collect();
+    assert!(epochs.len() <= flushes + 1 && !epochs.is_empty(), "{} epochs of {flushes} flushes", epochs.len());
+    let head = read(&bus, ReadFrom::Newest(0)).await.head;
+    for (position, _) in &answers {
+        let missed = since(&bus, *position).await;
+        if position.epoch() != head.epoch() {
+            assert_eq!(missed, Err(Missing::Epoch));
+            continue;
+        }
+        let mut after: Vec<_> = answers
+            .iter()
+            .filter(|(later, _)| later.epoch() == position.epoch() && later.offset() > position.offset())
+            .collect();
+        after.sort_by_key(|(later, _)| later.offset());
+        let texts = after.into_iter().map(|(_, text)| text.clone()).collect::<Vec<_>>();
+        assert!(missed == Ok(texts) || missed == Err(Missing::Trimmed), "after {position}: {missed:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_evicted_or_written_by_others_is_missing_and_said_so() {
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let first = append(&bus, "1").await.unwrap();
+    let second = append(&bus, "2").await.unwrap();
+    redis.cli(&["DEL", LOG]).await;
+    assert_eq!(since(&bus, first).await, Err(Missing::Trimmed));
+    assert_eq!(since(&bus, second).await, Ok(vec![]));
+    let third = append(&bus, "3").await.unwrap();
+    assert_eq!((since(&bus, second).await, third.offset()), (Ok(vec!["3".to_owned()]), 3), "the mark goes on");
+    for foreign in ["not ours", "9;9;not ours", ""] {
+        redis.cli(&["RPUSH", LOG, foreign]).await;
+        assert_eq!(since(&bus, second).await, Err(Missing::Trimmed), "{foreign}");
+        let before = append(&bus, "4").await.unwrap();
+        append(&bus, "5").await.unwrap();
+        assert_eq!(since(&bus, before).await, Ok(vec!["5".to_owned()]), "{foreign}");
+    }
+    redis.cli(&["LPUSH", LOG, "not ours"]).await;
+    assert_eq!(read(&bus, ReadFrom::Newest(500)).await.messages.len(), 2, "what stands behind it is good");
+    redis.cli(&["DEL", MARK]).await;
+    let another = append(&bus, "1").await.unwrap();
+    assert!(another.epoch() != third.epoch() && another.offset() == 1);
+    assert_eq!(read(&bus, ReadFrom::Newest(500)).await.messages.len(), 1);
+    assert_eq!(since(&bus, third).await, Err(Missing::Epoch));
+}
+
+#[tokio::test]
+async fn a_log_that_was_saved_goes_on_after_a_restart() {
+    let mut redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let bus = quick(redis.url()).connect().await.unwrap();
+    let first = append(&bus, "1").await.unwrap();
+    let mut restarts = vec![append(&bus, "2").await.unwrap()];
+    for restart in 1..=9 {
+        redis.kill();
+        redis.restart().await;
+        healthy(&bus, |health| health.connected && health.subscriber_losses >= restart).await;
+        assert_eq!(since(&bus, *restarts.last().unwrap()).await, Ok(vec![]));
+        restarts.push(append(&bus, "again").await.unwrap());
+    }
+    let epochs: std::collections::HashSet<u64> = restarts.iter().map(|position| position.epoch()).collect();
+    assert_eq!(epochs.len(), 10, "each start of the server may have lost something");
+    for (number, position) in restarts.iter().enumerate().skip(1) {
+        assert_eq!(position.offset(), number as u64 + 2);
+        assert_eq!(since(&bus, *position).await.unwrap().len(), 9 - number);
+    }
+    assert_eq!(since(&bus, first).await, Err(Missing::Epoch), "at most eight epochs are remembered");
+}
+
+#[tokio::test]
+async fn a_server_that_takes_over_without_the_newest_messages_begins_another_epoch() {
+    let master = RedisServer::start().await;
+    let of = master.port.to_string();
+    let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &of, "--repl-diskless-sync-delay", "0"]).await;
+    let bus = RedisBus::connect(master.url()).await.unwrap();
+    let mut kept = Vec::new();
+    for n in 0..5 {
+        kept.push(append(&bus, &n.to_string()).await.unwrap());
+    }
+    let deadline = tokio::time::Instant::now() + redis_server::PATIENCE;
+    while replica.cli(&["LLEN", LOG]).await != "5" {
+        assert!(tokio::time::Instant::now() < deadline, "the replica does not follow");
+    }
+    replica.cli(&["REPLICAOF", "NO", "ONE"]).await;
+    let lost = [append(&bus, "lost").await.unwrap(), append(&bus, "lost too").await.unwrap()];
+    let after = RedisBus::connect(replica.url()).await.unwrap();
+    assert_eq!(since(&after, lost[0]).await, Err(Missing::Epoch), "also before anything is appended");
+    for n in 0..5 {
+        append(&after, &format!("new {n}")).await.unwrap();
+        for position in lost {
+            assert_eq!(since(&after, position).await, Err(Missing::Epoch));
+        }
+        let missed = since(&after, kept[3]).await.unwrap();
+        assert_eq!((missed.len(), &*missed[0], &*missed[1]), (n + 2, "4", "new 0"));
+    }
+}
+
+#[tokio::test]
+async fn what_can_not_be_published_is_not_kept() {
+    let redis = RedisServer::start().await;
+    redis.cli(&["ACL", "SETUSER", "mute", "on", ">password", "~*", "resetchannels", "&rooms-*", "+@all"]).await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let first = append(&bus, "1").await.unwrap();
+    let mute = RedisBus::connect(format!("redis://mute:password@127.0.0.1:{}", redis.port)).await.unwrap();
+    for _ in 0..3 {
+        let why = refusal(append(&mute, "refused").await);
+        assert!(why.contains("CAN'T PUBLISH TO THE CHANNEL"), "{why}");
+    }
+    assert_eq!(since(&bus, first).await, Ok(vec![]));
+    assert_eq!(append(&bus, "2").await.unwrap(), Position::new(first.epoch(), 2));
+    assert_eq!(redis.cli(&["HGET", MARK, "bytes"]).await, "2");
+}
+
+#[tokio::test]
+async fn arguments_that_are_none_change_nothing() {
+    let redis = RedisServer::start().await;
+    for [messages, bytes, age, epoch] in [
+        ["x", "1", "1000", "8a"],
+        ["1", "", "1000", "8a"],
+        ["1", "1", "0", "8a"],
+        ["1", "1", "1000", ""],
+        ["1", "1", "1000", "0a"],
+        ["1", "1", "1000", "8A"],
+        ["1", "1", "1000", "80000000000000000"],
+    ] {
+        let call = ["EVAL", APPEND_SCRIPT, "2", LOG, MARK, "ws:post:42", "{}", "PUBLISH", messages, bytes, age, epoch];
+        let answer = redis.cli(&call).await;
+        assert!(answer.contains("append.lua: arguments"), "{answer}");
+    }
+    let call = ["EVAL", APPEND_SCRIPT, "2", LOG, MARK, "ws:post:42", "{}", "NONSENSE", "1", "9", "1000", "8a"];
+    let answer = redis.cli(&call).await;
+    assert!(answer.contains("nknown"), "{answer}");
+    assert_eq!(redis.cli(&["LLEN", LOG]).await, "0");
+}

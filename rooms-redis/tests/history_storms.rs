@@ -1,0 +1,133 @@
+//! Outages that are shorter than a history: nobody misses a message, and nobody is told to fetch.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/cluster.rs"]
+mod cluster;
+#[path = "support/fleet.rs"]
+mod fleet;
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/redis_server.rs"]
+mod redis_server;
+#[path = "support/sentinels.rs"]
+mod sentinels;
+#[path = "support/storm.rs"]
+mod storm;
+
+use std::time::Duration;
+
+use rooms_redis::PubSub;
+use tokio::time::sleep;
+
+use cluster::Cluster;
+use fleet::quick;
+use proxy::{Link, Proxy};
+use redis_server::RedisServer;
+use sentinels::Watched;
+use storm::Storm;
+
+const ROOM: &str = "log:42";
+const CHANNEL: &str = "ws:log:42";
+
+/// A server that has its data back after it was killed.
+async fn saving() -> RedisServer {
+    RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+}
+
+async fn begin(redis: RedisServer) -> Storm {
+    let url = redis.url();
+    Storm::in_room(ROOM, redis, || quick(url.clone()), quick(url.clone())).await
+}
+
+async fn all_is_there<R: Send + Sync>(storm: Storm<R>) {
+    assert_eq!(storm.check(0).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_back_with_its_data() {
+    let mut storm = begin(saving().await).await;
+    for _ in 0..3 {
+        storm.redis.kill();
+        sleep(Duration::from_millis(300)).await;
+        storm.redis.restart().await;
+        storm.is_over(1).await;
+        sleep(Duration::from_millis(200)).await;
+    }
+    all_is_there(storm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frozen_and_gone_on() {
+    let storm = begin(RedisServer::start().await).await;
+    storm.redis.freeze();
+    sleep(Duration::from_secs(2)).await;
+    storm.redis.thaw();
+    storm.is_over(0).await;
+    all_is_there(storm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_connections_killed_again_and_again() {
+    let storm = begin(RedisServer::start().await).await;
+    for round in 1..=5 {
+        storm.redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        storm.is_over(round).await;
+        storm.redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+        storm.is_over(round).await;
+    }
+    all_is_there(storm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_cut_and_stalled() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::before(redis.port).await;
+    let (url, publishing) = (proxy.url(), quick(redis.url()));
+    let storm = Storm::in_room(ROOM, redis, || quick(url.clone()), publishing).await;
+    for round in 1..=4 {
+        proxy.cut();
+        storm.is_over(round).await;
+    }
+    for link in [Link::Mute, Link::Stalled] {
+        proxy.set_present(link);
+        sleep(Duration::from_secs(1)).await;
+        proxy.set(Link::Open);
+        storm.is_over(4).await;
+    }
+    all_is_there(storm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_relieved_by_a_replica_that_has_the_log() {
+    let watched = Watched::start().await;
+    let (urls, publishing) = (watched.urls(), watched.quick());
+    let storm = Storm::in_room(ROOM, watched, || sentinels::quick(urls.clone()), publishing).await;
+    // So that nothing is written that the replica does not have: an ordered failover.
+    let [master, replica] = &storm.redis.servers;
+    master.cli(&["CLIENT", "PAUSE", "30000", "WRITE"]).await;
+    let offset = |info: String| info.lines().find(|line| line.starts_with("master_repl_offset")).unwrap().to_owned();
+    let of = async |server: &RedisServer| offset(server.cli(&["INFO", "replication"]).await);
+    while of(master).await != of(replica).await {
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(storm.redis.sentinels[0].cli(&["SENTINEL", "FAILOVER", "service"]).await, "OK");
+    storm.redis.until_master(1).await;
+    storm.is_over(1).await;
+    all_is_there(storm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_moved_with_its_log() {
+    let cluster = Cluster::start().await;
+    let (urls, publishing) = (cluster.urls(), cluster.quick(PubSub::Sharded));
+    let storm = Storm::in_room(ROOM, cluster, || cluster::quick(&urls, PubSub::Sharded), publishing).await;
+    let from = storm.redis.owner(CHANNEL).await;
+    let to = (from + 1) % 3;
+    storm.redis.move_slot(CHANNEL, from, to).await;
+    storm.redis.until_listeners(to, CHANNEL, 3).await;
+    storm.redis.move_slot(CHANNEL, to, from).await;
+    storm.redis.until_listeners(from, CHANNEL, 3).await;
+    storm.is_over(0).await;
+    all_is_there(storm).await;
+}
