@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use self::{clock::wait_until, policy::Rule};
 pub use self::{
     clock::{SystemClock, WallClock},
-    jwt::{JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET},
+    jwt::{JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET},
     policy::Decision,
 };
 use crate::room_key::{RoomKeyError, check_id};
@@ -155,8 +155,8 @@ pub enum AuthError {
     /// There is no token where the endpoint looks for one.
     #[error("no token")]
     Missing,
-    /// The token is longer than [`MAX_TOKEN`].
-    #[error("the token is over {MAX_TOKEN} bytes")]
+    /// The token is longer than [`MAX_TOKEN`], or than [`JwtAuthenticator::max_token_bytes`].
+    #[error("the token is longer than the authenticator takes")]
     TooLong,
     /// The token is in the URL and is not percent-encoded UTF-8 there (RFC 3986 section 2.1).
     #[error("the token in the URL is not percent-encoded UTF-8")]
@@ -170,6 +170,9 @@ pub enum AuthError {
     /// The header has a `crit` that this library does not know (RFC 7515 section 4.1.11: then it must be refused).
     #[error("the token has critical headers")]
     Critical,
+    /// There is no key of the token's `kid`, after the provider was asked where the keys are fetched.
+    #[error("the token's key is not known")]
+    UnknownKey,
     /// The signature is wrong.
     #[error("the signature is wrong")]
     Signature,

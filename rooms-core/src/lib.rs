@@ -49,8 +49,8 @@ pub mod ws;
 
 pub use self::{
     auth::{
-        AuthError, Authenticator, Decision, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN,
-        MIN_SECRET, SystemClock, WallClock,
+        AuthError, Authenticator, Decision, Identity, IdentityError, JwkSet, JwkSetError, JwtAlgorithm,
+        JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET, SystemClock, WallClock,
     },
     bus::{Bus, LocalBus},
     close::{Close, CloseCode, MAX_REASON},
