@@ -230,7 +230,7 @@ fn of_a_jwk_set_only_keys_for_signatures_are_taken() {
         json!(null),
         json!({}),
     ] {
-        assert_eq!(set(&[left_out.clone()]).unwrap_err(), JwkSetError::NoKey { keys: 1 }, "{left_out}");
+        assert_eq!(set(std::slice::from_ref(&left_out)).unwrap_err(), JwkSetError::NoKey { keys: 1 }, "{left_out}");
     }
     for no_set in
         ["", "{}", "[]", "null", r#"{"keys":{}}"#, r#"{"keys":null}"#, "<html>", r#"{"keys":[]} x"#, "\u{feff}{}"]
