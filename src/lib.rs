@@ -64,13 +64,13 @@
 pub mod guide;
 
 pub use rooms_core::{
-    AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
-    Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, ErrorCode, HookError, Identity, IdentityError,
-    JoinError, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator, JwtConfigError, JwtKey, Kind, Limits, LocalBus,
-    MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId,
-    NodeIdError, NodeKeyError, Occupancy, OriginError, Overflow, Payload, PayloadError, Present, Reach, Receipt,
-    RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Sent, Shutdown, Stats, SystemClock, ViewerCount, WallClock,
-    adapter, bus, protocol, ws,
+    Attempt, AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode,
+    ConnectError, Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, EndpointError, ErrorCode, HookError,
+    Identity, IdentityError, JoinError, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator, JwtConfigError, JwtKey,
+    Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member, Members, MembersError,
+    Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OriginError, Overflow, Payload, PayloadError,
+    Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Sent, Shutdown, Stats,
+    SystemClock, ViewerCount, WallClock, adapter, bus, protocol, ws,
 };
 
 #[cfg(feature = "testing")]

@@ -1,20 +1,29 @@
 //! Who connects: identities, and how a token becomes one.
 
+mod attempt;
 mod clock;
 mod jwt;
 mod policy;
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
 
-pub(crate) use self::{clock::wait_until, policy::Rule};
 pub use self::{
+    attempt::Attempt,
     clock::{SystemClock, WallClock},
     jwt::{JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET},
     policy::Decision,
 };
+pub(crate) use self::{clock::wait_until, policy::Rule};
 use crate::room_key::{RoomKeyError, check_id};
 
 /// Who authenticated, what their token claims, and until when.
@@ -35,6 +44,7 @@ pub struct Identity {
     /// JSON text: some tens of bytes for each connection, where a parsed map would be some hundreds.
     claims: Box<str>,
     expires_at: Option<SystemTime>,
+    guest: bool,
 }
 
 /// A user id that is not one: 1 to 200 of `A-Z a-z 0-9 - _ . ~ @ | + = / :`.
@@ -50,7 +60,42 @@ impl Identity {
     pub fn new(user: impl Into<Arc<str>>) -> Result<Self, IdentityError> {
         let user = user.into();
         check_id(&user)?;
-        Ok(Self { user, claims: "{}".into(), expires_at: None })
+        Ok(Self { user, claims: "{}".into(), expires_at: None, guest: false })
+    }
+
+    /// Somebody who did not sign in: a user of a random id, `guest:` and 32 hexadecimal digits, for this connection alone.
+    ///
+    /// Guests join rooms of kinds that say so: [`Kind::public`](crate::Kind::public), or a rule of the application's.
+    /// [`Kind::authenticated`](crate::Kind::authenticated) refuses them.
+    #[must_use]
+    pub fn guest() -> Self {
+        // Two random seeds of the operating system's each time; see `NodeId`.
+        let random = || RandomState::new().hash_one(0_u8);
+        let user = format!("guest:{:016x}{:016x}", random(), random()).into();
+        Self { user, claims: "{}".into(), expires_at: None, guest: true }
+    }
+
+    /// Whether it is a [`guest`](Self::guest).
+    #[must_use]
+    pub const fn is_guest(&self) -> bool {
+        self.guest
+    }
+
+    /// The same identity with more claims: one of a name that is there already takes its place.
+    ///
+    /// # Errors
+    /// Where the claims that are there are not a JSON object.
+    pub fn and_claims<N: Into<String>>(
+        self,
+        more: impl IntoIterator<Item = (N, Value)>,
+    ) -> Result<Self, serde_json::Error> {
+        // Raw, so that no number of theirs is written anew.
+        let mut claims: BTreeMap<String, Box<RawValue>> = self.claims()?;
+        for (name, value) in more {
+            claims.insert(name.into(), serde_json::value::to_raw_value(&value)?);
+        }
+        let claims = serde_json::to_string(&claims)?;
+        Ok(self.with_claims(claims))
     }
 
     /// The same identity with claims, a JSON object as text.
@@ -101,23 +146,26 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Turns a token into an [`Identity`].
+/// Turns a request into an [`Identity`], by its token or by whatever else it has.
 ///
 /// Called once for each upgrade, within `Limits::handshake_timeout`. A panic and a late answer are [`AuthError::Unavailable`]: no
-/// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. A token
-/// from a URL comes decoded and may be any text, control characters included. Never log the token.
+/// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. Never log
+/// the token.
+///
+/// A request without a token comes here, too. Answer it with [`AuthError::Missing`], or let a guest in:
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
 ///
-/// use rooms_core::{AuthError, Authenticator, Identity};
+/// use rooms_core::{Attempt, AuthError, Authenticator, Identity};
 ///
 /// #[derive(Debug)]
 /// struct Sessions;
 ///
 /// #[async_trait::async_trait]
 /// impl Authenticator for Sessions {
-///     async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
+///     async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+///         let Some(token) = attempt.token() else { return Ok(Identity::guest()) };
 ///         // A table of sessions knows.
 ///         if token != "good" {
 ///             return Err(AuthError::Refused("no such session"));
@@ -127,24 +175,25 @@ impl fmt::Debug for Identity {
 ///     }
 /// }
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// assert_eq!(Sessions.authenticate("good").await.unwrap().user(), "5");
-/// assert!(Sessions.authenticate("bad").await.is_err());
+/// assert_eq!(Sessions.authenticate(&Attempt::new(Some("good"))).await.unwrap().user(), "5");
+/// assert!(Sessions.authenticate(&Attempt::new(Some("bad"))).await.is_err());
+/// assert!(Sessions.authenticate(&Attempt::new(None)).await.unwrap().is_guest());
 /// # }
 /// ```
 #[async_trait]
 pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
-    /// Checks the token.
+    /// Checks the request.
     ///
     /// # Errors
     /// [`AuthError`] says why, for the application's log. The client is told `Invalid token` whatever is wrong
     /// with its token.
-    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError>;
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError>;
 }
 
 #[async_trait]
 impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
-    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
-        (**self).authenticate(token).await
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+        (**self).authenticate(attempt).await
     }
 }
 
@@ -214,7 +263,7 @@ pub(crate) struct DenyAll;
 
 #[async_trait]
 impl Authenticator for DenyAll {
-    async fn authenticate(&self, _token: &str) -> Result<Identity, AuthError> {
+    async fn authenticate(&self, _attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
         Err(AuthError::Refused("no authenticator is configured"))
     }
 }

@@ -94,7 +94,12 @@ impl Kind {
         }
     }
 
-    /// A kind that everybody who authenticated may join.
+    /// A kind that everybody may join, [guests](Identity::guest) too.
+    pub fn public() -> Self {
+        Self { rule: Rule::Everybody, ..Self::new() }
+    }
+
+    /// A kind that everybody who authenticated may join; [guests](Identity::guest) may not.
     pub fn authenticated() -> Self {
         Self { rule: Rule::Authenticated, ..Self::new() }
     }
@@ -121,7 +126,7 @@ impl Kind {
     /// Lets every member publish by the command `publish`; without this and [`publish_rule`](Self::publish_rule) no
     /// member may.
     pub fn allow_publish(self) -> Self {
-        Self { publish: Rule::Authenticated, ..self }
+        Self { publish: Rule::Everybody, ..self }
     }
 
     /// Sets which members may publish by the command `publish`: the rule returns a [`Decision`] or a `bool`. It is asked

@@ -49,13 +49,13 @@ pub mod ws;
 
 pub use self::{
     auth::{
-        AuthError, Authenticator, Decision, Identity, IdentityError, JwkSet, JwkSetError, JwtAlgorithm,
+        Attempt, AuthError, Authenticator, Decision, Identity, IdentityError, JwkSet, JwkSetError, JwtAlgorithm,
         JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET, SystemClock, WallClock,
     },
     bus::{Bus, LocalBus},
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
-    handshake::{BadToken, Endpoint, OriginError},
+    handshake::{BadToken, Endpoint, EndpointError, OriginError},
     kind::{HookError, Kind, Member, Occupancy, Sent},
     limits::Limits,
     manager::{

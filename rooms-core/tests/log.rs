@@ -145,7 +145,7 @@ fn headers(origin: &str, host: &str) -> HeaderMap {
 
 async fn refused(rooms: &RoomManager, endpoint: &Endpoint, origin: &str, host: &str) {
     let uri = Uri::from_static("/live?token=secret");
-    let refused = rooms.admit(endpoint, &Method::GET, &uri, &headers(origin, host)).await;
+    let refused = rooms.admit(endpoint, &Method::GET, &uri, &headers(origin, host), None).await;
     assert_eq!(refused.unwrap_err(), Refusal::Origin);
 }
 

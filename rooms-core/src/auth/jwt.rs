@@ -28,7 +28,7 @@ use self::{
     key_source::KeySource,
     token::Token,
 };
-use super::{AuthError, Authenticator, Identity, SystemClock, WallClock};
+use super::{Attempt, AuthError, Authenticator, Identity, SystemClock, WallClock};
 
 /// The longest token that is looked at, in bytes, unless [`JwtAuthenticator::max_token_bytes`] says otherwise. 8 KiB: what
 /// common servers take as one header.
@@ -324,8 +324,8 @@ impl JwtAuthenticator {
 
 #[async_trait]
 impl Authenticator for JwtAuthenticator {
-    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
-        self.verify(token).await
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+        self.verify(attempt.token().ok_or(AuthError::Missing)?).await
     }
 }
 

@@ -49,7 +49,9 @@ impl From<bool> for Decision {
 pub(crate) enum Rule {
     /// Nobody: what a kind without a rule says.
     Nobody,
-    /// Everybody who authenticated.
+    /// Everybody, guests too.
+    Everybody,
+    /// Everybody who is no guest.
     Authenticated,
     /// The user whose id is the room's id.
     Owner,
@@ -69,7 +71,8 @@ impl Rule {
     pub(crate) async fn decide(&self, who: &Arc<Identity>, room: &RoomKey, within: Duration) -> Decision {
         match self {
             Self::Nobody => Decision::Deny,
-            Self::Authenticated => Decision::Allow,
+            Self::Everybody => Decision::Allow,
+            Self::Authenticated => (!who.is_guest()).into(),
             Self::Owner => (who.user() == room.id()).into(),
             Self::Ask(ask) => {
                 // The call is inside the block, so that a panic in the closure itself is caught like one in its future.
@@ -94,6 +97,7 @@ impl fmt::Debug for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nobody => "Nobody",
+            Self::Everybody => "Everybody",
             Self::Authenticated => "Authenticated",
             Self::Owner => "Owner",
             Self::Ask(_) => "Ask",
