@@ -3,7 +3,6 @@
 //! `cargo bench --bench tokens`, and with `--no-default-features --features jwt-aws-lc` for the other cryptography.
 
 #[path = "../rooms-core/tests/support/signer.rs"]
-#[allow(dead_code, reason = "the bench needs a part of it")]
 mod signer;
 
 use criterion::{Criterion, criterion_group, criterion_main};

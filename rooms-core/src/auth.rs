@@ -6,6 +6,7 @@ mod jwt;
 mod policy;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt,
     hash::{BuildHasher as _, RandomState},
@@ -24,7 +25,10 @@ pub use self::{
     policy::Decision,
 };
 pub(crate) use self::{clock::wait_until, policy::Rule};
-use crate::room_key::{RoomKeyError, check_id};
+use crate::{
+    any_id,
+    room_key::{RoomKeyError, check_id},
+};
 
 /// Who authenticated, what their token claims, and until when.
 ///
@@ -61,6 +65,31 @@ impl Identity {
         let user = user.into();
         check_id(&user)?;
         Ok(Self { user, claims: "{}".into(), expires_at: None, guest: false })
+    }
+
+    /// An identity of a user whose id is any text, such as an e-mail address or a name; encoded as
+    /// [`RoomKey::encode`](crate::RoomKey::encode) does it, so that `user:{id}` is that user's room. Rules, hooks and other
+    /// members see the encoded id.
+    ///
+    /// ```
+    /// use rooms_core::Identity;
+    ///
+    /// let identity = Identity::encode("m\u{fc}ller@example.com")?;
+    /// assert_eq!(identity.user(), "m=C3=BCller@example.com");
+    /// assert_eq!(identity.decode_user().as_deref(), Some("m\u{fc}ller@example.com"));
+    /// # Ok::<(), rooms_core::IdentityError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The id is empty, or longer than 200 bytes once it is encoded.
+    pub fn encode(user: &str) -> Result<Self, IdentityError> {
+        Self::new(&*any_id::encode(user))
+    }
+
+    /// The id that [`encode`](Self::encode) was given; `None` where the identity was not made by it.
+    #[must_use]
+    pub fn decode_user(&self) -> Option<Cow<'_, str>> {
+        any_id::decode(&self.user)
     }
 
     /// Somebody who did not sign in: a user of a random id, `guest:` and 32 hexadecimal digits, for this connection alone.

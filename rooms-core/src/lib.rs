@@ -11,6 +11,7 @@
 
 pub mod adapter;
 mod admission;
+mod any_id;
 mod auth;
 pub mod bus;
 mod close;

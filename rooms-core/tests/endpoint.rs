@@ -282,7 +282,10 @@ fn origins_are_as_apps_have_them() {
 
 /// Notes what it saw, and lets everybody in.
 #[derive(Debug, Default)]
-struct Witness(std::sync::Arc<Mutex<Vec<(Option<String>, String, Option<SocketAddr>, bool)>>>);
+struct Witness(std::sync::Arc<Mutex<Vec<Seen>>>);
+
+/// Its token, its URI, its peer, and whether it has a header `x-device`.
+type Seen = (Option<String>, String, Option<SocketAddr>, bool);
 
 #[async_trait]
 impl Authenticator for Witness {

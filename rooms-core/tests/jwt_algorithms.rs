@@ -1,5 +1,7 @@
 //! Every algorithm, every form of its key, and every confusion of the two.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 #[path = "support/signer.rs"]
 mod signer;
 

@@ -1,6 +1,9 @@
 //! Keys that are fetched: when, how often, and what holds while they can't be.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 #[path = "support/log.rs"]
+#[allow(dead_code, reason = "this file uses a part of it")]
 mod log;
 #[path = "support/signer.rs"]
 mod signer;

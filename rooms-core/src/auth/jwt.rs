@@ -78,6 +78,7 @@ pub struct JwtAuthenticator {
     audiences: Vec<String>,
     token_type: Option<String>,
     user_claim: Option<String>,
+    encode_users: bool,
     max_token_bytes: usize,
     leeway: Leeway,
     clock: Arc<dyn WallClock>,
@@ -169,6 +170,7 @@ impl JwtAuthenticator {
             audiences: Vec::new(),
             token_type: None,
             user_claim: None,
+            encode_users: false,
             max_token_bytes: MAX_TOKEN,
             leeway: Leeway { exp: LEEWAY, nbf: LEEWAY, iat: LEEWAY },
             clock: Arc::new(SystemClock),
@@ -206,6 +208,13 @@ impl JwtAuthenticator {
     #[must_use]
     pub fn user_claim(self, name: impl Into<String>) -> Self {
         Self { user_claim: Some(name.into()), ..self }
+    }
+
+    /// Takes users whose id is any text, such as `o'brien@example.com`, encoded as [`Identity::encode`] does it. Without this
+    /// they are refused.
+    #[must_use]
+    pub fn encode_users(self) -> Self {
+        Self { encode_users: true, ..self }
     }
 
     /// The longest token that is looked at, in bytes; [`MAX_TOKEN`] unless set, and at most 1 MiB. For a provider that puts
@@ -283,7 +292,8 @@ impl JwtAuthenticator {
             None => claims.sub.ok_or(AuthError::Claims)?.0,
             Some(name) => user_in(&text, name)?,
         };
-        let identity = Identity::new(user).map_err(|_| AuthError::Subject)?;
+        let identity = if self.encode_users { Identity::encode(&user) } else { Identity::new(user) };
+        let identity = identity.map_err(|_| AuthError::Subject)?;
         Ok(identity.with_claims(text).expiring_at(expires_at))
     }
 

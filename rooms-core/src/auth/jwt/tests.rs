@@ -252,3 +252,17 @@ fn the_longest_token_can_be_set() {
     assert!(hs256().max_token_bytes(long.len()).check(&long).is_ok());
     assert_eq!(hs256().max_token_bytes(long.len() - 1).check(&long), Err(AuthError::TooLong));
 }
+
+#[test]
+fn a_user_of_any_text_is_encoded_where_that_is_wanted() {
+    let obrien = token(&json!({"sub": "o'brien@example.com", "exp": NOW + 60}));
+    assert_eq!(hs256().check(&obrien), Err(AuthError::Subject));
+    let identity = hs256().encode_users().check(&obrien).unwrap();
+    assert_eq!(
+        (identity.user(), identity.decode_user().as_deref()),
+        ("o=27brien@example.com", Some("o'brien@example.com"))
+    );
+    for (sub, good) in [("", false), (&*"é".repeat(33), true), (&*"é".repeat(34), false)] {
+        assert_eq!(hs256().encode_users().check(&token(&json!({"sub": sub, "exp": NOW + 60}))).is_ok(), good, "{sub}");
+    }
+}
