@@ -1,6 +1,7 @@
 //! Who connects: identities, and how a token becomes one.
 
 mod attempt;
+mod claim;
 mod clock;
 mod jwt;
 mod policy;
@@ -156,6 +157,23 @@ impl Identity {
     /// Those of the type's `Deserialize`.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.claims)
+    }
+
+    /// One claim, parsed into a type of the application's; `None` where it is absent or `null`.
+    ///
+    /// ```
+    /// use rooms_core::Identity;
+    ///
+    /// let identity = Identity::new("5")?.with_claims(r#"{"sub":"5","https://app.example/role":"editor"}"#);
+    /// assert_eq!(identity.claim("https://app.example/role").unwrap(), Some("editor".to_owned()));
+    /// assert_eq!(identity.claim::<u64>("level").unwrap(), None);
+    /// # Ok::<(), rooms_core::IdentityError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// It has another type, it comes twice, or the claims are not a JSON object.
+    pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, serde_json::Error> {
+        claim::named(&self.claims, name)
     }
 
     /// When the identity ends; `None` for never.

@@ -123,6 +123,27 @@ impl Kind {
         Self { rule: Rule::ask(rule), ..self }
     }
 
+    /// Lets those join whose token names the room in this claim, which is a text or a list of texts: `post:42` is that room,
+    /// `post:*` are all of the kind, and `post:team-*` those whose id begins so. Nothing else is a pattern; a token without
+    /// the claim names no room.
+    ///
+    /// ```
+    /// use rooms_core::Kind;
+    ///
+    /// // For tokens with `"rooms": ["post:*", "draft:7"], "publishes_in": "draft:7"`.
+    /// let drafts = Kind::new().join_claim("rooms").publish_claim("publishes_in");
+    /// # let _ = drafts;
+    /// ```
+    pub fn join_claim(self, claim: impl Into<Arc<str>>) -> Self {
+        Self { rule: Rule::Claim(claim.into()), ..self }
+    }
+
+    /// Lets those members publish by the command `publish` whose token names the room in this claim, as
+    /// [`join_claim`](Self::join_claim) says.
+    pub fn publish_claim(self, claim: impl Into<Arc<str>>) -> Self {
+        Self { publish: Rule::Claim(claim.into()), ..self }
+    }
+
     /// Lets every member publish by the command `publish`; without this and [`publish_rule`](Self::publish_rule) no
     /// member may.
     pub fn allow_publish(self) -> Self {

@@ -365,3 +365,40 @@ fn claims_are_added_and_the_later_one_holds() {
     assert_eq!(raw["big"].get(), "123456789012345678901234567890");
     assert!(identity.with_claims("[]").and_claims([("a", json!(1))]).is_err());
 }
+
+#[tokio::test]
+async fn a_token_may_name_the_rooms_to_join() {
+    let rooms = RoomManager::build_for().kind("post", Kind::new().join_claim("rooms")).build().unwrap();
+    let (sink, _received) = futures::channel::mpsc::unbounded();
+    let reader = Identity::new("5").unwrap().with_claims(r#"{"rooms":["post:4*"]}"#);
+    let mut reader = rooms.connect(reader, sink).unwrap();
+    assert!(reader.join(&"post:42".parse().unwrap()).await.is_ok());
+    assert!(reader.join(&"post:52".parse().unwrap()).await.is_err());
+    let (sink, _received) = futures::channel::mpsc::unbounded();
+    let mut nobody = rooms.connect(Identity::new("6").unwrap(), sink).unwrap();
+    assert!(nobody.join(&"post:42".parse().unwrap()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_token_may_name_the_rooms_to_publish_in() {
+    let post = Kind::authenticated().publish_claim("publishes_in");
+    let rooms = RoomManager::build_for().kind("post", post).build().unwrap();
+    let who = Identity::new("5").unwrap().with_claims(r#"{"publishes_in":"post:42"}"#);
+    let said = [42, 43].into_iter().flat_map(|id| {
+        let join = json!({"type": "join", "room": format!("post:{id}")});
+        let publish = json!({"type": "publish", "room": format!("post:{id}"), "data": "hello", "ref": id});
+        [join, publish]
+    });
+    let said = futures::stream::iter(said.map(|text| Ok(rooms_core::ws::Incoming::Text(text.to_string()))));
+    let (sink, mut received) = futures::channel::mpsc::unbounded();
+    tokio::spawn(rooms.serve(futures::StreamExt::chain(said, futures::stream::pending()), sink, who));
+    let mut answers = Vec::new();
+    while answers.len() < 2 {
+        let message: rooms_core::Message = futures::StreamExt::next(&mut received).await.unwrap();
+        let event: Value = serde_json::from_str(message.as_text().unwrap()).unwrap();
+        if event["ref"].is_u64() {
+            answers.push((event["ref"].clone(), event["type"].clone()));
+        }
+    }
+    assert_eq!(answers, [(json!(42), json!("published")), (json!(43), json!("error"))]);
+}

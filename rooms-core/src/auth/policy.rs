@@ -4,7 +4,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 
-use super::Identity;
+use super::{Identity, claim};
 use crate::room_key::RoomKey;
 
 type Ask = dyn Fn(Arc<Identity>, RoomKey) -> BoxFuture<'static, Decision> + Send + Sync;
@@ -55,6 +55,8 @@ pub(crate) enum Rule {
     Authenticated,
     /// The user whose id is the room's id.
     Owner,
+    /// Whoever has a token whose claim of this name names the room.
+    Claim(Arc<str>),
     /// Whoever the application says.
     Ask(Arc<Ask>),
 }
@@ -74,6 +76,7 @@ impl Rule {
             Self::Everybody => Decision::Allow,
             Self::Authenticated => (!who.is_guest()).into(),
             Self::Owner => (who.user() == room.id()).into(),
+            Self::Claim(name) => claim::names_room(&who.claims, name, room).into(),
             Self::Ask(ask) => {
                 // The call is inside the block, so that a panic in the closure itself is caught like one in its future.
                 let answer = AssertUnwindSafe(async { ask(Arc::clone(who), room.clone()).await }).catch_unwind();
@@ -100,6 +103,7 @@ impl fmt::Debug for Rule {
             Self::Everybody => "Everybody",
             Self::Authenticated => "Authenticated",
             Self::Owner => "Owner",
+            Self::Claim(_) => "Claim",
             Self::Ask(_) => "Ask",
         })
     }

@@ -1,13 +1,10 @@
 //! The claims that are checked.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::auth::AuthError;
+use crate::auth::{AuthError, claim};
 
 /// The registered claims (RFC 7519 section 4.1). A struct, because it refuses a claim that comes twice. An optional one that
 /// is `null` is absent: many libraries write a field that was not set so.
@@ -69,39 +66,9 @@ impl Audience {
 }
 
 /// The user that a claim of another name than `sub` names.
-///
-/// Read apart from [`Claims`], whose names are fixed; a claim that comes twice is refused here, too.
 pub(super) fn user_in(claims: &str, name: &str) -> Result<String, AuthError> {
-    struct Named<'a>(&'a str);
-
-    impl<'de> DeserializeSeed<'de> for Named<'_> {
-        type Value = Subject;
-
-        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Subject, D::Error> {
-            deserializer.deserialize_map(self)
-        }
+    match claim::named::<Subject>(claims, name) {
+        Ok(Some(user)) => Ok(user.0),
+        Ok(None) | Err(_) => Err(AuthError::Claims),
     }
-
-    impl<'de> Visitor<'de> for Named<'_> {
-        type Value = Subject;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object with the user's claim")
-        }
-
-        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Subject, M::Error> {
-            let mut found = None;
-            while let Some(key) = map.next_key::<String>()? {
-                if key != self.0 {
-                    map.next_value::<IgnoredAny>()?;
-                } else if found.replace(map.next_value()?).is_some() {
-                    return Err(M::Error::custom("the user's claim comes twice"));
-                }
-            }
-            found.ok_or_else(|| M::Error::custom("the user's claim is absent"))
-        }
-    }
-
-    let mut deserializer = serde_json::Deserializer::from_str(claims);
-    Named(name).deserialize(&mut deserializer).map(|user| user.0).map_err(|_| AuthError::Claims)
 }
