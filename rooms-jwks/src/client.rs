@@ -92,3 +92,32 @@ impl Client {
         Ok(body)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// What is read of an answer of so many bytes, whose length is not said.
+    async fn read(length: usize) -> Result<usize, FetchError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            _ = stream.read(&mut [0; 4096]).await;
+            let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", " ".repeat(length));
+            _ = stream.write_all(answer.as_bytes()).await;
+        });
+        Client::new().unwrap().get(url).await.map(|body| body.len())
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_the_longest_set() {
+        assert_eq!(read(MAX_BYTES).await.ok(), Some(MAX_BYTES));
+        assert!(matches!(read(MAX_BYTES + 1).await, Err(FetchError::TooLong)));
+    }
+}
