@@ -1,10 +1,21 @@
 //! Requests to a provider, in bounds.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use reqwest::{StatusCode, Url, header::ACCEPT, redirect::Policy};
+use bytes::Bytes;
+use http::{
+    Request, StatusCode, Uri,
+    header::{ACCEPT, USER_AGENT},
+};
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use rooms_core::{JwkSet, JwkSetError};
 use rustls::crypto::{CryptoProvider, ring};
+use tokio::time::timeout;
 
 /// The time for one answer. 5 s: discovery and keys together fit into `Limits::handshake_timeout`.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,9 +32,11 @@ pub enum UrlError {
     /// It is not HTTPS, so that anybody on the way could put in keys of their own.
     #[error("a provider's URL is https; http is for localhost, 127.0.0.1 and [::1] alone")]
     Insecure,
-    /// The HTTP client can't be made: there is no TLS configuration.
-    #[error("the HTTP client can't be made: no TLS configuration")]
-    Client,
+    /// The HTTP client can't be made.
+    #[error(
+        "the machine has no certificates to trust: install those of the system, such as the package `ca-certificates`"
+    )]
+    NoCertificates,
 }
 
 /// Why keys could not be fetched. Nothing in it comes from the answer but its status.
@@ -53,44 +66,55 @@ pub enum FetchError {
     Keys(#[from] JwkSetError),
 }
 
-/// A URL that may be asked.
-pub(crate) fn parse(url: &str) -> Result<Url, UrlError> {
-    let url = Url::parse(url).map_err(|_| UrlError::NotAUrl)?;
-    match (url.scheme(), url.host_str()) {
-        ("https", Some(_)) | ("http", Some("localhost" | "127.0.0.1" | "[::1]")) => Ok(url),
-        _ => Err(UrlError::Insecure),
+/// An address that may be asked.
+pub(crate) fn parse(url: &str) -> Result<Uri, UrlError> {
+    let uri: Uri = url.parse().map_err(|_| UrlError::NotAUrl)?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("https"), Some(_)) | (Some("http"), Some("localhost" | "127.0.0.1" | "[::1]")) => Ok(uri),
+        (Some(_), _) => Err(UrlError::Insecure),
+        (None, _) => Err(UrlError::NotAUrl),
     }
 }
 
+/// It follows no redirects: it is asked for one address and gives one answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Client(reqwest::Client);
+pub(crate) struct Client(HttpClient<HttpsConnector<HttpConnector>, Empty<Bytes>>);
 
 impl Client {
     pub(crate) fn new() -> Result<Self, UrlError> {
         if CryptoProvider::get_default().is_none() {
-            // Somebody else may be first.
+            // For the whole process, as the build may have several now: then whoever asks for the default panics where none
+            // is installed. Somebody else may be first.
             _ = ring::default_provider().install_default();
         }
-        let client = reqwest::Client::builder().redirect(Policy::none()).timeout(TIMEOUT).build();
-        client.map(Self).map_err(|_| UrlError::Client)
+        let provider = CryptoProvider::get_default().map_or_else(|| Arc::new(ring::default_provider()), Arc::clone);
+        let connector = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider);
+        let connector = connector.map_err(|_| UrlError::NoCertificates)?.https_or_http().enable_http1().build();
+        Ok(Self(HttpClient::builder(TokioExecutor::new()).build(connector)))
     }
 
-    /// The body of the answer, piece by piece, so that a long one is noticed before it is there.
-    pub(crate) async fn get(&self, url: Url) -> Result<Vec<u8>, FetchError> {
-        let failed = |error: reqwest::Error| FetchError::Request(error.into());
-        let mut answer = self.0.get(url).header(ACCEPT, "application/json").send().await.map_err(failed)?;
-        if answer.status() != StatusCode::OK {
-            return Err(FetchError::Status(answer.status().as_u16()));
-        }
-        let mut body = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(failed)? {
-            if body.len() + piece.len() > MAX_BYTES {
-                return Err(FetchError::TooLong);
+    /// The body of the answer, within its bounds.
+    pub(crate) async fn get(&self, url: Uri) -> Result<Bytes, FetchError> {
+        let request = Request::get(url)
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, concat!("rooms-jwks/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::new());
+        let answer = async {
+            let answer = self.0.request(request.map_err(failed)?).await.map_err(failed)?;
+            if answer.status() != StatusCode::OK {
+                return Err(FetchError::Status(answer.status().as_u16()));
             }
-            body.extend_from_slice(&piece);
-        }
-        Ok(body)
+            let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() { FetchError::TooLong } else { FetchError::Request(error) }
+            })?;
+            Ok(body.to_bytes())
+        };
+        timeout(TIMEOUT, answer).await.map_err(failed)?
     }
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> FetchError {
+    FetchError::Request(error.into())
 }
 
 #[cfg(test)]
@@ -105,7 +129,7 @@ mod tests {
     /// What is read of an answer of so many bytes, whose length is not said.
     async fn read(length: usize) -> Result<usize, FetchError> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             _ = stream.read(&mut [0; 4096]).await;

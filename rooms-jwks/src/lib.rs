@@ -19,7 +19,8 @@
 //!
 //! What is said at [`JwtAuthenticator::fetched`] holds: when the keys are fetched, how often, and that the last good ones are
 //! kept. Of each answer at most 256 KiB are read, within 5 s. Redirects are not followed, so that no answer sends this
-//! process elsewhere. An address is HTTPS, or `http://` to this machine for tests. `HTTPS_PROXY` and `NO_PROXY` are honoured.
+//! process elsewhere. An address is HTTPS, or `http://` to this machine for tests. No proxy is used: behind one, fetch the
+//! keys with a client of your own and [`JwtAuthenticator::fetched`].
 //!
 //! TLS trusts what the operating system trusts. Its cryptography is ring, unless the process has installed another before.
 
@@ -72,6 +73,6 @@ pub fn jwks(url: &str) -> Result<JwtAuthenticator, UrlError> {
     }))
 }
 
-async fn keys_at(client: &Client, url: reqwest::Url) -> Result<JwkSet, FetchError> {
+async fn keys_at(client: &Client, url: http::Uri) -> Result<JwkSet, FetchError> {
     Ok(JwkSet::parse(client.get(url).await?)?)
 }

@@ -191,16 +191,12 @@ fn an_address_is_https_or_this_machine() {
     ] {
         assert_eq!(refused(good), None, "{good}");
     }
-    for insecure in [
-        "http://id.example",
-        "http://localhost.evil.example",
-        "ftp://id.example",
-        "file:///etc/passwd",
-        "http://127.0.0.1.evil.example",
-    ] {
+    for insecure in
+        ["http://id.example", "http://localhost.evil.example", "ftp://id.example", "http://127.0.0.1.evil.example"]
+    {
         assert_eq!(refused(insecure), Some(UrlError::Insecure), "{insecure}");
     }
-    for no_url in ["", "id.example", "https://"] {
+    for no_url in ["", "file:///etc/passwd", "id.example", "https://"] {
         assert_eq!(refused(no_url), Some(UrlError::NotAUrl), "{no_url}");
     }
 }
