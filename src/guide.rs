@@ -2,22 +2,26 @@
 //!
 //! 1. [The first room](crate) is on the front page.
 //! 2. [`rules`]: who may join, and what the application does when somebody does.
-//! 3. [`many_rooms`]: one socket for a page that watches many things.
-//! 4. [`presence`]: how many are there, and who.
-//! 5. `scaling_out`: many processes.
-//! 6. [`failures`]: what happens when things fail, and what a page should do.
-//! 7. [`history`]: what a room keeps for those who were away.
-//! 8. [`page`]: a client in JavaScript that keeps itself up.
-//! 9. [`tuning`]: every bound, and what to measure.
-//! 10. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
-//! 11. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
-//! 12. [`http2`]: serving HTTP/2 beside WebSockets.
+//! 3. [`sign_in`]: tokens, cookies, providers, guests.
+//! 4. [`many_rooms`]: one socket for a page that watches many things.
+//! 5. [`presence`]: how many are there, and who.
+//! 6. `scaling_out`: many processes.
+//! 7. [`failures`]: what happens when things fail, and what a page should do.
+//! 8. [`history`]: what a room keeps for those who were away.
+//! 9. [`page`]: a client in JavaScript that keeps itself up.
+//! 10. [`tuning`]: every bound, and what to measure.
+//! 11. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
+//! 12. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//! 13. [`http2`]: serving HTTP/2 beside WebSockets.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
 
 #[doc = include_str!("guide/rules.md")]
 pub mod rules {}
+
+#[doc = include_str!("guide/sign_in.md")]
+pub mod sign_in {}
 
 #[doc = include_str!("guide/many_rooms.md")]
 pub mod many_rooms {}

@@ -49,6 +49,8 @@
 //! - **Bounds** are all in [`Limits`], each with its reason.
 //! - **Other sinks**: [`RoomManager::with_sink`] gives a handle to the same rooms for members behind any other
 //!   `futures::Sink` of [`Message`]s, such as a channel; [`RoomManager::build_for`] makes a manager for one such sink.
+//! - **Tokens** of any algorithm, with keys from a secret, PEM, or a JWK set that is fetched again: [`JwtAuthenticator`]; with
+//!   the feature `jwks-http`, `rooms::jwks::oidc` needs the issuer's URL alone.
 //! - **Cryptography** behind tokens: the feature `jwt-rust-crypto` (the default) or `jwt-aws-lc`.
 //! - **Other processes**: a [`Bus`] connects nodes: [`LocalBus`] within one process, and with the feature `redis` (for TLS
 //!   `redis-tls`) `rooms::redis::RedisBus` over Redis. For a backplane of your own implement [`Bus`], or
@@ -62,13 +64,13 @@
 pub mod guide;
 
 pub use rooms_core::{
-    AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode, ConnectError,
-    Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, ErrorCode, HookError, Identity, IdentityError,
-    JoinError, JoinOptions, JwtAuthenticator, JwtConfigError, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON,
-    MAX_TOKEN, MIN_SECRET, Member, Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError,
-    Occupancy, OriginError, Overflow, Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError,
-    RoomManager, RoomManagerBuilder, Sent, Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus,
-    protocol, ws,
+    Attempt, AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode,
+    ConnectError, Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, EndpointError, ErrorCode, HookError,
+    Identity, IdentityError, JoinError, JoinOptions, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator,
+    JwtConfigError, JwtKey, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member,
+    Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OriginError, Overflow,
+    Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Sent,
+    Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus, protocol, ws,
 };
 
 #[cfg(feature = "testing")]
@@ -93,6 +95,13 @@ pub mod warp {
 pub mod redis {
     #[doc(inline)]
     pub use rooms_redis::{APPEND_SCRIPT, ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits};
+}
+
+/// The keys of JWTs from a provider over HTTPS.
+#[cfg(feature = "jwks-http")]
+pub mod jwks {
+    #[doc(inline)]
+    pub use rooms_jwks::{FetchError, UrlError, jwks, oidc};
 }
 
 /// The client of the guide's [page](guide::page) as a JavaScript module, for a service to serve as `rooms.js`. It keeps one

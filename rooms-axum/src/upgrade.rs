@@ -1,10 +1,10 @@
 //! The extractor.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use axum::{
     body::Body,
-    extract::{FromRef, FromRequestParts},
+    extract::{ConnectInfo, FromRef, FromRequestParts},
     response::Response,
 };
 #[cfg(feature = "http2")]
@@ -12,9 +12,11 @@ use http::Version;
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use rooms_core::{
-    Endpoint, Identity, RoomKey, RoomManager,
+    Close, Endpoint, Identity, RoomKey, RoomManager,
     adapter::{Admission, Refusal},
 };
+
+use serde_json::Value;
 
 use crate::socket;
 
@@ -31,14 +33,24 @@ use crate::socket;
 pub struct RoomUpgrade {
     admission: Admission,
     upgrade: OnUpgrade,
-    identity: Identity,
 }
 
 impl RoomUpgrade {
-    /// Who connects.
+    /// Who connects; `None` where the token comes with the [first message](Endpoint::first_message_token).
     #[must_use]
-    pub const fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> Option<&Identity> {
+        self.admission.identity().ok().flatten()
+    }
+
+    /// Adds claims to those of the identity, for rules and hooks to read; one of the same name takes the place of the token's.
+    pub fn with_claims<N: Into<String>>(self, claims: impl IntoIterator<Item = (N, Value)>) -> Self {
+        Self { admission: self.admission.with_claims(claims), ..self }
+    }
+
+    /// Calls this once when the connection has ended, with the reason, whatever that is; 1001 where it can't be said, as
+    /// when the upgrade fails. It has left its rooms by then. It must not wait: spawn a task for what takes time.
+    pub fn on_close(self, hook: impl FnOnce(Close) + Send + 'static) -> Self {
+        Self { admission: self.admission.on_close(hook), ..self }
     }
 
     /// Upgrades, and joins the room `kind:id` if its rule lets this user in; else the connection is closed with 4403.
@@ -81,7 +93,8 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let rooms = RoomManager::from_ref(state);
         let endpoint = parts.extensions.get::<Endpoint>().unwrap_or_else(|| rooms.endpoint());
-        let admission = rooms.admit(endpoint, &parts.method, &parts.uri, &parts.headers).await;
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+        let admission = rooms.admit(endpoint, &parts.method, &parts.uri, &parts.headers, peer).await;
         let admission = admission.map_err(|refusal| match refusal {
             #[cfg(feature = "http2")]
             Refusal::ExtendedConnect if parts.version == Version::HTTP_2 => {
@@ -91,16 +104,9 @@ where
         })?;
         // hyper leaves it with a request that it can upgrade: HTTP/1.1, and nobody took it before.
         let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| refused(&Refusal::NotAnUpgrade))?;
-        match admission.identity().cloned() {
-            Ok(identity) => Ok(Self { admission, upgrade, identity }),
-            Err(_) => {
-                let answer = opened(&admission);
-                let socket = socket::open(upgrade, admission.limits().clone());
-                // It is told of its bad token, and joins nothing.
-                admission.serve(socket);
-                Err(answer)
-            }
-        }
+        let upgrade = Self { admission, upgrade };
+        // A bad token is told of by a close frame, and joins nothing.
+        if upgrade.admission.identity().is_err() { Err(upgrade.rooms()) } else { Ok(upgrade) }
     }
 }
 
@@ -114,6 +120,6 @@ fn refused(refusal: &Refusal) -> Response {
 
 impl fmt::Debug for RoomUpgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoomUpgrade").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("RoomUpgrade").field("identity", &self.identity()).finish_non_exhaustive()
     }
 }

@@ -1,12 +1,24 @@
 //! An upgrade from the head of its request to the connection that is served: what all frameworks' adapters share.
 
-use std::{fmt, sync::Once};
+mod first_message;
+mod on_close;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Once},
+};
 
 use http::{HeaderMap, Method, Response, Uri};
+use serde_json::Value;
 use tokio::time::timeout;
 
+use self::{
+    first_message::{Unauthenticated, attempt, close_for},
+    on_close::OnClose,
+};
 use crate::{
-    auth::{AuthError, Identity},
+    auth::{AuthError, Authenticator, Identity},
     close::Close,
     handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Refusal},
     join_options::JoinOptions,
@@ -18,7 +30,8 @@ use crate::{
     ws::{FrameSink, FrameStream},
 };
 
-/// A request that is answered by an upgrade; what then happens on the socket is decided already.
+/// A request that is answered by an upgrade; what then happens on the socket is decided already, unless its token comes with
+/// the first message.
 ///
 /// An adapter asks [`RoomManager::admit`], answers with [`response`](Self::response), and hands over what its framework
 /// calls an upgrade as a future of the socket's two halves, with [`serve_room`](Self::serve_room) or
@@ -27,11 +40,21 @@ use crate::{
 pub struct Admission {
     rooms: RoomManager,
     handshake: Handshake,
-    verdict: Result<Identity, Close>,
+    verdict: Verdict,
+    claims: Vec<(String, Value)>,
+    on_close: Option<OnClose>,
+}
+
+enum Verdict {
+    Known(Identity),
+    Bad(Close),
+    /// The token comes with the first message.
+    Later(Box<Unauthenticated>),
 }
 
 impl RoomManager {
-    /// Checks a request that would be a connection, and asks the authenticator about its token.
+    /// Checks a request that would be a connection, and asks the authenticator about its token. `peer` is the other end of the
+    /// TCP connection, where the framework says it; it is for the application's own authenticator.
     ///
     /// # Errors
     /// [`Refusal`], whose [`response`](Refusal::response) is the answer: the process is shutting down, the request is no
@@ -44,7 +67,7 @@ impl RoomManager {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let rooms: RoomManager = RoomManager::builder().build().unwrap();
     /// let uri = Uri::from_static("/live");
-    /// let refused = rooms.admit(rooms.endpoint(), &Method::GET, &uri, &HeaderMap::new()).await.unwrap_err();
+    /// let refused = rooms.admit(rooms.endpoint(), &Method::GET, &uri, &HeaderMap::new(), None).await.unwrap_err();
     /// assert_eq!(refused, Refusal::NotAnUpgrade);
     /// assert_eq!(refused.response().status(), 426);
     /// # }
@@ -55,27 +78,40 @@ impl RoomManager {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
+        peer: Option<SocketAddr>,
     ) -> Result<Admission, Refusal> {
         if self.is_draining() {
             return Err(Refusal::Draining);
         }
         let handshake = Handshake::read(endpoint, method, uri, headers)
             .inspect_err(|refusal| self.log_refusal(refusal, uri, headers))?;
-        let verdict = match handshake.token() {
-            Ok(token) => self.authenticate(token).await,
-            Err(reason) => Err(reason).inspect_err(|reason| self.log_bad_token(reason)),
+        let verdict = if handshake.awaits_message() {
+            let place = Arc::clone(&self.shared.unauthenticated).try_acquire_owned();
+            let place = place.map_err(|_| Refusal::TooManyUnauthenticated)?;
+            let (endpoint, uri, headers) = (endpoint.clone(), uri.clone(), headers.clone());
+            Verdict::Later(Box::new(Unauthenticated { endpoint, uri, headers, peer, place }))
+        } else {
+            let answer = match handshake.token() {
+                Ok(token) => {
+                    let attempt = attempt(token, endpoint, uri, headers, peer);
+                    self.ask(self.authenticator_of(endpoint), &attempt).await
+                }
+                Err(reason) => Err(reason).inspect_err(|reason| self.log_bad_token(reason)),
+            };
+            match answer {
+                Ok(identity) => Verdict::Known(identity),
+                Err(AuthError::Unavailable) if handshake.bad_token() == BadToken::Refuse => {
+                    return Err(Refusal::Unavailable);
+                }
+                Err(_) if handshake.bad_token() == BadToken::Refuse => return Err(Refusal::Token),
+                Err(reason) => Verdict::Bad(close_for(&reason)),
+            }
         };
-        let verdict = verdict.map_err(|reason| match reason {
-            // An authenticator that does not answer is no fault of the token, and the client should come back.
-            AuthError::Unavailable => (Refusal::Unavailable, Close::UNAVAILABLE),
-            _ => (Refusal::Token, Close::INVALID_TOKEN),
-        });
-        let verdict = match verdict {
-            Ok(identity) => Ok(identity),
-            Err((refusal, _)) if handshake.bad_token() == BadToken::Refuse => return Err(refusal),
-            Err((_, close)) => Err(close),
-        };
-        Ok(Admission { rooms: self.clone(), handshake, verdict })
+        Ok(Admission { rooms: self.clone(), handshake, verdict, claims: Vec::new(), on_close: None })
+    }
+
+    fn authenticator_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a dyn Authenticator {
+        &**endpoint.own_authenticator().unwrap_or(&self.shared.authenticator)
     }
 
     /// A browser tells its page nothing of a refused upgrade, so whoever looks for the reason looks here.
@@ -109,12 +145,29 @@ impl RoomManager {
 }
 
 impl Admission {
-    /// Who connects.
+    /// Who connects; `None` where the token comes with the first message.
     ///
     /// # Errors
     /// The close that turns away whoever has no good token.
-    pub const fn identity(&self) -> Result<&Identity, &Close> {
-        self.verdict.as_ref()
+    pub const fn identity(&self) -> Result<Option<&Identity>, &Close> {
+        match &self.verdict {
+            Verdict::Known(identity) => Ok(Some(identity)),
+            Verdict::Later(_) => Ok(None),
+            Verdict::Bad(close) => Err(close),
+        }
+    }
+
+    /// Adds claims to those of the identity, for rules and hooks to read; one of the same name takes the place of the token's.
+    pub fn with_claims<N: Into<String>>(mut self, claims: impl IntoIterator<Item = (N, Value)>) -> Self {
+        self.claims.extend(claims.into_iter().map(|(name, value)| (name.into(), value)));
+        self
+    }
+
+    /// Calls this once when the connection has ended, with the reason, whatever that is; 1001 where it can't be said, as
+    /// when the upgrade fails. It has left its rooms by then. It must not wait: spawn a task for what takes time.
+    pub fn on_close(mut self, hook: impl FnOnce(Close) + Send + 'static) -> Self {
+        self.on_close = Some(OnClose::new(hook));
+        self
     }
 
     /// The bounds that the socket's halves are made with.
@@ -159,10 +212,10 @@ impl Admission {
         socket: impl Socket<E>,
         serve: impl FnOnce(&RoomManager, Identity, (FrameStream, FrameSink)) -> Served<FrameStream> + Send + 'static,
     ) {
-        let Self { rooms, verdict, .. } = self;
+        let Self { rooms, verdict, claims, on_close, .. } = self;
         tokio::spawn(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
-            let halves = match timeout(within, socket).await {
+            let mut halves = match timeout(within, socket).await {
                 Ok(Ok(halves)) => halves,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "an upgrade failed");
@@ -173,14 +226,38 @@ impl Admission {
                     return;
                 }
             };
-            match verdict {
-                Ok(identity) => drop(tokio::spawn(serve(&rooms, identity, halves))),
+            let verdict = match verdict {
+                Verdict::Known(identity) => Ok(identity),
+                Verdict::Bad(close) => Err(close),
+                Verdict::Later(unauthenticated) => unauthenticated.identity(&rooms, &mut halves.0).await,
+            };
+            match verdict.and_then(|identity| with_claims(identity, claims)) {
+                Ok(identity) => {
+                    let served = serve(&rooms, identity, halves);
+                    match on_close {
+                        None => drop(tokio::spawn(served)),
+                        Some(on_close) => drop(tokio::spawn(async move { on_close.ended(served.await) })),
+                    }
+                }
                 Err(close) => {
                     refuse(halves.0, halves.1, close.clone(), rooms.limits()).await;
+                    if let Some(on_close) = on_close {
+                        on_close.ended(close);
+                    }
                 }
             }
         }));
     }
+}
+
+fn with_claims(identity: Identity, more: Vec<(String, Value)>) -> Result<Identity, Close> {
+    if more.is_empty() {
+        return Ok(identity);
+    }
+    identity.and_claims(more).map_err(|_| {
+        tracing::error!("claims can't be added: those that the authenticator gave are not a JSON object");
+        Close::INTERNAL
+    })
 }
 
 /// The two halves of a socket, once its upgrade is done: [`ws::tcp`](crate::ws::tcp) or [`ws::over`](crate::ws::over) of
@@ -192,6 +269,6 @@ impl<E, F> Socket<E> for F where F: Future<Output = Result<(FrameStream, FrameSi
 /// Without the token and the claims.
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admission").field("verdict", &self.verdict).finish_non_exhaustive()
+        f.debug_struct("Admission").field("identity", &self.identity()).finish_non_exhaustive()
     }
 }

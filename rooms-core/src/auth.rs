@@ -1,25 +1,35 @@
 //! Who connects: identities, and how a token becomes one.
 
+mod attempt;
+mod claim;
 mod clock;
 mod jwt;
 mod policy;
 
 use std::{
+    borrow::Cow,
+    collections::BTreeMap,
     fmt,
+    hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
 
-pub(crate) use self::{clock::wait_until, policy::Rule};
 pub use self::{
+    attempt::Attempt,
     clock::{SystemClock, WallClock},
-    jwt::{JwtAuthenticator, JwtConfigError, MAX_TOKEN, MIN_SECRET},
+    jwt::{JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET},
     policy::Decision,
 };
-use crate::room_key::{RoomKeyError, check_id};
+pub(crate) use self::{clock::wait_until, policy::Rule};
+use crate::{
+    any_id,
+    room_key::{RoomKeyError, check_id},
+};
 
 /// Who authenticated, what their token claims, and until when.
 ///
@@ -41,26 +51,41 @@ pub struct Identity {
     fixed: Fixed,
 }
 
-/// The length of the user's id and the end, in eight bytes, because every connection has them.
+/// The length of the user's id, whether it is a guest's, and the end, in eight bytes, because every connection has them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Fixed(u64);
 
 impl Fixed {
-    /// An id has 200 bytes at most. The end is in microseconds since 1970, from 1 on; 0 is none.
-    fn new(user: usize, end: Option<SystemTime>) -> Self {
-        let end = end.map_or(0, |end| {
-            let since_1970 = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX).clamp(1, u64::MAX >> 8)
-        });
-        Self((end << 8) | (user as u64 & 0xFF))
+    const GUEST: u64 = 1 << 8;
+    /// The bits before the end.
+    const BEFORE: u32 = 9;
+
+    /// An id has 200 bytes at most.
+    const fn new(user: usize) -> Self {
+        Self(user as u64 & 0xFF)
+    }
+
+    const fn as_guest(self) -> Self {
+        Self(self.0 | Self::GUEST)
+    }
+
+    /// In microseconds since 1970, from 1 on; 0 is none.
+    fn ending_at(self, end: SystemTime) -> Self {
+        let since_1970 = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let micros = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX).clamp(1, u64::MAX >> Self::BEFORE);
+        Self(self.0 & ((1 << Self::BEFORE) - 1) | (micros << Self::BEFORE))
     }
 
     const fn user(self) -> usize {
         self.0 as usize & 0xFF
     }
 
+    const fn is_guest(self) -> bool {
+        self.0 & Self::GUEST != 0
+    }
+
     fn end(self) -> Option<SystemTime> {
-        let micros = self.0 >> 8;
+        let micros = self.0 >> Self::BEFORE;
         (micros > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
     }
 }
@@ -78,7 +103,67 @@ impl Identity {
     pub fn new(user: impl Into<Box<str>>) -> Result<Self, IdentityError> {
         let user = user.into();
         check_id(&user)?;
-        Ok(Self { fixed: Fixed::new(user.len(), None), text: user })
+        Ok(Self { fixed: Fixed::new(user.len()), text: user })
+    }
+
+    /// An identity of a user whose id is any text, such as an e-mail address or a name; encoded as
+    /// [`RoomKey::encode`](crate::RoomKey::encode) does it, so that `user:{id}` is that user's room. Rules, hooks and other
+    /// members see the encoded id.
+    ///
+    /// ```
+    /// use rooms_core::Identity;
+    ///
+    /// let identity = Identity::encode("m\u{fc}ller@example.com")?;
+    /// assert_eq!(identity.user(), "m=C3=BCller@example.com");
+    /// assert_eq!(identity.decode_user().as_deref(), Some("m\u{fc}ller@example.com"));
+    /// # Ok::<(), rooms_core::IdentityError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The id is empty, or longer than 200 bytes once it is encoded.
+    pub fn encode(user: &str) -> Result<Self, IdentityError> {
+        Self::new(&*any_id::encode(user))
+    }
+
+    /// The id that [`encode`](Self::encode) was given; `None` where the identity was not made by it.
+    #[must_use]
+    pub fn decode_user(&self) -> Option<Cow<'_, str>> {
+        any_id::decode(self.user())
+    }
+
+    /// Somebody who did not sign in: a user of a random id, `guest:` and 32 hexadecimal digits, for this connection alone.
+    ///
+    /// Guests join rooms of kinds that say so: [`Kind::public`](crate::Kind::public), or a rule of the application's.
+    /// [`Kind::authenticated`](crate::Kind::authenticated) refuses them.
+    #[must_use]
+    pub fn guest() -> Self {
+        // Two random seeds of the operating system's each time; see `NodeId`.
+        let random = || RandomState::new().hash_one(0_u8);
+        let text: Box<str> = format!("guest:{:016x}{:016x}", random(), random()).into();
+        Self { fixed: Fixed::new(text.len()).as_guest(), text }
+    }
+
+    /// Whether it is a [`guest`](Self::guest).
+    #[must_use]
+    pub const fn is_guest(&self) -> bool {
+        self.fixed.is_guest()
+    }
+
+    /// The same identity with more claims: one of a name that is there already takes its place.
+    ///
+    /// # Errors
+    /// Where the claims that are there are not a JSON object.
+    pub fn and_claims<N: Into<String>>(
+        self,
+        more: impl IntoIterator<Item = (N, Value)>,
+    ) -> Result<Self, serde_json::Error> {
+        // Raw, so that no number of theirs is written anew.
+        let mut claims: BTreeMap<String, Box<RawValue>> = self.claims()?;
+        for (name, value) in more {
+            claims.insert(name.into(), serde_json::value::to_raw_value(&value)?);
+        }
+        let claims = serde_json::to_string(&claims)?;
+        Ok(self.with_claims(claims))
     }
 
     /// The same identity with claims, a JSON object as text.
@@ -89,10 +174,10 @@ impl Identity {
 
     /// The same identity with an end: at that time a connection that is [served](crate::RoomManager::serve) for it is closed
     /// with 4401. One that is only [driven](crate::Connection::drive) goes on. Kept in whole microseconds since 1970, for some
-    /// 2,000 years; an earlier end is one in the past all the same.
+    /// 1,000 years; an earlier end is one in the past all the same.
     #[must_use]
     pub fn expiring_at(self, expires_at: SystemTime) -> Self {
-        Self { fixed: Fixed::new(self.fixed.user(), Some(expires_at)), ..self }
+        Self { fixed: self.fixed.ending_at(expires_at), ..self }
     }
 
     /// The user's id.
@@ -106,8 +191,29 @@ impl Identity {
     /// # Errors
     /// Those of the type's `Deserialize`.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.claims_text())
+    }
+
+    fn claims_text(&self) -> &str {
         let claims = self.text.get(self.fixed.user()..).filter(|claims| !claims.is_empty());
-        serde_json::from_str(claims.unwrap_or("{}"))
+        claims.unwrap_or("{}")
+    }
+
+    /// One claim, parsed into a type of the application's; `None` where it is absent or `null`.
+    ///
+    /// ```
+    /// use rooms_core::Identity;
+    ///
+    /// let identity = Identity::new("5")?.with_claims(r#"{"sub":"5","https://app.example/role":"editor"}"#);
+    /// assert_eq!(identity.claim("https://app.example/role").unwrap(), Some("editor".to_owned()));
+    /// assert_eq!(identity.claim::<u64>("level").unwrap(), None);
+    /// # Ok::<(), rooms_core::IdentityError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// It has another type, it comes twice, or the claims are not a JSON object.
+    pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, serde_json::Error> {
+        claim::named(self.claims_text(), name)
     }
 
     /// When the identity ends; `None` for never.
@@ -127,23 +233,26 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Turns a token into an [`Identity`].
+/// Turns a request into an [`Identity`], by its token or by whatever else it has.
 ///
 /// Called once for each upgrade, within `Limits::handshake_timeout`. A panic and a late answer are [`AuthError::Unavailable`]: no
-/// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. A token
-/// from a URL comes decoded and may be any text, control characters included. Never log the token.
+/// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. Never log
+/// the token.
+///
+/// A request without a token comes here, too. Answer it with [`AuthError::Missing`], or let a guest in:
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
 ///
-/// use rooms_core::{AuthError, Authenticator, Identity};
+/// use rooms_core::{Attempt, AuthError, Authenticator, Identity};
 ///
 /// #[derive(Debug)]
 /// struct Sessions;
 ///
 /// #[async_trait::async_trait]
 /// impl Authenticator for Sessions {
-///     async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
+///     async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+///         let Some(token) = attempt.token() else { return Ok(Identity::guest()) };
 ///         // A table of sessions knows.
 ///         if token != "good" {
 ///             return Err(AuthError::Refused("no such session"));
@@ -153,24 +262,25 @@ impl fmt::Debug for Identity {
 ///     }
 /// }
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// assert_eq!(Sessions.authenticate("good").await.unwrap().user(), "5");
-/// assert!(Sessions.authenticate("bad").await.is_err());
+/// assert_eq!(Sessions.authenticate(&Attempt::new(Some("good"))).await.unwrap().user(), "5");
+/// assert!(Sessions.authenticate(&Attempt::new(Some("bad"))).await.is_err());
+/// assert!(Sessions.authenticate(&Attempt::new(None)).await.unwrap().is_guest());
 /// # }
 /// ```
 #[async_trait]
 pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
-    /// Checks the token.
+    /// Checks the request.
     ///
     /// # Errors
     /// [`AuthError`] says why, for the application's log. The client is told `Invalid token` whatever is wrong
     /// with its token.
-    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError>;
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError>;
 }
 
 #[async_trait]
 impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
-    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
-        (**self).authenticate(token).await
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+        (**self).authenticate(attempt).await
     }
 }
 
@@ -181,8 +291,8 @@ pub enum AuthError {
     /// There is no token where the endpoint looks for one.
     #[error("no token")]
     Missing,
-    /// The token is longer than [`MAX_TOKEN`].
-    #[error("the token is over {MAX_TOKEN} bytes")]
+    /// The token is longer than [`MAX_TOKEN`], or than [`JwtAuthenticator::max_token_bytes`].
+    #[error("the token is longer than the authenticator takes")]
     TooLong,
     /// The token is in the URL and is not percent-encoded UTF-8 there (RFC 3986 section 2.1).
     #[error("the token in the URL is not percent-encoded UTF-8")]
@@ -196,6 +306,9 @@ pub enum AuthError {
     /// The header has a `crit` that this library does not know (RFC 7515 section 4.1.11: then it must be refused).
     #[error("the token has critical headers")]
     Critical,
+    /// There is no key of the token's `kid`, after the provider was asked where the keys are fetched.
+    #[error("the token's key is not known")]
+    UnknownKey,
     /// The signature is wrong.
     #[error("the signature is wrong")]
     Signature,
@@ -237,7 +350,7 @@ pub(crate) struct DenyAll;
 
 #[async_trait]
 impl Authenticator for DenyAll {
-    async fn authenticate(&self, _token: &str) -> Result<Identity, AuthError> {
+    async fn authenticate(&self, _attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
         Err(AuthError::Refused("no authenticator is configured"))
     }
 }

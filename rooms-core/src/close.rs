@@ -19,7 +19,7 @@ use std::{borrow::Cow, fmt};
 /// | 1013 | [`TRY_AGAIN`](Self::TRY_AGAIN) | a slow consumer, overload, or a rule without an answer | yes, later |
 /// | 4401 | [`TOKEN_EXPIRED`](Self::TOKEN_EXPIRED) | the token's time is over | with a new token |
 /// | 4403 | [`NOT_ALLOWED`](Self::NOT_ALLOWED) | the rule of the room, or its `on_join`, said no | no |
-/// | 4408 | [`NO_PONG`](Self::NO_PONG) | no answer to a ping | yes |
+/// | 4408 | [`NO_PONG`](Self::NO_PONG) | no answer to a ping, or no first message with the token | yes |
 /// | 4429 | [`TOO_MANY_MESSAGES`](Self::TOO_MANY_MESSAGES) | more sent than is read, for `Limits::overload_timeout` | yes, slower |
 /// | 4430 | [`TOO_MANY_CONNECTIONS`](Self::TOO_MANY_CONNECTIONS) | this user has too many open | when another is closed |
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,6 +118,8 @@ impl Close {
     pub const GOING_AWAY: Self = Self::known(CloseCode::GOING_AWAY, "going away");
     /// The application's code failed.
     pub const INTERNAL: Self = Self::known(CloseCode::INTERNAL, "internal error");
+    /// No first message with a token came in time.
+    pub const NO_TOKEN: Self = Self::known(CloseCode::NO_PONG, "no token");
     /// No pong came in time.
     pub const NO_PONG: Self = Self::known(CloseCode::NO_PONG, "no pong");
     /// The inbound rate limit.

@@ -11,6 +11,8 @@ use std::{
     },
 };
 
+use tokio::sync::Semaphore;
+
 use crate::{
     auth::{Authenticator, WallClock},
     bus::Bus,
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) keeps_histories: bool,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) endpoint: Endpoint,
+    /// Places for sockets whose token comes with their first message.
+    pub(crate) unauthenticated: Arc<Semaphore>,
     pub(crate) clock: Arc<dyn WallClock>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) presence: Arc<Presence>,

@@ -3,29 +3,41 @@
 mod origin;
 mod token;
 
+use std::sync::{Arc, Once};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri,
     header::{
         ALLOW, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-        SEC_WEBSOCKET_VERSION, UPGRADE,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
 use sha1::{Digest as _, Sha1};
 
 pub use self::origin::OriginError;
-use self::origin::Origins;
-pub(crate) use self::{
-    origin::{Mismatch, mismatch},
-    token::TokenSource,
+pub(crate) use self::origin::{Mismatch, mismatch};
+use self::{
+    origin::Origins,
+    token::{BEARER, Sources, protocols},
 };
-use crate::{auth::AuthError, join_options::JoinOptions};
+use crate::{
+    auth::{AuthError, Authenticator},
+    join_options::JoinOptions,
+};
 
 /// How an endpoint checks an upgrade: where the token is, which pages may connect, what becomes of a bad token.
 ///
-/// A token is looked for in the sources that are enabled, and nowhere else: in `Authorization: Bearer`, unless that is
-/// [switched off](Self::without_header_token), and in whatever was added. Two tokens there are refused with 400, even when
+/// A token is looked for in the sources that are enabled, and nowhere else. Two tokens there are refused with 400, even when
 /// they are equal: to guess which is meant would be wrong half the time.
+///
+/// | source | for | mind |
+/// |---|---|---|
+/// | `Authorization: Bearer`, on unless [switched off](Self::without_header_token) | services, apps | a page can't set it |
+/// | [`protocol_token`](Self::protocol_token) | pages | the token has no `=`, `/` or space |
+/// | [`cookie_token`](Self::cookie_token) | pages of a site with a session | needs a list of origins |
+/// | [`first_message_token`](Self::first_message_token) | pages | the socket is open before anybody knows whose it is |
+/// | [`query_token`](Self::query_token) | pages | URLs are written into logs |
 ///
 /// ```
 /// use rooms_core::Endpoint;
@@ -38,9 +50,27 @@ use crate::{auth::AuthError, join_options::JoinOptions};
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Endpoint {
-    tokens: Vec<TokenSource>,
+    sources: Sources,
+    /// What is answered where a client offers it.
+    protocols: Vec<String>,
     origins: Origins,
     bad_token: BadToken,
+    authenticator: Option<Arc<dyn Authenticator>>,
+}
+
+/// Why an endpoint would be open to attacks, or can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// The token is in a cookie, which a browser sends for every page, and it is not said which pages may connect.
+    #[error(
+        "a cookie is sent for every page, so name the pages that may connect: `Endpoint::origins` or \
+         `Endpoint::origins_by`"
+    )]
+    CookieWithoutOrigins,
+    /// A protocol has no name that may stand in `Sec-WebSocket-Protocol`, or that of the entry in front of a token.
+    #[error("`{0}` is no name of a protocol: letters, digits and !#$%&'*+-.^_`|~, and not `bearer`")]
+    Protocol(String),
 }
 
 /// What a client with a bad token is told.
@@ -63,7 +93,15 @@ impl Endpoint {
     /// tells its page no more than 1006; a `warn` names both hosts, at most once in ten seconds and with the number of
     /// refusals in between.
     pub fn new() -> Self {
-        Self { tokens: vec![TokenSource::Bearer], origins: Origins::SameHost, bad_token: BadToken::Close }
+        let sources =
+            Sources { header: true, query: Vec::new(), cookies: Vec::new(), protocol: false, first_message: false };
+        Self {
+            sources,
+            protocols: Vec::new(),
+            origins: Origins::SameHost,
+            bad_token: BadToken::Close,
+            authenticator: None,
+        }
     }
 
     /// Takes the token from a query parameter, too: `?token=..`. A browser's page can send no header with an upgrade.
@@ -72,11 +110,62 @@ impl Endpoint {
     /// UTF-8 is a bad token. A URL is written into access logs; strip the parameter there, and keep such tokens
     /// short-lived.
     pub fn query_token(mut self, parameter: impl Into<String>) -> Self {
-        let source = TokenSource::Query(parameter.into());
-        // Twice the same source would find each token twice.
-        if !self.tokens.contains(&source) {
-            self.tokens.push(source);
-        }
+        push_new(&mut self.sources.query, parameter.into());
+        self
+    }
+
+    /// Takes the token from this cookie, too. Then [`origins`](Self::origins) or [`origins_by`](Self::origins_by) is required:
+    /// a browser sends the cookie whichever page connects, and the upgrade does not obey CORS, so without a list any page
+    /// on the web could connect in the name of whoever visits it. A request with the cookie and without an `Origin` is
+    /// refused with 403, too.
+    ///
+    /// Let the cookie be `HttpOnly; Secure; SameSite=Lax` (or `Strict`): then the browser does not send it for pages of other
+    /// sites. That alone is not enough, as all subdomains of a site are one site. The value is taken as it stands, without
+    /// percent-decoding.
+    ///
+    /// ```
+    /// use rooms_core::{BuildError, Endpoint, RoomManager};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let endpoint = Endpoint::new().cookie_token("session");
+    /// let forgotten = RoomManager::builder().endpoint(endpoint.clone()).build();
+    /// assert!(matches!(forgotten, Err(BuildError::Endpoint(_))));
+    /// let rooms = RoomManager::builder().endpoint(endpoint.origins(["https://app.example"])?).build()?;
+    /// # let _ = rooms;
+    /// # Ok(()) }
+    /// ```
+    pub fn cookie_token(mut self, name: impl Into<String>) -> Self {
+        push_new(&mut self.sources.cookies, name.into());
+        self
+    }
+
+    /// Takes the token from `Sec-WebSocket-Protocol`, too, where it stands behind an entry `bearer`, and speaks this protocol
+    /// of the application's:
+    ///
+    /// ```js
+    /// new WebSocket("wss://app.example/live", ["app.v1", "bearer", token]);
+    /// ```
+    ///
+    /// The answer names `app.v1`, and never the token. A page has to offer that protocol: where nothing is answered to what
+    /// it offers, its browser closes the connection. JWTs are made of characters that may stand there (RFC 7230 section
+    /// 3.2.6); of other tokens, encode those with `=`, `/` or a space in base64url. May be called again for another protocol:
+    /// then the first that the client offers is answered, in the order of these calls.
+    ///
+    /// A name is what RFC 7230 section 3.2.6 calls a token, which [`check`](Self::check) checks.
+    pub fn protocol_token(mut self, protocol: impl Into<String>) -> Self {
+        self.sources.protocol = true;
+        push_new(&mut self.protocols, protocol.into());
+        self
+    }
+
+    /// Takes the token from the first message, where the request has none: `{"type":"auth","token":"..."}`. It has to come
+    /// within `Limits::first_message_timeout`, and at most `Limits::max_unauthenticated` sockets wait for theirs on a node;
+    /// one more is refused with 503. Until then the socket is in no room, and no hook has heard of it. Where nothing comes it
+    /// is closed with 4408, and with 1008 where it is no good token; [`bad_token`](Self::bad_token) does not apply.
+    ///
+    /// With this source every request without a token is upgraded; a [guest](crate::Identity::guest) sends `{"type":"auth"}`.
+    pub fn first_message_token(mut self) -> Self {
+        self.sources.first_message = true;
         self
     }
 
@@ -104,14 +193,22 @@ impl Endpoint {
     /// # Ok::<(), rooms_core::adapter::Refusal>(())
     /// ```
     pub fn without_header_token(mut self) -> Self {
-        self.tokens.retain(|source| *source != TokenSource::Bearer);
+        self.sources.header = false;
         self
     }
 
-    /// Lets only pages of these origins connect, such as `https://app.example` or `http://localhost:3000`, instead of those
-    /// of the same host. Compared exactly, by scheme, host and port.
+    /// Lets only pages of these origins connect, instead of those of the same host. Compared exactly, by scheme, host and
+    /// port.
     ///
-    /// A request without `Origin` is not a browser's, and is let in with its token.
+    /// | entry | pages |
+    /// |---|---|
+    /// | `https://app.example`, `http://localhost:3000` | of that origin |
+    /// | `https://*.example.com` | of every host below it, `a.b.example.com` too, and not `example.com` itself. All of them have to be yours: an attacker on one of them is let in |
+    /// | `capacitor://localhost`, `tauri://localhost`, `ionic://localhost` | of apps |
+    /// | `chrome-extension://{id}`, `moz-extension://{id}` | of a browser's extension |
+    /// | `null` | that hide where they are from: files, sandboxed frames, some redirects. Any site can make a page of this origin, so never together with a cookie |
+    ///
+    /// A request without `Origin` is not a browser's, and is let in with its token, unless that is a cookie.
     ///
     /// # Errors
     /// [`OriginError`] for what is not an origin.
@@ -123,9 +220,82 @@ impl Endpoint {
         Ok(Self { origins: Origins::list(origins)?, ..self })
     }
 
+    /// Lets the pages connect for whose origin this returns `true`, as when each customer has a domain of their own. It is
+    /// given the text of the header, which may be any visible ASCII, `null` too: look it up as it is, and do not search in it.
+    /// It is called for each upgrade and must not wait.
+    ///
+    /// ```
+    /// use std::collections::HashSet;
+    /// use rooms_core::Endpoint;
+    ///
+    /// let customers = HashSet::from(["https://a.example", "https://b.example"]);
+    /// let endpoint = Endpoint::new().origins_by(move |origin| customers.contains(origin));
+    /// # let _ = endpoint;
+    /// ```
+    pub fn origins_by(self, allowed: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self { origins: Origins::Ask(Arc::new(allowed)), ..self }
+    }
+
+    /// Lets pages of every origin connect, for a public service whose pages are on other people's sites. Not with a cookie.
+    pub fn any_origin(self) -> Self {
+        Self { origins: Origins::Any, ..self }
+    }
+
+    /// Gives this endpoint an authenticator of its own, in place of the manager's: so that browsers come by cookie and
+    /// services by token, into the same rooms.
+    pub fn authenticator(self, authenticator: impl Authenticator) -> Self {
+        Self { authenticator: Some(Arc::new(authenticator)), ..self }
+    }
+
     /// Sets what a client with a bad token is told.
     pub fn bad_token(self, bad_token: BadToken) -> Self {
         Self { bad_token, ..self }
+    }
+
+    /// Whether it may be used: [`RoomManagerBuilder::build`](crate::RoomManagerBuilder::build) asks this about its endpoint.
+    /// One of a route's own that is not refuses every upgrade with 500.
+    ///
+    /// # Errors
+    /// [`EndpointError`] says what is missing.
+    pub fn check(&self) -> Result<(), EndpointError> {
+        if !self.sources.cookies.is_empty() && !self.origins.names_pages() {
+            return Err(EndpointError::CookieWithoutOrigins);
+        }
+        match self.protocols.iter().find(|name| !is_protocol(name)) {
+            Some(name) => Err(EndpointError::Protocol(name.escape_debug().to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// The protocol that is answered: the first of ours that the client offers.
+    fn protocol(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        if self.protocols.is_empty() {
+            return None;
+        }
+        let offered = protocols(headers).offered;
+        let ours = self.protocols.iter().find(|ours| offered.contains(&ours.as_str()))?;
+        HeaderValue::from_str(ours).ok()
+    }
+
+    pub(crate) fn own_authenticator(&self) -> Option<&Arc<dyn Authenticator>> {
+        self.authenticator.as_ref()
+    }
+
+    /// The query parameters that hold tokens.
+    pub(crate) fn query_tokens(&self) -> &[String] {
+        &self.sources.query
+    }
+}
+
+fn is_protocol(name: &str) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.bytes().all(token) && name != BEARER
+}
+
+/// Twice the same source would find each token twice.
+fn push_new(names: &mut Vec<String>, name: String) {
+    if !names.contains(&name) {
+        names.push(name);
     }
 }
 
@@ -139,8 +309,10 @@ impl Default for Endpoint {
 pub struct Handshake {
     accept: HeaderValue,
     token: Result<Option<String>, AuthError>,
+    protocol: Option<HeaderValue>,
     bad_token: BadToken,
     join: JoinOptions,
+    awaits_message: bool,
 }
 
 /// Why an upgrade is refused, and how that is said over HTTP.
@@ -165,6 +337,12 @@ pub enum Refusal {
     /// There is more than one token, and guessing which is meant would be wrong half the time.
     #[error("there is more than one token: send one, in one place")]
     ManyTokens,
+    /// The endpoint can't be used, as [`Endpoint::check`] says.
+    #[error("this endpoint is not configured rightly")]
+    Misconfigured,
+    /// Too many sockets wait for their first message with the token, `Limits::max_unauthenticated`.
+    #[error("too many connections wait to send their token, try again")]
+    TooManyUnauthenticated,
     /// The token is bad, and the endpoint answers that with 401.
     #[error("Invalid token")]
     Token,
@@ -204,6 +382,7 @@ impl Handshake {
             return Err(Refusal::Version);
         }
         let accept = headers.get(SEC_WEBSOCKET_KEY).and_then(accept).ok_or(Refusal::Key)?;
+        endpoint.check().map_err(|error| Refusal::misconfigured(&error))?;
         // Only one of each: of two `Origin` headers none can be believed.
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
@@ -211,10 +390,16 @@ impl Handshake {
             (Some(origin), None) if endpoint.origins.allow(origin, headers.get(HOST), uri) => {}
             _ => return Err(Refusal::Origin),
         }
-        let token = token::find(&endpoint.tokens, uri, headers)?.transpose();
-        let is_token = |name: &str| endpoint.tokens.iter().any(|source| source.is_query(name));
-        let join = JoinOptions::from_query(uri.query().unwrap_or_default(), is_token);
-        Ok(Self { accept, token, bad_token: endpoint.bad_token, join })
+        let found = endpoint.sources.find(uri, headers)?;
+        // Not a browser, so whose cookie is it?
+        if found.as_ref().is_some_and(|found| found.is_cookie) && !headers.contains_key(ORIGIN) {
+            return Err(Refusal::Origin);
+        }
+        let token = found.map(|found| found.token).transpose();
+        let awaits_message = endpoint.sources.first_message && token == Ok(None);
+        let protocol = endpoint.protocol(headers);
+        let join = JoinOptions::from_query(uri.query().unwrap_or_default(), |name| endpoint.sources.is_query(name));
+        Ok(Self { accept, token, protocol, bad_token: endpoint.bad_token, join, awaits_message })
     }
 
     /// What the URL says besides the room, for a connection that is for one: `since`, `newest`, and the other parameters but
@@ -232,6 +417,12 @@ impl Handshake {
         self.token.as_ref().map(Option::as_deref).map_err(Clone::clone)
     }
 
+    /// Whether the token comes with the first message, as [`Endpoint::first_message_token`] says.
+    #[must_use]
+    pub const fn awaits_message(&self) -> bool {
+        self.awaits_message
+    }
+
     /// What a bad token is answered with.
     #[must_use]
     pub const fn bad_token(&self) -> BadToken {
@@ -247,6 +438,9 @@ impl Handshake {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        if let Some(protocol) = &self.protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+        }
         response
     }
 }
@@ -259,6 +453,13 @@ impl std::fmt::Debug for Handshake {
 }
 
 impl Refusal {
+    /// What is wrong is for whoever runs the service, and not for the client.
+    fn misconfigured(error: &EndpointError) -> Self {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| tracing::error!(%error, "an endpoint of a route refuses every upgrade"));
+        Self::Misconfigured
+    }
+
     /// The answer: a status, the headers that it asks for, and the reason as text.
     #[must_use]
     pub fn response(&self) -> Response<String> {
@@ -273,7 +474,10 @@ impl Refusal {
             Self::Token => (StatusCode::UNAUTHORIZED, Some((http::header::WWW_AUTHENTICATE, "Bearer"))),
             // RFC 9220 section 3; RFC 8441 names no status.
             Self::ExtendedConnect => (StatusCode::NOT_IMPLEMENTED, None),
-            Self::Draining | Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1"))),
+            Self::Misconfigured => (StatusCode::INTERNAL_SERVER_ERROR, None),
+            Self::Draining | Self::Unavailable | Self::TooManyUnauthenticated => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1")))
+            }
         };
         *response.status_mut() = status;
         let headers = response.headers_mut();

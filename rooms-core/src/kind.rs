@@ -96,7 +96,12 @@ impl Kind {
         }
     }
 
-    /// A kind that everybody who authenticated may join.
+    /// A kind that everybody may join, [guests](Identity::guest) too.
+    pub fn public() -> Self {
+        Self { rule: Rule::Everybody, ..Self::new() }
+    }
+
+    /// A kind that everybody who authenticated may join; [guests](Identity::guest) may not.
     pub fn authenticated() -> Self {
         Self { rule: Rule::Authenticated, ..Self::new() }
     }
@@ -140,10 +145,31 @@ impl Kind {
         Self { rule: Rule::ask_with(rule), ..self }
     }
 
+    /// Lets those join whose token names the room in this claim, which is a text or a list of texts: `post:42` is that room,
+    /// `post:*` are all of the kind, and `post:team-*` those whose id begins so. Nothing else is a pattern; a token without
+    /// the claim names no room.
+    ///
+    /// ```
+    /// use rooms_core::Kind;
+    ///
+    /// // For tokens with `"rooms": ["post:*", "draft:7"], "publishes_in": "draft:7"`.
+    /// let drafts = Kind::new().join_claim("rooms").publish_claim("publishes_in");
+    /// # let _ = drafts;
+    /// ```
+    pub fn join_claim(self, claim: impl Into<Arc<str>>) -> Self {
+        Self { rule: Rule::Claim(claim.into()), ..self }
+    }
+
+    /// Lets those members publish by the command `publish` whose token names the room in this claim, as
+    /// [`join_claim`](Self::join_claim) says.
+    pub fn publish_claim(self, claim: impl Into<Arc<str>>) -> Self {
+        Self { publish: Rule::Claim(claim.into()), ..self }
+    }
+
     /// Lets every member publish by the command `publish`; without this and [`publish_rule`](Self::publish_rule) no
     /// member may.
     pub fn allow_publish(self) -> Self {
-        Self { publish: Rule::Authenticated, ..self }
+        Self { publish: Rule::Everybody, ..self }
     }
 
     /// Sets which members may publish by the command `publish`: the rule returns a [`Decision`] or a `bool`. It is asked

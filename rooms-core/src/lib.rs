@@ -11,6 +11,7 @@
 
 pub mod adapter;
 mod admission;
+mod any_id;
 mod auth;
 pub mod bus;
 mod close;
@@ -50,13 +51,13 @@ pub mod ws;
 
 pub use self::{
     auth::{
-        AuthError, Authenticator, Decision, Identity, IdentityError, JwtAuthenticator, JwtConfigError, MAX_TOKEN,
-        MIN_SECRET, SystemClock, WallClock,
+        Attempt, AuthError, Authenticator, Decision, Identity, IdentityError, JwkSet, JwkSetError, JwtAlgorithm,
+        JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET, SystemClock, WallClock,
     },
     bus::{Bus, LocalBus},
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
-    handshake::{BadToken, Endpoint, OriginError},
+    handshake::{BadToken, Endpoint, EndpointError, OriginError},
     join_options::JoinOptions,
     kind::{HookError, Kind, Member, Sent},
     limits::Limits,

@@ -68,8 +68,15 @@ pub struct Limits {
     pub max_rooms_per_connection: usize,
     /// The connections of one user on this node; one more is closed with 4430. 100: more than anybody's tabs.
     pub max_connections_per_user: usize,
+    /// The sockets of this node that are open and have not sent their token yet, where it comes with the
+    /// [first message](crate::Endpoint::first_message_token); one more is refused with 503. 1,000: with one message of
+    /// `max_message_bytes` each they take 64 MB, and at 100 newcomers a second a tenth of `first_message_timeout` is enough.
+    pub max_unauthenticated: usize,
     /// The time for an upgrade, and for an authenticator's answer. 10 s: a slow mobile link.
     pub handshake_timeout: Duration,
+    /// How long an open socket may take to send its first message with the token; then it is closed with 4408. 10 s: a slow
+    /// mobile link.
+    pub first_message_timeout: Duration,
     /// The time for a rule's answer; without one nobody gets in. 5 s: a page that waits longer looks broken.
     pub rule_timeout: Duration,
     /// The time for one call of a hook; longer closes the connection with 1011. 10 s: it may ask a database twice.
@@ -146,7 +153,9 @@ impl Default for Limits {
             max_log_messages: 1024,
             max_rooms_per_connection: 128,
             max_connections_per_user: 100,
+            max_unauthenticated: 1000,
             handshake_timeout: Duration::from_secs(10),
+            first_message_timeout: Duration::from_secs(10),
             rule_timeout: Duration::from_secs(5),
             hook_timeout: Duration::from_secs(10),
             subscribe_timeout: Duration::from_secs(10),
@@ -185,6 +194,7 @@ impl Limits {
         for duration in [
             &mut self.overload_timeout,
             &mut self.handshake_timeout,
+            &mut self.first_message_timeout,
             &mut self.rule_timeout,
             &mut self.hook_timeout,
             &mut self.subscribe_timeout,

@@ -23,7 +23,7 @@ pub use self::{
     shutdown::Shutdown,
 };
 use crate::{
-    auth::{AuthError, Identity},
+    auth::{Attempt, AuthError, Authenticator, Identity},
     connection::{ConnectError, Connection},
     context::{Shared, Warnings},
     drain::Drain,
@@ -171,17 +171,23 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         }
     }
 
-    /// Asks the authenticator about a token, within `Limits::handshake_timeout`.
+    /// Asks the manager's authenticator about a token, within `Limits::handshake_timeout`.
     ///
     /// # Errors
     /// [`AuthError`]; a panic and a late answer are [`AuthError::Unavailable`]. The reason is logged, the token is not.
     pub async fn authenticate(&self, token: Option<&str>) -> Result<Identity, AuthError> {
-        let answer = async {
-            let token = token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?;
-            self.shared.authenticator.authenticate(token).await
-        };
-        let answer = timeout(self.shared.limits.handshake_timeout, AssertUnwindSafe(answer).catch_unwind()).await;
-        let identity = match answer {
+        self.ask(&*self.shared.authenticator, &Attempt::new(token)).await
+    }
+
+    /// Asks an authenticator about a request.
+    pub(crate) async fn ask(
+        &self,
+        authenticator: &dyn Authenticator,
+        attempt: &Attempt<'_>,
+    ) -> Result<Identity, AuthError> {
+        // The call is inside the block, so that a panic in the function itself is caught like one in its future.
+        let answer = AssertUnwindSafe(async { authenticator.authenticate(attempt).await }).catch_unwind();
+        let identity = match timeout(self.shared.limits.handshake_timeout, answer).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(_)) | Err(_) => Err(AuthError::Unavailable),
         };

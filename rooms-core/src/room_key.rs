@@ -4,7 +4,7 @@ use std::{borrow::Cow, cmp, fmt, hash, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::percent;
+use crate::{any_id, percent};
 
 /// The longest kind, in bytes.
 pub const MAX_KIND: usize = 32;
@@ -91,6 +91,35 @@ impl RoomKey {
         Self::new(&decoded(kind), decoded(&id.to_string()))
     }
 
+    /// Builds a key from a kind and an id of any text, which [`decode_id`](Self::decode_id) gives back. What is not allowed in
+    /// an id, and `=`, is written as `=` and two hexadecimal digits for each byte of its UTF-8, as in quoted-printable; so an
+    /// id that is only of letters, digits and `- _ . ~ @ | + / :` stays as it is.
+    ///
+    /// Use it for all rooms of a kind or for none. A text that looks the same and has other bytes is another room: bring it
+    /// into one form first (NFC, lower case) where users write it. The client names the room by the encoded id.
+    ///
+    /// ```
+    /// use rooms_core::RoomKey;
+    ///
+    /// let key = RoomKey::encode("mailbox", "o'brien@example.com")?;
+    /// assert_eq!(key.as_str(), "mailbox:o=27brien@example.com");
+    /// assert_eq!(key.decode_id().as_deref(), Some("o'brien@example.com"));
+    /// assert_eq!(RoomKey::encode("post", 42)?, RoomKey::new("post", 42)?);
+    /// # Ok::<(), rooms_core::RoomKeyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new): the id is empty, or too long once it is encoded, where each byte that is escaped is three.
+    pub fn encode(kind: &str, id: impl fmt::Display) -> Result<Self, RoomKeyError> {
+        Self::new(kind, any_id::encode(&id.to_string()))
+    }
+
+    /// The id that [`encode`](Self::encode) was given; `None` where the key was not made by it, as a client may write any.
+    #[must_use]
+    pub fn decode_id(&self) -> Option<Cow<'_, str>> {
+        any_id::decode(self.id())
+    }
+
     /// The part before the first `:`; rules and options hang on it.
     #[must_use]
     pub fn kind(&self) -> &str {
@@ -118,7 +147,7 @@ impl RoomKey {
 
 /// Checks a text against the rule for ids, which is also the rule for the `sub` of a user.
 pub(crate) fn check_id(id: &str) -> Result<(), RoomKeyError> {
-    let wrong = id.bytes().position(|b| !(b.is_ascii_alphanumeric() || b"-_.~@|+=/:".contains(&b)));
+    let wrong = id.bytes().position(|b| !any_id::is_allowed(b));
     match wrong {
         Some(at) => Err(RoomKeyError::Id { at }),
         None if id.is_empty() || id.len() > MAX_ID => Err(RoomKeyError::Id { at: id.len() }),

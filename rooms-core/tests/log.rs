@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use jsonwebtoken::{EncodingKey, Header};
 use rooms_core::{
-    Authenticator as _, Bus, Endpoint, JwtAuthenticator, Kind, LocalBus, RoomManager,
+    Bus, Endpoint, JwtAuthenticator, Kind, LocalBus, RoomManager,
     adapter::Refusal,
     bus::{BusError, BusReceiver, Topic},
 };
@@ -145,7 +145,7 @@ fn headers(origin: &str, host: &str) -> HeaderMap {
 
 async fn refused(rooms: &RoomManager, endpoint: &Endpoint, origin: &str, host: &str) {
     let uri = Uri::from_static("/live?token=secret");
-    let refused = rooms.admit(endpoint, &Method::GET, &uri, &headers(origin, host)).await;
+    let refused = rooms.admit(endpoint, &Method::GET, &uri, &headers(origin, host), None).await;
     assert_eq!(refused.unwrap_err(), Refusal::Origin);
 }
 
@@ -208,14 +208,14 @@ async fn claims_that_are_not_checked_are_told_of_once_and_at_the_first_token() {
     let again = both.clone();
     assert_eq!(log.lines(), [""; 0], "not before it is used");
     for authenticator in [&both, &again, &both] {
-        authenticator.authenticate("garbage").await.unwrap_err();
+        authenticator.verify("garbage").await.unwrap_err();
     }
     let line = log.line();
     assert!(line.contains("WARN") && line.contains(r#"iss="not checked" aud="not checked""#), "{line}");
     let one = JwtAuthenticator::hs256(SECRET).unwrap().audience("rooms");
-    one.authenticate("garbage").await.unwrap_err();
+    one.verify("garbage").await.unwrap_err();
     assert!(log.line().contains(r#"iss="not checked" aud="checked""#));
-    one.clone().issuer("us").authenticate("garbage").await.unwrap_err();
-    JwtAuthenticator::hs256(SECRET).unwrap().issuer("us").audience("rooms").authenticate("garbage").await.unwrap_err();
+    one.clone().issuer("us").verify("garbage").await.unwrap_err();
+    JwtAuthenticator::hs256(SECRET).unwrap().issuer("us").audience("rooms").verify("garbage").await.unwrap_err();
     assert_eq!(log.lines(), [""; 0]);
 }

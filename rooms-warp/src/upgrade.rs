@@ -1,12 +1,13 @@
 //! The filter.
 
-use std::{convert::Infallible, fmt};
+use std::{convert::Infallible, fmt, net::SocketAddr};
 
 use hyper::upgrade::OnUpgrade;
 use rooms_core::{
-    Endpoint, Identity, RoomKey, RoomManager,
+    Close, Endpoint, Identity, RoomKey, RoomManager,
     adapter::{Admission, Refusal},
 };
+use serde_json::Value;
 use warp::{
     Filter,
     http::{HeaderMap, Method, Uri},
@@ -35,14 +36,15 @@ pub fn upgrade_at(
 ) -> impl Filter<Extract = (RoomUpgrade,), Error = Infallible> + Clone + Send + Sync + use<> {
     let rooms = rooms.clone();
     let query = warp::query::raw().map(Some).or(warp::any().map(|| None::<String>)).unify();
-    let ask = move |method, path, query, headers, upgrade| {
+    let ask = move |method, path, query, headers, peer, upgrade| {
         let (rooms, endpoint) = (rooms.clone(), endpoint.clone());
-        async move { RoomUpgrade::ask(&rooms, &endpoint, &method, &uri(&path, query), &headers, upgrade).await }
+        async move { RoomUpgrade::ask(&rooms, &endpoint, &method, &uri(&path, query), &headers, peer, upgrade).await }
     };
     warp::method()
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
+        .and(warp::addr::remote())
         .and(warp::ext::optional::<OnUpgrade>())
         .then(ask)
 }
@@ -60,19 +62,33 @@ impl RoomUpgrade {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
+        peer: Option<SocketAddr>,
         upgrade: Option<OnUpgrade>,
     ) -> Self {
-        Self(match rooms.admit(endpoint, method, uri, headers).await {
+        Self(match rooms.admit(endpoint, method, uri, headers, peer).await {
             // hyper leaves it with a request that it can upgrade.
             Ok(admission) => upgrade.map(|upgrade| (admission, upgrade)).ok_or(Refusal::NotAnUpgrade),
             Err(refusal) => Err(refusal),
         })
     }
 
-    /// Who connects; `None` where the request is refused, or the token is bad.
+    /// Who connects; `None` where the request is refused, the token is bad, or it comes with the
+    /// [first message](Endpoint::first_message_token).
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
-        self.0.as_ref().ok()?.0.identity().ok()
+        self.0.as_ref().ok()?.0.identity().ok().flatten()
+    }
+
+    /// Adds claims to those of the identity, for rules and hooks to read; one of the same name takes the place of the token's.
+    pub fn with_claims<N: Into<String>>(self, claims: impl IntoIterator<Item = (N, Value)>) -> Self {
+        Self(self.0.map(|(admission, upgrade)| (admission.with_claims(claims), upgrade)))
+    }
+
+    /// Calls this once when the connection has ended, with the reason, whatever that is; 1001 where it can't be said, as
+    /// when the upgrade fails. It has left its rooms by then. It is not called where the request is refused over HTTP. It
+    /// must not wait: spawn a task for what takes time.
+    pub fn on_close(self, hook: impl FnOnce(Close) + Send + 'static) -> Self {
+        Self(self.0.map(|(admission, upgrade)| (admission.on_close(hook), upgrade)))
     }
 
     /// Upgrades, and joins the room `kind:id` if its rule lets this user in; else the connection is closed with 4403.
@@ -85,7 +101,9 @@ impl RoomUpgrade {
         match RoomKey::from_url(kind, id) {
             Ok(room) => self.room_key(room),
             // What is wrong with the request itself comes first, and a bad token is told by its close frame.
-            Err(_) if self.identity().is_some() => refused(&Refusal::Room),
+            Err(_) if self.0.as_ref().is_ok_and(|(admission, _)| admission.identity().is_ok()) => {
+                refused(&Refusal::Room)
+            }
             Err(_) => self.rooms(),
         }
     }

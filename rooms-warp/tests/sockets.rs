@@ -6,7 +6,7 @@ use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use rooms_core::{AuthError, Authenticator, Endpoint, Identity, Kind, RoomKey, RoomManager};
+use rooms_core::{Attempt, AuthError, Authenticator, Endpoint, Identity, Kind, RoomKey, RoomManager};
 use rooms_warp::RoomUpgrade;
 use serde_json::{Value, json};
 use tokio::{
@@ -32,7 +32,8 @@ struct Numbers;
 
 #[async_trait]
 impl Authenticator for Numbers {
-    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+        let token = attempt.token().ok_or(AuthError::Missing)?;
         _ = token.parse::<u64>().map_err(|_| AuthError::Refused("no number"))?;
         Identity::new(token).map_err(|_| AuthError::Subject)
     }

@@ -1,23 +1,37 @@
 //! JSON Web Tokens, checked strictly.
 
+mod algorithm;
+mod claims;
+mod jwk_set;
+mod key;
+mod key_source;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
+    error::Error,
     fmt,
     sync::{Arc, Once},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
-use super::{AuthError, Authenticator, Identity, SystemClock, WallClock};
+pub use self::{
+    algorithm::JwtAlgorithm,
+    jwk_set::{JwkSet, JwkSetError},
+    key::{JwtConfigError, JwtKey},
+};
+use self::{
+    claims::{Claims, user_in},
+    key_source::KeySource,
+    token::Token,
+};
+use super::{Attempt, AuthError, Authenticator, Identity, SystemClock, WallClock};
 
-/// The longest token that is looked at, in bytes. 8 KiB: what common servers take as one header.
+/// The longest token that is looked at, in bytes, unless [`JwtAuthenticator::max_token_bytes`] says otherwise. 8 KiB: what
+/// common servers take as one header.
 pub const MAX_TOKEN: usize = 8 * 1024;
 /// The shortest secret of an HMAC key, in bytes: the size of the smallest hash (RFC 7518 section 3.2).
 pub const MIN_SECRET: usize = 32;
@@ -27,57 +41,62 @@ const LEEWAY: Duration = Duration::from_secs(10);
 /// `SystemTime` overflows.
 const FARTHEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
-/// Checks JWTs signed with a shared secret (HS256, HS384, HS512).
+/// Checks JWTs: with a shared secret, with public keys, or with the keys that a provider publishes.
 ///
-/// The algorithm is the key's, whatever the token says. `exp` and `sub` are required, `nbf` and `iat` are checked, `crit`
-/// is refused, a claim of the wrong type is an error and not an absence; `null` is an absence. Times are in seconds since
-/// 1970, and an `exp` more than 100 years ahead is refused: it is most likely in milliseconds. `sub` is a string by the rule
-/// for room ids, or an integer. The first token that is asked about logs a `warn`, once for all clones, where
+/// | keys | how |
+/// |---|---|
+/// | a secret (HS256, HS384, HS512) | [`hs256`](Self::hs256), [`hs384`](Self::hs384), [`hs512`](Self::hs512) |
+/// | PEM or DER (RS, PS, ES, EdDSA), several of them | [`new`](Self::new) with [`JwtKey`]s |
+/// | a JWK set from a file | [`new`](Self::new) with a [`JwkSet`] |
+/// | a JWK set that is fetched again | [`fetched`](Self::fetched), or the crate `rooms-jwks` over HTTP, with OpenID Connect discovery |
+///
+/// The algorithm is the key's, whatever the token says. A token with a `kid` is checked with the keys of that id and with
+/// those that have none; one without a `kid` with the keys of its algorithm, four at most. `jku`, `jwk`, `x5u` and `x5c` in a
+/// token are not looked at, and `crit` is refused.
+///
+/// `exp` is required, and so is `sub` unless [`user_claim`](Self::user_claim) names another; `nbf` and `iat` are checked. A
+/// claim of the wrong type is an error and not an absence; `null` is an absence. Times are in seconds since 1970, and an
+/// `exp` more than 100 years ahead is refused: it is most likely in milliseconds. The user is a string by the rule for room
+/// ids, or an integer. The first token that is asked about logs a `warn`, once for all clones, where
 /// [`issuer`](Self::issuer) or [`audience`](Self::audience) is not set. A connection ends at `exp` plus the leeway, the
 /// moment from which the token would not be taken; it can't be renewed on a live connection, so the page comes back with a
-/// new one. For other keys (RS256, a JWK set) implement [`Authenticator`].
+/// new one.
 ///
 /// ```
-/// use rooms_core::{Authenticator as _, JwtAuthenticator};
+/// use rooms_core::JwtAuthenticator;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tokens = JwtAuthenticator::hs256("a secret of at least 32 bytes....")?.issuer("https://id.example");
-/// assert!(tokens.authenticate("garbage").await.is_err());
+/// assert!(tokens.verify("garbage").await.is_err());
 /// assert!(JwtAuthenticator::hs256("short").is_err());
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct JwtAuthenticator {
-    key: DecodingKey,
-    algorithm: Algorithm,
-    name: &'static str,
-    issuer: Option<String>,
-    audience: Option<String>,
+    keys: Keys,
+    issuers: Vec<String>,
+    audiences: Vec<String>,
     token_type: Option<String>,
-    leeway: Duration,
+    user_claim: Option<String>,
+    encode_users: bool,
+    max_token_bytes: usize,
+    leeway: Leeway,
     clock: Arc<dyn WallClock>,
     /// Whether what is not checked was said.
     advice: Arc<Once>,
 }
 
-/// Why a [`JwtAuthenticator`] can't be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JwtConfigError {
-    /// The secret is shorter than the hash, so it could be found by trying.
-    #[error("the secret has {length} bytes, and {algorithm} needs at least {least} (RFC 7518 section 3.2)")]
-    ShortSecret {
-        /// The algorithm's name.
-        algorithm: &'static str,
-        /// The bytes there are.
-        length: usize,
-        /// The bytes there must be.
-        least: usize,
-    },
-    /// Signing and checking a token failed: the build has none of jsonwebtoken's cryptography features, or the
-    /// application installed a provider that does not know the algorithm.
-    #[error("the JWT cryptography does not work: enable `jwt-rust-crypto` or `jwt-aws-lc`")]
-    SelfTest,
+#[derive(Debug, Clone)]
+enum Keys {
+    Fixed(Arc<[JwtKey]>),
+    Fetched(Arc<KeySource>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Leeway {
+    exp: Duration,
+    nbf: Duration,
+    iat: Duration,
 }
 
 impl JwtAuthenticator {
@@ -86,7 +105,7 @@ impl JwtAuthenticator {
     /// # Errors
     /// [`JwtConfigError::ShortSecret`], and [`JwtConfigError::SelfTest`] where the cryptography is not there.
     pub fn hs256(secret: impl AsRef<[u8]>) -> Result<Self, JwtConfigError> {
-        Self::hmac(secret.as_ref(), Algorithm::HS256, "HS256", MIN_SECRET)
+        JwtKey::secret(JwtAlgorithm::HS256, secret).map(|key| Self::new([key]))
     }
 
     /// HMAC with SHA-384; the secret has at least 48 bytes.
@@ -94,7 +113,7 @@ impl JwtAuthenticator {
     /// # Errors
     /// As [`hs256`](Self::hs256).
     pub fn hs384(secret: impl AsRef<[u8]>) -> Result<Self, JwtConfigError> {
-        Self::hmac(secret.as_ref(), Algorithm::HS384, "HS384", 48)
+        JwtKey::secret(JwtAlgorithm::HS384, secret).map(|key| Self::new([key]))
     }
 
     /// HMAC with SHA-512; the secret has at least 64 bytes.
@@ -102,47 +121,75 @@ impl JwtAuthenticator {
     /// # Errors
     /// As [`hs256`](Self::hs256).
     pub fn hs512(secret: impl AsRef<[u8]>) -> Result<Self, JwtConfigError> {
-        Self::hmac(secret.as_ref(), Algorithm::HS512, "HS512", 64)
+        JwtKey::secret(JwtAlgorithm::HS512, secret).map(|key| Self::new([key]))
     }
 
-    fn hmac(secret: &[u8], algorithm: Algorithm, name: &'static str, least: usize) -> Result<Self, JwtConfigError> {
-        if secret.len() < least {
-            return Err(JwtConfigError::ShortSecret { algorithm: name, length: secret.len(), least });
-        }
-        install_cryptography();
-        let key = DecodingKey::from_secret(secret);
-        // jsonwebtoken panics at the first use where no provider, or two, are compiled in. That must show at the start.
-        let sound = std::panic::catch_unwind(|| {
-            let signed = crypto::sign(b"self-test", &EncodingKey::from_secret(secret), algorithm).ok()?;
-            crypto::verify(&signed, b"self-test", &key, algorithm).ok()
-        });
-        match sound {
-            Ok(Some(true)) => {}
-            _ => return Err(JwtConfigError::SelfTest),
-        }
-        Ok(Self {
-            key,
-            algorithm,
-            name,
-            issuer: None,
-            audience: None,
+    /// Checks tokens with these keys: some [`JwtKey`]s, or a [`JwkSet`]. To exchange a key, give the old one and the new one
+    /// until the last token of the old one has expired.
+    #[must_use]
+    pub fn new(keys: impl IntoIterator<Item = JwtKey>) -> Self {
+        Self::with(Keys::Fixed(keys.into_iter().collect()))
+    }
+
+    /// Checks tokens with keys that are fetched: by the first token, by a token whose `kid` is not among them, and every ten
+    /// minutes, while the old ones are still used. So a provider may change its keys at any time.
+    ///
+    /// There is one fetch at a time, of 10 s at most, and 30 s between two of them (5 s while there are no keys yet); a `kid`
+    /// that the provider did not know is asked about again after 60 s. Where a fetch fails, panics or gives no usable key,
+    /// the last good keys are kept, and a `warn` says why. A token that no known key is for is then
+    /// [`AuthError::Unavailable`], so its client comes back; after a good fetch it is [`AuthError::UnknownKey`]. A key that
+    /// the provider withdraws is good here for ten minutes more, or longer where it can't be reached.
+    ///
+    /// Take the address from your configuration and never from a token, and accept HTTPS only.
+    ///
+    /// ```
+    /// use rooms_core::{JwkSet, JwtAuthenticator};
+    ///
+    /// let tokens = JwtAuthenticator::fetched(|| async {
+    ///     let text = get("https://id.example/keys").await?;
+    ///     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(JwkSet::parse(text)?)
+    /// })
+    /// .issuer("https://id.example")
+    /// .audience("rooms");
+    /// # let _ = tokens;
+    /// # async fn get(_: &str) -> std::io::Result<String> { Ok(String::new()) }
+    /// ```
+    pub fn fetched<F, Fut, E>(fetch: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<JwkSet, E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Self::with(Keys::Fetched(Arc::new(KeySource::new(fetch))))
+    }
+
+    fn with(keys: Keys) -> Self {
+        Self {
+            keys,
+            issuers: Vec::new(),
+            audiences: Vec::new(),
             token_type: None,
-            leeway: LEEWAY,
+            user_claim: None,
+            encode_users: false,
+            max_token_bytes: MAX_TOKEN,
+            leeway: Leeway { exp: LEEWAY, nbf: LEEWAY, iat: LEEWAY },
             clock: Arc::new(SystemClock),
             advice: Arc::new(Once::new()),
-        })
+        }
     }
 
-    /// Requires this `iss`.
+    /// Requires this `iss`. May be called again: then one of them.
     #[must_use]
-    pub fn issuer(self, issuer: impl Into<String>) -> Self {
-        Self { issuer: Some(issuer.into()), ..self }
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuers.push(issuer.into());
+        self
     }
 
-    /// Requires this `aud`, alone or among others.
+    /// Requires this `aud`, which in the token is a string or a list. May be called again: then one of them.
     #[must_use]
-    pub fn audience(self, audience: impl Into<String>) -> Self {
-        Self { audience: Some(audience.into()), ..self }
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audiences.push(audience.into());
+        self
     }
 
     /// Requires this `typ` in the header, such as `at+jwt` for access tokens (RFC 9068 section 2.1), so that an ID token or a
@@ -154,10 +201,55 @@ impl JwtAuthenticator {
         Self { token_type: Some(token_type.into()), ..self }
     }
 
-    /// The difference between clocks that is let pass; 10 s unless set.
+    /// Takes the user from this claim in place of `sub`: `user_id`, `email`, `https://app.example/user`. A top-level name, as
+    /// it stands in the token; its value is a string or an integer. `sub` is then optional.
+    ///
+    /// Take a claim that the provider never gives to another user. An `email` may be one that nobody has verified.
+    #[must_use]
+    pub fn user_claim(self, name: impl Into<String>) -> Self {
+        Self { user_claim: Some(name.into()), ..self }
+    }
+
+    /// Takes users whose id is any text, such as `o'brien@example.com`, encoded as [`Identity::encode`] does it. Without this
+    /// they are refused.
+    #[must_use]
+    pub fn encode_users(self) -> Self {
+        Self { encode_users: true, ..self }
+    }
+
+    /// The longest token that is looked at, in bytes; [`MAX_TOKEN`] unless set, and at most 1 MiB. For a provider that puts
+    /// hundreds of groups into its tokens; the HTTP server has to take such a header or URL, too, and 8 KiB is a common limit
+    /// of proxies.
+    #[must_use]
+    pub fn max_token_bytes(self, bytes: usize) -> Self {
+        Self { max_token_bytes: bytes.min(1024 * 1024), ..self }
+    }
+
+    /// The difference between clocks that is let pass, for `exp`, `nbf` and `iat`; 10 s unless set.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
-        Self { leeway: leeway.min(FARTHEST), ..self }
+        self.exp_leeway(leeway).nbf_leeway(leeway).iat_leeway(leeway)
+    }
+
+    /// How long after `exp` a token is still taken, and a connection goes on; 10 s unless set.
+    #[must_use]
+    pub fn exp_leeway(mut self, leeway: Duration) -> Self {
+        self.leeway.exp = leeway.min(FARTHEST);
+        self
+    }
+
+    /// How long before `nbf` a token is taken already; 10 s unless set.
+    #[must_use]
+    pub fn nbf_leeway(mut self, leeway: Duration) -> Self {
+        self.leeway.nbf = leeway.min(FARTHEST);
+        self
+    }
+
+    /// How far ahead `iat` may be; 10 s unless set. For an issuer whose clock is ahead.
+    #[must_use]
+    pub fn iat_leeway(mut self, leeway: Duration) -> Self {
+        self.leeway.iat = leeway.min(FARTHEST);
+        self
     }
 
     /// Goes by another clock.
@@ -166,59 +258,55 @@ impl JwtAuthenticator {
         Self { clock, ..self }
     }
 
-    fn check(&self, token: &str) -> Result<Identity, AuthError> {
-        if token.len() > MAX_TOKEN {
+    /// Checks a token. The future may be dropped at any await.
+    ///
+    /// # Errors
+    /// [`AuthError`]; nothing in it comes from the token.
+    pub async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
+        self.advise();
+        if token.len() > self.max_token_bytes {
             return Err(AuthError::TooLong);
         }
-        let claims = self.signed_claims(token)?;
-        let text = String::from_utf8(claims).map_err(|_| AuthError::Malformed)?;
-        let claims: Claims = serde_json::from_str(&text).map_err(|_| AuthError::Claims)?;
-        let expires_at = self.check_times(&claims)?;
-        if self.issuer.is_some() && claims.iss != self.issuer {
-            return Err(AuthError::Issuer);
-        }
-        if let Some(audience) = &self.audience
-            && !claims.aud.is_some_and(|aud| aud.names(audience))
-        {
-            return Err(AuthError::Audience);
-        }
-        let identity = Identity::new(claims.sub.0).map_err(|_| AuthError::Subject)?;
-        Ok(identity.with_claims(text).expiring_at(expires_at))
+        let token = Token::read(token, self.token_type.as_deref())?;
+        let claims = match &self.keys {
+            Keys::Fixed(keys) => token.verified(keys)?,
+            Keys::Fetched(source) => {
+                let keys = source.keys(token.algorithm, token.key_id.as_deref()).await?;
+                token.verified(&keys)?
+            }
+        };
+        self.identity(claims)
     }
 
-    /// The claims' bytes, once the header and the signature are right.
-    fn signed_claims(&self, token: &str) -> Result<Vec<u8>, AuthError> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(AuthError::Malformed)?;
-        let (header, claims) = signed.split_once('.').ok_or(AuthError::Malformed)?;
-        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| AuthError::Malformed)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| AuthError::Malformed)?;
-        if header.alg != self.name {
-            return Err(AuthError::Algorithm);
+    /// Who it is, by claims whose signature is right.
+    fn identity(&self, text: String) -> Result<Identity, AuthError> {
+        let claims: Claims = serde_json::from_str(&text).map_err(|_| AuthError::Claims)?;
+        let expires_at = self.check_times(&claims)?;
+        if !self.issuers.is_empty() && !claims.iss.is_some_and(|issuer| self.issuers.contains(&issuer)) {
+            return Err(AuthError::Issuer);
         }
-        if header.crit {
-            return Err(AuthError::Critical);
+        if !self.audiences.is_empty() && !claims.aud.is_some_and(|aud| aud.names_one_of(&self.audiences)) {
+            return Err(AuthError::Audience);
         }
-        if let Some(wanted) = &self.token_type
-            && !header.typ.as_ref().and_then(Value::as_str).is_some_and(|typ| same_media_type(typ, wanted))
-        {
-            return Err(AuthError::Type);
-        }
-        match crypto::verify(signature, signed.as_bytes(), &self.key, self.algorithm) {
-            Ok(true) => URL_SAFE_NO_PAD.decode(claims).map_err(|_| AuthError::Malformed),
-            _ => Err(AuthError::Signature),
-        }
+        let user = match &self.user_claim {
+            None => claims.sub.ok_or(AuthError::Claims)?.0,
+            Some(name) => user_in(&text, name)?,
+        };
+        let identity = if self.encode_users { Identity::encode(&user) } else { Identity::new(user) };
+        let identity = identity.map_err(|_| AuthError::Subject)?;
+        Ok(identity.with_claims(text).expiring_at(expires_at))
     }
 
     /// Says what is not checked. Not at the construction, which does not know yet what will be set.
     fn advise(&self) {
-        if self.issuer.is_some() && self.audience.is_some() {
+        if !self.issuers.is_empty() && !self.audiences.is_empty() {
             return;
         }
         self.advice.call_once(|| {
-            let checked = |claim: &Option<String>| if claim.is_some() { "checked" } else { "not checked" };
+            let checked = |values: &[String]| if values.is_empty() { "not checked" } else { "checked" };
             tracing::warn!(
-                iss = checked(&self.issuer),
-                aud = checked(&self.audience),
+                iss = checked(&self.issuers),
+                aud = checked(&self.audiences),
                 "a token that was made for another service with the same key is taken here: set `issuer` and `audience`"
             );
         });
@@ -230,127 +318,36 @@ impl JwtAuthenticator {
         if claims.exp.0 > now + FARTHEST {
             return Err(AuthError::FarExpiry);
         }
-        let end = claims.exp.0 + self.leeway;
+        let end = claims.exp.0 + self.leeway.exp;
         if end <= now {
             return Err(AuthError::Expired);
         }
-        let latest = now + self.leeway;
-        if [claims.nbf, claims.iat].into_iter().flatten().any(|start| start.0 > latest) {
+        if [(claims.nbf, self.leeway.nbf), (claims.iat, self.leeway.iat)]
+            .into_iter()
+            .any(|(start, leeway)| start.is_some_and(|start| start.0 > now + leeway))
+        {
             return Err(AuthError::NotYet);
         }
         UNIX_EPOCH.checked_add(end).ok_or(AuthError::Claims)
     }
 }
 
-/// Chooses jsonwebtoken's cryptography for the process; where the application chose before, its choice stays.
-fn install_cryptography() {
-    #[cfg(feature = "jwt-aws-lc")]
-    let _ = crypto::aws_lc::DEFAULT_PROVIDER.install_default();
-    #[cfg(all(feature = "jwt-rust-crypto", not(feature = "jwt-aws-lc")))]
-    let _ = crypto::rust_crypto::DEFAULT_PROVIDER.install_default();
-}
-
 #[async_trait]
 impl Authenticator for JwtAuthenticator {
-    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
-        self.advise();
-        self.check(token)
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+        self.verify(attempt.token().ok_or(AuthError::Missing)?).await
     }
 }
 
-/// Without the key.
+/// Without the keys.
 impl fmt::Debug for JwtAuthenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JwtAuthenticator")
-            .field("algorithm", &self.name)
-            .field("issuer", &self.issuer)
-            .field("audience", &self.audience)
+            .field("keys", &self.keys)
+            .field("issuers", &self.issuers)
+            .field("audiences", &self.audiences)
             .field("token_type", &self.token_type)
             .field("leeway", &self.leeway)
             .finish_non_exhaustive()
-    }
-}
-
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    /// Any JSON: where it is not asked for, it is nothing to stumble over.
-    typ: Option<Value>,
-    #[serde(default, deserialize_with = "present")]
-    crit: bool,
-}
-
-/// Whether two values of `typ` are the same media type: without a `/` they have `application/` in front (RFC 7515 section
-/// 4.1.9), and the case does not matter (RFC 2045 section 5.1).
-fn same_media_type(one: &str, other: &str) -> bool {
-    fn short(typ: &str) -> &str {
-        match typ.split_once('/') {
-            Some((top, rest)) if top.eq_ignore_ascii_case("application") && !rest.contains('/') => rest,
-            _ => typ,
-        }
-    }
-    short(one).eq_ignore_ascii_case(short(other))
-}
-
-/// A member that is there, whatever its value: `"crit": null` is no way round the rule.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
-}
-
-/// The registered claims (RFC 7519 section 4.1). A struct, because it refuses a claim that comes twice. An optional one that
-/// is `null` is absent: many libraries write a field that was not set so.
-#[derive(Deserialize)]
-struct Claims {
-    exp: Seconds,
-    sub: Subject,
-    nbf: Option<Seconds>,
-    iat: Option<Seconds>,
-    iss: Option<String>,
-    aud: Option<Audience>,
-}
-
-/// A NumericDate (RFC 7519 section 2): seconds since 1970, perhaps with a fraction.
-#[derive(Clone, Copy)]
-struct Seconds(Duration);
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // `serde_json`'s own types, because another crate in the build may change how its numbers reach other ones
-        // (`arbitrary_precision`).
-        let number = serde_json::Number::deserialize(deserializer)?;
-        match (number.as_u64(), number.as_f64()) {
-            (Some(seconds), _) => Ok(Self(Duration::from_secs(seconds))),
-            (None, Some(seconds)) => Duration::try_from_secs_f64(seconds).map(Self).map_err(serde::de::Error::custom),
-            (None, None) => Err(serde::de::Error::custom("not a number of seconds")),
-        }
-    }
-}
-
-/// `sub`: a string, or the integer that many services put there.
-struct Subject(String);
-
-impl<'de> Deserialize<'de> for Subject {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(text) => Ok(Self(text)),
-            serde_json::Value::Number(number) if number.is_u64() || number.is_i64() => Ok(Self(number.to_string())),
-            _ => Err(serde::de::Error::custom("neither a string nor an integer")),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Audience {
-    fn names(&self, audience: &str) -> bool {
-        match self {
-            Self::One(one) => one == audience,
-            Self::Many(many) => many.iter().any(|one| one == audience),
-        }
     }
 }

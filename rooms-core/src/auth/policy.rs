@@ -4,7 +4,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 
-use super::Identity;
+use super::{Identity, claim};
 use crate::{payload::Payload, room_key::RoomKey};
 
 type Ask = dyn Fn(Arc<Identity>, RoomKey, Option<Payload>) -> BoxFuture<'static, Decision> + Send + Sync;
@@ -49,10 +49,14 @@ impl From<bool> for Decision {
 pub(crate) enum Rule {
     /// Nobody: what a kind without a rule says.
     Nobody,
-    /// Everybody who authenticated.
+    /// Everybody, guests too.
+    Everybody,
+    /// Everybody who is no guest.
     Authenticated,
     /// The user whose id is the room's id.
     Owner,
+    /// Whoever has a token whose claim of this name names the room.
+    Claim(Arc<str>),
     /// Whoever the application says.
     Ask(Arc<Ask>),
 }
@@ -84,8 +88,10 @@ impl Rule {
     ) -> Decision {
         match self {
             Self::Nobody => Decision::Deny,
-            Self::Authenticated => Decision::Allow,
+            Self::Everybody => Decision::Allow,
+            Self::Authenticated => (!who.is_guest()).into(),
             Self::Owner => (who.user() == room.id()).into(),
+            Self::Claim(name) => claim::names_room(who.claims_text(), name, room).into(),
             Self::Ask(ask) => {
                 // A copy, because a connection keeps its identity in one allocation with all else that is known of it. The
                 // call is inside the block, so that a panic in the closure itself is caught like one in its future.
@@ -111,8 +117,10 @@ impl fmt::Debug for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nobody => "Nobody",
+            Self::Everybody => "Everybody",
             Self::Authenticated => "Authenticated",
             Self::Owner => "Owner",
+            Self::Claim(_) => "Claim",
             Self::Ask(_) => "Ask",
         })
     }

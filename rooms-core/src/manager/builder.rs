@@ -9,14 +9,14 @@ use std::{
     },
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{RoomManager, inbox::Inbox};
 use crate::{
     auth::{Authenticator, DenyAll, SystemClock, WallClock},
     bus::{Bus, LocalBus, RetentionError},
     context::{Shared, Warnings},
-    handshake::Endpoint,
+    handshake::{Endpoint, EndpointError},
     kind::Kind,
     limits::Limits,
     node::{ConnectionIds, NodeId},
@@ -86,6 +86,9 @@ pub enum BuildError {
     /// A key for node messages is too short.
     #[error("the node key is too short")]
     NodeKey(#[source] NodeKeyError),
+    /// The endpoint would be open to attacks.
+    #[error("the endpoint can't be used")]
+    Endpoint(#[source] EndpointError),
     /// There is no tokio runtime here.
     #[error("rooms are built inside a tokio runtime, and there is none here")]
     NoRuntime,
@@ -105,7 +108,8 @@ impl<S> RoomManagerBuilder<S> {
         }
     }
 
-    /// Sets who turns tokens into identities. Without one every token is bad.
+    /// Sets who turns tokens into identities, at every endpoint that has no
+    /// [authenticator of its own](Endpoint::authenticator). Without one every token is bad.
     pub fn authenticator(self, authenticator: impl Authenticator) -> Self {
         Self { authenticator: Arc::new(authenticator), ..self }
     }
@@ -174,6 +178,7 @@ impl<S> RoomManagerBuilder<S> {
         if let Some(limit) = self.limits.first_zero() {
             return Err(BuildError::ZeroLimit { limit });
         }
+        self.endpoint.check().map_err(BuildError::Endpoint)?;
         self.limits.clamp();
         let mut kinds = HashMap::new();
         for (name, kind) in self.kinds {
@@ -196,6 +201,7 @@ impl<S> RoomManagerBuilder<S> {
         let application = presence::kinds(kinds.keys().map(|name| &**name));
         let presence = Presence::new(node, &self.limits, Arc::clone(&self.bus), keys, application);
         let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&presence));
+        let unauthenticated = self.limits.max_unauthenticated.min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             node,
             connection_ids: ConnectionIds::of(node),
@@ -204,6 +210,7 @@ impl<S> RoomManagerBuilder<S> {
             kinds,
             authenticator: self.authenticator,
             endpoint: self.endpoint,
+            unauthenticated: Arc::new(Semaphore::new(unauthenticated)),
             clock: self.clock,
             bus: self.bus,
             presence,

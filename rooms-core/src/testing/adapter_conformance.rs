@@ -52,7 +52,7 @@ pub use self::{
     opening::{bad_tokens, escapes, origins, refusals, token_places},
 };
 use crate::{
-    auth::{AuthError, Authenticator, Identity},
+    auth::{Attempt, AuthError, Authenticator, Identity},
     bus::Retention,
     close::{Close, CloseCode},
     handshake::{BadToken, Endpoint},
@@ -240,7 +240,8 @@ struct Doorman;
 
 #[async_trait]
 impl Authenticator for Doorman {
-    async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+        let token = attempt.token().ok_or(AuthError::Missing)?;
         match token {
             "hang" => std::future::pending().await,
             "panic" => panic!("the table of users is gone"),

@@ -76,7 +76,7 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
         TellsBadTokensOverHttp => endpoint = endpoint.bad_token(BadToken::Refuse),
         _ => {}
     }
-    let admission = match stage.rooms.admit(&endpoint, &method, &uri, &headers).await {
+    let admission = match stage.rooms.admit(&endpoint, &method, &uri, &headers, stream.peer_addr().ok()).await {
         Ok(admission) => admission,
         Err(refusal) => return refuse(stream, &refusal, fault).await,
     };

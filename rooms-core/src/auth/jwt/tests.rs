@@ -1,8 +1,11 @@
 //! Every token that is not good, and the ones that are.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures::FutureExt as _;
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{algorithm::install_cryptography, *};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const NOW: u64 = 1_800_000_000;
@@ -13,6 +16,12 @@ struct Fixed;
 impl WallClock for Fixed {
     fn now(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(NOW)
+    }
+}
+
+impl JwtAuthenticator {
+    fn check(&self, token: &str) -> Result<Identity, AuthError> {
+        self.verify(token).now_or_never().expect("a key that is there is waited for")
     }
 }
 
@@ -189,4 +198,71 @@ fn a_short_secret_is_a_configuration_error() {
 #[test]
 fn the_secret_is_not_printed() {
     assert!(!format!("{:?}", hs256()).contains("0123"));
+}
+
+#[test]
+fn each_time_has_a_leeway_of_its_own() {
+    let check = |tokens: JwtAuthenticator, claims: Value| tokens.check(&token(&claims)).err();
+    let ahead = json!({"sub": "5", "exp": NOW + 60, "nbf": NOW + 10, "iat": NOW + 30});
+    assert_eq!(check(hs256(), ahead.clone()), Some(AuthError::NotYet));
+    assert_eq!(check(hs256().iat_leeway(Duration::from_secs(30)), ahead.clone()), None);
+    assert_eq!(check(hs256().nbf_leeway(Duration::from_secs(30)), ahead.clone()), Some(AuthError::NotYet));
+    assert_eq!(
+        check(hs256().leeway(Duration::from_secs(30)).nbf_leeway(Duration::ZERO), ahead),
+        Some(AuthError::NotYet)
+    );
+    let past = json!({"sub": "5", "exp": NOW - 1});
+    assert_eq!(check(hs256().exp_leeway(Duration::ZERO), past), Some(AuthError::Expired));
+}
+
+#[test]
+fn the_user_may_be_in_another_claim() {
+    let user = |name: &str, claims: Value| hs256().user_claim(name).check(&token(&claims)).map(|i| i.user().to_owned());
+    let claims = json!({"sub": "not used!", "exp": NOW + 60, "user_id": 5, "email": "a@b.example", "https://a.example/user": "x",
+        "nested": {"user_id": "7"}, "list": ["5"], "none": null});
+    assert_eq!(user("user_id", claims.clone()).as_deref(), Ok("5"));
+    assert_eq!(user("email", claims.clone()).as_deref(), Ok("a@b.example"));
+    assert_eq!(user("https://a.example/user", claims.clone()).as_deref(), Ok("x"));
+    assert_eq!(user("exp", json!({"exp": NOW + 60})).unwrap(), (NOW + 60).to_string(), "without a `sub`");
+    for name in ["absent", "nested", "list", "none", "nested.user_id", ""] {
+        assert_eq!(user(name, claims.clone()), Err(AuthError::Claims), "{name}");
+    }
+    assert_eq!(user("sub", claims), Err(AuthError::Subject));
+    let twice = format!(r#"{{"exp":{},"id":"5","id":"1"}}"#, NOW + 60);
+    let twice = signed(r#"{"alg":"HS256"}"#, &twice, Algorithm::HS256, SECRET);
+    assert_eq!(hs256().user_claim("id").check(&twice), Err(AuthError::Claims));
+}
+
+#[test]
+fn one_of_several_issuers_and_audiences_is_enough() {
+    let tokens = hs256().issuer("a").issuer("b").audience("x").audience("y");
+    let check = |iss: Value, aud: Value| {
+        tokens.check(&token(&json!({"sub": "5", "exp": NOW + 60, "iss": iss, "aud": aud}))).err()
+    };
+    assert_eq!(check(json!("b"), json!("y")), None);
+    assert_eq!(check(json!("a"), json!(["z", "x"])), None);
+    assert_eq!(check(json!("c"), json!("x")), Some(AuthError::Issuer));
+    assert_eq!(check(json!("a"), json!(["z"])), Some(AuthError::Audience));
+}
+
+#[test]
+fn the_longest_token_can_be_set() {
+    let long = token(&json!({"sub": "5", "exp": NOW + 60, "groups": "g".repeat(20_000)}));
+    assert_eq!(hs256().check(&long), Err(AuthError::TooLong));
+    assert!(hs256().max_token_bytes(long.len()).check(&long).is_ok());
+    assert_eq!(hs256().max_token_bytes(long.len() - 1).check(&long), Err(AuthError::TooLong));
+}
+
+#[test]
+fn a_user_of_any_text_is_encoded_where_that_is_wanted() {
+    let obrien = token(&json!({"sub": "o'brien@example.com", "exp": NOW + 60}));
+    assert_eq!(hs256().check(&obrien), Err(AuthError::Subject));
+    let identity = hs256().encode_users().check(&obrien).unwrap();
+    assert_eq!(
+        (identity.user(), identity.decode_user().as_deref()),
+        ("o=27brien@example.com", Some("o'brien@example.com"))
+    );
+    for (sub, good) in [("", false), (&*"é".repeat(33), true), (&*"é".repeat(34), false)] {
+        assert_eq!(hs256().encode_users().check(&token(&json!({"sub": sub, "exp": NOW + 60}))).is_ok(), good, "{sub}");
+    }
 }
