@@ -49,16 +49,16 @@ enum Step {
 
 /// How much may go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
+enum Faults {
     /// The log has everything, and can be read in the end.
     Mild,
     /// It is trimmed and lost, and can't be read.
     Harsh,
 }
 
-fn step(weather: Weather) -> impl Strategy<Value = Step> {
+fn step(faults: Faults) -> impl Strategy<Value = Step> {
     let (node, page) = (0..NODES, 0..PAGES);
-    let harsh = u32::from(weather == Weather::Harsh);
+    let harsh = u32::from(faults == Faults::Harsh);
     prop_oneof![
         10 => (node.clone(), 1..6usize).prop_map(|(node, count)| Step::Publish(node, count)),
         8 => (page.clone(), 0..8usize).prop_map(|(page, newest)| Step::Join(page, newest.saturating_sub(5))),
@@ -70,7 +70,7 @@ fn step(weather: Weather) -> impl Strategy<Value = Step> {
         1 => node.clone().prop_map(Step::Freeze),
         2 => node.clone().prop_map(Step::Thaw),
         1 + harsh => (node, 1..3 + 6 * harsh as usize).prop_map(|(node, count)| Step::Fail(node, count)),
-        1 => Just(if weather == Weather::Harsh { Step::Forget } else { Step::Idle }),
+        1 => Just(if faults == Faults::Harsh { Step::Forget } else { Step::Idle }),
         6 => Just(Step::Idle),
         2 => Just(Step::Wait),
     ]
@@ -81,11 +81,11 @@ struct Node {
     rooms: Rooms,
 }
 
-async fn run(weather: Weather, steps: Vec<Step>) {
+async fn run(faults: Faults, steps: Vec<Step>) {
     let hub = LocalBus::new();
-    let retention = match weather {
-        Weather::Mild => Retention::messages(10_000),
-        Weather::Harsh => Retention::messages(12),
+    let retention = match faults {
+        Faults::Mild => Retention::messages(10_000),
+        Faults::Harsh => Retention::messages(12),
     };
     let nodes: Vec<Node> = (0..NODES)
         .map(|_| {
@@ -147,27 +147,27 @@ async fn run(weather: Weather, steps: Vec<Step>) {
     for (number_of, page) in pages.iter_mut().enumerate() {
         page.look(&truth);
         assert_eq!(page.last, Some(number + 1), "page {number_of} has the last");
-        assert!(weather == Weather::Harsh || page.resyncs == 0, "page {number_of}: the log had everything");
+        assert!(faults == Faults::Harsh || page.resyncs == 0, "page {number_of}: the log had everything");
     }
 }
 
-fn check(weather: Weather, steps: Vec<Step>) {
+fn check(faults: Faults, steps: Vec<Step>) {
     let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(run(weather, steps));
+    runtime.block_on(run(faults, steps));
 }
 
 proptest! {
     #[test]
     fn nothing_is_missing_and_nobody_is_told_to_fetch_while_the_log_has_everything(
-        steps in prop::collection::vec(step(Weather::Mild), 1..80)
+        steps in prop::collection::vec(step(Faults::Mild), 1..80)
     ) {
-        check(Weather::Mild, steps);
+        check(Faults::Mild, steps);
     }
 
     #[test]
     fn nothing_is_missing_without_a_word_whatever_becomes_of_the_log(
-        steps in prop::collection::vec(step(Weather::Harsh), 1..80)
+        steps in prop::collection::vec(step(Faults::Harsh), 1..80)
     ) {
-        check(Weather::Harsh, steps);
+        check(Faults::Harsh, steps);
     }
 }
