@@ -45,22 +45,26 @@ pub(crate) struct Outbox {
 #[derive(Clone, Copy)]
 struct Fixed {
     messages: u32,
-    /// Twice the bytes, and one more for [`Form::Multi`]. So the bound is 2 GiB at most.
+    /// Four times the bytes, and the [`Form`]. So the bound is 1 GiB at most.
     bytes_and_form: u32,
 }
 
 impl Fixed {
     const fn new(Bounds { messages, bytes }: Bounds, form: Form) -> Self {
-        let bytes = if bytes > u32::MAX / 2 { u32::MAX / 2 } else { bytes };
-        Self { messages, bytes_and_form: 2 * bytes + matches!(form, Form::Multi) as u32 }
+        let bytes = if bytes > u32::MAX / 4 { u32::MAX / 4 } else { bytes };
+        Self { messages, bytes_and_form: 4 * bytes + form as u32 }
     }
 
     const fn bounds(self) -> Bounds {
-        Bounds { messages: self.messages, bytes: self.bytes_and_form / 2 }
+        Bounds { messages: self.messages, bytes: self.bytes_and_form / 4 }
     }
 
     const fn form(self) -> Form {
-        if self.bytes_and_form % 2 == 1 { Form::Multi } else { Form::Single }
+        match self.bytes_and_form % 4 {
+            form if form == Form::Multi as u32 => Form::Multi,
+            form if form == Form::Positioned as u32 => Form::Positioned,
+            _ => Form::Single,
+        }
     }
 }
 
