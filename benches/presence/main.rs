@@ -116,7 +116,7 @@ async fn idle(sizes: &Sizes) {
 /// So many join one room on four nodes within a second.
 async fn crowd(sizes: &Sizes) {
     let nodes = nodes(4).await;
-    let rows = |nodes: &[Rooms]| nodes.iter().map(|node| node.stats().entries_published).sum::<u64>();
+    let entries = |nodes: &[Rooms]| nodes.iter().map(|node| node.stats().entries_published).sum::<u64>();
     let mut seats: Vec<Vec<(Viewer, Connection)>> = (0..nodes.len()).map(|_| Vec::new()).collect();
     let begun = Instant::now();
     for number in 0..sizes.crowd {
@@ -137,9 +137,9 @@ async fn crowd(sizes: &Sizes) {
     let most = all().map(|seen| seen.events.load(Ordering::Relaxed)).max().unwrap_or_default();
     let right = all().filter(|seen| seen.viewers.load(Ordering::Relaxed) == sizes.crowd as u64).count();
     println!(
-        "{} joins on 4 nodes in {took:.1?}: at most {most} events for a member, {right} members know the right number, {} rows",
+        "{} joins on 4 nodes in {took:.1?}: at most {most} events for a member, {right} members know the right number, {} entries",
         sizes.crowd,
-        rows(&nodes)
+        entries(&nodes)
     );
 }
 

@@ -331,18 +331,18 @@ async fn what_is_lost_on_the_way_is_read_and_nobody_is_told() {
 
     // The next one shows that some are missing.
     publish(&elsewhere, 1..=2).await;
-    bus.set(|faults| &faults.deaf, true);
+    bus.set(|faults| &faults.muted, true);
     publish(&elsewhere, 3..=5).await;
-    bus.set(|faults| &faults.deaf, false);
+    bus.set(|faults| &faults.muted, false);
     publish(&elsewhere, 6..=7).await;
     assert_eq!(numbers(&mut many.inbox).await, [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(one.inbox.all().await, [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(bus.reads(), reads + 1);
 
     // The bus says so, and nothing comes after.
-    bus.set(|faults| &faults.deaf, true);
+    bus.set(|faults| &faults.muted, true);
     publish(&elsewhere, 8..=9).await;
-    bus.set(|faults| &faults.deaf, false);
+    bus.set(|faults| &faults.muted, false);
     bus.say(BusEvent::gap(Topic::Room(key(POST))));
     assert_eq!(numbers(&mut many.inbox).await, [8, 9]);
 
@@ -369,9 +369,9 @@ async fn what_the_log_does_not_have_is_one_resync() {
     };
 
     publish(&elsewhere, 1..=1).await;
-    bus.set(|faults| &faults.deaf, true);
+    bus.set(|faults| &faults.muted, true);
     publish(&elsewhere, 2..=150).await;
-    bus.set(|faults| &faults.deaf, false);
+    bus.set(|faults| &faults.muted, false);
     publish(&elsewhere, 151..=152).await;
     assert_eq!(data(talk.inbox.all().await), [json!(1), resync("history_gap"), json!(151), json!(152)]);
 
@@ -379,9 +379,9 @@ async fn what_the_log_does_not_have_is_one_resync() {
     publish(&elsewhere, 1..=2).await;
     assert_eq!(data(talk.inbox.all().await), [resync("epoch"), json!(1), json!(2)]);
 
-    bus.set(|faults| &faults.deaf, true);
+    bus.set(|faults| &faults.muted, true);
     publish(&elsewhere, 3..=3).await;
-    bus.set(|faults| &faults.deaf, false);
+    bus.set(|faults| &faults.muted, false);
     bus.faults().failing.store(100, std::sync::atomic::Ordering::Relaxed);
     publish(&elsewhere, 4..=5).await;
     sleep(Duration::from_secs(10)).await;
@@ -528,9 +528,9 @@ async fn the_last_message_before_a_silence_is_found_missing_within_half_a_minute
     let mut one = Client::join(&rooms, "a", POST).await;
     for begin in [0, 3, 7, 11] {
         sleep(Duration::from_secs(begin)).await;
-        bus.set(|faults| &faults.deaf, true);
+        bus.set(|faults| &faults.muted, true);
         publish(&elsewhere, 1..=2).await;
-        bus.set(|faults| &faults.deaf, false);
+        bus.set(|faults| &faults.muted, false);
         assert!(one.inbox.is_silent().await);
         sleep(Duration::from_secs(30)).await;
         assert_eq!(one.inbox.all().await, [1, 2], "and nobody is told to fetch");

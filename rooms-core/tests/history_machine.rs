@@ -35,7 +35,7 @@ enum Step {
     /// Comes back with the position that it has, or for the first time; with the newest, if a number.
     Join(usize, usize),
     Go(usize),
-    Deaf(usize, bool),
+    Muted(usize, bool),
     Gap(usize),
     Down(usize),
     Up(usize),
@@ -63,7 +63,7 @@ fn step(faults: Faults) -> impl Strategy<Value = Step> {
         10 => (node.clone(), 1..6usize).prop_map(|(node, count)| Step::Publish(node, count)),
         8 => (page.clone(), 0..8usize).prop_map(|(page, newest)| Step::Join(page, newest.saturating_sub(5))),
         4 => page.prop_map(Step::Go),
-        3 => (node.clone(), any::<bool>()).prop_map(|(node, on)| Step::Deaf(node, on)),
+        3 => (node.clone(), any::<bool>()).prop_map(|(node, on)| Step::Muted(node, on)),
         2 => node.clone().prop_map(Step::Gap),
         1 => node.clone().prop_map(Step::Down),
         2 => node.clone().prop_map(Step::Up),
@@ -111,7 +111,7 @@ async fn run(faults: Faults, steps: Vec<Step>) {
                 pages[page].join(&nodes[page % NODES].rooms, ROOM, newest)
             }
             Step::Go(page) => pages[page].go(),
-            Step::Deaf(node, on) => nodes[node].bus.set(|faults| &faults.deaf, on),
+            Step::Muted(node, on) => nodes[node].bus.set(|faults| &faults.muted, on),
             Step::Gap(node) => nodes[node].bus.say(BusEvent::gap(Topic::Room(key(ROOM)))),
             Step::Down(node) => nodes[node].bus.go_down(),
             Step::Up(node) => nodes[node].bus.come_up(),
@@ -127,7 +127,7 @@ async fn run(faults: Faults, steps: Vec<Step>) {
     }
     for node in &nodes {
         node.bus.faults().failing.store(0, Ordering::Relaxed);
-        node.bus.set(|faults| &faults.deaf, false);
+        node.bus.set(|faults| &faults.muted, false);
         node.bus.thaw();
         node.bus.come_up();
     }

@@ -106,10 +106,10 @@ fn a_manager_is_good_in_another_runtime_while_its_own_is_there() {
 
 /// Takes what is published and never gives it back, and confirms no subscription.
 #[derive(Debug)]
-struct Deaf;
+struct Muted;
 
 #[async_trait::async_trait]
-impl Bus for Deaf {
+impl Bus for Muted {
     fn attach(&self, _: std::sync::Arc<dyn BusReceiver>) {}
 
     async fn publish(&self, _: &Topic, _: bytes::Bytes) -> Result<(), BusError> {
@@ -127,7 +127,7 @@ impl Bus for Deaf {
 fn a_join_that_is_under_way_when_the_runtime_ends_fails_then() {
     let first = multi_thread();
     let rooms: Rooms = first
-        .block_on(async { RoomManager::build_for().bus(Deaf).kind("post", Kind::authenticated()).build().unwrap() });
+        .block_on(async { RoomManager::build_for().bus(Muted).kind("post", Kind::authenticated()).build().unwrap() });
     // In real time, as the threads of the other runtime end in that; without a guard the join fails otherwise in 20 s.
     multi_thread().block_on(async {
         let mut connection = rooms.connect(who("a"), mpsc::unbounded().0).unwrap();

@@ -29,7 +29,7 @@ struct Inner {
 pub(crate) struct Faults {
     pub(crate) reads: AtomicUsize,
     /// Messages of rooms do not arrive.
-    pub(crate) deaf: AtomicBool,
+    pub(crate) muted: AtomicBool,
     pub(crate) down: AtomicBool,
     /// So many of the next reads fail.
     pub(crate) failing: AtomicUsize,
@@ -44,7 +44,7 @@ impl Flaky {
     pub(crate) fn new(bus: LocalBus) -> Self {
         let faults = Faults {
             reads: AtomicUsize::new(0),
-            deaf: AtomicBool::new(false),
+            muted: AtomicBool::new(false),
             down: AtomicBool::new(false),
             failing: AtomicUsize::new(0),
             frozen: AtomicBool::new(false),
@@ -153,7 +153,7 @@ struct Ear {
 impl BusReceiver for Ear {
     fn event(&self, event: BusEvent) {
         if matches!(event, BusEvent::Message { topic: Topic::Room(_), .. }) {
-            if self.faults.deaf.load(Ordering::Relaxed) || self.faults.down.load(Ordering::Relaxed) {
+            if self.faults.muted.load(Ordering::Relaxed) || self.faults.down.load(Ordering::Relaxed) {
                 return;
             }
             if self.faults.frozen.load(Ordering::Relaxed) {

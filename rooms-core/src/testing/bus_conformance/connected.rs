@@ -140,13 +140,13 @@ pub async fn nobody_waits(backplane: &mut impl Backplane) {
     const FLOOD: usize = 5_000;
     let topic = fresh_room();
     let peers = backplane.peers();
-    let [first, second, deaf, ..] = peers else { panic!("the suite needs three peers") };
+    let [first, second, muted, ..] = peers else { panic!("the suite needs three peers") };
     let listeners = [Listener::attach(first), Listener::attach(second)];
     for (peer, listener) in [first, second].into_iter().zip(&listeners) {
         listener.subscribe(peer, std::slice::from_ref(&topic)).await;
     }
     // The third has no receiver, and nobody may wait for that either.
-    deaf.subscribe(std::slice::from_ref(&topic));
+    muted.subscribe(std::slice::from_ref(&topic));
     for n in 0..FLOOD {
         publish(first, &topic, &n.to_string()).await;
     }
