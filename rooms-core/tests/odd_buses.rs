@@ -8,6 +8,7 @@ mod nodes;
 mod rig;
 
 use std::{
+    fmt,
     future::pending,
     sync::{
         Arc,
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use rooms_core::{
     Bus, JoinError, Kind, LocalBus, RoomManager,
-    bus::{AsyncBus, AsyncClient, BusError, BusEvent, BusReceiver, Topic},
+    bus::{AsyncBus, AsyncClient, BusError, BusEvent, BusReceiver, Lost, Topic},
 };
 use tokio::time::{Instant, advance, sleep};
 
@@ -280,4 +281,49 @@ async fn what_a_bus_says_at_once_is_heard_and_an_answer_that_was_lost_is_asked_f
     for node in &fleet {
         assert_eq!(node.viewers(&key("post:1")).await.viewers, 2);
     }
+}
+
+/// Never confirms the topics of the nodes, and comes up again and again.
+#[derive(Default)]
+struct Silent {
+    receiver: Arc<std::sync::OnceLock<Arc<dyn BusReceiver>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl fmt::Debug for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Silent")
+    }
+}
+
+#[async_trait]
+impl Bus for Silent {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        _ = self.receiver.set(receiver);
+    }
+
+    async fn publish(&self, _: &Topic, _: Bytes) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    fn subscribe(&self, _: &[Topic]) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn unsubscribe(&self, _: &[Topic]) {}
+
+    async fn close(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_never_confirms_is_told_what_is_wanted_four_times_a_heartbeat_whatever_else_happens() {
+    let bus = Silent::default();
+    let (receiver, asked) = (Arc::clone(&bus.receiver), Arc::clone(&bus.asked));
+    let _rooms = rooms(bus);
+    for _ in 0..1_000 {
+        receiver.get().unwrap().event(BusEvent::up(Lost::Perhaps));
+        sleep(Duration::from_millis(10)).await;
+    }
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((15..=21).contains(&asked), "{asked} times in ten seconds");
 }

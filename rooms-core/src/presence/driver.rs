@@ -1,6 +1,6 @@
 //! The task of a node: it owns the timers, and does what the state machine asks for.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
@@ -30,6 +30,9 @@ const WAITING: usize = 2048;
 /// Rooms that are looked at in one turn. 512: some hundred microseconds.
 const TURN: usize = ROOMS;
 
+/// How long the task waits for a timer, at least: as exactly as tokio's clock goes.
+const AT_LEAST: Duration = Duration::from_millis(1);
+
 struct Outgoing {
     from: NodeId,
     topic: Topic,
@@ -48,7 +51,8 @@ pub(super) async fn run(presence: Arc<Presence>, rooms: impl Rooms + Send + Sync
             let actions = {
                 let mut node = lock(&presence.node);
                 node.poll(now);
-                wake = node.wake();
+                // Later than now, so that no timer keeps this task from waiting.
+                wake = node.wake().max(now + AT_LEAST);
                 node.actions()
             };
             let mut keys = None;

@@ -64,12 +64,14 @@ struct Times {
 }
 
 /// Whether the bus has confirmed the topics of this node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Subscribed {
     /// What is for every node.
     nodes: bool,
     /// What is for this one.
     own: bool,
+    /// When the bus is to be told again what is wanted. A quarter of a heartbeat after the last time, whatever comes meanwhile.
+    next: Instant,
     /// When this node said hello, once it had both. Whoever else is there has answered soon after.
     hello: Option<Instant>,
 }
@@ -155,7 +157,7 @@ impl Node {
             queries: Queries::default(),
             replies: Replies::default(),
             rechecks: Rechecks::default(),
-            subscribed: Subscribed::default(),
+            subscribed: Subscribed { nodes: false, own: false, next: now, hello: None },
             heartbeats: Heartbeats { number: 0, next: now, called: false, next_answer: now },
             renewal: Renewal { wanted: false, id: None, next: now, log: RateLimitedLog::default() },
             kinds,
@@ -408,20 +410,22 @@ impl Node {
             self.subscribed.hello = Some(now);
             self.heartbeats.next = now;
             self.send(Topic::Nodes, NodeMessage::Hello {});
-        } else {
+        } else if now >= self.subscribed.next {
+            self.subscribed.next = now + self.times.heartbeat / 4;
             self.actions.push_back(Action::Subscribe(vec![Topic::Nodes, Topic::Node(self.me())]));
-            self.heartbeats.next = now + self.times.heartbeat;
         }
         begins
     }
 
     /// Goes on under another id, once the bus has it: another node, to the others, that they ask for all it has.
     fn renew(&mut self, now: Instant) {
-        if !self.renewal.wanted || now < self.renewal.next {
+        let is_confirmed = self.renewal.id.is_some_and(|(_, confirmed)| confirmed);
+        if !self.renewal.wanted || !is_confirmed && now < self.renewal.next {
             return;
         }
-        let Some((me, _)) = self.renewal.id.take_if(|(_, confirmed)| *confirmed) else {
+        let Some((me, _)) = self.renewal.id.take_if(|_| is_confirmed) else {
             let (me, _) = *self.renewal.id.get_or_insert_with(|| (NodeId::random(), false));
+            self.renewal.next = now + self.times.heartbeat / 4;
             return self.actions.push_back(Action::Subscribe(vec![Topic::Node(me)]));
         };
         let before = self.peers.renew(me, now);
@@ -481,7 +485,7 @@ impl Node {
         // A quarter of a heartbeat is how exactly the end of a lease is noticed.
         let quarter = self.polled + self.times.heartbeat / 4;
         let wake = self.queries.next_deadline().map_or(quarter, |deadline| deadline.min(quarter));
-        if self.detector.is_stopped() {
+        if self.detector.is_stopped() || self.subscribed.hello.is_none() {
             return wake;
         }
         let Heartbeats { next, called, next_answer, .. } = self.heartbeats;
