@@ -57,12 +57,7 @@ pub(super) async fn run(presence: Arc<Presence>, rooms: impl Rooms + Send + Sync
             };
             let mut keys = None;
             for action in actions {
-                if let Action::Sync(peer) = action {
-                    let keys = keys.get_or_insert_with(|| rooms.keys().into());
-                    lock(&presence.node).sync(peer, Arc::clone(keys), now);
-                } else {
-                    act(&presence, &rooms, action, &mut waiting).await;
-                }
+                act(&presence, &rooms, action, &mut keys, &mut waiting).await;
             }
         }
         let window_end = end_windows(&presence, &rooms, ended).await;
@@ -85,7 +80,14 @@ pub(super) async fn run(presence: Arc<Presence>, rooms: impl Rooms + Send + Sync
     }
 }
 
-async fn act(presence: &Presence, rooms: &(impl Rooms + Sync), action: Action, waiting: &mut VecDeque<Outgoing>) {
+/// Does what the node wants. `keys` are all rooms, looked up once for the actions of one turn.
+async fn act(
+    presence: &Presence,
+    rooms: &(impl Rooms + Sync),
+    action: Action,
+    keys: &mut Option<Arc<[RoomKey]>>,
+    waiting: &mut VecDeque<Outgoing>,
+) {
     match action {
         Action::Subscribe(topics) => _ = presence.bus.state(|bus| bus.subscribe(&topics)),
         Action::Unsubscribe(topics) => _ = presence.bus.state(|bus| bus.unsubscribe(&topics)),
@@ -98,7 +100,10 @@ async fn act(presence: &Presence, rooms: &(impl Rooms + Sync), action: Action, w
             yield_now().await;
         }
         Action::Open(opened) => opened.iter().for_each(|room| rooms.open(room)),
-        Action::Sync(_) => {}
+        Action::Sync(peer) => {
+            let keys = keys.get_or_insert_with(|| rooms.keys().into());
+            lock(&presence.node).sync(peer, Arc::clone(keys), Instant::now());
+        }
         Action::Forget(peer) => {
             for some in rooms.keys().chunks(TURN) {
                 forget(rooms, &peer, some);
