@@ -12,7 +12,7 @@
 //! 10. [`tuning`]: every bound, and what to measure.
 //! 11. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
 //! 12. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
-//! 13. [`http2`]: serving HTTP/2 beside WebSockets.
+//! 13. [`http2`]: WebSockets over HTTP/2.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.

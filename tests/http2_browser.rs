@@ -1,4 +1,5 @@
-//! A page over TLS and HTTP/2 in a real browser, and over which version of HTTP it opens its WebSocket.
+//! A page over TLS and HTTP/2 in a real browser, whose WebSocket is a stream of the same connection where the server announces
+//! that it takes one (RFC 8441), and has an HTTP/1.1 connection of its own where it does not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -7,10 +8,16 @@ mod browser;
 #[path = "support/lines.rs"]
 mod lines;
 
-use std::{path::Path, process::Command, sync::Arc};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+};
 
 use axum::{
     Router,
+    extract::{FromRef, State},
+    http::Version,
     response::{Html, Response},
     routing::{any, get},
 };
@@ -56,19 +63,31 @@ enum ExtendedConnect {
     NotAnnounced,
 }
 
-async fn live(upgrade: RoomUpgrade) -> Response {
+async fn live(version: Version, State(versions): State<Versions>, upgrade: RoomUpgrade) -> Response {
+    versions.lock().unwrap().push(version);
     upgrade.room("post", 42)
 }
 
+/// Over which version of HTTP each WebSocket was opened.
+type Versions = Arc<Mutex<Vec<Version>>>;
+
+#[derive(Clone, FromRef)]
+struct Service {
+    rooms: RoomManager,
+    versions: Versions,
+}
+
 /// Serves a page and a room over TLS; the port.
-async fn serve(extended_connect: ExtendedConnect) -> u16 {
+async fn serve(extended_connect: ExtendedConnect, versions: &Versions) -> u16 {
     let rooms: RoomManager = RoomManager::builder()
         .authenticator(JwtAuthenticator::hs256(SECRET).unwrap())
         .endpoint(Endpoint::new().query_token("token"))
         .kind("post", Kind::authenticated())
         .build()
         .unwrap();
-    let app = Router::new().route("/", get(|| async { Html("<p>A page") })).route("/live", any(live)).with_state(rooms);
+    let service = Service { rooms, versions: Arc::clone(versions) };
+    let app =
+        Router::new().route("/", get(|| async { Html("<p>A page") })).route("/live", any(live)).with_state(service);
     let directory = tempfile::tempdir().unwrap();
     let tls = tls(directory.path());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -110,20 +129,22 @@ async fn joins_from_a_page_over_http_2(browser: &Browser, port: u16) {
     }
 }
 
-#[tokio::test]
-async fn a_page_over_http_2_opens_its_websocket_over_http_1_1() {
-    let port = serve(ExtendedConnect::NotAnnounced).await;
+async fn opens_over(extended_connect: ExtendedConnect, version: Version) {
+    let versions = Versions::default();
+    let port = serve(extended_connect, &versions).await;
     Browser::run(Device::Desktop, async |browser: Browser| {
         joins_from_a_page_over_http_2(&browser, port).await;
     })
     .await;
+    assert_eq!(*versions.lock().unwrap(), [version; 3]);
 }
 
 #[tokio::test]
-async fn chromium_falls_back_where_the_server_announces_websockets_over_http_2() {
-    let port = serve(ExtendedConnect::Announced).await;
-    Browser::run(Device::Desktop, async |browser: Browser| {
-        joins_from_a_page_over_http_2(&browser, port).await;
-    })
-    .await;
+async fn a_page_over_http_2_opens_its_websocket_over_http_1_1_where_nothing_is_announced() {
+    opens_over(ExtendedConnect::NotAnnounced, Version::HTTP_11).await;
+}
+
+#[tokio::test]
+async fn a_page_over_http_2_opens_its_websocket_over_http_2_where_that_is_announced() {
+    opens_over(ExtendedConnect::Announced, Version::HTTP_2).await;
 }

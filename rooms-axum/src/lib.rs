@@ -43,13 +43,15 @@
 //!
 //! # HTTP/2
 //!
-//! WebSockets are served over HTTP/1.1 only. A browser opens one over HTTP/2 (RFC 8441) where it has an HTTP/2 connection
-//! whose server announced `SETTINGS_ENABLE_CONNECT_PROTOCOL`, and does not try HTTP/1.1 when that is refused. **So do not
-//! announce it.** Where an HTTP/2 server does not, a browser opens an HTTP/1.1 connection beside it for the WebSocket.
+//! With the feature `http2` a WebSocket may be opened over HTTP/2 (RFC 8441): a stream of a connection that carries the
+//! page's other requests, too, and it goes through everything that one over HTTP/1.1 goes through. The handler's route
+//! has to take CONNECT: `any(live)`, or `get(live).connect(live)`; on one that is `get(live)` alone, axum answers 405.
 //!
-//! With the feature `http2` of axum, `axum::serve` announces it, and no option turns that off. With `axum::serve` let TLS
-//! offer HTTP/1.1 only: `config.alpn_protocols = vec![b"http/1.1".to_vec()]` in rustls. To serve other requests over
-//! HTTP/2, use hyper-util, whose builder announces it only after `.http2().enable_connect_protocol()`:
+//! A browser opens its WebSocket so where it has an HTTP/2 connection whose server announced
+//! `SETTINGS_ENABLE_CONNECT_PROTOCOL`; else it opens an HTTP/1.1 connection for it. `axum::serve` with the feature `http2` of
+//! axum announces it; hyper-util does after `.http2().enable_connect_protocol()`. **A server that announces it needs the
+//! feature of this crate**: without it the answer is 501, the first one is logged at `warn`, and no browser then tries
+//! HTTP/1.1.
 //!
 //! ```
 //! use std::time::Duration;
@@ -71,22 +73,18 @@
 //!         let (tls, app) = (tls.clone(), TowerToHyperService::new(app.clone()));
 //!         tokio::spawn(async move {
 //!             let Ok(Ok(stream)) = timeout(Duration::from_secs(10), tls.accept(stream)).await else { return };
+//!             let mut server = Builder::new(TokioExecutor::new());
+//!             server.http2().enable_connect_protocol();
 //!             // An error here is a client that is gone.
-//!             _ = Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), app).await;
+//!             _ = server.serve_connection_with_upgrades(TokioIo::new(stream), app).await;
 //!         });
 //!     }
 //! }
 //! # _ = serve;
 //! ```
 //!
-//! Where it is announced all the same, the answer is 501, and the first one is logged at `warn`. That is so for a route
-//! that is `any(live)`; on a route that is `get(live)`, axum itself answers 405. Browsers open no WebSocket after either.
-//!
-//! With the feature `http2` of this crate the answer on an `any` route is the stream error `HTTP_1_1_REQUIRED`. Chromium then
-//! opens the WebSocket over HTTP/1.1, and uses HTTP/1.1 for all requests to that origin from then on. Firefox opens none.
+//! The guide's page on HTTP/2 says what such a connection costs, and what bounds it.
 
-#[cfg(feature = "http2")]
-mod http2;
 mod socket;
 mod upgrade;
 

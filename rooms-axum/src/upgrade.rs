@@ -8,12 +8,12 @@ use axum::{
     response::Response,
 };
 #[cfg(feature = "http2")]
-use http::Version;
+use http::Method;
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use rooms_core::{
     Close, Endpoint, Identity, RoomKey, RoomManager,
-    adapter::{Admission, Refusal},
+    adapter::{Admission, Opening, Refusal},
 };
 
 use serde_json::Value;
@@ -25,10 +25,10 @@ use crate::socket;
 /// As an extractor it checks the request by RFC 6455 and the `Origin` by the endpoint's rule, finds the token where the
 /// endpoint says and has it authenticated. What fails there is answered without the handler: an HTTP error that says
 /// what was wrong, or for a bad token the upgrade and a close frame 1008 `Invalid token` (the endpoint may choose 401).
-/// A WebSocket over HTTP/2 is answered with 501, see [the crate's docs](crate#http2).
+/// Over HTTP/2 it needs the feature `http2`, see [the crate's docs](crate#http2).
 ///
 /// The endpoint is the manager's, unless the route has an `Extension<Endpoint>`. Once the handler's answer is sent, a
-/// task of its own serves the connection until it ends. HTTP/1.1 only.
+/// task of its own serves the connection until it ends.
 #[must_use = "an upgrade is answered by `room` or `rooms`"]
 pub struct RoomUpgrade {
     admission: Admission,
@@ -94,20 +94,22 @@ where
         let rooms = RoomManager::from_ref(state);
         let endpoint = parts.extensions.get::<Endpoint>().unwrap_or_else(|| rooms.endpoint());
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
-        let admission = rooms.admit(endpoint, &parts.method, &parts.uri, &parts.headers, peer).await;
-        let admission = admission.map_err(|refusal| match refusal {
-            #[cfg(feature = "http2")]
-            Refusal::ExtendedConnect if parts.version == Version::HTTP_2 => {
-                crate::http2::http_1_1_required(refusal.response().map(drop))
-            }
-            _ => refused(&refusal),
-        })?;
-        // hyper leaves it with a request that it can upgrade: HTTP/1.1, and nobody took it before.
+        let admission = rooms.admit(endpoint, opening(parts), &parts.uri, &parts.headers, peer).await;
+        let admission = admission.map_err(|refusal| refused(&refusal))?;
+        // hyper leaves it with a request that it can upgrade, and nobody took it before.
         let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| refused(&Refusal::NotAnUpgrade))?;
         let upgrade = Self { admission, upgrade };
         // A bad token is told of by a close frame, and joins nothing.
         if upgrade.admission.identity().is_err() { Err(upgrade.rooms()) } else { Ok(upgrade) }
     }
+}
+
+fn opening(parts: &Parts) -> Opening<'_> {
+    #[cfg(feature = "http2")]
+    if let (&Method::CONNECT, Some(protocol)) = (&parts.method, parts.extensions.get::<hyper::ext::Protocol>()) {
+        return Opening::ExtendedConnect(protocol.as_str());
+    }
+    Opening::Method(&parts.method)
 }
 
 fn opened(admission: &Admission) -> Response {

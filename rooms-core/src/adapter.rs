@@ -1,6 +1,6 @@
 //! What wires rooms into a web framework; an application with one of the ready adapters needs none of it.
 //!
-//! An adapter gives the head of a request to [`RoomManager::admit`](crate::RoomManager::admit), which returns a
+//! An adapter gives the head of a request, and how it [asks for a WebSocket](Opening), to [`RoomManager::admit`](crate::RoomManager::admit), which returns a
 //! [`Refusal`], whose [`response`](Refusal::response) goes to the client, or an [`Admission`], whose
 //! [`response`](Admission::response) opens the WebSocket. The adapter then makes a [`Socket`] of what its framework calls an upgrade,
 //! by [`ws::tcp`](crate::ws::tcp) or [`ws::over`](crate::ws::over), and hands it to
@@ -12,6 +12,6 @@
 
 pub use crate::{
     admission::{Admission, Socket},
-    handshake::{Handshake, Refusal},
+    handshake::{Handshake, Opening, Refusal},
     session::refuse,
 };

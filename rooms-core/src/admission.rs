@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Once},
 };
 
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, Response, Uri};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -20,7 +20,7 @@ use self::{
 use crate::{
     auth::{AuthError, Authenticator, Identity},
     close::Close,
-    handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Refusal},
+    handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Opening, Refusal},
     join_options::JoinOptions,
     limits::Limits,
     manager::RoomManager,
@@ -72,10 +72,10 @@ impl RoomManager {
     /// assert_eq!(refused.response().status(), 426);
     /// # }
     /// ```
-    pub async fn admit(
+    pub async fn admit<'a>(
         &self,
         endpoint: &Endpoint,
-        method: &Method,
+        opening: impl Into<Opening<'a>>,
         uri: &Uri,
         headers: &HeaderMap,
         peer: Option<SocketAddr>,
@@ -83,7 +83,7 @@ impl RoomManager {
         if self.is_draining() {
             return Err(Refusal::Draining);
         }
-        let handshake = Handshake::read(endpoint, method, uri, headers)
+        let handshake = Handshake::read(endpoint, opening, uri, headers)
             .inspect_err(|refusal| self.log_refusal(refusal, uri, headers))?;
         let verdict = if handshake.awaits_message() {
             let place = Arc::clone(&self.shared.unauthenticated).try_acquire_owned();
@@ -135,8 +135,8 @@ impl RoomManager {
             }
             Refusal::ExtendedConnect => WARNED.call_once(|| {
                 tracing::warn!(
-                    "a WebSocket over HTTP/2 was refused, and browsers do not fall back: the HTTP server should not \
-                     announce SETTINGS_ENABLE_CONNECT_PROTOCOL, or should offer only `http/1.1` by ALPN"
+                    "a WebSocket over HTTP/2 was refused, and browsers do not fall back: enable the feature `http2` of \
+                     rooms, or let the HTTP server not announce SETTINGS_ENABLE_CONNECT_PROTOCOL"
                 );
             }),
             _ => {}

@@ -1,22 +1,21 @@
 //! The opening handshake (RFC 6455 section 4.2), checked once for every framework.
 
+mod opening;
 mod origin;
 mod token;
 
 use std::sync::{Arc, Once};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri,
+    HeaderMap, HeaderValue, Response, StatusCode, Uri,
     header::{
-        ALLOW, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+        ALLOW, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
-use sha1::{Digest as _, Sha1};
 
-pub use self::origin::OriginError;
 pub(crate) use self::origin::{Mismatch, mismatch};
+pub use self::{opening::Opening, origin::OriginError};
 use self::{
     origin::Origins,
     token::{BEARER, Sources, protocols},
@@ -307,7 +306,8 @@ impl Default for Endpoint {
 
 /// An upgrade that is well-formed and from a page that may connect; its token is not checked yet.
 pub struct Handshake {
-    accept: HeaderValue,
+    /// `Sec-WebSocket-Accept`; none over HTTP/2.
+    accept: Option<HeaderValue>,
     token: Result<Option<String>, AuthError>,
     protocol: Option<HeaderValue>,
     bad_token: BadToken,
@@ -355,12 +355,16 @@ pub enum Refusal {
     /// Nobody can tell now whether the token is good.
     #[error("the token can't be checked now, try again")]
     Unavailable,
-    /// It is an extended CONNECT: a WebSocket over HTTP/2 (RFC 8441), which only a server that announced it is sent.
+    /// It is a WebSocket over HTTP/2 (RFC 8441), which the adapter does not serve, and which is only sent to a server that
+    /// announced it.
     ///
-    /// Browsers do not open the WebSocket over HTTP/1.1 instead, whatever the status, so the HTTP server should not announce
-    /// it. The first one in a process is logged at `warn`.
+    /// Browsers do not open the WebSocket over HTTP/1.1 instead, whatever the status. The first one in a process is logged
+    /// at `warn`.
     #[error("WebSocket over HTTP/2 is not supported here: use HTTP/1.1")]
     ExtendedConnect,
+    /// It is an extended CONNECT for another protocol.
+    #[error("the `:protocol` of a CONNECT is `websocket` here, and no other")]
+    Protocol,
 }
 
 impl Handshake {
@@ -368,20 +372,13 @@ impl Handshake {
     ///
     /// # Errors
     /// [`Refusal`], whose [`response`](Refusal::response) is the answer.
-    pub fn read(endpoint: &Endpoint, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
-        if method == Method::CONNECT {
-            return Err(Refusal::ExtendedConnect);
-        }
-        if method != Method::GET {
-            return Err(Refusal::Method);
-        }
-        if !lists(headers, CONNECTION, "upgrade") || !lists(headers, UPGRADE, "websocket") {
-            return Err(Refusal::NotAnUpgrade);
-        }
-        if headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
-            return Err(Refusal::Version);
-        }
-        let accept = headers.get(SEC_WEBSOCKET_KEY).and_then(accept).ok_or(Refusal::Key)?;
+    pub fn read<'a>(
+        endpoint: &Endpoint,
+        opening: impl Into<Opening<'a>>,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Self, Refusal> {
+        let accept = opening.into().check(headers)?;
         endpoint.check().map_err(|error| Refusal::misconfigured(&error))?;
         // Only one of each: of two `Origin` headers none can be believed.
         let mut origins = headers.get_all(ORIGIN).iter();
@@ -429,17 +426,19 @@ impl Handshake {
         self.bad_token
     }
 
-    /// The answer that opens the WebSocket.
+    /// The answer that opens the WebSocket: 101 over HTTP/1.1, and 200 over HTTP/2 (RFC 8441 section 5).
     #[must_use]
     pub fn response(&self) -> Response<()> {
         let mut response = Response::new(());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        if let Some(accept) = &self.accept {
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let headers = response.headers_mut();
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+        }
         if let Some(protocol) = &self.protocol {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
         }
         response
     }
@@ -473,7 +472,7 @@ impl Refusal {
             Self::Origin => (StatusCode::FORBIDDEN, None),
             Self::Token => (StatusCode::UNAUTHORIZED, Some((http::header::WWW_AUTHENTICATE, "Bearer"))),
             // RFC 9220 section 3; RFC 8441 names no status.
-            Self::ExtendedConnect => (StatusCode::NOT_IMPLEMENTED, None),
+            Self::ExtendedConnect | Self::Protocol => (StatusCode::NOT_IMPLEMENTED, None),
             Self::Misconfigured => (StatusCode::INTERNAL_SERVER_ERROR, None),
             Self::Draining | Self::Unavailable | Self::TooManyUnauthenticated => {
                 (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1")))
@@ -487,30 +486,6 @@ impl Refusal {
         }
         response
     }
-}
-
-/// Whether a header that is a list has an entry, whatever its case.
-fn lists(headers: &HeaderMap, name: HeaderName, entry: &str) -> bool {
-    let values = headers.get_all(name);
-    let mut entries = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    entries.any(|found| found.trim().eq_ignore_ascii_case(entry))
-}
-
-/// `Sec-WebSocket-Accept` for a key (RFC 6455 section 4.2.2); `None` where the key is not one.
-///
-/// The key is hashed as it stands and not decoded: in the example of section 4.1, `AQIDBAUGBwgJCgsMDQ4PEC==`, which some
-/// clients send always, the bits behind the sixteenth byte are not zero, and a strict decoder refuses it.
-fn accept(key: &HeaderValue) -> Option<HeaderValue> {
-    let key = key.as_bytes();
-    let base64 = |b: &u8| b.is_ascii_alphanumeric() || *b == b'+' || *b == b'/';
-    match key.split_last_chunk() {
-        Some((characters, b"==")) if characters.len() == 22 && characters.iter().all(base64) => {}
-        _ => return None,
-    }
-    let mut hash = Sha1::new();
-    hash.update(key);
-    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    HeaderValue::try_from(STANDARD.encode(hash.finalize())).ok()
 }
 
 #[cfg(test)]

@@ -41,6 +41,11 @@
 //! Warp gives the parameters of a path as they stand in the URL. [`RoomUpgrade::room`] decodes them; in a handler that
 //! broadcasts, [`RoomKey::from_url`](rooms_core::RoomKey::from_url) does.
 //!
+//! # HTTP/2
+//!
+//! A WebSocket may be opened over HTTP/2 (RFC 8441) where the server announces it. `warp::serve` does not, so browsers open
+//! theirs over HTTP/1.1. hyper-util does with `.http2().enable_connect_protocol()`, and serves the filters by `warp::service`.
+//!
 //! # The log
 //!
 //! This crate logs what a client does wrong at `debug`. Warp's server writes an `ERROR` for each request that it can't read

@@ -2,14 +2,15 @@
 
 use std::{convert::Infallible, fmt, net::SocketAddr};
 
-use hyper::upgrade::OnUpgrade;
+use hyper::{ext::Protocol, upgrade::OnUpgrade};
 use rooms_core::{
     Close, Endpoint, Identity, RoomKey, RoomManager,
-    adapter::{Admission, Refusal},
+    adapter::{Admission, Opening, Refusal},
 };
 use serde_json::Value;
 use warp::{
     Filter,
+    host::Authority,
     http::{HeaderMap, Method, Uri},
     path::FullPath,
     reply::{Reply as _, Response},
@@ -35,14 +36,16 @@ pub fn upgrade_at(
     endpoint: Endpoint,
 ) -> impl Filter<Extract = (RoomUpgrade,), Error = Infallible> + Clone + Send + Sync + use<> {
     let rooms = rooms.clone();
-    let query = warp::query::raw().map(Some).or(warp::any().map(|| None::<String>)).unify();
-    let ask = move |method, path, query, headers, peer, upgrade| {
+    let ask = move |(method, protocol): (Method, Option<Protocol>), uri, headers, peer, upgrade| {
         let (rooms, endpoint) = (rooms.clone(), endpoint.clone());
-        async move { RoomUpgrade::ask(&rooms, &endpoint, &method, &uri(&path, query), &headers, peer, upgrade).await }
+        async move {
+            let opening = opening(&method, protocol.as_ref());
+            RoomUpgrade::ask(&rooms, &endpoint, opening, &uri, &headers, peer, upgrade).await
+        }
     };
-    warp::method()
-        .and(warp::path::full())
-        .and(query)
+    let asked = warp::method().and(warp::ext::optional::<Protocol>()).map(|method, protocol| (method, protocol));
+    asked
+        .and(uri())
         .and(warp::header::headers_cloned())
         .and(warp::addr::remote())
         .and(warp::ext::optional::<OnUpgrade>())
@@ -51,7 +54,7 @@ pub fn upgrade_at(
 
 /// An upgrade, or what is wrong with it; call [`room`](Self::room) or [`rooms`](Self::rooms) to answer it.
 ///
-/// Once the answer is sent, a task of its own serves the connection until it ends. HTTP/1.1 only.
+/// Once the answer is sent, a task of its own serves the connection until it ends.
 #[must_use = "an upgrade is answered by `room` or `rooms`"]
 pub struct RoomUpgrade(Result<(Admission, OnUpgrade), Refusal>);
 
@@ -59,13 +62,13 @@ impl RoomUpgrade {
     async fn ask(
         rooms: &RoomManager,
         endpoint: &Endpoint,
-        method: &Method,
+        opening: Opening<'_>,
         uri: &Uri,
         headers: &HeaderMap,
         peer: Option<SocketAddr>,
         upgrade: Option<OnUpgrade>,
     ) -> Self {
-        Self(match rooms.admit(endpoint, method, uri, headers, peer).await {
+        Self(match rooms.admit(endpoint, opening, uri, headers, peer).await {
             // hyper leaves it with a request that it can upgrade.
             Ok(admission) => upgrade.map(|upgrade| (admission, upgrade)).ok_or(Refusal::NotAnUpgrade),
             Err(refusal) => Err(refusal),
@@ -135,13 +138,28 @@ impl RoomUpgrade {
     }
 }
 
-fn uri(path: &FullPath, query: Option<String>) -> Uri {
-    let target = match query {
-        Some(query) => format!("{}?{query}", path.as_str()),
-        None => path.as_str().to_owned(),
+fn opening<'a>(method: &'a Method, protocol: Option<&'a Protocol>) -> Opening<'a> {
+    match protocol {
+        Some(protocol) if method == Method::CONNECT => Opening::ExtendedConnect(protocol.as_str()),
+        _ => Opening::Method(method),
+    }
+}
+
+/// The URI of the request, with its authority: over HTTP/2 there is no `Host` that an `Origin` could be compared with.
+fn uri() -> impl Filter<Extract = (Uri,), Error = Infallible> + Copy {
+    let query = warp::query::raw().map(Some).or(warp::any().map(|| None)).unify();
+    let authority = warp::host::optional().or(warp::any().map(|| None)).unify();
+    let build = |path: FullPath, query: Option<String>, authority: Option<Authority>| {
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let uri = Uri::builder().path_and_query(format!("{}{query}", path.as_str()));
+        let uri = match authority {
+            Some(authority) => uri.scheme("http").authority(authority),
+            None => uri,
+        };
+        // It was one, so it is one.
+        uri.build().unwrap_or_default()
     };
-    // It was part of one, so it is one.
-    Uri::try_from(target).unwrap_or_default()
+    warp::path::full().and(query).and(authority).map(build)
 }
 
 fn refused(refusal: &Refusal) -> Response {

@@ -1,4 +1,4 @@
-use http::{Request, header::AUTHORIZATION};
+use http::{Method, Request, header::AUTHORIZATION};
 
 use super::*;
 
@@ -112,17 +112,45 @@ fn what_was_compared_with_an_origin_may_be_logged() {
     );
 }
 
-#[test]
-fn an_extended_connect_is_not_implemented() {
-    // As HTTP servers hand it on: `:protocol` is not a header (RFC 8441 section 5).
-    let mut connect = request("/", |headers| {
-        for name in ["connection", "upgrade", "sec-websocket-key"] {
+/// As HTTP servers hand it on: `:protocol` is not a header (RFC 8441 section 5).
+fn extended_connect(change: impl FnOnce(&mut HeaderMap)) -> Request<()> {
+    let mut connect = request("https://rooms.example/", |headers| {
+        for name in ["host", "connection", "upgrade", "sec-websocket-key"] {
             headers.remove(name);
         }
+        change(headers);
     });
     *connect.method_mut() = Method::CONNECT;
-    assert_eq!(read(&Endpoint::new(), &connect).unwrap_err(), Refusal::ExtendedConnect);
+    connect
+}
+
+#[test]
+fn an_adapter_that_knows_no_http_2_refuses_an_extended_connect() {
+    assert_eq!(read(&Endpoint::new(), &extended_connect(|_| {})).unwrap_err(), Refusal::ExtendedConnect);
     assert_eq!(Refusal::ExtendedConnect.response().status(), 501);
+}
+
+#[test]
+fn an_extended_connect_is_checked_as_an_upgrade_is_and_answered_with_200() {
+    let endpoint = Endpoint::new().protocol_token("app.v1");
+    let read = |protocol, change: Box<dyn FnOnce(&mut HeaderMap)>| {
+        let request = extended_connect(change);
+        Handshake::read(&endpoint, Opening::ExtendedConnect(protocol), request.uri(), request.headers())
+    };
+    let handshake = read("websocket", Box::new(set("sec-websocket-protocol", "app.v1, bearer, abc"))).unwrap();
+    assert_eq!(handshake.token(), Ok(Some("abc")));
+    let response = handshake.response();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers().len(), 1, "RFC 9113 section 8.2.2 forbids those of HTTP/1.1");
+    assert_eq!(response.headers()["sec-websocket-protocol"], "app.v1");
+
+    assert_eq!(read("connect-udp", Box::new(|_| {})).unwrap_err(), Refusal::Protocol);
+    assert_eq!(read("WebSocket", Box::new(|_| {})).unwrap_err(), Refusal::Protocol);
+    assert_eq!(Refusal::Protocol.response().status(), 501);
+    assert_eq!(read("websocket", Box::new(set("sec-websocket-version", "8"))).unwrap_err(), Refusal::Version);
+    // The host is that of `:authority`.
+    assert!(read("websocket", Box::new(set("origin", "https://rooms.example"))).is_ok());
+    assert_eq!(read("websocket", Box::new(set("origin", "https://evil.example"))).unwrap_err(), Refusal::Origin);
 }
 
 #[test]

@@ -17,6 +17,11 @@ use crate::message::Message;
 /// How many frames go into one `writev`: Linux takes up to 1,024 (`UIO_MAXIOV`), and past some dozens a call gains nothing.
 const BATCH: usize = 64;
 
+/// How many bytes of several frames go into one write of a byte stream that takes one buffer at a time, as a stream of HTTP/2
+/// does: in each DATA frame one small message would cost its readers more, and some end the connection over too many of
+/// them (h2 0.4.16 and later).
+const JOINED: usize = 4096;
+
 /// Writes [`Message`]s to one client.
 ///
 /// It is an ordinary [`Sink`]. A room writes to it in a faster way: whole batches of shared frames, tried in place on the
@@ -114,7 +119,13 @@ impl FrameSink {
             WriteHalf::Tcp(io) => poll_write_tcp(io, cx, slices),
             WriteHalf::Boxed(buffered) => {
                 buffered.unflushed = true;
-                transpose(buffered.io.as_mut().poll_write_vectored(cx, slices))
+                transpose(match slices {
+                    [first, second, ..] if !buffered.io.is_write_vectored() && first.len() + second.len() <= JOINED => {
+                        let mut joined = [0; JOINED];
+                        buffered.io.as_mut().poll_write(cx, join(slices, &mut joined))
+                    }
+                    _ => buffered.io.as_mut().poll_write_vectored(cx, slices),
+                })
             }
         }
     }
@@ -186,6 +197,17 @@ fn poll_write_tcp(io: &OwnedWriteHalf, cx: &mut Context<'_>, slices: &[IoSlice<'
     }
 }
 
+/// The first slices that fit into the space together, one behind the other.
+fn join<'a>(slices: &[IoSlice<'_>], space: &'a mut [u8; JOINED]) -> &'a [u8] {
+    let mut end = 0;
+    for slice in slices {
+        let Some(place) = space.get_mut(end..end + slice.len()) else { break };
+        place.copy_from_slice(slice);
+        end += slice.len();
+    }
+    space.get(..end).unwrap_or_default()
+}
+
 fn transpose<T>(poll: Poll<io::Result<T>>) -> io::Result<Poll<T>> {
     match poll {
         Poll::Ready(result) => result.map(Poll::Ready),
@@ -234,5 +256,44 @@ impl fmt::Debug for FrameSink {
             WriteHalf::Boxed(_) => "boxed",
         };
         f.debug_struct("FrameSink").field("io", &over).field("left_over", &self.partial().len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures::task::noop_waker_ref;
+
+    use super::*;
+
+    /// Takes one buffer at a time, as a stream of HTTP/2 does, and keeps what each write was.
+    struct Writes(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl AsyncWrite for Writes {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.lock().unwrap().push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn small_frames_share_a_write_where_only_one_buffer_is_taken() {
+        let writes = Arc::new(Mutex::new(Vec::new()));
+        let mut sink = FrameSink::boxed(Box::pin(Writes(Arc::clone(&writes))));
+        let [a, b, large, c] = ["a", "b", &"x".repeat(JOINED), "c"].map(Message::text);
+        let batch = [a.clone(), b.clone(), large.clone(), c.clone()];
+        let written = sink.write_batch(&mut Context::from_waker(noop_waker_ref()), &batch).unwrap();
+        assert_eq!((written.taken, written.full), (4, false));
+        let frames = |of: &[&Message]| of.iter().flat_map(|message| message.frame().to_vec()).collect::<Vec<_>>();
+        assert_eq!(*writes.lock().unwrap(), [frames(&[&a, &b]), frames(&[&large]), frames(&[&c])]);
     }
 }

@@ -1,0 +1,83 @@
+//! How a request asks for a WebSocket: over HTTP/1.1, or over HTTP/2.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
+};
+use sha1::{Digest as _, Sha1};
+
+use super::Refusal;
+
+/// How a request asks for a WebSocket. A `&Method` converts to it.
+///
+/// ```
+/// use http::Method;
+/// use rooms_core::adapter::Opening;
+///
+/// assert_eq!(Opening::from(&Method::GET), Opening::Method(&Method::GET));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Opening<'a> {
+    /// By the method of the request, over HTTP/1.1: `GET`, and headers that ask for the upgrade (RFC 6455 section 4.1). Any
+    /// other is refused, CONNECT too.
+    Method(&'a Method),
+    /// By CONNECT, over HTTP/2, with this value of `:protocol` (RFC 8441 section 4). HTTP libraries hand it on beside the
+    /// headers. The adapter must be able to serve the stream of such a request.
+    ExtendedConnect(&'a str),
+}
+
+impl<'a> From<&'a Method> for Opening<'a> {
+    fn from(method: &'a Method) -> Self {
+        Self::Method(method)
+    }
+}
+
+impl Opening<'_> {
+    /// Checks what each version of HTTP asks for. `Sec-WebSocket-Accept` is the answer to it, which HTTP/2 has none of.
+    pub(super) fn check(self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
+        match self {
+            Self::Method(&Method::CONNECT) => return Err(Refusal::ExtendedConnect),
+            Self::Method(&Method::GET) => {}
+            Self::Method(_) => return Err(Refusal::Method),
+            Self::ExtendedConnect("websocket") => {}
+            Self::ExtendedConnect(_) => return Err(Refusal::Protocol),
+        }
+        let over_http_1 = matches!(self, Self::Method(_));
+        if over_http_1 && !(lists(headers, CONNECTION, "upgrade") && lists(headers, UPGRADE, "websocket")) {
+            return Err(Refusal::NotAnUpgrade);
+        }
+        if headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
+            return Err(Refusal::Version);
+        }
+        if !over_http_1 {
+            return Ok(None);
+        }
+        headers.get(SEC_WEBSOCKET_KEY).and_then(accept).map(Some).ok_or(Refusal::Key)
+    }
+}
+
+/// Whether a header that is a list has an entry, whatever its case.
+fn lists(headers: &HeaderMap, name: HeaderName, entry: &str) -> bool {
+    let values = headers.get_all(name);
+    let mut entries = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    entries.any(|found| found.trim().eq_ignore_ascii_case(entry))
+}
+
+/// `Sec-WebSocket-Accept` for a key (RFC 6455 section 4.2.2); `None` where the key is not one.
+///
+/// The key is hashed as it stands and not decoded: in the example of section 4.1, `AQIDBAUGBwgJCgsMDQ4PEC==`, which some
+/// clients send always, the bits behind the sixteenth byte are not zero, and a strict decoder refuses it.
+fn accept(key: &HeaderValue) -> Option<HeaderValue> {
+    let key = key.as_bytes();
+    let base64 = |b: &u8| b.is_ascii_alphanumeric() || *b == b'+' || *b == b'/';
+    match key.split_last_chunk() {
+        Some((characters, b"==")) if characters.len() == 22 && characters.iter().all(base64) => {}
+        _ => return None,
+    }
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    HeaderValue::try_from(STANDARD.encode(hash.finalize())).ok()
+}
