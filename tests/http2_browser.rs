@@ -15,8 +15,7 @@ use std::{
 };
 
 use axum::{
-    Router,
-    extract::{FromRef, State},
+    Extension, Router,
     http::Version,
     response::{Html, Response},
     routing::{any, get},
@@ -63,19 +62,13 @@ enum ExtendedConnect {
     NotAnnounced,
 }
 
-async fn live(version: Version, State(versions): State<Versions>, upgrade: RoomUpgrade) -> Response {
+async fn live(version: Version, Extension(versions): Extension<Versions>, upgrade: RoomUpgrade) -> Response {
     versions.lock().unwrap().push(version);
     upgrade.room("post", 42)
 }
 
 /// Over which version of HTTP each WebSocket was opened.
 type Versions = Arc<Mutex<Vec<Version>>>;
-
-#[derive(Clone, FromRef)]
-struct Service {
-    rooms: RoomManager,
-    versions: Versions,
-}
 
 /// Serves a page and a room over TLS; the port.
 async fn serve(extended_connect: ExtendedConnect, versions: &Versions) -> u16 {
@@ -85,9 +78,8 @@ async fn serve(extended_connect: ExtendedConnect, versions: &Versions) -> u16 {
         .kind("post", Kind::authenticated())
         .build()
         .unwrap();
-    let service = Service { rooms, versions: Arc::clone(versions) };
-    let app =
-        Router::new().route("/", get(|| async { Html("<p>A page") })).route("/live", any(live)).with_state(service);
+    let live = any(live).layer(Extension(Arc::clone(versions)));
+    let app = Router::new().route("/", get(|| async { Html("<p>A page") })).route("/live", live).with_state(rooms);
     let directory = tempfile::tempdir().unwrap();
     let tls = tls(directory.path());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
