@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "the support module serves other tests, too")]
+#![cfg_attr(not(feature = "http2"), allow(unused_imports, reason = "most tests need the feature"))]
 
 #[path = "support/log.rs"]
 mod log;
