@@ -41,6 +41,8 @@
 //!
 //! An endpoint of its own is a layer of its route: `.layer(Extension(Endpoint::new().bad_token(BadToken::Refuse)))`.
 //!
+//! For clients without WebSockets [`RoomEvents`] answers with the same rooms as an event stream.
+//!
 //! # HTTP/2
 //!
 //! With the feature `http2` a WebSocket may be opened over HTTP/2 (RFC 8441): a stream of a connection that carries the
@@ -85,9 +87,10 @@
 //!
 //! The guide's page on HTTP/2 says what such a connection costs, and what bounds it.
 
+mod events;
 mod socket;
 mod upgrade;
 
-pub use self::upgrade::RoomUpgrade;
+pub use self::{events::RoomEvents, upgrade::RoomUpgrade};
 #[doc(no_inline)]
 pub use rooms_core::RoomManager;

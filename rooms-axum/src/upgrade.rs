@@ -116,7 +116,7 @@ fn opened(admission: &Admission) -> Response {
     admission.response().map(|()| Body::empty())
 }
 
-fn refused(refusal: &Refusal) -> Response {
+pub(crate) fn refused(refusal: &Refusal) -> Response {
     refusal.response().map(Body::from)
 }
 

@@ -1,5 +1,6 @@
-//! An upgrade from the head of its request to the connection that is served: what all frameworks' adapters share.
+//! A connection from the head of its request until it is served: what all frameworks' adapters share.
 
+mod events;
 mod first_message;
 mod on_close;
 
@@ -9,6 +10,7 @@ use std::{
     sync::{Arc, Once},
 };
 
+use futures::Stream;
 use http::{HeaderMap, Response, Uri};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -27,7 +29,7 @@ use crate::{
     message::Form,
     room_key::RoomKey,
     session::{Served, refuse},
-    ws::{FrameSink, FrameStream},
+    ws::{FrameSink, FrameStream, Incoming, WsError},
 };
 
 /// A request that is answered by an upgrade; what then happens on the socket is decided already, unless its token comes with
@@ -176,7 +178,7 @@ impl Admission {
         self.rooms.limits()
     }
 
-    /// The answer that opens the WebSocket.
+    /// The answer that opens the connection; that of an event stream is its head.
     #[must_use]
     pub fn response(&self) -> Response<()> {
         self.handshake.response()
@@ -232,13 +234,7 @@ impl Admission {
                 Verdict::Later(unauthenticated) => unauthenticated.identity(&rooms, &mut halves.0).await,
             };
             match verdict.and_then(|identity| with_claims(identity, claims)) {
-                Ok(identity) => {
-                    let served = serve(&rooms, identity, halves);
-                    match on_close {
-                        None => drop(tokio::spawn(served)),
-                        Some(on_close) => drop(tokio::spawn(async move { on_close.ended(served.await) })),
-                    }
-                }
+                Ok(identity) => run(serve(&rooms, identity, halves), on_close),
                 Err(close) => {
                     refuse(halves.0, halves.1, close.clone(), rooms.limits()).await;
                     if let Some(on_close) = on_close {
@@ -247,6 +243,17 @@ impl Admission {
                 }
             }
         }));
+    }
+}
+
+/// Serves a connection in a task of its own.
+fn run<R>(served: Served<R>, on_close: Option<OnClose>)
+where
+    R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
+{
+    match on_close {
+        None => drop(tokio::spawn(served)),
+        Some(on_close) => drop(tokio::spawn(async move { on_close.ended(served.await) })),
     }
 }
 

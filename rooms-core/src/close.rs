@@ -67,6 +67,20 @@ impl CloseCode {
         }
     }
 
+    /// Whether it says that the same client need not come back with the same request: the client is broken, or may not be
+    /// there.
+    ///
+    /// ```
+    /// use rooms_core::CloseCode;
+    ///
+    /// assert!(CloseCode::NOT_ALLOWED.is_final() && !CloseCode::RESTART.is_final());
+    /// ```
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::PROTOCOL | Self::UNSUPPORTED | Self::INVALID_TEXT | Self::POLICY | Self::TOO_BIG)
+            || matches!(self, Self::NOT_ALLOWED)
+    }
+
     /// The number.
     #[must_use]
     pub const fn get(self) -> u16 {

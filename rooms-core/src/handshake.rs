@@ -1,5 +1,6 @@
 //! The opening handshake (RFC 6455 section 4.2), checked once for every framework.
 
+mod events;
 mod opening;
 mod origin;
 mod token;
@@ -8,21 +9,21 @@ use std::sync::{Arc, Once};
 
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode, Uri,
-    header::{
-        ALLOW, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
-        SEC_WEBSOCKET_VERSION, UPGRADE,
-    },
+    header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE},
 };
 
+pub(crate) use self::events::{Asked, MAX_ROOMS};
 pub(crate) use self::origin::{Mismatch, mismatch};
-pub use self::{opening::Opening, origin::OriginError};
 use self::{
+    opening::Answer,
     origin::Origins,
     token::{BEARER, Sources, protocols},
 };
+pub use self::{opening::Opening, origin::OriginError};
 use crate::{
     auth::{AuthError, Authenticator},
     join_options::JoinOptions,
+    room_key::RoomKey,
 };
 
 /// How an endpoint checks an upgrade: where the token is, which pages may connect, what becomes of a bad token.
@@ -306,13 +307,14 @@ impl Default for Endpoint {
 
 /// An upgrade that is well-formed and from a page that may connect; its token is not checked yet.
 pub struct Handshake {
-    /// `Sec-WebSocket-Accept`; none over HTTP/2.
-    accept: Option<HeaderValue>,
+    answer: Answer,
     token: Result<Option<String>, AuthError>,
     protocol: Option<HeaderValue>,
     bad_token: BadToken,
     join: JoinOptions,
     awaits_message: bool,
+    /// What an event stream is for.
+    events: Option<Asked>,
 }
 
 /// Why an upgrade is refused, and how that is said over HTTP.
@@ -320,7 +322,7 @@ pub struct Handshake {
 #[non_exhaustive]
 pub enum Refusal {
     /// The method is not `GET`.
-    #[error("a WebSocket is opened with GET")]
+    #[error("a connection is opened with GET")]
     Method,
     /// It is an ordinary request.
     #[error("this is a WebSocket endpoint: send `Connection: upgrade` and `Upgrade: websocket`")]
@@ -349,6 +351,9 @@ pub enum Refusal {
     /// The room's id is not one.
     #[error("no such room")]
     Room,
+    /// An event stream is for no room, or for too many.
+    #[error("an event stream is for 1 to 16 rooms: `?room=post:42&room=post:43`")]
+    Rooms,
     /// The process is shutting down.
     #[error("shutting down, try another process")]
     Draining,
@@ -378,7 +383,8 @@ impl Handshake {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<Self, Refusal> {
-        let accept = opening.into().check(headers)?;
+        let opening = opening.into();
+        let answer = opening.check(headers)?;
         endpoint.check().map_err(|error| Refusal::misconfigured(&error))?;
         // Only one of each: of two `Origin` headers none can be believed.
         let mut origins = headers.get_all(ORIGIN).iter();
@@ -388,15 +394,27 @@ impl Handshake {
             _ => return Err(Refusal::Origin),
         }
         let found = endpoint.sources.find(uri, headers)?;
-        // Not a browser, so whose cookie is it?
-        if found.as_ref().is_some_and(|found| found.is_cookie) && !headers.contains_key(ORIGIN) {
+        // Not a browser, so whose cookie is it? For an event stream browsers send `Origin` to another origin only, and say in a
+        // header that no page can set where the request is from.
+        let is_own_page =
+            opening.is_event_stream() && headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin");
+        if found.as_ref().is_some_and(|found| found.is_cookie) && !headers.contains_key(ORIGIN) && !is_own_page {
             return Err(Refusal::Origin);
         }
         let token = found.map(|found| found.token).transpose();
-        let awaits_message = endpoint.sources.first_message && token == Ok(None);
-        let protocol = endpoint.protocol(headers);
-        let join = JoinOptions::from_query(uri.query().unwrap_or_default(), |name| endpoint.sources.is_query(name));
-        Ok(Self { accept, token, protocol, bad_token: endpoint.bad_token, join, awaits_message })
+        let query = uri.query().unwrap_or_default();
+        let events = opening.is_event_stream().then(|| Asked::read(query, headers));
+        let is_other = |name: &str| endpoint.sources.is_query(name) || (events.is_some() && Asked::is_parameter(name));
+        Ok(Self {
+            join: JoinOptions::from_query(query, is_other),
+            protocol: endpoint.protocol(headers),
+            awaits_message: events.is_none() && endpoint.sources.first_message && token == Ok(None),
+            // A page sees the status of an event stream, and its browser does not ask again after this one.
+            bad_token: if events.is_some() { BadToken::Refuse } else { endpoint.bad_token },
+            answer,
+            token,
+            events,
+        })
     }
 
     /// What the URL says besides the room, for a connection that is for one: `since`, `newest`, and the other parameters but
@@ -426,17 +444,21 @@ impl Handshake {
         self.bad_token
     }
 
-    /// The answer that opens the WebSocket: 101 over HTTP/1.1, and 200 over HTTP/2 (RFC 8441 section 5).
+    /// The rooms that the URL of an event stream names; `None` where one is none.
+    pub(crate) fn take_rooms(&mut self) -> Option<Vec<RoomKey>> {
+        self.events.as_mut()?.rooms.take()
+    }
+
+    /// What an event stream is for; `None` for a WebSocket.
+    pub(crate) const fn events(&self) -> Option<&Asked> {
+        self.events.as_ref()
+    }
+
+    /// The answer that opens the connection: 101 for a WebSocket over HTTP/1.1, and 200 for one over HTTP/2 and for an event
+    /// stream.
     #[must_use]
     pub fn response(&self) -> Response<()> {
-        let mut response = Response::new(());
-        if let Some(accept) = &self.accept {
-            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            let headers = response.headers_mut();
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
-        }
+        let mut response = self.answer.response();
         if let Some(protocol) = &self.protocol {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
         }
@@ -468,7 +490,7 @@ impl Refusal {
             Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, Some((UPGRADE, "websocket"))),
             // RFC 6455 section 4.4.
             Self::Version => (StatusCode::UPGRADE_REQUIRED, Some((SEC_WEBSOCKET_VERSION, "13"))),
-            Self::Key | Self::ManyTokens | Self::Room => (StatusCode::BAD_REQUEST, None),
+            Self::Key | Self::ManyTokens | Self::Room | Self::Rooms => (StatusCode::BAD_REQUEST, None),
             Self::Origin => (StatusCode::FORBIDDEN, None),
             Self::Token => (StatusCode::UNAUTHORIZED, Some((http::header::WWW_AUTHENTICATE, "Bearer"))),
             // RFC 9220 section 3; RFC 8441 names no status.

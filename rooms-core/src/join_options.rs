@@ -58,6 +58,12 @@ impl JoinOptions {
         Self { with: Some(with), ..self }
     }
 
+    /// Asks for positions, whatever else is asked for.
+    pub(crate) const fn told_positions(mut self) -> Self {
+        self.positions = true;
+        self
+    }
+
     /// How a connection that is for one room is told what happens in it.
     pub(crate) const fn form(&self) -> Form {
         if self.positions { Form::Positioned } else { Form::Single }

@@ -19,6 +19,7 @@ mod connection;
 mod context;
 mod drain;
 mod envelope;
+mod events;
 mod handshake;
 mod hooks;
 mod join_options;

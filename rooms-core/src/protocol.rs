@@ -85,6 +85,25 @@
 //! parameters, but the token, are its `with`, an object of strings.
 //!
 //! What others publish to the room by the bus' own means has no `offset`, and is not kept.
+//!
+//! # Event streams
+//! The same as `text/event-stream` (HTML standard, section "Server-sent events"), the answer to a `GET`. The client says nothing
+//! but what stands in its request: the rooms, by the path or as `?room=post:42&room=post:43`, at most 16; and `newest` and the
+//! rest as on a connection that is for one room. It publishes by requests of the application's own.
+//!
+//! | line | what |
+//! |---|---|
+//! | `data: {..}`, an event of the default name `message` | what a connection that is in many rooms is sent: payloads are in `{"type":"message","room":..}`, and each event names its room |
+//! | `id: 2a.7` before it | the position in a room with a history; with several rooms `id: post:42=2a.7,post:43=1b.3` |
+//! | `event: close`, `data: {"code":1012,"reason":"restart"}` | the last event: the code and the reason of what would be a close frame |
+//! | `retry: 1234` | when to come back, in milliseconds: beside `reconnect`, and a day where nobody need come back |
+//! | `:` | a comment, every `Limits::ping_interval` |
+//!
+//! A browser comes back by itself, and sends the last `id` as `Last-Event-ID`: it is resumed as by `since`. A page may begin with
+//! one as the parameter `since`. A room that a given `id` does not name is answered with `recovered: false`. A browser also
+//! comes back after `close`, unless the page closes its `EventSource`.
+//!
+//! A client that does not read for `Limits::pong_timeout` after a ping is closed with 4408.
 
 mod head;
 pub(crate) mod multi;

@@ -41,6 +41,8 @@
 //! Warp gives the parameters of a path as they stand in the URL. [`RoomUpgrade::room`] decodes them; in a handler that
 //! broadcasts, [`RoomKey::from_url`](rooms_core::RoomKey::from_url) does.
 //!
+//! For clients without WebSockets [`events`] answers with the same rooms as an event stream.
+//!
 //! # HTTP/2
 //!
 //! A WebSocket may be opened over HTTP/2 (RFC 8441) where the server announces it. `warp::serve` does not, so browsers open
@@ -60,9 +62,14 @@
 //! tracing_subscriber::registry().with(tracing_subscriber::fmt::layer()).with(targets).init();
 //! ```
 
+mod events;
+mod head;
 mod socket;
 mod upgrade;
 
-pub use self::upgrade::{RoomUpgrade, upgrade, upgrade_at};
+pub use self::{
+    events::{RoomEvents, events, events_at},
+    upgrade::{RoomUpgrade, upgrade, upgrade_at},
+};
 #[doc(no_inline)]
 pub use rooms_core::RoomManager;

@@ -1,22 +1,22 @@
 //! The filter.
 
-use std::{convert::Infallible, fmt, net::SocketAddr};
+use std::{convert::Infallible, fmt};
 
-use hyper::{ext::Protocol, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use rooms_core::{
     Close, Endpoint, Identity, RoomKey, RoomManager,
-    adapter::{Admission, Opening, Refusal},
+    adapter::{Admission, Refusal},
 };
 use serde_json::Value;
 use warp::{
     Filter,
-    host::Authority,
-    http::{HeaderMap, Method, Uri},
-    path::FullPath,
     reply::{Reply as _, Response},
 };
 
-use crate::socket;
+use crate::{
+    head::{Head, head},
+    socket,
+};
 
 /// A request to an endpoint of the manager's, to be answered by [`RoomUpgrade::room`] or [`RoomUpgrade::rooms`].
 ///
@@ -36,20 +36,16 @@ pub fn upgrade_at(
     endpoint: Endpoint,
 ) -> impl Filter<Extract = (RoomUpgrade,), Error = Infallible> + Clone + Send + Sync + use<> {
     let rooms = rooms.clone();
-    let ask = move |(method, protocol): (Method, Option<Protocol>), uri, headers, peer, upgrade| {
+    let ask = move |head: Head, upgrade: Option<OnUpgrade>| {
         let (rooms, endpoint) = (rooms.clone(), endpoint.clone());
         async move {
-            let opening = opening(&method, protocol.as_ref());
-            RoomUpgrade::ask(&rooms, &endpoint, opening, &uri, &headers, peer, upgrade).await
+            let admitted = head.admit(&rooms, &endpoint, head.opening()).await;
+            // hyper leaves it with a request that it can upgrade.
+            let upgrade = admitted.and_then(|admission| Ok((admission, upgrade.ok_or(Refusal::NotAnUpgrade)?)));
+            RoomUpgrade(upgrade)
         }
     };
-    let asked = warp::method().and(warp::ext::optional::<Protocol>()).map(|method, protocol| (method, protocol));
-    asked
-        .and(uri())
-        .and(warp::header::headers_cloned())
-        .and(warp::addr::remote())
-        .and(warp::ext::optional::<OnUpgrade>())
-        .then(ask)
+    head().and(warp::ext::optional::<OnUpgrade>()).then(ask)
 }
 
 /// An upgrade, or what is wrong with it; call [`room`](Self::room) or [`rooms`](Self::rooms) to answer it.
@@ -59,22 +55,6 @@ pub fn upgrade_at(
 pub struct RoomUpgrade(Result<(Admission, OnUpgrade), Refusal>);
 
 impl RoomUpgrade {
-    async fn ask(
-        rooms: &RoomManager,
-        endpoint: &Endpoint,
-        opening: Opening<'_>,
-        uri: &Uri,
-        headers: &HeaderMap,
-        peer: Option<SocketAddr>,
-        upgrade: Option<OnUpgrade>,
-    ) -> Self {
-        Self(match rooms.admit(endpoint, opening, uri, headers, peer).await {
-            // hyper leaves it with a request that it can upgrade.
-            Ok(admission) => upgrade.map(|upgrade| (admission, upgrade)).ok_or(Refusal::NotAnUpgrade),
-            Err(refusal) => Err(refusal),
-        })
-    }
-
     /// Who connects; `None` where the request is refused, the token is bad, or it comes with the
     /// [first message](Endpoint::first_message_token).
     #[must_use]
@@ -138,31 +118,7 @@ impl RoomUpgrade {
     }
 }
 
-fn opening<'a>(method: &'a Method, protocol: Option<&'a Protocol>) -> Opening<'a> {
-    match protocol {
-        Some(protocol) if method == Method::CONNECT => Opening::ExtendedConnect(protocol.as_str()),
-        _ => Opening::Method(method),
-    }
-}
-
-/// The URI of the request, with its authority: over HTTP/2 there is no `Host` that an `Origin` could be compared with.
-fn uri() -> impl Filter<Extract = (Uri,), Error = Infallible> + Copy {
-    let query = warp::query::raw().map(Some).or(warp::any().map(|| None)).unify();
-    let authority = warp::host::optional().or(warp::any().map(|| None)).unify();
-    let build = |path: FullPath, query: Option<String>, authority: Option<Authority>| {
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        let uri = Uri::builder().path_and_query(format!("{}{query}", path.as_str()));
-        let uri = match authority {
-            Some(authority) => uri.scheme("http").authority(authority),
-            None => uri,
-        };
-        // It was one, so it is one.
-        uri.build().unwrap_or_default()
-    };
-    warp::path::full().and(query).and(authority).map(build)
-}
-
-fn refused(refusal: &Refusal) -> Response {
+pub(crate) fn refused(refusal: &Refusal) -> Response {
     refusal.response().into_response()
 }
 

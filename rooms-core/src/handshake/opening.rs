@@ -1,15 +1,18 @@
-//! How a request asks for a WebSocket: over HTTP/1.1, or over HTTP/2.
+//! How a request asks for a connection: a WebSocket over HTTP/1.1 or HTTP/2, or an event stream.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method,
-    header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{
+        CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+        UPGRADE,
+    },
 };
 use sha1::{Digest as _, Sha1};
 
 use super::Refusal;
 
-/// How a request asks for a WebSocket. A `&Method` converts to it.
+/// How a request asks for a connection. A `&Method` converts to it, and asks for a WebSocket.
 ///
 /// ```
 /// use http::Method;
@@ -26,6 +29,43 @@ pub enum Opening<'a> {
     /// By CONNECT, over HTTP/2, with this value of `:protocol` (RFC 8441 section 4). HTTP libraries hand it on beside the
     /// headers. The adapter must be able to serve the stream of such a request.
     ExtendedConnect(&'a str),
+    /// By the method of a request, which has to be `GET`, for an event stream (HTML standard, section "Server-sent events"),
+    /// over any version of HTTP.
+    EventStream(&'a Method),
+}
+
+/// What opens the connection.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// 101, with `Sec-WebSocket-Accept` (RFC 6455 section 4.2.2).
+    Upgrade(HeaderValue),
+    /// 200, to an extended CONNECT (RFC 8441 section 5).
+    Connect,
+    /// 200, with a body.
+    Events,
+}
+
+impl Answer {
+    pub(super) fn response(&self) -> Response<()> {
+        let mut response = Response::new(());
+        let headers = response.headers_mut();
+        match self {
+            Self::Upgrade(accept) => {
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            }
+            Self::Connect => {}
+            Self::Events => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                // nginx would keep events back until its buffer is full.
+                headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+            }
+        }
+        response
+    }
 }
 
 impl<'a> From<&'a Method> for Opening<'a> {
@@ -35,26 +75,29 @@ impl<'a> From<&'a Method> for Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Checks what each version of HTTP asks for. `Sec-WebSocket-Accept` is the answer to it, which HTTP/2 has none of.
-    pub(super) fn check(self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
-        match self {
+    pub(super) const fn is_event_stream(self) -> bool {
+        matches!(self, Self::EventStream(_))
+    }
+
+    /// Checks what each way asks for.
+    pub(super) fn check(self, headers: &HeaderMap) -> Result<Answer, Refusal> {
+        let answer = match self {
             Self::Method(&Method::CONNECT) => return Err(Refusal::ExtendedConnect),
-            Self::Method(&Method::GET) => {}
-            Self::Method(_) => return Err(Refusal::Method),
-            Self::ExtendedConnect("websocket") => {}
+            Self::EventStream(&Method::GET) => return Ok(Answer::Events),
+            Self::Method(&Method::GET) => {
+                if !lists(headers, CONNECTION, "upgrade") || !lists(headers, UPGRADE, "websocket") {
+                    return Err(Refusal::NotAnUpgrade);
+                }
+                headers.get(SEC_WEBSOCKET_KEY).and_then(accept).map(Answer::Upgrade).ok_or(Refusal::Key)
+            }
+            Self::Method(_) | Self::EventStream(_) => return Err(Refusal::Method),
+            Self::ExtendedConnect("websocket") => Ok(Answer::Connect),
             Self::ExtendedConnect(_) => return Err(Refusal::Protocol),
-        }
-        let over_http_1 = matches!(self, Self::Method(_));
-        if over_http_1 && !(lists(headers, CONNECTION, "upgrade") && lists(headers, UPGRADE, "websocket")) {
-            return Err(Refusal::NotAnUpgrade);
-        }
+        };
         if headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
             return Err(Refusal::Version);
         }
-        if !over_http_1 {
-            return Ok(None);
-        }
-        headers.get(SEC_WEBSOCKET_KEY).and_then(accept).map(Some).ok_or(Refusal::Key)
+        answer
     }
 }
 

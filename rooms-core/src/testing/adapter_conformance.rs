@@ -1,11 +1,13 @@
 //! The contract of an adapter to a web framework, clause by clause, over real sockets.
 //!
 //! [`adapter_conformance!`](crate::adapter_conformance) makes a test of each clause. It is given an async function that
-//! serves three routes on a free port of `127.0.0.1` and says where:
+//! serves five routes on a free port of `127.0.0.1` and says where:
 //!
 //! - `/rooms/{kind}/{id}`: a connection for that one room, by the endpoint of the manager;
 //! - `/strict/{kind}/{id}`: the same by the endpoint [`Stage::strict`];
-//! - `/socket`: a connection that is in many rooms, by the endpoint of the manager.
+//! - `/socket`: a connection that is in many rooms, by the endpoint of the manager;
+//! - `/events/{kind}/{id}`: that one room as an event stream, by the endpoint of the manager;
+//! - `/events`: the rooms that the URL names as one.
 //!
 //! `{kind}` and `{id}` are percent-decoded, once, by the router or by the adapter.
 //!
@@ -20,7 +22,7 @@
 //!     address
 //! }
 //!
-//! /// Serves the three routes by the adapter that is to be proved.
+//! /// Serves the five routes by the adapter that is to be proved.
 //! async fn routes(listener: tokio::net::TcpListener, stage: Stage) {
 //! #   let _ = (listener, stage.rooms, stage.strict);
 //! }
@@ -34,6 +36,7 @@
 mod client;
 mod closing;
 mod conversation;
+mod events;
 mod opening;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
@@ -49,6 +52,7 @@ pub use self::{
         slow_readers_are_told_why, the_answer_to_a_close_is_waited_for,
     },
     conversation::{fidelity, many_rooms, one_room, resumption},
+    events::{a_room_as_events, refused_events, resumed_events, the_end_of_events},
     opening::{bad_tokens, escapes, origins, refusals, token_places},
 };
 use crate::{
@@ -104,6 +108,10 @@ macro_rules! adapter_conformance {
             a_client_that_vanishes_is_counted_out => a_vanished_client_is_counted_out,
             a_client_that_answers_no_ping_is_closed => silence_is_noticed,
             a_drain_refuses_with_503_and_closes_with_1012 => a_drain_ends_well,
+            rooms_are_event_streams_too => a_room_as_events,
+            an_event_stream_that_can_not_be_is_refused => refused_events,
+            an_event_stream_that_comes_back_is_resumed => resumed_events,
+            an_event_stream_delays_nobody_and_ends_with_its_reason => the_end_of_events,
         }
     };
     (@tests ($serve:expr) $($name:ident => $clause:ident,)*) => {

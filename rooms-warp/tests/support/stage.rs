@@ -1,7 +1,7 @@
 //! What `adapter_conformance!` wants served, by Warp.
 
 use rooms_core::testing::adapter_conformance::Stage;
-use rooms_warp::RoomUpgrade;
+use rooms_warp::{RoomEvents, RoomUpgrade};
 use warp::{Filter, Rejection, Reply};
 
 pub(crate) fn routes(stage: Stage) -> impl Filter<Extract: Reply, Error = Rejection> + Clone + Send + Sync + 'static {
@@ -10,5 +10,8 @@ pub(crate) fn routes(stage: Stage) -> impl Filter<Extract: Reply, Error = Reject
     let strict =
         warp::path!("strict" / String / String).and(rooms_warp::upgrade_at(&stage.rooms, stage.strict)).map(room);
     let many = warp::path!("socket").and(rooms_warp::upgrade(&stage.rooms)).map(RoomUpgrade::rooms);
-    one.or(strict).or(many)
+    let of_one = |kind: String, id: String, events: RoomEvents| events.room(&kind, id);
+    let of_one = warp::path!("events" / String / String).and(rooms_warp::events(&stage.rooms)).map(of_one);
+    let of_many = warp::path!("events").and(rooms_warp::events(&stage.rooms)).map(RoomEvents::rooms);
+    one.or(strict).or(many).or(of_one).or(of_many)
 }

@@ -1,0 +1,238 @@
+//! From messages to the lines of an event stream (HTML standard, section "Interpreting an event stream").
+
+use std::{collections::BTreeMap, io::Write as _, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    close::CloseCode,
+    message::{Message, MessageKind},
+    room_key::RoomKey,
+};
+
+/// When a client comes back that must not come back soon: browsers always do, and after this they find the page closed.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the `id` of an event says.
+#[derive(Debug)]
+pub(crate) enum Ids {
+    /// The position in the one room.
+    One,
+    /// The positions in all rooms: `post:42=2a.7,post:43=1b.3`.
+    Many(BTreeMap<Box<str>, Box<str>>),
+}
+
+impl Ids {
+    pub(crate) const fn many() -> Self {
+        Self::Many(BTreeMap::new())
+    }
+}
+
+/// The `id` of the last event that a client has had.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastId<'a>(pub(crate) &'a str);
+
+impl<'a> LastId<'a> {
+    /// Where it stood in this room, among several. One that is not named there is at no position of any log, unless the
+    /// client comes for the first time.
+    pub(crate) fn position(self, room: &RoomKey) -> &'a str {
+        if self.0.is_empty() {
+            return "";
+        }
+        let mut entries = self.0.split(',').filter_map(|entry| entry.rsplit_once('='));
+        entries.find(|(name, _)| *name == room.as_str()).map_or("none", |(_, position)| position)
+    }
+}
+
+/// Writes messages as events, and remembers the positions.
+#[derive(Debug)]
+pub(super) struct Encoder(Ids);
+
+#[derive(Serialize)]
+struct Closed<'a> {
+    code: u16,
+    reason: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Joined<'a> {
+    room: &'a str,
+    position: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Left<'a> {
+    room: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Reconnect {
+    in_ms: u64,
+}
+
+impl Encoder {
+    pub(super) const fn new(ids: Ids) -> Self {
+        Self(ids)
+    }
+
+    pub(super) fn encode(&mut self, message: &Message, out: &mut Vec<u8>) {
+        match message.kind() {
+            MessageKind::Text => {
+                let text = message.as_text().unwrap_or_default();
+                self.note(text, out);
+                data(text, out);
+                out.push(b'\n');
+            }
+            // A comment: proxies see that the connection is in use.
+            MessageKind::Ping => out.extend_from_slice(b":\n\n"),
+            MessageKind::Close => close(message.payload(), out),
+            // Nobody can have sent a ping; and bytes have no form here.
+            MessageKind::Pong | MessageKind::Binary => {}
+        }
+    }
+
+    /// Writes the fields that come from what the server says itself. Everything that is said in a room stands inside an
+    /// event that begins with the server's own words.
+    fn note(&mut self, text: &str, out: &mut Vec<u8>) {
+        if let Some(rest) = text.strip_prefix(r#"{"type":"message","room":""#) {
+            if let Some((room, rest)) = rest.split_once('"')
+                && let Some((position, _)) = rest.strip_prefix(r#","offset":""#).and_then(|rest| rest.split_once('"'))
+            {
+                self.at(room, position, out);
+            }
+        } else if text.starts_with(r#"{"type":"room_joined","#) {
+            if let Ok(Joined { room, position: Some(position) }) = serde_json::from_str(text) {
+                self.at(room, position, out);
+            }
+        } else if text.starts_with(r#"{"type":"room_left","#) {
+            if let (Ok(Left { room }), Ids::Many(positions)) = (serde_json::from_str(text), &mut self.0) {
+                positions.remove(room);
+            }
+        } else if text.starts_with(r#"{"type":"reconnect","#)
+            && let Ok(Reconnect { in_ms }) = serde_json::from_str(text)
+        {
+            retry(Duration::from_millis(in_ms), out);
+        }
+    }
+
+    fn at(&mut self, room: &str, position: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"id: ");
+        match &mut self.0 {
+            Ids::One => out.extend_from_slice(position.as_bytes()),
+            Ids::Many(positions) => {
+                positions.insert(room.into(), position.into());
+                for (at, (room, position)) in positions.iter().enumerate() {
+                    let comma = if at == 0 { "" } else { "," };
+                    // Writing into memory does not fail.
+                    _ = write!(out, "{comma}{room}={position}");
+                }
+            }
+        }
+        out.push(b'\n');
+    }
+}
+
+/// A line for each line of the text. A payload may have line ends between its tokens, and CR alone is one.
+fn data(text: &str, out: &mut Vec<u8>) {
+    for line in text.split(['\n', '\r']) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
+    }
+}
+
+fn close(payload: &[u8], out: &mut Vec<u8>) {
+    let code = payload.first_chunk().map_or(CloseCode::NORMAL.get(), |code| u16::from_be_bytes(*code));
+    let reason = payload.get(2..).and_then(|reason| std::str::from_utf8(reason).ok()).unwrap_or_default();
+    out.extend_from_slice(b"event: close\n");
+    if CloseCode::new(code).is_some_and(CloseCode::is_final) {
+        retry(NEVER, out);
+    }
+    data(&serde_json::to_string(&Closed { code, reason }).unwrap_or_default(), out);
+    out.push(b'\n');
+}
+
+fn retry(after: Duration, out: &mut Vec<u8>) {
+    _ = writeln!(out, "retry: {}", after.as_millis());
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{bus::Position, close::Close, protocol, protocol::multi};
+
+    fn encode(encoder: &mut Encoder, message: &Message) -> String {
+        let mut out = Vec::new();
+        encoder.encode(message, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn room(id: u64) -> RoomKey {
+        RoomKey::new("post", id).unwrap()
+    }
+
+    fn joined(id: u64, offset: u64) -> Message {
+        let standing = protocol::Standing { position: Some(Position::new(0x2a, offset)), ..Default::default() };
+        protocol::room_joined(&room(id), standing, Value::Null, None)
+    }
+
+    fn message(id: u64, offset: u64) -> Message {
+        multi::message_at(&room(id), Position::new(0x2a, offset), b"1")
+    }
+
+    #[test]
+    fn a_message_has_its_position_as_its_id() {
+        let mut one = Encoder::new(Ids::One);
+        let event = encode(&mut one, &message(42, 7));
+        assert_eq!(
+            event,
+            "id: 2a.7\ndata: {\"type\":\"message\",\"room\":\"post:42\",\"offset\":\"2a.7\",\"data\":1}\n\n"
+        );
+        assert!(encode(&mut one, &joined(42, 7)).starts_with("id: 2a.7\ndata: {\"type\":\"room_joined\""));
+        let without = encode(&mut one, &multi::message(&room(42), br#"{"offset":"2a.9"}"#));
+        assert!(without.starts_with("data: "), "what a member says is no position: {without}");
+    }
+
+    #[test]
+    fn among_several_rooms_an_id_has_all_positions() {
+        let mut many = Encoder::new(Ids::many());
+        let id = |event: String| event.lines().next().unwrap().to_owned();
+        assert_eq!(id(encode(&mut many, &joined(42, 7))), "id: post:42=2a.7");
+        assert_eq!(id(encode(&mut many, &message(43, 1))), "id: post:42=2a.7,post:43=2a.1");
+        let last = id(encode(&mut many, &message(42, 8)));
+        assert_eq!(last, "id: post:42=2a.8,post:43=2a.1");
+        let last = LastId(last.strip_prefix("id: ").unwrap());
+        assert_eq!((last.position(&room(42)), last.position(&room(43))), ("2a.8", "2a.1"));
+        assert_eq!(last.position(&room(44)), "none", "it may have missed anything there");
+        assert_eq!(LastId("").position(&room(42)), "", "it comes for the first time");
+        for broken in ["=", ",,,", "post:42", &"x".repeat(10_000)] {
+            assert_eq!(LastId(broken).position(&room(42)), "none");
+        }
+        encode(&mut many, &protocol::room_left(&room(42), None));
+        assert_eq!(id(encode(&mut many, &message(43, 2))), "id: post:43=2a.2");
+    }
+
+    #[test]
+    fn no_payload_ends_its_event_early() {
+        let payload = multi::message(&room(42), b"{\n\n\"a\":\r\n1}");
+        let event = encode(&mut Encoder::new(Ids::One), &payload);
+        let lines: Vec<&str> = event.lines().collect();
+        let (last, data) = lines.split_last().unwrap();
+        assert_eq!(*last, "");
+        let text: Vec<&str> = data.iter().map(|line| line.strip_prefix("data: ").unwrap()).collect();
+        let value: Value = serde_json::from_str(&text.join("\n")).unwrap();
+        assert_eq!(value["data"], json!({"a": 1}));
+    }
+
+    #[test]
+    fn a_browser_comes_back_when_it_should() {
+        let mut encoder = Encoder::new(Ids::One);
+        let reconnect = encode(&mut encoder, &protocol::reconnect(Duration::from_millis(1_234)));
+        assert!(reconnect.starts_with("retry: 1234\ndata: {"), "{reconnect}");
+        let refused = encode(&mut encoder, &Message::close(&Close::NOT_ALLOWED));
+        assert_eq!(refused, "event: close\nretry: 86400000\ndata: {\"code\":4403,\"reason\":\"not allowed\"}\n\n");
+        assert!(!encode(&mut encoder, &Message::close(&Close::SLOW_CONSUMER)).contains("retry"));
+    }
+}
