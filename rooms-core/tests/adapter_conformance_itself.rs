@@ -50,4 +50,8 @@ caught! {
     an_end_overlooked_is_caught: a_vanished_client_is_counted_out catches OverlooksTheEnd;
     a_ping_that_does_not_arrive_is_caught: silence_is_noticed catches SwallowsPings;
     a_drain_that_says_something_else_is_caught: a_drain_ends_well catches GoesOnWhileDraining;
+    a_wrong_room_as_events_is_caught: a_room_as_events catches JoinsAnotherRoom;
+    an_event_stream_for_a_foreign_page_is_caught: refused_events catches IgnoresOrigins, SaysNothingButNo;
+    a_last_id_that_is_lost_is_caught: resumed_events catches LosesTheLastId;
+    an_event_stream_that_is_never_full_is_caught: the_end_of_events catches TakesEverything;
 }

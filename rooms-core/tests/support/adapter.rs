@@ -7,8 +7,14 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
-use rooms_core::{BadToken, RoomKey, adapter::Refusal, testing::adapter_conformance::Stage, ws};
+use rooms_core::{
+    BadToken, RoomKey,
+    adapter::{EventBody, Opening, Refusal},
+    testing::adapter_conformance::Stage,
+    ws,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -35,6 +41,7 @@ pub(crate) enum Fault {
     OverlooksTheEnd,
     SwallowsPings,
     GoesOnWhileDraining,
+    LosesTheLastId,
 }
 
 use Fault::*;
@@ -73,15 +80,17 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
             let token = uri.query().unwrap_or_default().split('&').find(|pair| pair.starts_with("token="));
             uri = format!("{}?{}", uri.path(), token.unwrap_or_default()).parse().unwrap();
         }
+        LosesTheLastId => _ = headers.remove("last-event-id"),
         TellsBadTokensOverHttp => endpoint = endpoint.bad_token(BadToken::Refuse),
         _ => {}
     }
-    let admission = match stage.rooms.admit(&endpoint, &method, &uri, &headers, stream.peer_addr().ok()).await {
+    let opening = if path[0] == "events" { Opening::EventStream(&method) } else { Opening::Method(&method) };
+    let admission = match stage.rooms.admit(&endpoint, opening, &uri, &headers, stream.peer_addr().ok()).await {
         Ok(admission) => admission,
         Err(refusal) => return refuse(stream, &refusal, fault).await,
     };
     let room = match path[..] {
-        ["socket"] => None,
+        ["socket" | "events"] => None,
         [_, kind, id] => match if fault == KeepsEscapes { RoomKey::new(kind, id) } else { RoomKey::from_url(kind, id) }
         {
             Ok(room) => Some(room),
@@ -89,6 +98,18 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
         },
         _ => panic!("no such route"),
     };
+    if path[0] == "events" {
+        let answer = admission.response();
+        let body = match room {
+            Some(_) if fault == JoinsAnotherRoom => admission.events(["post:41".parse().unwrap()]),
+            Some(room) => admission.events([room]),
+            None => admission.events_asked_for(),
+        };
+        return match body {
+            Ok(body) => events(stream, answer, body, fault).await,
+            Err(refusal) => refuse(stream, &refusal, fault).await,
+        };
+    }
     stream.write_all(head(&admission.response()).as_bytes()).await.unwrap();
     let limits = admission.limits().clone();
     let socket = async move {
@@ -104,6 +125,29 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
         Some(_) if fault == JoinsAnotherRoom => admission.serve_room("post:41".parse().unwrap(), socket),
         Some(room) => admission.serve_room(room, socket),
     }
+}
+
+/// Writes the body in chunks until it ends, or the client has gone.
+async fn events(mut stream: TcpStream, mut answer: Response<()>, mut body: EventBody, fault: Fault) {
+    answer.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    stream.write_all(head(&answer).as_bytes()).await.unwrap();
+    loop {
+        let mut nothing = [0];
+        let chunk = tokio::select! {
+            chunk = body.next() => chunk,
+            // It says nothing more.
+            _ = stream.read(&mut nothing) => return,
+        };
+        let Some(Ok(chunk)) = chunk else { break };
+        let chunk = [format!("{:x}\r\n", chunk.len()).as_bytes(), &chunk, b"\r\n"].concat();
+        // What does not go out now is never heard of again.
+        let written =
+            if fault == TakesEverything { stream.try_write(&chunk).map(drop) } else { stream.write_all(&chunk).await };
+        if written.is_err() && fault != TakesEverything {
+            return;
+        }
+    }
+    _ = stream.write_all(b"0\r\n\r\n").await;
 }
 
 fn parse(head: &str) -> (Method, Uri, HeaderMap) {
