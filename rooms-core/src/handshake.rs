@@ -394,10 +394,11 @@ impl Handshake {
             _ => return Err(Refusal::Origin),
         }
         let found = endpoint.sources.find(uri, headers)?;
-        // Not a browser, so whose cookie is it? For an event stream browsers send `Origin` to another origin only, and say in a
-        // header that no page can set where the request is from.
-        let is_own_page =
-            opening.is_event_stream() && headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin");
+        // Not a browser, so whose cookie is it? For an event stream a browser sends no `Origin` to the page's own host, but
+        // says where the request is from in a header that no page can set.
+        let is_own_page = opening.is_event_stream()
+            && headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin")
+            && endpoint.origins.allow_own(headers.get(HOST), uri);
         if found.as_ref().is_some_and(|found| found.is_cookie) && !headers.contains_key(ORIGIN) && !is_own_page {
             return Err(Refusal::Origin);
         }

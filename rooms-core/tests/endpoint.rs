@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use rooms_core::{
     Attempt, AuthError, Authenticator, BadToken, BuildError, Endpoint, EndpointError, Identity, Kind, RoomManager,
-    adapter::{Admission, Handshake, Refusal},
+    adapter::{Admission, Handshake, Opening, Refusal},
 };
 use serde_json::{Value, json};
 
@@ -179,6 +179,24 @@ async fn a_cookie_needs_a_list_of_pages() {
     assert_eq!(read(&listed, "/", &[with_cookie]).err(), Some(Refusal::Origin), "no browser, and whose cookie?");
     assert_eq!(read(&listed, "/", &[APP, APP, with_cookie]).err(), Some(Refusal::Origin));
     assert!(read(&listed, "/", &[("authorization", "Bearer abc")]).is_ok(), "a service has no origin");
+}
+
+#[test]
+fn an_event_stream_of_an_own_page_has_a_cookie_and_no_origin() {
+    let own = Endpoint::new().cookie_token("session").origins(["https://rooms.example"]).unwrap();
+    let other = Endpoint::new().cookie_token("session").origins(["https://app.example"]).unwrap();
+    let read = |endpoint: &Endpoint, more: &[(&str, &str)]| {
+        let more = [&[("cookie", "session=abc")], more].concat();
+        Handshake::read(endpoint, Opening::EventStream(&Method::GET), &"/events".parse().unwrap(), &headers(&more))
+            .err()
+    };
+    assert_eq!(read(&own, &[("sec-fetch-site", "same-origin")]), None);
+    for site in ["same-site", "cross-site", "none", ""] {
+        assert_eq!(read(&own, &[("sec-fetch-site", site)]), Some(Refusal::Origin), "{site}");
+    }
+    assert_eq!(read(&own, &[]), Some(Refusal::Origin));
+    assert_eq!(read(&other, &[("sec-fetch-site", "same-origin")]), Some(Refusal::Origin), "its pages are not listed");
+    assert_eq!(read(&other, &[APP, ("sec-fetch-site", "cross-site")]), None);
 }
 
 #[test]

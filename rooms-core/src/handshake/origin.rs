@@ -85,6 +85,17 @@ impl Origins {
     }
 }
 
+impl Origins {
+    /// Whether the pages of the host that the request was sent to may connect, over TLS or without.
+    pub(super) fn allow_own(&self, host: Option<&HeaderValue>, uri: &Uri) -> bool {
+        let Some(authority) = sent_to(host, uri) else { return false };
+        ["https", "http"].iter().any(|scheme| {
+            let origin = HeaderValue::try_from(format!("{scheme}://{authority}"));
+            origin.is_ok_and(|origin| self.allow(&origin, host, uri))
+        })
+    }
+}
+
 impl fmt::Debug for Origins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
