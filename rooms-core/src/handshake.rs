@@ -1,6 +1,7 @@
 //! The opening handshake (RFC 6455 section 4.2), checked once for every framework.
 
 mod events;
+mod extensions;
 mod opening;
 mod origin;
 mod token;

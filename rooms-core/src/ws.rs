@@ -9,6 +9,7 @@
 //! - **A close frame follows every fault.** A [`WsError`] knows the [`Close`] that it deserves.
 
 mod decoder;
+mod deflate;
 mod frame;
 mod sink;
 mod stream;
