@@ -373,3 +373,43 @@ impl Authenticator for DenyAll {
         Err(AuthError::Refused("no authenticator is configured"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_and_the_claims_are_what_they_were_wherever_the_id_stands() {
+        let far = format!(r#"{{"x":"{}","sub":"user5"}}"#, "y".repeat(1_008));
+        let too_far = format!(r#"{{"x":"{}","sub":"user5"}}"#, "y".repeat(1_009));
+        let none = r#"{"role":"editor"}"#;
+        for (claims, kept) in [
+            (r#"{"exp":1,"sub":"user5"}"#, 23),
+            (r#"{"user5":{}}"#, 12),
+            (&far, far.len()),
+            (&too_far, too_far.len() + 5),
+            (none, none.len() + 5),
+            ("", 5),
+            ("user5", 10),
+        ] {
+            let end = SystemTime::UNIX_EPOCH + Duration::from_millis(4_000_000_000_123);
+            let plain = Identity::new("user5").unwrap().expiring_at(end);
+            let identity = plain.with_claims(claims);
+            assert_eq!((identity.user(), identity.text.len()), ("user5", kept), "{claims:.40}");
+            assert_eq!(identity.claims_text(), if claims.is_empty() { "{}" } else { claims });
+            assert_eq!((identity.expires_at(), identity.is_guest()), (Some(end), false));
+            // Anew, in another place.
+            let again = identity.with_claims(none).with_claims(claims);
+            assert_eq!((again.user(), again.claims_text()), ("user5", if claims.is_empty() { "{}" } else { claims }));
+        }
+        let guest = Identity::guest();
+        let name = guest.user().to_owned();
+        let guest = guest.with_claims(format!(r#"{{"name":"{name}"}}"#));
+        assert!(guest.is_guest() && guest.user() == name);
+    }
+
+    #[test]
+    fn it_is_small() {
+        assert_eq!(size_of::<Identity>(), 24, "every connection has one");
+    }
+}

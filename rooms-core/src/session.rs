@@ -416,4 +416,15 @@ mod tests {
         let size = size_of::<Served<FrameStream>>();
         assert!(size <= 152, "{size}: every connection has one");
     }
+
+    /// From 1,024 bytes on an allocation makes glibc put its small free chunks together first, and each join would pay for
+    /// that. What it leaves is also taken by the next connection, where it is no larger.
+    #[tokio::test]
+    async fn a_join_is_small() {
+        let rooms = RoomManager::build_for().kind("post", crate::Kind::authenticated()).build().unwrap();
+        let (sink, _received) = futures::channel::mpsc::unbounded::<Message>();
+        let mut connection = rooms.connect(Identity::new("5").unwrap(), sink).unwrap();
+        let size = size_of_val(&connection.begin_join(&RoomKey::new("post", 1).unwrap(), JoinOptions::new(), None));
+        assert!(size < 1000, "{size}");
+    }
 }
