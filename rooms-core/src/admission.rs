@@ -10,7 +10,6 @@ use std::{
     sync::{Arc, Once},
 };
 
-use futures::Stream;
 use http::{HeaderMap, Response, Uri};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -28,8 +27,8 @@ use crate::{
     manager::RoomManager,
     message::Form,
     room_key::RoomKey,
-    session::{Served, refuse},
-    ws::{FrameSink, FrameStream, Incoming, WsError},
+    session::Served,
+    ws::{FrameSink, FrameStream},
 };
 
 /// A request that is answered by an upgrade; what then happens on the socket is decided already, unless its token comes with
@@ -172,6 +171,12 @@ impl Admission {
         self
     }
 
+    /// The manager that admitted it.
+    #[must_use]
+    pub const fn rooms(&self) -> &RoomManager {
+        &self.rooms
+    }
+
     /// The bounds that the socket's halves are made with.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -207,53 +212,42 @@ impl Admission {
         });
     }
 
-    /// A connection has a task of its own: it does not keep the memory of its upgrade. And its memory lies where that of the
-    /// HTTP server's task was, which has ended by then; else that place would be lost between two connections.
+    /// A connection has a task of its own: it does not keep the memory of its upgrade.
+    #[expect(clippy::async_yields_async, reason = "the task goes on as what its opening comes to")]
     fn open<E: fmt::Display>(
         self,
         socket: impl Socket<E>,
         serve: impl FnOnce(&RoomManager, Identity, (FrameStream, FrameSink)) -> Served<FrameStream> + Send + 'static,
     ) {
         let Self { rooms, verdict, claims, on_close, .. } = self;
-        tokio::spawn(Box::pin(async move {
+        tokio::spawn(Served::Opening(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
             let mut halves = match timeout(within, socket).await {
                 Ok(Ok(halves)) => halves,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "an upgrade failed");
-                    return;
+                    return Served::over();
                 }
                 Err(_) => {
                     tracing::debug!(?within, "an upgrade took too long");
-                    return;
+                    return Served::over();
                 }
             };
             let verdict = match verdict {
                 Verdict::Known(identity) => Ok(identity),
                 Verdict::Bad(close) => Err(close),
-                Verdict::Later(unauthenticated) => unauthenticated.identity(&rooms, &mut halves.0).await,
+                // Boxed, because most have their token with the request.
+                Verdict::Later(unauthenticated) => Box::pin(unauthenticated.identity(&rooms, &mut halves.0)).await,
             };
-            match verdict.and_then(|identity| with_claims(identity, claims)) {
-                Ok(identity) => run(serve(&rooms, identity, halves), on_close),
-                Err(close) => {
-                    refuse(halves.0, halves.1, close.clone(), rooms.limits()).await;
-                    if let Some(on_close) = on_close {
-                        on_close.ended(close);
-                    }
-                }
+            let served = match verdict.and_then(|identity| with_claims(identity, claims)) {
+                Ok(identity) => serve(&rooms, identity, halves),
+                Err(close) => Served::refused(halves, close, rooms.limits().clone()),
+            };
+            match on_close {
+                None => served,
+                Some(on_close) => served.and_then(|close| on_close.ended(close)),
             }
-        }));
-    }
-}
-
-/// Serves a connection in a task of its own.
-fn run<R>(served: Served<R>, on_close: Option<OnClose>)
-where
-    R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
-{
-    match on_close {
-        None => drop(tokio::spawn(served)),
-        Some(on_close) => drop(tokio::spawn(async move { on_close.ended(served.await) })),
+        })));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Admission, Verdict, run, with_claims};
+use super::{Admission, Verdict, with_claims};
 use crate::{
     events::{self, EventBody, EventInput, EventSink, Ids, LastId},
     handshake::{Asked, MAX_ROOMS, Refusal},
@@ -43,7 +43,11 @@ impl Admission {
         let join = self.handshake.join_options().clone();
         let Connecting { first, said, form, ids } = Connecting::new(rooms, asked, join)?;
         let (input, sink, body) = events::open(said, ids);
-        run(manager.serve_in::<EventInput>(form, input, sink, identity, first), self.on_close);
+        let served = manager.serve_in::<EventInput>(form, input, sink, identity, first);
+        tokio::spawn(match self.on_close {
+            None => served,
+            Some(on_close) => served.and_then(|close| on_close.ended(close)),
+        });
         Ok(body)
     }
 }
