@@ -133,7 +133,22 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inbound {
     pub(crate) message: u32,
-    pub(crate) fragments: u32,
+    /// Twice the fragments, and whether messages may be compressed: every connection has this.
+    fragments_and_deflate: u32,
+}
+
+impl Inbound {
+    pub(crate) const fn fragments(self) -> u32 {
+        self.fragments_and_deflate >> 1
+    }
+
+    pub(crate) const fn may_deflate(self) -> bool {
+        self.fragments_and_deflate & 1 != 0
+    }
+
+    pub(crate) const fn deflated(self) -> Self {
+        Self { fragments_and_deflate: self.fragments_and_deflate | 1, ..self }
+    }
 }
 
 impl Default for Limits {
@@ -221,7 +236,8 @@ impl Limits {
 
     pub(crate) fn inbound(&self) -> Inbound {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Inbound { message: small(self.max_message_bytes), fragments: small(self.max_fragments) }
+        let fragments = small(self.max_fragments).min(u32::MAX / 2);
+        Inbound { message: small(self.max_message_bytes), fragments_and_deflate: 2 * fragments }
     }
 
     /// The name of the first bound that is zero where zero would let nothing through.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{
     WsError,
+    deflate::inflate,
     frame::{FrameHeader, MAX_CLIENT_HEADER, unmask},
 };
 use crate::{
@@ -52,6 +53,7 @@ struct Frame {
 #[derive(Debug)]
 struct Unfinished {
     text: bool,
+    deflated: bool,
     payload: Vec<u8>,
     /// How much of a text's payload is known to be UTF-8; at most three bytes of a character that is not whole follow.
     valid: usize,
@@ -67,6 +69,15 @@ impl Unfinished {
             Err(fault) => self.valid += fault.valid_up_to(),
         }
         Ok(())
+    }
+
+    /// The whole message, unpacked if need be, within the same bound.
+    fn end(self, limits: Inbound) -> Result<Incoming, WsError> {
+        let payload = if self.deflated { inflate(&self.payload, limits.message as usize)? } else { self.payload };
+        match self.text {
+            true => String::from_utf8(payload).map(Incoming::Text).map_err(|_| WsError::InvalidText),
+            false => Ok(Incoming::Binary(payload)),
+        }
     }
 }
 
@@ -84,7 +95,7 @@ impl Decoder {
             if self.frame.is_none() && !self.read_header(input, limits)? {
                 return Ok(None);
             }
-            if let Some(message) = self.read_payload(input)? {
+            if let Some(message) = self.read_payload(input, limits)? {
                 return Ok(Some(message));
             }
             if input.is_empty() {
@@ -101,7 +112,7 @@ impl Decoder {
             *slot = *byte;
         }
         let known = self.header.get(..had + take).unwrap_or_default();
-        let Some((header, length)) = FrameHeader::parse(known)? else {
+        let Some((header, length)) = FrameHeader::parse(known, limits.may_deflate())? else {
             self.header_length = (had + take) as u8;
             *input = input.get(take..).unwrap_or_default();
             return Ok(false);
@@ -121,13 +132,14 @@ impl Decoder {
                 (Opcode::Text | Opcode::Binary, true) => return Err(WsError::Protocol("message inside a message")),
                 (opcode, _) => self.message.get_or_insert_with(|| Unfinished {
                     text: opcode == Opcode::Text,
+                    deflated: header.deflated,
                     payload: Vec::new(),
                     valid: 0,
                     frames: 0,
                 }),
             };
             message.frames += 1;
-            let Inbound { message: most, fragments } = limits;
+            let (most, fragments) = (limits.message, limits.fragments());
             if header.length > u64::from(most) - message.payload.len() as u64 {
                 return Err(WsError::TooBig { limit: most as usize });
             }
@@ -139,7 +151,7 @@ impl Decoder {
         Ok(())
     }
 
-    fn read_payload(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, WsError> {
+    fn read_payload(&mut self, input: &mut &[u8], limits: Inbound) -> Result<Option<Incoming>, WsError> {
         let Some(frame) = &mut self.frame else { return Ok(None) };
         let target = match &mut self.message {
             Some(message) if !frame.header.opcode.is_control() => &mut message.payload,
@@ -156,6 +168,7 @@ impl Decoder {
         let whole = frame.read == frame.header.length;
         if let Some(message) = &mut self.message
             && message.text
+            && !message.deflated
             && !frame.header.opcode.is_control()
             // The last bytes of a message are looked at with all of it, once: most messages come in one piece.
             && !(whole && frame.header.fin)
@@ -166,12 +179,12 @@ impl Decoder {
             return Ok(None);
         }
         match self.frame.take() {
-            Some(frame) => self.end(frame),
+            Some(frame) => self.end(frame, limits),
             None => Ok(None),
         }
     }
 
-    fn end(&mut self, frame: Frame) -> Result<Option<Incoming>, WsError> {
+    fn end(&mut self, frame: Frame, limits: Inbound) -> Result<Option<Incoming>, WsError> {
         debug_assert!(frame.control.len() <= MAX_CONTROL, "checked when the header was parsed");
         match frame.header.opcode {
             Opcode::Ping => Ok(Some(Incoming::Ping(frame.control.into()))),
@@ -179,11 +192,7 @@ impl Decoder {
             Opcode::Close => parse_close(&frame.control).map(|close| Some(Incoming::Close(close))),
             Opcode::Text | Opcode::Binary | Opcode::Continuation => match self.message.take_if(|_| frame.header.fin) {
                 None => Ok(None),
-                Some(message) if message.text => match String::from_utf8(message.payload) {
-                    Ok(text) => Ok(Some(Incoming::Text(text))),
-                    Err(_) => Err(WsError::InvalidText),
-                },
-                Some(message) => Ok(Some(Incoming::Binary(message.payload))),
+                Some(message) => message.end(limits).map(Some),
             },
         }
     }

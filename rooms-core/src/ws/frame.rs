@@ -10,6 +10,8 @@ pub(crate) const MAX_CLIENT_HEADER: usize = 14;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub(crate) fin: bool,
+    /// The payload of its message is compressed (RFC 7692 section 6).
+    pub(crate) deflated: bool,
     pub(crate) opcode: Opcode,
     pub(crate) mask: [u8; 4],
     pub(crate) length: u64,
@@ -18,14 +20,19 @@ pub(crate) struct FrameHeader {
 impl FrameHeader {
     /// Parses the header at the start of `bytes`, with its length; `None` where more bytes are needed.
     ///
-    /// A fault is reported as soon as the byte that holds it is there.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, WsError> {
+    /// A fault is reported as soon as the byte that holds it is there. Whether a message is compressed is said in its first
+    /// frame, and only where that was agreed on.
+    pub(crate) fn parse(bytes: &[u8], may_deflate: bool) -> Result<Option<(Self, usize)>, WsError> {
         let Some(first) = bytes.first() else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let deflated = first & 0x40 != 0;
+        if first & 0x30 != 0 || (deflated && !may_deflate) {
             return Err(WsError::Protocol("reserved bit set"));
         }
         let opcode = Opcode::of(first & 0x0F).ok_or(WsError::Protocol("reserved opcode"))?;
         let fin = first & 0x80 != 0;
+        if deflated && (opcode.is_control() || opcode == Opcode::Continuation) {
+            return Err(WsError::Protocol("only the first frame of a message says that it is compressed"));
+        }
         if opcode.is_control() && !fin {
             return Err(WsError::Protocol("fragmented control frame"));
         }
@@ -55,7 +62,7 @@ impl FrameHeader {
             return Err(WsError::Protocol("length over 63 bits"));
         }
         let Some(mask) = bytes.get(at..at + 4).and_then(|b| b.try_into().ok()) else { return Ok(None) };
-        Ok(Some((Self { fin, opcode, mask, length }, at + 4)))
+        Ok(Some((Self { fin, deflated, opcode, mask, length }, at + 4)))
     }
 }
 
@@ -97,7 +104,23 @@ mod tests {
             (&[0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], "length not in its shortest form"),
             (&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0], "length over 63 bits"),
         ] {
-            assert!(matches!(FrameHeader::parse(bytes), Err(WsError::Protocol(r)) if r == rule), "{bytes:x?}: {rule}");
+            assert!(
+                matches!(FrameHeader::parse(bytes, false), Err(WsError::Protocol(r)) if r == rule),
+                "{bytes:x?}: {rule}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_compressed_message_says_so_in_its_first_frame_where_that_was_agreed_on() {
+        let parse = |first, may_deflate| FrameHeader::parse(&[first, 0x80, 0, 0, 0, 0], may_deflate);
+        for first in [0xC1, 0x42, 0xC2] {
+            assert!(parse(first, true).unwrap().unwrap().0.deflated);
+            assert!(matches!(parse(first, false), Err(WsError::Protocol("reserved bit set"))), "{first:x}");
+        }
+        assert!(!parse(0x81, true).unwrap().unwrap().0.deflated);
+        for bad in [0xC0, 0xC8, 0xC9, 0xCA, 0xA1, 0x91, 0xE1, 0xD1] {
+            assert!(matches!(parse(bad, true), Err(WsError::Protocol(_))), "{bad:x}");
         }
     }
 

@@ -85,6 +85,11 @@ impl FrameStream {
         Self { io, limits, begun: begun.boxed() }
     }
 
+    /// Takes compressed messages, too: permessage-deflate was agreed on (RFC 7692).
+    pub(crate) const fn takes_deflated(&mut self) {
+        self.limits = self.limits.deflated();
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
             ReadHalf::Tcp(io) => Pin::new(io).poll_read(cx, buffer),
