@@ -15,17 +15,17 @@ use self::{
     places::{Place, Places},
 };
 use crate::{
-    auth::{Decision, Identity},
+    auth::Identity,
     close::Close,
     context::Shared,
     join_options::JoinOptions,
-    kind::{HookError, Joining, Kind, Member, Tell},
+    kind::{HookError, Joining, Kind, Member, NotLetIn, Rights, Sort, Tell},
     message::{Form, Message},
     node::ConnectionId,
     outbox::{Driver, Progress, Recipient, Waiting},
-    presence::{Arrival, Listing, MemberList, Share, entry::Name},
-    protocol::{self, Ref},
-    room::{Ready, Room},
+    presence::{Arrival, Listing, Share, entry::Name},
+    protocol::{self, Ref, Standing},
+    room::{Arriving, Ready},
     room_key::RoomKey,
     runtime::RuntimeEnded,
     timers::Moment,
@@ -214,12 +214,15 @@ impl Connection {
         Ok(self.keep(joined))
     }
 
-    /// What one who is in a room already is told when it joins again: how many viewers there are, and who, if it was not
-    /// told that a moment ago.
-    pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<MemberList>)> {
-        let room = Arc::clone(&self.place(key)?.room);
-        let (who, listing) = (Name(self.identity().user().into()), self.listing(key));
-        Some(room.share(|share| share.standing(&who, listing)))
+    /// What one who is in a room already is told when it joins again: how many viewers there are, and who, if it may see that
+    /// and was not told a moment ago.
+    pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<Standing> {
+        let place = self.place(key)?;
+        let (room, Rights { sort, sees_members }) = (Arc::clone(&place.room), place.room.rights(place.slot));
+        let who = Name(self.identity().user().into());
+        let listing = if sees_members { self.listing(key) } else { Listing::Nothing };
+        let (viewers, list) = room.share(|share| share.standing(&who, listing));
+        Some(Standing { viewers, list, observer: sort == Sort::Observer, ..Standing::default() })
     }
 
     /// Whether a join is answered with the list of the members. A connection that is for one room joins once.
@@ -248,7 +251,7 @@ impl Connection {
         reference: Option<Arc<Ref>>,
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.all().len());
-        let (mut member, listing) = (self.member(key), self.listing(key));
+        let (mut member, listing) = (self.member_of_sort(key, Sort::of(&options)), self.listing(key));
         let left = self.seldom.as_ref().and_then(|seldom| seldom.leaves.over(key));
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
@@ -260,11 +263,11 @@ impl Connection {
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            match kind.rule.decide(member.identity(), key, options.with.as_ref(), limits.rule_timeout).await {
-                Decision::Allow => {}
-                Decision::Deny => return Err(not_allowed()),
-                Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
-            }
+            let rights = match kind.rights(member.identity(), key, &options, limits.rule_timeout).await {
+                Ok(rights) => rights,
+                Err(NotLetIn::Denied) => return Err(not_allowed()),
+                Err(NotLetIn::Unavailable) => return Err(JoinError::RuleUnavailable { room: key.clone() }),
+            };
             // Before the room is entered, from when on its messages are kept.
             if let Some(left) = left {
                 left.await;
@@ -304,9 +307,12 @@ impl Connection {
                 .joining(|| member.clone(), limits.hook_timeout)
                 .await
                 .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
-            let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
+            let counts_user = kind.knows_users() && rights.sort == Sort::Member;
+            let arrival = counts_user.then(|| arrival(&shared, kind, &member));
+            let listing = if rights.sees_members { listing } else { Listing::Nothing };
             let welcome = |standing| protocol::room_joined(key, standing, snapshot, reference.as_deref());
-            let (viewers, effects) = room.go_live(slot, arrival, listing, &options, welcome);
+            let arriving = Arriving { arrival, listing, rights };
+            let (viewers, effects) = room.go_live(slot, arriving, &options, welcome);
             shared.registry.act(room, effects);
             Ok(Joined { viewers, ..joined })
         }
@@ -390,9 +396,16 @@ impl Connection {
         *wake_at = at;
     }
 
+    /// It, as a hook is given it: in a room that it is in.
     pub(crate) fn member(&self, room: &RoomKey) -> Member {
+        let observed = |place: &&Place| place.room.kind.has_observers();
+        let sort = self.place(room).filter(observed).map_or(Sort::Member, |place| place.room.rights(place.slot).sort);
+        self.member_of_sort(room, sort)
+    }
+
+    fn member_of_sort(&self, room: &RoomKey, sort: Sort) -> Member {
         let rooms = Arc::clone(&self.shared) as Arc<dyn Tell>;
-        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), rooms, joining: None }
+        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), rooms, joining: None, sort }
     }
 
     pub(crate) fn leave_all(&mut self) {
@@ -409,10 +422,12 @@ impl Connection {
     /// Gives places up, and then runs the hooks about it in one task.
     fn left(&mut self, places: Vec<Entered>) {
         let within = self.shared.limits.hook_timeout;
-        let hook = |room: &Room| room.kind.left(|| self.member(&room.key), within);
-        let rooms = || places.iter().filter_map(Entered::room);
-        let hooks: Vec<_> = rooms().filter_map(hook).collect();
-        let first = rooms().next().map(|room| room.key.clone());
+        let hook = |Place { room, slot }: &Place| {
+            room.kind.left(|| self.member_of_sort(&room.key, room.rights(*slot).sort), within)
+        };
+        let left = || places.iter().filter_map(|entered| entered.place.as_ref());
+        let hooks: Vec<_> = left().filter_map(hook).collect();
+        let first = left().next().map(|place| place.room.key.clone());
         drop(places);
         if hooks.is_empty() {
             return;
@@ -480,10 +495,6 @@ struct Entered {
 impl Entered {
     fn new(shared: &Arc<Shared>, place: Place) -> Self {
         Self { shared: Arc::clone(shared), place: Some(place) }
-    }
-
-    fn room(&self) -> Option<&Room> {
-        self.place.as_ref().map(|place| &*place.room)
     }
 
     /// The place, for a connection that leaves it by itself.

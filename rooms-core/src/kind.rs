@@ -2,16 +2,20 @@
 
 mod hook_error;
 mod member;
+mod rights;
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-pub(crate) use self::member::{Joining, Tell};
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
+};
+pub(crate) use self::{
+    member::{Joining, Tell},
+    rights::{NotLetIn, Rights, Sort},
 };
 use crate::{
     auth::{Decision, Identity, Rule},
@@ -56,6 +60,10 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 pub struct Kind {
     pub(crate) rule: Rule,
     pub(crate) publish: Rule,
+    /// Who sees the members.
+    members: Rule,
+    /// Who may be in a room without being counted.
+    observe: Rule,
     pub(crate) overflow: Overflow,
     on_join: Option<Arc<OnJoin>>,
     on_message: Option<Arc<OnMessage>>,
@@ -82,6 +90,8 @@ impl Kind {
         Self {
             rule: Rule::Nobody,
             publish: Rule::Nobody,
+            members: Rule::Everybody,
+            observe: Rule::Nobody,
             overflow: Overflow::Close,
             on_join: None,
             on_message: None,
@@ -266,7 +276,8 @@ impl Kind {
     /// went. A user with five tabs on three nodes joins once and leaves once.
     ///
     /// Costs some hundred bytes for each user and node. At most `Limits::max_named_users` users of a room are named on each node;
-    /// the others are counted. The same on all nodes.
+    /// the others are counted. Everybody in a room sees its members, unless there is a
+    /// [`members_rule`](Self::members_rule). The same on all nodes.
     pub fn list_members(self) -> Self {
         Self { names: true, ..self }
     }
@@ -274,7 +285,7 @@ impl Kind {
     /// Sets what is told about a member besides the user's id; turns [`list_members`](Self::list_members) on.
     ///
     /// Called once for each join. At most 512 bytes of JSON, nested at most 16 deep; what is longer or deeper is logged
-    /// and left out, and `null` adds nothing. Everybody in the room sees it. Where a user has several connections on a
+    /// and left out, and `null` adds nothing. Whoever sees the members sees it. Where a user has several connections on a
     /// node, the newest one's is shown.
     pub fn member_info<F>(self, info: F) -> Self
     where
@@ -380,6 +391,7 @@ impl Kind {
             max_named: self.names_members().then_some(limits.max_named_users),
             leave_grace: self.leave_grace,
             tells_occupancy: self.on_occupancy.is_some(),
+            hides_members: self.hides_members(),
         }
     }
 
@@ -496,6 +508,8 @@ impl fmt::Debug for Kind {
         f.debug_struct("Kind")
             .field("join_rule", &self.rule)
             .field("publish_rule", &self.publish)
+            .field("members_rule", &self.members)
+            .field("observe_rule", &self.observe)
             .field("overflow", &self.overflow)
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())

@@ -104,7 +104,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    audience::{Event, Listing, MemberList, Person},
+    audience::{Event, For, Listing, MemberList, Person},
     kinds::kinds,
     known_users::Arrival,
     rooms::Rooms,

@@ -35,6 +35,16 @@
 //! itself alone. Where several come within one `Limits::viewer_window`, they are named to all in one event, and each finds
 //! itself in it once more.
 //!
+//! Where the kind of a room has a [`members_rule`](crate::Kind::members_rule), those of whom it says no are told numbers alone:
+//! their `room_joined` has `viewers`, and neither `users` nor `members`, and their `viewer_joined` and `viewer_left` have no
+//! `users` and come only where the number of viewers changed.
+//!
+//! A `join` with `"observe":true` is that of an observer, whom the kind's [`observe_rule`](crate::Kind::observe_rule) lets in,
+//! in place of its `join_rule`. An observer is given all that members are given, and its `room_joined` has
+//! `"observer":true`. It is in no number and in no list, on no node, and nobody is told that it came or went. Whether a
+//! connection observes a room is settled by the join that enters it: one that is a member stays a member, and an observer
+//! stays an observer, until it leaves.
+//!
 //! A `join` of a room that the connection is in already is answered with `room_joined` as things stand now: a page that
 //! may have missed something has the list again. The list of one room is sent to one connection twice in five seconds, also
 //! where it left the room in between; a `join` after that is answered with `viewers` and `users`, and without `members`.
@@ -81,8 +91,8 @@
 //!
 //! On a connection that is for one room they are parameters of the URL: `?since=2a.7&newest=50`; an empty `since` asks for
 //! nothing to be resumed. Where one of the two is there, what happens in the room is told as on a connection for many:
-//! payloads in `message`, with their `offset`, and events with their `room`. Without them payloads are bare. The other
-//! parameters, but the token, are its `with`, an object of strings.
+//! payloads in `message`, with their `offset`, and events with their `room`. Without them payloads are bare. `observe=true` asks
+//! to observe. The other parameters, but the token, are its `with`, an object of strings.
 //!
 //! What others publish to the room by the bus' own means has no `offset`, and is not kept.
 
@@ -223,6 +233,8 @@ enum Event<'a> {
         position: Option<Position>,
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<bool>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        observer: bool,
         #[serde(flatten)]
         list: Option<MemberList>,
         #[serde(flatten)]
@@ -309,6 +321,8 @@ impl Event<'_> {
 pub(crate) struct Standing {
     pub(crate) viewers: usize,
     pub(crate) list: Option<MemberList>,
+    /// It is in the room and not counted.
+    pub(crate) observer: bool,
     /// Everything that was published after it follows.
     pub(crate) position: Option<Position>,
     /// Whether it is given what it missed, where it asked for that.
@@ -317,7 +331,7 @@ pub(crate) struct Standing {
 
 /// The first event of a member. The snapshot's fields stand beside ours; ours win.
 pub(crate) fn room_joined(room: &RoomKey, standing: Standing, snapshot: Value, reference: Option<&Ref>) -> Message {
-    let Standing { viewers, list, position, recovered } = standing;
+    let Standing { viewers, list, observer, position, recovered } = standing;
     let mut snapshot = match snapshot {
         Value::Object(fields) => fields,
         Value::Null => Map::new(),
@@ -326,10 +340,11 @@ pub(crate) fn room_joined(room: &RoomKey, standing: Standing, snapshot: Value, r
     let named: &[_] = if list.is_some() { &["users", "members"] } else { &[] };
     // Those of a history only where there is one: an application may have used these names before.
     let place: &[_] = if position.is_some() || recovered.is_some() { &["position", "recovered"] } else { &[] };
-    for ours in ["type", "room", "viewers", "ref"].iter().chain(named).chain(place) {
+    let sort: &[_] = if observer { &["observer"] } else { &[] };
+    for ours in ["type", "room", "viewers", "ref"].iter().chain(named).chain(place).chain(sort) {
         snapshot.remove(*ours);
     }
-    Event::RoomJoined { room, viewers, position, recovered, list, snapshot, reference }.message()
+    Event::RoomJoined { room, viewers, position, recovered, observer, list, snapshot, reference }.message()
 }
 
 pub(crate) fn room_left(room: &RoomKey, reference: Option<&Ref>) -> Message {
@@ -381,6 +396,11 @@ mod tests {
         assert_eq!(
             text(room_joined(&room, Standing { viewers: 3, ..Standing::default() }, snapshot, None)),
             r#"{"type":"room_joined","room":"post:42","viewers":3,"post_id":42}"#,
+        );
+        let observer = Standing { viewers: 3, observer: true, ..Standing::default() };
+        assert_eq!(
+            text(room_joined(&room, observer, json!({"observer": "mine"}), None)),
+            r#"{"type":"room_joined","room":"post:42","viewers":3,"observer":true}"#,
         );
         let one = || Standing { viewers: 1, ..Standing::default() };
         let welcome = |reference| text(room_joined(&room, one(), Value::Null, reference));

@@ -39,7 +39,7 @@ use crate::{
     close::Close,
     envelope::Carried,
     join_options::JoinOptions,
-    kind::Kind,
+    kind::{Kind, Rights, Sort},
     limits::Limits,
     lock::{Mutex, lock},
     message::{Form, Message},
@@ -97,8 +97,16 @@ struct Member {
     cursor: u64,
     /// What was published while it was still joining; `None` once it is told that it joined.
     held: Option<Box<Held>>,
-    /// Which user it is, where the room knows. Boxed, because most rooms do not.
-    known: Option<Box<Known>>,
+    /// Boxed, because there is nothing to know of the members of most rooms.
+    facts: Option<Box<Facts>>,
+}
+
+/// What is known of a member.
+#[derive(Debug)]
+struct Facts {
+    /// Which user it is, where the room counts users.
+    known: Option<Known>,
+    rights: Rights,
 }
 
 #[derive(Default)]
@@ -112,6 +120,15 @@ struct Held {
     from: Option<Position>,
     /// It is counted, and its `room_joined` is being made: it has to hear of every change from here on.
     counted: bool,
+}
+
+/// One who is about to be told that it joined.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    /// Where the room counts users.
+    pub(crate) arrival: Option<Arrival>,
+    pub(crate) listing: Listing,
+    pub(crate) rights: Rights,
 }
 
 /// What a connection is told that was counted just now.
@@ -221,7 +238,7 @@ impl Room {
         state.ahead = head;
         let from = state.replay.as_ref().and_then(|replay| replay.head());
         let held = Box::new(Held { from, ..Held::default() });
-        let member = Member { recipient, cursor: head, held: Some(held), known: None };
+        let member = Member { recipient, cursor: head, held: Some(held), facts: None };
         let slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
@@ -250,12 +267,11 @@ impl Room {
     pub(crate) fn go_live(
         &self,
         slot: usize,
-        arrival: Option<Arrival>,
-        listing: Listing,
+        arriving: Arriving,
         join: &JoinOptions,
         welcome: impl FnOnce(Standing) -> Message,
     ) -> (usize, Effects) {
-        let Counted { standing, effects } = self.count_in(slot, arrival, listing, join);
+        let Counted { standing, effects } = self.count_in(slot, arriving, join);
         let viewers = standing.viewers;
         // Encoded without the lock: a snapshot and a list may be long.
         let welcome = welcome(standing);
@@ -276,7 +292,7 @@ impl Room {
     }
 
     /// Counts a joining connection: what it is to be told, while what changes from here on is kept for it.
-    fn count_in(&self, slot: usize, arrival: Option<Arrival>, listing: Listing, join: &JoinOptions) -> Counted {
+    fn count_in(&self, slot: usize, arriving: Arriving, join: &JoinOptions) -> Counted {
         let mut state = lock(&self.state);
         let State { members, log, share, ahead, replay, .. } = &mut *state;
         let viewers = share.viewers();
@@ -291,10 +307,16 @@ impl Room {
         let Resumed { position, recovered, first, has_up_to } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
         held.start_with(first, has_up_to);
-        let (arriving, due) = share.arrive(member.recipient.id(), arrival, listing);
-        member.known = arriving.known.map(Box::new);
+        let Arriving { arrival, listing, rights } = arriving;
+        let (arrived, due) = match rights.sort {
+            Sort::Member => share.arrive(member.recipient.id(), arrival, listing),
+            Sort::Observer => share.observe(member.recipient.id(), listing),
+        };
+        let ordinary = arrived.known.is_none() && rights == Rights::MEMBER;
+        member.facts = (!ordinary).then(|| Box::new(Facts { known: arrived.known, rights }));
         let effects = state.take_due(due);
-        let standing = Standing { viewers: arriving.viewers, list: arriving.list, position, recovered };
+        let observer = rights.sort == Sort::Observer;
+        let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
         Counted { standing, effects }
     }
 
@@ -316,7 +338,11 @@ impl Room {
         }
         let mut effects = Effects::default();
         if member.held.is_none_or(|held| held.counted) {
-            let due = state.share.leave(member.known.as_deref(), Instant::now());
+            let facts = member.facts.as_deref();
+            let due = match facts.map(|facts| facts.rights.sort) {
+                Some(Sort::Observer) => state.share.stop_observing(),
+                _ => state.share.leave(facts.and_then(|facts| facts.known.as_ref()), Instant::now()),
+            };
             effects = state.take_due(due);
         }
         effects.linger = empty && !std::mem::replace(&mut state.lingering, true);
@@ -522,11 +548,12 @@ impl Held {
 impl Member {
     /// Keeps the log's news for a member that is still joining.
     fn hold(&mut self, log: &mut Log, room: &RoomKey, bounds: Bounds) {
+        let rights = self.rights();
         let Some(held) = &mut self.held else { return };
         for entry in log.since_mut(self.cursor) {
             // Until it is counted, its `room_joined` will say how many there are, and who.
             let said = !held.counted && matches!(entry.about, About::Viewers | About::Names);
-            if said || entry.except == Some(self.recipient.id()) {
+            if said || entry.except == Some(self.recipient.id()) || !rights.hears(entry.to) {
                 continue;
             }
             let offset = entry.offset;

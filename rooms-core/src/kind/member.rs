@@ -5,6 +5,7 @@ use std::{fmt, pin::pin, sync::Arc};
 use futures::future::BoxFuture;
 use serde::Serialize;
 
+use super::Sort;
 use crate::{
     auth::Identity,
     bus::Position,
@@ -48,6 +49,7 @@ pub struct Member {
     pub(crate) rooms: Arc<dyn Tell>,
     /// What its join said and came to; known to `on_join` and `on_leave`.
     pub(crate) joining: Option<Arc<Joining>>,
+    pub(crate) sort: Sort,
 }
 
 /// What a join says besides the room, and where it begins.
@@ -97,6 +99,12 @@ impl Member {
     #[must_use]
     pub fn connection(&self) -> ConnectionId {
         self.recipient.id()
+    }
+
+    /// Whether it [observes](crate::Kind::observe_rule) the room: it is not counted, and nobody is told of it.
+    #[must_use]
+    pub fn is_observer(&self) -> bool {
+        self.sort == Sort::Observer
     }
 
     /// The position in the room's history from which this member is given everything: every message that comes after it.

@@ -13,10 +13,12 @@ use tokio::runtime::Handle;
 
 use super::{Room, State};
 use crate::{
+    kind::Rights,
     lock::lock,
     message::{Form, Message},
     node::ConnectionId,
     outbox::{About, Recipient, Source},
+    presence::For,
 };
 
 /// Members served between two looks at the room and two turns of the runtime: at some 9 µs a write about half a
@@ -109,13 +111,31 @@ struct Chunk {
     about: Vec<About>,
     /// The position of the first message.
     first: u64,
-    /// The messages that one member does not get: rarely any.
-    excepts: Vec<(usize, ConnectionId)>,
+    /// The messages that some members do not get, in their order: rarely any.
+    excepts: Vec<(usize, Except)>,
 }
 
 struct Due {
     recipient: Arc<Recipient>,
     cursor: u64,
+    rights: Rights,
+}
+
+/// Whom a message is not for.
+#[derive(Debug, Clone, Copy)]
+enum Except {
+    Connection(ConnectionId),
+    /// All but those.
+    AllBut(For),
+}
+
+impl Except {
+    fn is(self, due: &Due) -> bool {
+        match self {
+            Self::Connection(connection) => connection == due.recipient.id(),
+            Self::AllBut(to) => !due.rights.hears(to),
+        }
+    }
 }
 
 impl Flusher {
@@ -191,6 +211,7 @@ impl State {
     /// Puts the round's next members into the chunk, with what they have not had.
     fn fill(&mut self, room: &Room, chunk: &mut Chunk) {
         let head = self.log.head();
+        let hides = room.kind.hides_members();
         chunk.first = head;
         for place in self.members.iter_mut().skip(self.progress.slot) {
             if chunk.members.len() == CHUNK {
@@ -205,7 +226,9 @@ impl State {
                 member.hold(&mut self.log, &room.key, room.bounds);
             } else {
                 chunk.first = chunk.first.min(member.cursor);
-                chunk.members.push(Due { recipient: Arc::clone(&member.recipient), cursor: member.cursor });
+                let rights = if hides { member.rights() } else { Rights::MEMBER };
+                let recipient = Arc::clone(&member.recipient);
+                chunk.members.push(Due { recipient, cursor: member.cursor, rights });
             }
             member.cursor = head;
             self.ahead = head;
@@ -217,7 +240,10 @@ impl State {
             chunk.messages.push(entry.message.clone());
             chunk.about.push(entry.about);
             if let Some(connection) = entry.except {
-                chunk.excepts.push((index, connection));
+                chunk.excepts.push((index, Except::Connection(connection)));
+            }
+            if entry.to != For::All {
+                chunk.excepts.push((index, Except::AllBut(entry.to)));
             }
         }
     }
@@ -253,7 +279,7 @@ impl Chunk {
         for due in &self.members {
             let messages = messages(&due.recipient);
             let mut from = usize::try_from(due.cursor - self.first).unwrap_or(usize::MAX);
-            let skipped = self.excepts.iter().filter(|(_, connection)| *connection == due.recipient.id());
+            let skipped = self.excepts.iter().filter(|(_, except)| except.is(due));
             let ends = skipped.map(|(index, _)| *index).chain([messages.len()]);
             for end in ends {
                 // A skipped message may lie before the member's cursor.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, num::NonZeroU64};
 
-use crate::{message::Message, node::ConnectionId, outbox::About, protocol::multi, room_key::RoomKey};
+use crate::{message::Message, node::ConnectionId, outbox::About, presence::For, protocol::multi, room_key::RoomKey};
 
 /// Messages in their order, each with its position. What every member has been given is trimmed off the front.
 #[derive(Default)]
@@ -20,6 +20,8 @@ pub(super) struct Entry {
     /// The one member that does not get it.
     pub(super) except: Option<ConnectionId>,
     pub(super) about: About,
+    /// Which of the members it is for.
+    pub(super) to: For,
     /// Its place in the history of the room, if it has one.
     pub(super) offset: Option<NonZeroU64>,
     /// The same for members that are in many rooms; made when the first of them is given it, if not before.
@@ -28,7 +30,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) const fn new(message: Message, except: Option<ConnectionId>, about: About) -> Self {
-        Self { message, except, about, offset: None, multi: None }
+        Self { message, except, about, to: For::All, offset: None, multi: None }
     }
 
     /// The message as it is for a member that is in many rooms.

@@ -17,7 +17,7 @@ use crate::{
     manager::{RoomManager, USER},
     message::{Form, Message},
     payload::Payload,
-    protocol::{self, Command, ErrorCode, Fault, Ref, Request, Standing, multi, single},
+    protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
     receipt::BroadcastError,
     room_key::RoomKey,
     ws::{Incoming, WsError},
@@ -85,10 +85,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         let answer = match command {
             Ok(Command::Ping) => protocol::pong(reference.as_ref()),
             Ok(Command::Join(room, options)) => match self.connection.standing(&room) {
-                Some((viewers, list)) => {
-                    let standing = Standing { viewers, list, ..Standing::default() };
-                    protocol::room_joined(&room, standing, Value::Null, reference.as_ref())
-                }
+                Some(standing) => protocol::room_joined(&room, standing, Value::Null, reference.as_ref()),
                 None => return self.work = Some(self.join(room, options, reference)),
             },
             Ok(Command::Leave(room)) if self.connection.leave(&room) => protocol::room_left(&room, reference.as_ref()),

@@ -22,7 +22,7 @@ fn entry() -> Entry {
         info: Info::new(&json!({"name": "Ada", "tags": [1, 2]})).ok(),
     };
     let users = Users { since: Some(3), here: vec![user], gone: vec![Name("6".into())], unnamed: 1 };
-    Entry { room: RoomKey::new("post", 42).unwrap(), version: 4, connections: 3, users: Some(users) }
+    Entry { room: RoomKey::new("post", 42).unwrap(), version: 4, connections: 3, observed: false, users: Some(users) }
 }
 
 #[test]
@@ -157,8 +157,8 @@ fn users() -> impl Strategy<Value = Users> {
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {
-    (room(), number(), short_number(), prop::option::of(users()))
-        .prop_map(|(room, version, connections, users)| Entry { room, version, connections, users })
+    (room(), number(), short_number(), any::<bool>(), prop::option::of(users()))
+        .prop_map(|(room, version, connections, observed, users)| Entry { room, version, connections, observed, users })
 }
 
 /// Whatever a node may send.
