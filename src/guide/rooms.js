@@ -12,6 +12,8 @@
 //
 // `token(code)` resolves to a token, or to null where there is none, which is the end. Where the last token was given up,
 // `code` is the close code that it met: 1008 and 4401 are about it, 1006 may be. No `token` where a cookie is the credential.
+// `tokenIn` says how it travels, as the endpoint takes it: "query" unless set; "protocol", with the application's `protocol`
+// beside it, as `{ tokenIn: "protocol", protocol: "app.v1" }`; or "message", which is the first one.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
@@ -33,7 +35,9 @@ const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED];
 const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
 const NOT_SO_SOON = [1011, TRY_LATER, 4429];
 
-export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = () => {}, history = false }) {
+export function connect(path, options) {
+  const { token, tokenIn = "query", protocol, history = false } = options;
+  const { onEvent, onOffline = () => {}, onEnd = () => {} } = options;
   const wanted = new Map();     // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map();     // where this page stands in the history of each room; at the endpoint of one room under null
   const over = new AbortController();
@@ -63,10 +67,14 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
     jwt = given;
     const url = new URL(path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
-    if (jwt) url.searchParams.set("token", jwt);
+    const protocols = protocol ? [protocol] : [];
+    if (jwt && tokenIn === "query") url.searchParams.set("token", jwt);
+    if (jwt && tokenIn === "protocol") protocols.push("bearer", jwt);
+    const first = jwt && tokenIn === "message" ? { type: "auth", token: jwt } : null;
     if (history) url.searchParams.set("since", places.get(null) ?? "");
     if (history?.newest) url.searchParams.set("newest", history.newest);
-    connection = new Connection(url, room => ({ since: places.get(room), ...wanted.get(room) }), wanted, heard, ended);
+    const saying = room => ({ since: places.get(room), ...wanted.get(room) });
+    connection = new Connection({ url, protocols, first }, saying, wanted, heard, ended);
   }
 
   function noToken() {
@@ -172,8 +180,8 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
   return {
     // Also for a room that the page is in: the answer has the members as they are now. The server sends them twice in five
     // seconds; where an answer comes without, the room is joined once more after that time.
-    join(room, { newest, with: words } = {}) {
-      wanted.set(room, { newest, with: words });
+    join(room, { newest, with: words, observe } = {}) {
+      wanted.set(room, { newest, with: words, observe });
       connection?.joinAgain(room);
     },
     leave(room) {
@@ -219,12 +227,13 @@ class Connection {
   #beat = 0;
   #silence = 0;
 
-  constructor(url, saying, wanted, heard, ended) {
+  constructor({ url, protocols, first }, saying, wanted, heard, ended) {
+    this.first = first;
     this.saying = saying;
     this.wanted = wanted;
     this.heard = heard;
     this.ended = ended;
-    this.socket = new WebSocket(url);
+    this.socket = new WebSocket(url, protocols);
     this.socket.onopen = () => this.#begin();
     this.socket.onmessage = ({ data }) => this.#received(data);
     this.socket.onclose = ({ code, reason }) => this.#end(code, reason);
@@ -236,6 +245,7 @@ class Connection {
     this.opened = true;
     clearTimeout(this.#silence);
     this.#beat = setInterval(() => this.ping(), PING_EVERY);
+    if (this.first) this.send(this.first);
     this.settle();
   }
 

@@ -8,8 +8,9 @@ class FakeSocket {
   static OPEN = 1;
   readyState = 0;
   sent = [];
-  constructor(url) {
+  constructor(url, protocols = []) {
     this.url = url;
+    this.protocols = protocols;
     sockets.push(this);
   }
   send(text) {
@@ -48,13 +49,14 @@ async function pass(time) {
 }
 
 // A client whose tokens are counted.
-function start(token) {
+function start(token, options) {
   before?.rooms.close();
   fakes();
   const it = before = { tokens: 0, events: [] };
   token ??= async () => `token-${++it.tokens}`;
   if (token === "cookie") token = undefined;
   it.rooms = client("/ws", {
+    ...options,
     token,
     onEvent: event => it.events.push(event),
     onOffline: how => it.events.push({ type: "offline", ...how }),
@@ -384,6 +386,27 @@ window.cases = {
     it.rooms.renew();
     await pass(0);
     same([it.types(), sockets.length, sockets[2].token], [["offline"], 3, "token-3"]);
+  },
+
+  async the_token_travels_as_the_page_chooses() {
+    const ways = {
+      query: { token: "token-1", protocols: [], sent: [] },
+      protocol: { token: null, protocols: ["app.v1", "bearer", "token-1"], sent: [] },
+      message: { token: null, protocols: [], sent: [{ type: "auth", token: "token-1" }] },
+    };
+    for (const [tokenIn, { token, protocols, sent }] of Object.entries(ways)) {
+      const it = start(undefined, { tokenIn, protocol: tokenIn === "protocol" ? "app.v1" : undefined });
+      it.rooms.join("post:42", { observe: true });
+      const socket = await opened();
+      const join = { type: "join", room: "post:42", ref: "join 1", observe: true };
+      same([tokenIn, socket.token, socket.protocols, socket.sent], [tokenIn, token, protocols, [...sent, join]]);
+      // Each connection says it anew, and a token that was given up is not said again.
+      socket.dies(1008);
+      await pass(1_000);
+      const next = await opened();
+      const said = JSON.stringify([next.url, next.protocols, next.sent]);
+      same([tokenIn, said.includes("token-1"), said.includes("token-2")], [tokenIn, false, true]);
+    }
   },
 
   async a_cookie_needs_no_token() {
