@@ -42,7 +42,8 @@ impl Program {
         Self::start_with("chat", &[("PORT", "0"), ("REDIS_URL", redis)]).await
     }
 
-    async fn start_with(example: &str, environment: &[(&str, &str)]) -> Self {
+    /// Any example, with what it takes from the environment.
+    pub(crate) async fn start_with(example: &str, environment: &[(&str, &str)]) -> Self {
         let mut process = Command::new(lines::example(example))
             .env_remove("REDIS_URL")
             .env("JWT_SECRET", SECRET)
