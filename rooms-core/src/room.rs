@@ -45,7 +45,7 @@ use crate::{
     message::{Form, Message},
     node::ConnectionId,
     outbox::{About, Recipient, Source, Waiting},
-    presence::{Arrival, Known, Listing, Share},
+    presence::{Arrival, Due, Known, Listing, Share},
     protocol::{self, Reason, Standing, multi},
     room_key::RoomKey,
 };
@@ -300,6 +300,20 @@ impl Room {
 
     /// Takes a member out, joined or joining.
     pub(crate) fn leave(&self, slot: usize) -> Effects {
+        self.take_out(slot, |share, known| share.leave(known, Instant::now()))
+    }
+
+    /// [`leave`](Self::leave), of one who is put out, and is not shown any more.
+    pub(crate) fn remove(&self, slot: usize) -> Effects {
+        self.take_out(slot, Share::remove)
+    }
+
+    /// The connections of all members, joined or joining.
+    pub(crate) fn recipients(&self) -> Vec<Arc<Recipient>> {
+        lock(&self.state).members.iter().flatten().map(|member| Arc::clone(&member.recipient)).collect()
+    }
+
+    fn take_out(&self, slot: usize, count_out: impl FnOnce(&mut Share, Option<&Known>) -> Due) -> Effects {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
@@ -316,7 +330,7 @@ impl Room {
         }
         let mut effects = Effects::default();
         if member.held.is_none_or(|held| held.counted) {
-            let due = state.share.leave(member.known.as_deref(), Instant::now());
+            let due = count_out(&mut state.share, member.known.as_deref());
             effects = state.take_due(due);
         }
         effects.linger = empty && !std::mem::replace(&mut state.lingering, true);
