@@ -104,7 +104,7 @@ async fn who_signs_out_is_disconnected_with_that_session_and_no_other() {
 
     assert_eq!(ann.call(Method::POST, "/logout", &Value::Null).await.0, StatusCode::NO_CONTENT);
     for live in [&mut first, &mut second] {
-        assert_eq!(closed(live).await, (1008, "signed out".to_owned()));
+        assert_eq!(closed(live).await, (4410, "revoked".to_owned()));
     }
     for live in [&mut elsewhere, &mut neighbour] {
         live.until_pong().await;
@@ -121,7 +121,7 @@ async fn who_signs_in_as_somebody_else_is_disconnected_as_who_they_were() {
     let mut live = ann.live().await;
     let (status, _) = ann.call(Method::POST, "/login", &json!({"user": "bob", "password": "bobbob"})).await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(closed(&mut live).await, (1008, "signed out".to_owned()));
+    assert_eq!(closed(&mut live).await, (4410, "revoked".to_owned()));
 }
 
 #[tokio::test]

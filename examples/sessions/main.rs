@@ -4,10 +4,9 @@
 //! password is their name twice. `PORT` (3000 unless set) and `ORIGIN` (the page's, where it is not this machine; with `https`
 //! the cookie is `Secure`) come from the environment.
 //!
-//! Who signs out is disconnected at once, in all tabs of that session and in no other.
+//! Who signs out is disconnected at once, in all tabs of that session and in no other, on all nodes.
 
 mod board;
-mod connections;
 mod sign_in;
 mod users;
 
@@ -25,7 +24,7 @@ use rooms::{Endpoint, Kind, RoomManager, Shutdown};
 use tokio::net::TcpListener;
 use tower_sessions::{Expiry, MemoryStore, SessionManagerLayer};
 
-use crate::{board::Board, connections::Connections, sign_in::Sessions, users::Users};
+use crate::{board::Board, sign_in::Sessions, users::Users};
 
 /// The name of the cookie.
 const COOKIE: &str = "session";
@@ -37,7 +36,6 @@ const IDLE: cookie::time::Duration = cookie::time::Duration::hours(8);
 struct App {
     rooms: RoomManager,
     board: Arc<Board>,
-    connections: Connections,
 }
 
 impl FromRef<App> for RoomManager {
@@ -61,20 +59,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // In memory, so everybody is signed out by a restart; with a store over a database they are not.
     let store = MemoryStore::default();
     let users = Users::demonstration();
-    let connections = Connections::default();
-    let sessions = Sessions::new(store.clone(), users.clone(), connections.clone());
+    let sessions = Sessions::new(store.clone(), users.clone());
     let endpoint = Endpoint::new().without_header_token().cookie_token(COOKIE).origins(&origins)?;
     let rooms = RoomManager::builder()
         .authenticator(sessions)
         .endpoint(endpoint)
-        .kind("board", connections.keep(Kind::authenticated()))
+        .kind("board", Kind::authenticated())
         .build()?;
     let cookies = SessionManagerLayer::new(store)
         .with_name(COOKIE)
         .with_same_site(cookie::SameSite::Lax)
         .with_secure(origins.iter().all(|origin| origin.starts_with("https:")))
         .with_expiry(Expiry::OnInactivity(IDLE));
-    let app = App { rooms: rooms.clone(), board: Arc::default(), connections };
+    let app = App { rooms: rooms.clone(), board: Arc::default() };
     let routes = router(app).layer(AuthManagerLayerBuilder::new(users, cookies).build());
 
     tracing::info!("listening on http://localhost:{port}");

@@ -20,6 +20,7 @@ use self::{
 use crate::{
     auth::{AuthError, Authenticator, Identity},
     close::Close,
+    context::SignIn,
     handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Refusal},
     join_options::JoinOptions,
     limits::Limits,
@@ -41,6 +42,8 @@ pub struct Admission {
     rooms: RoomManager,
     handshake: Handshake,
     verdict: Verdict,
+    /// The endpoint's own, which also checks the tokens that follow.
+    authenticator: Option<Arc<dyn Authenticator>>,
     claims: Vec<(String, Value)>,
     on_close: Option<OnClose>,
 }
@@ -94,9 +97,9 @@ impl RoomManager {
             let answer = match handshake.token() {
                 Ok(token) => {
                     let attempt = attempt(token, endpoint, uri, headers, peer);
-                    self.ask(self.authenticator_of(endpoint), &attempt).await
+                    self.shared.ask(self.authenticator_of(endpoint), &attempt).await
                 }
-                Err(reason) => Err(reason).inspect_err(|reason| self.log_bad_token(reason)),
+                Err(reason) => Err(reason).inspect_err(|reason| self.shared.log_bad_token(reason)),
             };
             match answer {
                 Ok(identity) => Verdict::Known(identity),
@@ -107,7 +110,8 @@ impl RoomManager {
                 Err(reason) => Verdict::Bad(close_for(&reason)),
             }
         };
-        Ok(Admission { rooms: self.clone(), handshake, verdict, claims: Vec::new(), on_close: None })
+        let (rooms, authenticator) = (self.clone(), endpoint.own_authenticator().cloned());
+        Ok(Admission { rooms, handshake, verdict, authenticator, claims: Vec::new(), on_close: None })
     }
 
     fn authenticator_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a dyn Authenticator {
@@ -189,8 +193,8 @@ impl Admission {
         E: fmt::Display,
     {
         let join = self.handshake.join_options().clone();
-        self.open(socket, |rooms, identity, (stream, sink)| {
-            rooms.serve_in(join.form(), stream, sink, identity, Some((room, join)))
+        self.open(socket, |rooms, identity, sign_in, (stream, sink)| {
+            rooms.serve_in(join.form(), stream, sink, identity, Some((room, join)), sign_in)
         });
     }
 
@@ -199,9 +203,9 @@ impl Admission {
     where
         E: fmt::Display,
     {
-        self.open(socket, |rooms, identity, (stream, sink)| {
+        self.open(socket, |rooms, identity, sign_in, (stream, sink)| {
             let first = rooms.user_room(identity.user()).map(|room| (room, JoinOptions::new()));
-            rooms.serve_in(Form::Multi, stream, sink, identity, first)
+            rooms.serve_in(Form::Multi, stream, sink, identity, first, sign_in)
         });
     }
 
@@ -210,9 +214,11 @@ impl Admission {
     fn open<E: fmt::Display>(
         self,
         socket: impl Socket<E>,
-        serve: impl FnOnce(&RoomManager, Identity, (FrameStream, FrameSink)) -> Served<FrameStream> + Send + 'static,
+        serve: impl FnOnce(&RoomManager, Identity, Option<Arc<SignIn>>, (FrameStream, FrameSink)) -> Served<FrameStream>
+        + Send
+        + 'static,
     ) {
-        let Self { rooms, verdict, claims, on_close, .. } = self;
+        let Self { rooms, verdict, authenticator, claims, on_close, .. } = self;
         tokio::spawn(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
             let mut halves = match timeout(within, socket).await {
@@ -231,9 +237,11 @@ impl Admission {
                 Verdict::Bad(close) => Err(close),
                 Verdict::Later(unauthenticated) => unauthenticated.identity(&rooms, &mut halves.0).await,
             };
-            match verdict.and_then(|identity| with_claims(identity, claims)) {
+            match verdict.and_then(|identity| with_claims(identity, claims.clone())) {
                 Ok(identity) => {
-                    let served = serve(&rooms, identity, halves);
+                    let differs = authenticator.is_some() || !claims.is_empty();
+                    let sign_in = differs.then(|| Arc::new(SignIn { authenticator, claims }));
+                    let served = serve(&rooms, identity, sign_in, halves);
                     match on_close {
                         None => drop(tokio::spawn(served)),
                         Some(on_close) => drop(tokio::spawn(async move { on_close.ended(served.await) })),

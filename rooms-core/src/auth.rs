@@ -5,6 +5,7 @@ mod claim;
 mod clock;
 mod jwt;
 mod policy;
+mod revocation;
 
 use std::{
     borrow::Cow,
@@ -24,8 +25,13 @@ pub use self::{
     clock::{SystemClock, WallClock},
     jwt::{JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET},
     policy::Decision,
+    revocation::{Revocation, RevokeError},
 };
-pub(crate) use self::{clock::wait_until, policy::Rule};
+pub(crate) use self::{
+    clock::{LONGEST_WAIT, wait_until},
+    policy::Rule,
+    revocation::{Ending, RevocationList, Revoked},
+};
 use crate::{
     any_id,
     room_key::{RoomKeyError, check_id},
@@ -336,6 +342,9 @@ pub enum AuthError {
     /// `aud` does not name the configured audience.
     #[error("the token is for another audience")]
     Audience,
+    /// It, or its user, is [revoked](crate::RoomManager::revoke).
+    #[error("the token, or its user, is revoked")]
+    Revoked,
     /// The authenticator gave no answer in time, or panicked.
     #[error("the authenticator failed")]
     Unavailable,

@@ -1,15 +1,27 @@
 //! One live connection, and the rooms that it is in.
 
+mod asking_again;
+mod beside;
 mod leaves;
 mod lists;
 mod places;
 
-use std::{fmt, sync::Arc, task::Poll, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::join_all;
+use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::beside::{Beside, NoRefresh, Refreshed};
 use self::{
+    asking_again::After,
+    beside::BesideWork,
     leaves::{Leaves, Leaving},
     lists::Lists,
     places::{Place, Places},
@@ -17,12 +29,13 @@ use self::{
 use crate::{
     auth::Identity,
     close::Close,
-    context::Shared,
+    context::{Shared, SignIn},
     join_options::JoinOptions,
     kind::{HookError, Joining, Kind, Member, NotLetIn, Rights, Sort, Tell},
     message::{Form, Message},
     node::ConnectionId,
     outbox::{Driver, Progress, Recipient, Waiting},
+    payload::Payload,
     presence::{Arrival, Listing, Share, entry::Name},
     protocol::{self, Ref, Standing},
     room::{Arriving, Ready},
@@ -73,6 +86,33 @@ struct Seldom {
     leaves: Leaves,
     /// The lists of members that it was sent.
     lists: Lists,
+    /// Who it is since its token was refreshed; others find it at the recipient.
+    identity: Option<Arc<Identity>>,
+    /// When its client is told that the token ends.
+    notice: Notice,
+    /// How it signed in, where that is not as all others do.
+    sign_in: Option<Arc<SignIn>>,
+    beside: BesideWork,
+    /// Rooms that it is to enter without having asked.
+    to_enter: VecDeque<RoomKey>,
+}
+
+/// How long before the end of a token its client is told. 60 s: time to fetch another one, and to try again.
+const NOTICE: Duration = Duration::from_secs(60);
+
+/// When a client is told that its token ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// That long before.
+    Before(Duration),
+    /// It was told.
+    Told,
+}
+
+impl Default for Notice {
+    fn default() -> Self {
+        Self::Before(NOTICE)
+    }
 }
 
 /// Why a connection was not taken.
@@ -85,6 +125,9 @@ pub enum ConnectError {
         /// `Limits::max_connections_per_user`.
         limit: usize,
     },
+    /// The identity is [revoked](crate::RoomManager::revoke).
+    #[error("the token, or its user, is revoked")]
+    Revoked,
     /// The manager is shutting down.
     #[error("the process is shutting down")]
     Draining,
@@ -100,6 +143,7 @@ impl ConnectError {
     pub const fn close(&self) -> Close {
         match self {
             Self::TooManyConnections { .. } => Close::TOO_MANY_CONNECTIONS,
+            Self::Revoked => Close::REVOKED,
             Self::Draining => Close::RESTART,
             Self::RuntimeEnded => Close::UNAVAILABLE,
         }
@@ -177,10 +221,11 @@ impl Connection {
         self.recipient.id()
     }
 
-    /// Who it is.
+    /// Who it is: by the token that it has now, where that was refreshed.
     #[must_use]
     pub fn identity(&self) -> &Identity {
-        self.recipient.identity()
+        let renewed = self.seldom.as_ref().and_then(|seldom| seldom.identity.as_deref());
+        renewed.unwrap_or(self.recipient.first_identity())
     }
 
     /// The rooms that it is in.
@@ -263,11 +308,13 @@ impl Connection {
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            let rights = match kind.rights(member.identity(), key, &options, limits.rule_timeout).await {
+            let (sort, with) = (Sort::of(&options), options.with.as_ref());
+            let rights = match kind.rights(member.identity(), key, sort, with, limits.rule_timeout).await {
                 Ok(rights) => rights,
                 Err(NotLetIn::Denied) => return Err(not_allowed()),
                 Err(NotLetIn::Unavailable) => return Err(JoinError::RuleUnavailable { room: key.clone() }),
             };
+            let said = options.with.clone().filter(|_| kind.rule.asks_with());
             // Before the room is entered, from when on its messages are kept.
             if let Some(left) = left {
                 left.await;
@@ -275,7 +322,7 @@ impl Connection {
             let (room, slot) = shared.registry.enter(key, kind, Arc::clone(&member.recipient));
             let room = &room;
             let entered = Entered::new(&shared, Place { room: Arc::clone(room), slot });
-            let mut joined = Joined { entered, viewers: 0, begun: None };
+            let mut joined = Joined { entered, viewers: 0, begun: None, said };
             match shared.runtime.wait(timeout(limits.subscribe_timeout, room.subscribed())).await {
                 Ok(Ok(Ok(()))) => {}
                 Ok(answer) => {
@@ -320,13 +367,18 @@ impl Connection {
 
     /// Keeps the place that a join ended with; returns the number of viewers.
     pub(crate) fn keep(&mut self, joined: Joined) -> usize {
-        let Joined { entered, viewers, begun } = joined;
+        let Joined { entered, viewers, begun, said } = joined;
         if let Some(begun) = begun {
             begun.kept();
             self.tidy();
         }
         if let Some(place) = entered.kept() {
+            if let Some(said) = said {
+                self.seldom.get_or_insert_default().beside.note(place.room.key.clone(), said);
+            }
+            let room = place.room.key.clone();
             self.rooms.add(place);
+            self.plan(&room, After::Decision);
         }
         viewers
     }
@@ -335,9 +387,84 @@ impl Connection {
     ///
     /// What was published before may still arrive after it: it was on its way on another thread.
     pub fn leave(&mut self, key: &RoomKey) -> bool {
+        self.leave_in(key, Leave::Member)
+    }
+
+    /// [`leave`](Self::leave), of one who is put out: not shown for the `leave_grace` of the kind.
+    pub(crate) fn leave_in(&mut self, key: &RoomKey, how: Leave) -> bool {
         let Some(place) = self.rooms.remove(key) else { return false };
-        self.left(vec![Entered::new(&self.shared, place)]);
+        if let Some(seldom) = &mut self.seldom {
+            seldom.beside.forget(key);
+        }
+        self.left(vec![Entered::new(&self.shared, place).leaving(how)]);
         true
+    }
+
+    /// Who it is from now on, by a new token of the same user.
+    pub(crate) fn renew(&mut self, identity: Identity) {
+        let identity = Arc::new(identity);
+        self.recipient.renew(Arc::clone(&identity));
+        self.seldom.get_or_insert_default().identity = Some(identity);
+        self.watch_token();
+        // Before the next command, it is found out when the new token ends.
+        self.wake_at(self.shared.timers.now());
+        // It may have been revoked after it was checked, while the connection was known by the one before.
+        self.shared.end_if_revoked(&self.recipient);
+    }
+
+    /// Decides when the client is told that its token ends. One that is good for less than twice the usual time is half
+    /// over then: a client that is given such tokens refreshes them at half of their time, and not without a pause.
+    pub(crate) fn watch_token(&mut self) {
+        let left = self.time_left();
+        let notice = match left {
+            Some(left) if left < 2 * NOTICE => Notice::Before(left / 2),
+            _ => Notice::default(),
+        };
+        if self.notice() != notice {
+            self.seldom.get_or_insert_default().notice = notice;
+        }
+    }
+
+    /// How long its token is good for still; `None` where it does not end.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let end = self.identity().expires_at()?;
+        Some(end.duration_since(self.shared.clock.now()).unwrap_or_default())
+    }
+
+    pub(crate) fn notice(&self) -> Notice {
+        self.seldom.as_ref().map_or(Notice::default(), |seldom| seldom.notice)
+    }
+
+    /// Its client was told that its token ends.
+    pub(crate) fn was_told(&mut self) {
+        self.seldom.get_or_insert_default().notice = Notice::Told;
+    }
+
+    pub(crate) fn signed_in(&mut self, sign_in: Option<Arc<SignIn>>) {
+        if sign_in.is_some() {
+            self.seldom.get_or_insert_default().sign_in = sign_in;
+        }
+    }
+
+    /// Notes a room that it is to enter, where it is not in it.
+    pub(crate) fn is_to_enter(&mut self, room: RoomKey) {
+        let waiting = &mut self.seldom.get_or_insert_default().to_enter;
+        // As many as may be entered, and the bound for those that are refused.
+        if !waiting.contains(&room) && waiting.len() < self.shared.limits.max_rooms_per_connection {
+            waiting.push_back(room);
+        }
+    }
+
+    /// Forgets that it is to enter a room.
+    pub(crate) fn is_not_to_enter(&mut self, room: &RoomKey) {
+        if let Some(seldom) = &mut self.seldom {
+            seldom.to_enter.retain(|entering| entering != room);
+        }
+    }
+
+    /// The next room that it is to enter.
+    pub(crate) fn next_to_enter(&mut self) -> Option<RoomKey> {
+        self.seldom.as_mut()?.to_enter.pop_front()
     }
 
     /// Sends to this connection alone.
@@ -405,18 +532,33 @@ impl Connection {
 
     fn member_of_sort(&self, room: &RoomKey, sort: Sort) -> Member {
         let rooms = Arc::clone(&self.shared) as Arc<dyn Tell>;
-        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), rooms, joining: None, sort }
+        let identity = self.seldom.as_ref().and_then(|seldom| seldom.identity.clone());
+        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), identity, rooms, joining: None, sort }
     }
 
     pub(crate) fn leave_all(&mut self) {
         let all = std::mem::take(&mut self.rooms).into_vec();
-        let all: Vec<_> = all.into_iter().map(|place| Entered::new(&self.shared, place)).collect();
+        let how = if self.recipient.is_removed() { Leave::Removed } else { Leave::Member };
+        let all: Vec<_> = all.into_iter().map(|place| Entered::new(&self.shared, place).leaving(how)).collect();
         self.left(all);
+    }
+
+    /// It is in the room with these rights from now on. Where it may see the members now, or may not any more, it is told how
+    /// things stand, as if it joined again.
+    fn change_rights(&mut self, key: &RoomKey, rights: Rights) {
+        let Some(place) = self.place(key) else { return };
+        if !place.room.change_rights(place.slot, rights) {
+            return;
+        }
+        if let Some(standing) = self.standing(key) {
+            self.send(&protocol::room_joined(key, standing, Value::Null, None));
+        }
     }
 
     /// Forgets hooks that are over.
     fn tidy(&mut self) {
-        self.seldom.take_if(|seldom| seldom.leaves.tidy() && seldom.lists.is_empty());
+        let now = self.shared.timers.now();
+        self.seldom.take_if(|seldom| seldom.is_idle(now));
     }
 
     /// Gives places up, and then runs the hooks about it in one task.
@@ -456,6 +598,15 @@ pub(crate) struct Joined {
     viewers: usize,
     /// Dropped after the place is given up, as `on_leave` runs after that.
     begun: Option<Begun>,
+    /// What the client said with the join, where the rule is told it.
+    said: Option<Payload>,
+}
+
+impl Joined {
+    /// The room; `None` never.
+    pub(crate) fn room(&self) -> Option<&RoomKey> {
+        self.entered.place.as_ref().map(|place| &place.room.key)
+    }
 }
 
 /// What `on_join` has begun and nobody keeps: dropping it runs `on_leave`. A join may end anywhere, by an error of the hook
@@ -486,15 +637,42 @@ impl Drop for Begun {
     }
 }
 
+/// How a member leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// As it likes: it may be back in a moment.
+    Member,
+    /// It is put out: nobody waits for it to come back.
+    Removed,
+}
+
+impl Seldom {
+    fn is_idle(&mut self, now: Moment) -> bool {
+        self.leaves.tidy()
+            && self.lists.is_empty()
+            && self.identity.is_none()
+            && self.notice == Notice::default()
+            && self.sign_in.is_none()
+            && self.to_enter.is_empty()
+            && self.beside.is_idle(now)
+    }
+}
+
 /// A place in a room, joined or joining. Dropping it leaves, unless somebody else keeps the place.
 struct Entered {
     shared: Arc<Shared>,
     place: Option<Place>,
+    how: Leave,
 }
 
 impl Entered {
     fn new(shared: &Arc<Shared>, place: Place) -> Self {
-        Self { shared: Arc::clone(shared), place: Some(place) }
+        Self { shared: Arc::clone(shared), place: Some(place), how: Leave::Member }
+    }
+
+    fn leaving(mut self, how: Leave) -> Self {
+        self.how = how;
+        self
     }
 
     /// The place, for a connection that leaves it by itself.
@@ -506,7 +684,10 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         if let Some(Place { room, slot }) = self.place.take() {
-            let effects = room.leave(slot);
+            let effects = match self.how {
+                Leave::Member => room.leave(slot),
+                Leave::Removed => room.remove(slot),
+            };
             self.shared.registry.act(&room, effects);
         }
     }

@@ -1,6 +1,8 @@
 //! What all handles and connections of one manager share, and how a payload goes out and comes in.
 
 mod broadcast;
+mod orders;
+mod sign_in;
 
 use std::{
     collections::HashMap,
@@ -13,8 +15,9 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+pub(crate) use self::{orders::Searches, sign_in::SignIn};
 use crate::{
-    auth::{Authenticator, WallClock},
+    auth::{Authenticator, RevocationList, WallClock},
     bus::Bus,
     drain::Drain,
     handshake::Endpoint,
@@ -29,6 +32,10 @@ use crate::{
     users::Users,
 };
 
+/// Rules that are asked again at once on this node, of the application's own. 64: enough to hide the way to a database, and few
+/// enough that a recheck of a large room does not fill its pool.
+pub(crate) const RECHECKS: usize = 64;
+
 /// What all handles and connections of one manager share.
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
@@ -42,6 +49,10 @@ pub(crate) struct Shared {
     /// Places for sockets whose token comes with their first message.
     pub(crate) unauthenticated: Arc<Semaphore>,
     pub(crate) clock: Arc<dyn WallClock>,
+    pub(crate) revocations: Arc<RevocationList>,
+    pub(crate) searches: Searches,
+    /// Who may ask rules again.
+    pub(crate) rechecks: Semaphore,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) registry: Arc<Registry>,
@@ -65,6 +76,8 @@ pub(crate) struct Warnings {
     pub(crate) bad_payload: RateLimitedLog,
     /// The log of a room is full.
     pub(crate) full_room: RateLimitedLog,
+    /// A rule that was asked again could not decide.
+    pub(crate) undecided: RateLimitedLog,
     /// What a member published did not reach the bus.
     pub(crate) unpublished: RateLimitedLog,
     /// A page of this origin may not connect.

@@ -64,6 +64,8 @@ pub struct Kind {
     members: Rule,
     /// Who may be in a room without being counted.
     observe: Rule,
+    /// How often the rules are asked about one who is in a room.
+    pub(crate) ask_again: Option<Duration>,
     pub(crate) overflow: Overflow,
     on_join: Option<Arc<OnJoin>>,
     on_message: Option<Arc<OnMessage>>,
@@ -92,6 +94,7 @@ impl Kind {
             publish: Rule::Nobody,
             members: Rule::Everybody,
             observe: Rule::Nobody,
+            ask_again: None,
             overflow: Overflow::Close,
             on_join: None,
             on_message: None,
@@ -510,6 +513,7 @@ impl fmt::Debug for Kind {
             .field("publish_rule", &self.publish)
             .field("members_rule", &self.members)
             .field("observe_rule", &self.observe)
+            .field("ask_again_every", &self.ask_again)
             .field("overflow", &self.overflow)
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())

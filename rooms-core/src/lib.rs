@@ -52,7 +52,8 @@ pub mod ws;
 pub use self::{
     auth::{
         Attempt, AuthError, Authenticator, Decision, Identity, IdentityError, JwkSet, JwkSetError, JwtAlgorithm,
-        JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET, SystemClock, WallClock,
+        JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET, Revocation, RevokeError, SystemClock,
+        WallClock,
     },
     bus::{Bus, LocalBus},
     close::{Close, CloseCode, MAX_REASON},
@@ -62,8 +63,8 @@ pub use self::{
     kind::{HookError, Kind, Member, Sent},
     limits::Limits,
     manager::{
-        Broadcast, BuildError, Members, MembersError, Present, RoomManager, RoomManagerBuilder, Shutdown, Stats,
-        ViewerCount,
+        Broadcast, BuildError, Members, MembersError, OrderError, Present, RoomManager, RoomManagerBuilder, Shutdown,
+        Stats, ViewerCount,
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},

@@ -72,6 +72,9 @@ pub struct Limits {
     /// [first message](crate::Endpoint::first_message_token); one more is refused with 503. 1,000: with one message of
     /// `max_message_bytes` each they take 64 MB, and at 100 newcomers a second a tenth of `first_message_timeout` is enough.
     pub max_unauthenticated: usize,
+    /// The [revocations](crate::RoomManager::revoke) that are in force; one more is an error. 10,000: one each nine seconds
+    /// over a day. Some megabyte of memory on each node, and ten messages to a node that starts. At most 100,000.
+    pub max_revocations: usize,
     /// The time for an upgrade, and for an authenticator's answer. 10 s: a slow mobile link.
     pub handshake_timeout: Duration,
     /// How long an open socket may take to send its first message with the token; then it is closed with 4408. 10 s: a slow
@@ -121,6 +124,9 @@ pub struct Limits {
     /// How long the other nodes may take to say how many members they have in a room; who joins first on a node waits
     /// for them. 500 ms: some hundred round trips, and less than a reader notices.
     pub answer_timeout: Duration,
+    /// How long a [revocation](crate::RoomManager::revoke) is in force where it is not said: longer than tokens are good. 24 h:
+    /// access tokens live for minutes to hours. At most 366 days.
+    pub revocation_time: Duration,
     /// The other nodes that are counted. 1,024: a guard against a bus that is full of strangers. At most 16,384, as a
     /// heartbeat names each of them in a message of at most 1 MiB.
     pub max_nodes: usize,
@@ -154,6 +160,7 @@ impl Default for Limits {
             max_rooms_per_connection: 128,
             max_connections_per_user: 100,
             max_unauthenticated: 1000,
+            max_revocations: 10_000,
             handshake_timeout: Duration::from_secs(10),
             first_message_timeout: Duration::from_secs(10),
             rule_timeout: Duration::from_secs(5),
@@ -170,6 +177,7 @@ impl Default for Limits {
             viewer_window: Duration::from_millis(250),
             heartbeat_interval: Duration::from_secs(2),
             answer_timeout: Duration::from_millis(500),
+            revocation_time: Duration::from_secs(86_400),
             max_nodes: 1024,
             max_named_users: 1000,
         }
@@ -184,6 +192,12 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The users that fit into one message between nodes, each with the longest id and the most that may be said of it.
 const MOST_NAMED: usize = 1000;
+
+/// The revocations that a node can be told at once: a hundred messages.
+const MOST_REVOCATIONS: usize = 100_000;
+
+/// The longest time of a revocation. A year: a forged one ends some day, too.
+pub(crate) const LONGEST_REVOCATION: Duration = Duration::from_secs(366 * 86_400);
 
 /// The nodes that fit into one heartbeat: 40 bytes for each, in a message between nodes of at most 1 MiB.
 pub(crate) const MOST_NODES: usize = 16_384;
@@ -216,6 +230,8 @@ impl Limits {
             *duration = SHORTEST.max(*duration);
         }
         self.max_named_users = self.max_named_users.min(MOST_NAMED);
+        self.max_revocations = self.max_revocations.min(MOST_REVOCATIONS);
+        self.revocation_time = self.revocation_time.min(LONGEST_REVOCATION);
         self.max_nodes = self.max_nodes.min(MOST_NODES);
     }
 

@@ -3,27 +3,27 @@
 mod broadcast;
 mod builder;
 mod inbox;
+mod orders;
 mod presence;
 mod shutdown;
 
 use std::{
     fmt,
-    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
 };
 
-use futures::{FutureExt as _, Sink};
-use tokio::time::timeout;
+use futures::Sink;
 
 pub(crate) use self::broadcast::USER;
 pub use self::{
     broadcast::Broadcast,
     builder::{BuildError, RoomManagerBuilder},
+    orders::OrderError,
     presence::{Members, MembersError, Present, ViewerCount},
     shutdown::Shutdown,
 };
 use crate::{
-    auth::{Attempt, AuthError, Authenticator, Identity},
+    auth::{Attempt, AuthError, Identity},
     connection::{ConnectError, Connection},
     context::{Shared, Warnings},
     drain::Drain,
@@ -81,6 +81,8 @@ pub struct Stats {
     pub unsigned: u64,
     /// Nodes that are live, this one included.
     pub nodes: usize,
+    /// Revocations that are in force.
+    pub revocations: usize,
     /// Presence entries that were published: what this node has in a room, each time that it changed.
     pub entries_published: u64,
     /// Whether the bus is known to be down.
@@ -151,7 +153,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         if shared.runtime.has_ended() {
             return Err((ConnectError::RuntimeEnded, (self.transport)(sink)));
         }
-        let id = shared.connection_ids.next();
+        if shared.revocations.cover(&identity) {
+            return Err((ConnectError::Revoked, (self.transport)(sink)));
+        }
+        let id = shared.connection_ids.next(shared.users.mark(identity.user()));
         let outbox = Outbox::new((self.transport)(sink), &shared.limits).in_form(form);
         let recipient = Arc::new(Recipient::new(id, identity, outbox));
         let limit = shared.limits.max_connections_per_user;
@@ -162,6 +167,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 if let Some(drain) = shared.drain.get() {
                     recipient.close_after(drain.come_back(), drain.close.clone());
                 }
+                // The same with a revocation.
+                shared.end_if_revoked(&recipient);
                 Ok(Connection::new(Arc::clone(shared), recipient))
             }
             Err(_) => match Arc::into_inner(recipient).and_then(|recipient| recipient.into_outbox().into_sink()) {
@@ -174,34 +181,10 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// Asks the manager's authenticator about a token, within `Limits::handshake_timeout`.
     ///
     /// # Errors
-    /// [`AuthError`]; a panic and a late answer are [`AuthError::Unavailable`]. The reason is logged, the token is not.
+    /// [`AuthError`]; what is [revoked](Self::revoke) is [`AuthError::Revoked`], and a panic and a late answer are
+    /// [`AuthError::Unavailable`]. The reason is logged, the token is not.
     pub async fn authenticate(&self, token: Option<&str>) -> Result<Identity, AuthError> {
-        self.ask(&*self.shared.authenticator, &Attempt::new(token)).await
-    }
-
-    /// Asks an authenticator about a request.
-    pub(crate) async fn ask(
-        &self,
-        authenticator: &dyn Authenticator,
-        attempt: &Attempt<'_>,
-    ) -> Result<Identity, AuthError> {
-        // The call is inside the block, so that a panic in the function itself is caught like one in its future.
-        let answer = AssertUnwindSafe(async { authenticator.authenticate(attempt).await }).catch_unwind();
-        let identity = match timeout(self.shared.limits.handshake_timeout, answer).await {
-            Ok(Ok(identity)) => identity,
-            Ok(Err(_)) | Err(_) => Err(AuthError::Unavailable),
-        };
-        identity.inspect_err(|reason| self.log_bad_token(reason))
-    }
-
-    pub(crate) fn log_bad_token(&self, reason: &AuthError) {
-        tracing::debug!(%reason, "a token was refused");
-        // The signature is right, so it is not the client that is wrong: no token of that issuer's is good.
-        if *reason == AuthError::FarExpiry
-            && let Some(left_out) = self.warnings().far_expiry.line()
-        {
-            tracing::warn!(%reason, left_out, "a token was refused although its signature is right");
-        }
+        self.shared.ask(&*self.shared.authenticator, &Attempt::new(token)).await
     }
 
     pub(crate) fn warnings(&self) -> &Warnings {
@@ -228,6 +211,7 @@ impl<S> RoomManager<S> {
             undecodable: shared.presence.undecodable_count(),
             unsigned: shared.presence.unsigned_count(),
             nodes: shared.presence.peers() + 1,
+            revocations: shared.revocations.count(),
             entries_published: shared.presence.entries_published(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),
             draining: self.is_draining(),

@@ -6,6 +6,7 @@
 
 #[cfg(all(test, rooms_loom))]
 mod model;
+mod order;
 mod queue;
 mod recipient;
 mod transport;
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 
 pub use self::queue::Overflow;
 pub(crate) use self::{
+    order::Order,
     queue::{About, Backlog, Source},
     recipient::{Driver, Recipient},
     transport::Transport,
@@ -29,6 +31,7 @@ use self::{
     transport::{Broken, Full, Wrote},
 };
 use crate::{
+    auth::Identity,
     close::{Close, CloseCode},
     limits::Limits,
     lock::{Mutex, lock},
@@ -79,6 +82,10 @@ struct State {
     /// The sink said that it is full; it is tried again by the connection's task only.
     full: Full,
     drivers: u32,
+    /// A session serves the connection, and carries out orders.
+    served: bool,
+    /// The user is put out, and is not expected back.
+    removed: bool,
     /// What few connections need, or only at their end.
     seldom: Option<Box<Seldom>>,
 }
@@ -89,6 +96,10 @@ struct Seldom {
     close: Option<Close>,
     /// Told when nothing is taken any more; there only while somebody waits for that.
     closed: Option<Arc<Notify>>,
+    /// For the connection's task.
+    orders: Vec<Order>,
+    /// Who it is since its token was refreshed.
+    renewed: Option<Arc<Identity>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +150,8 @@ impl Outbox {
             phase: Phase::Open,
             full: Full::No,
             drivers: 0,
+            served: false,
+            removed: false,
             seldom: None,
         };
         Self { state: Mutex::new(state), fixed: Fixed::new(Bounds::new(limits), Form::Single) }
@@ -232,6 +245,62 @@ impl Outbox {
         }
     }
 
+    /// [`close`](Self::close) of somebody who is put out: nobody waits for them to come back.
+    pub(crate) fn remove(&self, close: Close, waiting: Waiting) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.removed = true;
+            state.close(close, waiting);
+        }
+    }
+
+    /// Whether it was closed by [`remove`](Self::remove).
+    pub(crate) fn is_removed(&self) -> bool {
+        lock(&self.state).removed
+    }
+
+    /// From here on a session carries out the orders.
+    pub(crate) fn serve(&self) {
+        lock(&self.state).served = true;
+    }
+
+    /// Leaves an order for the session; `false` where there is none to carry it out. One who has too many that wait is asked
+    /// to come back.
+    pub(crate) fn order(&self, order: Order) -> bool {
+        let mut state = lock(&self.state);
+        if !state.served {
+            return false;
+        }
+        if state.phase != Phase::Open {
+            return true;
+        }
+        let orders = &mut state.seldom.get_or_insert_default().orders;
+        if orders.contains(&order) && matches!(order, Order::Recheck(_)) {
+            return true;
+        }
+        if orders.len() < order::WAITING {
+            orders.push(order);
+            state.wake();
+        } else {
+            state.close(Close::UNAVAILABLE, Waiting::Drop);
+        }
+        true
+    }
+
+    /// The orders that were left.
+    pub(crate) fn take_orders(&self) -> Vec<Order> {
+        lock(&self.state).seldom.as_mut().map(|seldom| std::mem::take(&mut seldom.orders)).unwrap_or_default()
+    }
+
+    /// Who it is since its token was refreshed; `None` where it never was.
+    pub(crate) fn renewed(&self) -> Option<Arc<Identity>> {
+        lock(&self.state).seldom.as_ref()?.renewed.clone()
+    }
+
+    pub(super) fn renew(&self, identity: Arc<Identity>) {
+        lock(&self.state).seldom.get_or_insert_default().renewed = Some(identity);
+    }
+
     /// [`close`](Self::close) with a last message in front of the close frame, whatever waits already.
     pub(crate) fn close_after(&self, last: Message, close: Close) {
         let mut state = lock(&self.state);
@@ -288,7 +357,9 @@ impl Outbox {
         }
         let progress = match state.phase {
             Phase::Open => {
-                Progress::Open(state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.fixed.bounds())))
+                let backlog = state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.fixed.bounds()));
+                let orders = state.seldom.as_ref().is_some_and(|seldom| !seldom.orders.is_empty());
+                Progress::Open(Backlog { orders, ..backlog })
             }
             Phase::Broken => Progress::Broken,
             Phase::Closing if state.waiting.is_none() && state.full == Full::No => Progress::Closed(state.last_close()),

@@ -12,6 +12,9 @@
 //! | in | any other `type`: for the room's `on_message` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`, or `"slow_consumer"`, `"history_gap"`, `"epoch"`: messages may have been lost, fetch what you show again |
 //! | out | `{"type":"message","room":"post:42","data":{"type":"error"}}`: a payload that a member published, whose own `type` is that of an event in these tables; see below |
+//! | out | `{"type":"token_expiring","in_ms":60000}`: the token ends then, and the connection with it, unless a new one comes before |
+//! | in | `{"type":"refresh","token":".."}`: a new token of the same user |
+//! | out | `{"type":"refreshed","in_ms":900000}`: it is taken, and ends then; without `in_ms` it does not end |
 //! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012 (or 1001): come back after that time, which differs from client to client |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
 //!
@@ -29,6 +32,9 @@
 //! | out | `{"type":"published","room":"post:42","ref":2}`, if the command has a `ref`; with `"reach":"local_only"` where the bus is down and only the members of this node were told |
 //! | out | `{"type":"message","room":"post:42","data":{..}}`: a payload, published by the application or a member |
 //! | out | `{"type":"viewer_joined","viewers":4,"room":"post:42"}`, and the same with `viewer_left` |
+//! | out | `{"type":"room_left","room":"post:42","reason":"kicked","message":"spam"}`: without a `leave`; see below |
+//! | in, out | `refresh`, `refreshed` and `token_expiring` as above, with a `ref` where the command has one |
+//! | out | `{"type":"message","data":{..}}`: from the application to this connection, by [`send_to`](crate::RoomManager::send_to); it travels bare on a connection that is for one room |
 //! | out | `pong`, `resync`, `reconnect` and `error` as above; an `error` has the `room` and the `ref` of the command |
 //!
 //! Who joins is counted, and for a kind with members listed, in its own `room_joined`, and is sent no `viewer_joined` for
@@ -56,8 +62,8 @@
 //! Its `type` may be that of an event, such as `viewer_left`: inside `data` it can't be taken for one. A room may also have
 //! members whose connection is for that room alone, to whom payloads travel bare. They are given such a payload inside
 //! `{"type":"message","room":"post:42","data":{..}}`, as the others are, on every node; the types are `error`, `message`,
-//! `ping`, `pong`, `published`, `reconnect`, `refresh`, `resync`, `room_joined`, `room_left`, `viewer_joined` and
-//! `viewer_left`, and a payload with several `type`s is taken for each. What the application itself broadcasts, here or from
+//! `ping`, `pong`, `published`, `reconnect`, `refresh`, `refreshed`, `resync`, `room_joined`, `room_left`, `token_expiring`,
+//! `viewer_joined` and `viewer_left`, and a payload with several `type`s is taken for each. What the application itself broadcasts, here or from
 //! another language over the bus, always travels bare: it may write events.
 //!
 //! The room `user:5` is joined for user 5 from the start, where there is a kind `user` that lets them in; its
@@ -65,6 +71,29 @@
 //! was no command whose `ref` an `error` could repeat, and a client that comes back tries again.
 //!
 //! What was published before a `leave` may still arrive after `room_left`.
+//!
+//! # A token that ends, and a new one
+//! `token_expiring` comes 60 s before the end of a token, and after half of its time where it is good for less than two
+//! minutes. A client answers with `refresh`, on the same connection. The new token is checked as at the upgrade, by the same
+//! authenticator, while everything else goes on. It has to be of the same user, and replaces the old one at once, also
+//! where it ends sooner. Then the rules of all rooms that the connection is in are asked again, with the new claims.
+//!
+//! A token that is refused is answered by an `error` of the code `bad_token`, and one that can't be checked just now by
+//! `unavailable`; the connection goes on with the token that it has, and is closed with 4401 when that ends. One is checked
+//! at a time, two at once and then one each five seconds; what is more is answered by `unavailable`.
+//!
+//! # Left without having asked
+//! A client is told by `room_left` with a `reason` that it is in a room no more:
+//!
+//! | `reason` | why | |
+//! |---|---|---|
+//! | `kicked` | the application has put the user [out of the room](crate::RoomManager::kick) | `message` says why, in the application's words |
+//! | `not_allowed` | the rule was asked again, after a `refresh` or by a [`recheck`](crate::RoomManager::recheck), and says no | |
+//! | `left` | the application [has it leave](crate::RoomManager::leave) | |
+//!
+//! It should not join the room again by itself. On a connection that is for this room alone nothing is left to do: it is
+//! closed with 4403, and the reason is `message`, or `not allowed`. A `room_joined` that nobody asked for is that of a room
+//! that the application has it [enter](crate::RoomManager::enter).
 //!
 //! # Rooms with a history
 //! In a room whose kind has a [`history`](crate::Kind::history) each message has a position, a text that is opaque to
@@ -139,6 +168,8 @@ pub enum ErrorCode {
     TooBig,
     /// `refused`: a hook of the application says no, in words of its own.
     Refused,
+    /// `bad_token`: the token of a `refresh` is not good, or is another user's.
+    BadToken,
     /// `unavailable`: it did not work just now, and may later.
     Unavailable,
 }
@@ -174,6 +205,8 @@ pub(crate) struct Request<'a> {
 #[derive(Debug)]
 pub(crate) enum Command<'a> {
     Ping,
+    /// A new token.
+    Refresh(Cow<'a, str>),
     Join(RoomKey, JoinOptions),
     Leave(RoomKey),
     /// The data is JSON, and its bounds are not looked at: whether the client may publish is asked before.
@@ -218,6 +251,17 @@ impl Fault {
     }
 }
 
+/// Why a member is in a room no more that did not ask to leave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// In the application's words.
+    Kicked(Box<str>),
+    /// The rule, asked again, said no.
+    NotAllowed,
+    /// The application has it leave.
+    Left,
+}
+
 /// What a client gave a command to know its answer by: JSON that is repeated as it came.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
@@ -244,6 +288,10 @@ enum Event<'a> {
     },
     RoomLeft {
         room: &'a RoomKey,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<&'a str>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a Ref>,
     },
@@ -277,6 +325,15 @@ enum Event<'a> {
     Reconnect {
         in_ms: u64,
     },
+    TokenExpiring {
+        in_ms: u64,
+    },
+    Refreshed {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        in_ms: Option<u64>,
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<&'a Ref>,
+    },
     Error {
         code: ErrorCode,
         message: &'a str,
@@ -289,7 +346,7 @@ enum Event<'a> {
 
 /// The types that the server's own events have, now or by what is reserved for later. A payload of a member that has one
 /// reaches no member bare.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 14] = [
     "error",
     "message",
     "ping",
@@ -297,9 +354,11 @@ const RESERVED: [&str; 12] = [
     "published",
     "reconnect",
     "refresh",
+    "refreshed",
     "resync",
     "room_joined",
     "room_left",
+    "token_expiring",
     "viewer_joined",
     "viewer_left",
 ];
@@ -348,7 +407,25 @@ pub(crate) fn room_joined(room: &RoomKey, standing: Standing, snapshot: Value, r
 }
 
 pub(crate) fn room_left(room: &RoomKey, reference: Option<&Ref>) -> Message {
-    Event::RoomLeft { room, reference }.message()
+    Event::RoomLeft { room, reason: None, message: None, reference }.message()
+}
+
+/// A member is in a room no more, and did not ask for that.
+pub(crate) fn put_out(room: &RoomKey, departure: &Departure) -> Message {
+    let (reason, message) = match departure {
+        Departure::Kicked(words) => ("kicked", Some(&**words).filter(|words| !words.is_empty())),
+        Departure::NotAllowed => ("not_allowed", None),
+        Departure::Left => ("left", None),
+    };
+    Event::RoomLeft { room, reason: Some(reason), message, reference: None }.message()
+}
+
+pub(crate) fn token_expiring(left: Duration) -> Message {
+    Event::TokenExpiring { in_ms: millis(left) }.message()
+}
+
+pub(crate) fn refreshed(left: Option<Duration>, reference: Option<&Ref>) -> Message {
+    Event::Refreshed { in_ms: left.map(millis), reference }.message()
 }
 
 pub(crate) fn published(room: &RoomKey, receipt: Receipt, reference: &Ref) -> Message {
@@ -371,7 +448,11 @@ pub(crate) fn resync(room: &RoomKey, reason: Reason) -> Message {
 }
 
 pub(crate) fn reconnect(after: Duration) -> Message {
-    Event::Reconnect { in_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) }.message()
+    Event::Reconnect { in_ms: millis(after) }.message()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn pong(reference: Option<&Ref>) -> Message {
@@ -408,6 +489,15 @@ mod tests {
         let reference = Ref(RawValue::from_string("[1, 2]".to_owned()).unwrap());
         assert_eq!(welcome(Some(&reference)), r#"{"type":"room_joined","room":"post:42","viewers":1,"ref":[1, 2]}"#);
         assert_eq!(text(room_left(&room, None)), r#"{"type":"room_left","room":"post:42"}"#);
+        let out = |departure| text(put_out(&room, &departure));
+        let kicked = r#"{"type":"room_left","room":"post:42","reason":"kicked","message":"spam"}"#;
+        assert_eq!(out(Departure::Kicked("spam".into())), kicked);
+        assert_eq!(out(Departure::Kicked("".into())), r#"{"type":"room_left","room":"post:42","reason":"kicked"}"#);
+        assert_eq!(out(Departure::NotAllowed), r#"{"type":"room_left","room":"post:42","reason":"not_allowed"}"#);
+        assert_eq!(out(Departure::Left), r#"{"type":"room_left","room":"post:42","reason":"left"}"#);
+        assert_eq!(text(token_expiring(Duration::from_secs(60))), r#"{"type":"token_expiring","in_ms":60000}"#);
+        assert_eq!(text(refreshed(Some(Duration::from_secs(1)), None)), r#"{"type":"refreshed","in_ms":1000}"#);
+        assert_eq!(text(refreshed(None, None)), r#"{"type":"refreshed"}"#);
         assert_eq!(text(viewers_changed(Change::Joined, 4, &[])), r#"{"type":"viewer_joined","viewers":4}"#);
         assert_eq!(text(viewers_changed(Change::Left, 3, &[])), r#"{"type":"viewer_left","viewers":3}"#);
         assert_eq!(text(resync(&room, Reason::BusGap)), r#"{"type":"resync","room":"post:42","reason":"bus_gap"}"#);

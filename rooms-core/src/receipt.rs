@@ -17,11 +17,11 @@ pub struct Receipt {
     pub position: Option<Position>,
 }
 
-/// How far a broadcast went.
+/// How far a broadcast went, or an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reach {
-    /// To every node with members of the room.
+    /// To every node that it concerns: the bus has it.
     AllNodes,
     /// To this node's members alone: the bus is down.
     LocalOnly,

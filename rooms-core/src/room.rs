@@ -45,7 +45,7 @@ use crate::{
     message::{Form, Message},
     node::ConnectionId,
     outbox::{About, Recipient, Source, Waiting},
-    presence::{Arrival, Known, Listing, Share},
+    presence::{Arrival, Due, Known, Listing, Share},
     protocol::{self, Reason, Standing, multi},
     room_key::RoomKey,
 };
@@ -322,6 +322,20 @@ impl Room {
 
     /// Takes a member out, joined or joining.
     pub(crate) fn leave(&self, slot: usize) -> Effects {
+        self.take_out(slot, |share, known| share.leave(known, Instant::now()))
+    }
+
+    /// [`leave`](Self::leave), of one who is put out, and is not shown any more.
+    pub(crate) fn remove(&self, slot: usize) -> Effects {
+        self.take_out(slot, Share::remove)
+    }
+
+    /// The connections of all members, joined or joining.
+    pub(crate) fn recipients(&self) -> Vec<Arc<Recipient>> {
+        lock(&self.state).members.iter().flatten().map(|member| Arc::clone(&member.recipient)).collect()
+    }
+
+    fn take_out(&self, slot: usize, count_out: impl FnOnce(&mut Share, Option<&Known>) -> Due) -> Effects {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
@@ -341,7 +355,7 @@ impl Room {
             let facts = member.facts.as_deref();
             let due = match facts.map(|facts| facts.rights.sort) {
                 Some(Sort::Observer) => state.share.stop_observing(),
-                _ => state.share.leave(facts.and_then(|facts| facts.known.as_ref()), Instant::now()),
+                _ => count_out(&mut state.share, facts.and_then(|facts| facts.known.as_ref())),
             };
             effects = state.take_due(due);
         }

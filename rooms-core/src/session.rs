@@ -3,7 +3,9 @@
 mod commands;
 mod farewell;
 mod heartbeat;
+mod orders;
 mod rate;
+mod work;
 
 use std::{
     pin::Pin,
@@ -16,19 +18,21 @@ use tokio::time::timeout;
 
 pub use self::farewell::refuse;
 use self::{
-    commands::{Done, Work},
+    commands::Done,
     farewell::{Peer, farewell, turn_away},
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
     rate::{Rate, TooMany},
+    work::Work,
 };
 use crate::{
     auth::Identity,
     close::Close,
-    connection::{ConnectError, Connection},
+    connection::{Beside, ConnectError, Connection},
+    context::SignIn,
     join_options::JoinOptions,
     manager::RoomManager,
     message::{Form, Message},
-    outbox::{GONE, Progress, Waiting},
+    outbox::{GONE, Order, Progress, Waiting},
     protocol::{self, ErrorCode, Fault},
     room_key::RoomKey,
     timers::Moment,
@@ -67,7 +71,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
-        self.serve_in(options.form(), stream, sink, identity, Some((room, options)))
+        self.serve_in(options.form(), stream, sink, identity, Some((room, options)), None)
     }
 
     /// Serves a connection whose client joins and leaves rooms by itself; returns why it ended. What is said is in
@@ -96,7 +100,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
         let first = self.user_room(identity.user()).map(|room| (room, JoinOptions::new()));
-        self.serve_in(Form::Multi, stream, sink, identity, first)
+        self.serve_in(Form::Multi, stream, sink, identity, first, None)
     }
 
     pub(crate) fn serve_in<R>(
@@ -106,12 +110,16 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         sink: S,
         identity: Identity,
         first: Option<(RoomKey, JoinOptions)>,
+        sign_in: Option<Arc<SignIn>>,
     ) -> Served<R>
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
         match self.try_connect(identity, sink, form) {
-            Ok(connection) => Served::Session(Session::new(connection, stream, first)),
+            Ok(mut connection) => {
+                connection.signed_in(sign_in);
+                Served::Session(Session::new(connection, stream, first))
+            }
             Err((error, transport)) => {
                 let limits = self.limits().clone();
                 let (last, close) = self.no_place(error);
@@ -189,13 +197,20 @@ enum Event {
     /// The next command has its turn.
     Next(Box<str>),
     Beat(Beat),
-    Done(Done),
+    /// Somebody else wants something done.
+    Orders(Vec<Order>),
+    /// Something that goes on beside the commands has come to an end.
+    Beside(Beside),
+    /// The command at work is done; perhaps it was a join of this room, whose rule is to be asked again.
+    Done(Done, Option<RoomKey>),
     /// Somebody closed the outbox, or its sink failed.
     Closing(Close),
 }
 
 impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
-    fn new(connection: Connection, stream: R, first: Option<(RoomKey, JoinOptions)>) -> Self {
+    fn new(mut connection: Connection, stream: R, first: Option<(RoomKey, JoinOptions)>) -> Self {
+        connection.recipient().serve();
+        connection.watch_token();
         let shared = connection.shared();
         let heartbeat = Heartbeat::new(shared.timers.now(), &shared.limits);
         let mut session = Self { connection, stream, work: None, next: None, heartbeat, rate: Rate::new() };
@@ -226,8 +241,28 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                     self.connection.send(&Message::ping());
                     Ok(())
                 }
+                Event::Beat(Beat::Expiring(left)) => {
+                    self.connection.was_told();
+                    self.connection.send(&protocol::token_expiring(left));
+                    Ok(())
+                }
+                Event::Beat(Beat::AskAgain) => {
+                    self.connection.ask_again();
+                    Ok(())
+                }
+                Event::Orders(orders) => {
+                    self.obey(orders);
+                    Ok(())
+                }
+                Event::Beside(done) => self.beside(done),
                 Event::Beat(Beat::Over(close)) | Event::Closing(close) => Err(End::Closing(close)),
-                Event::Done(done) => self.finish(done).map_err(End::Closing),
+                Event::Done(done, again) => {
+                    let finished = self.finish(done).map_err(End::Closing);
+                    if let Some(room) = again {
+                        self.connection.begin_recheck(Some(&room));
+                    }
+                    finished
+                }
             };
             if let Err(end) = step {
                 return Poll::Ready(end);
@@ -260,15 +295,14 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
             }
             return Poll::Ready(Event::Beat(beat));
         }
-        if let Some(work) = &mut self.work {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                self.work = None;
-                return Poll::Ready(Event::Done(done));
-            }
-        } else if !backlog.heavy
-            && let Some(text) = self.next.take()
-        {
-            return Poll::Ready(Event::Next(text));
+        if backlog.orders {
+            return Poll::Ready(Event::Orders(self.connection.recipient().take_orders()));
+        }
+        if let Poll::Ready(done) = self.connection.poll_beside(cx) {
+            return Poll::Ready(Event::Beside(done));
+        }
+        if let Poll::Ready(event) = self.poll_work(cx, backlog.heavy) {
+            return Poll::Ready(event);
         }
         if self.next.is_some() || self.rate.poll_open(cx, now, &self.connection.shared().limits).is_pending() {
             return Poll::Pending;
@@ -278,6 +312,25 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
             self.rate.found_nothing();
         }
         incoming.map(Event::Incoming)
+    }
+
+    /// Goes on with the command at work, or with the next one.
+    fn poll_work(&mut self, cx: &mut Context<'_>, heavy: bool) -> Poll<Event> {
+        loop {
+            if let Some(work) = &mut self.work {
+                let done = ready!(work.as_mut().poll(cx));
+                let recheck = self.work.take().is_some_and(|work| work.is_to_recheck());
+                let again = if recheck { done.joined().cloned() } else { None };
+                return Poll::Ready(Event::Done(done, again));
+            }
+            if heavy || !self.enter_next() {
+                break;
+            }
+        }
+        match self.next.take_if(|_| !heavy) {
+            Some(text) => Poll::Ready(Event::Next(text)),
+            None => Poll::Pending,
+        }
     }
 
     /// What it is time for, if anything; where not, the task is woken when it is.
@@ -290,7 +343,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         if now < self.connection.wakes_at() {
             return None;
         }
-        match self.heartbeat.due(now, Terms::of(shared, self.connection.identity()), pong) {
+        match self.heartbeat.due(now, Terms::of(shared, &self.connection), pong) {
             Ok(beat) => Some(beat),
             Err(next) => {
                 self.connection.wake_at(next);

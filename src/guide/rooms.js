@@ -10,8 +10,9 @@
 // { newest: 50 })` asks for the newest messages: for a page that comes for the first time, or can't be given what it missed.
 // At the endpoint of one room `history: true`, or `history: { newest: 50 }`, asks for it, and payloads come in `message`.
 //
-// `token(code)` resolves to a token, or to null where there is none, which is the end. Where the last token was given up,
-// `code` is the close code that it met: 1008 and 4401 are about it, 1006 may be. No `token` where a cookie is the credential.
+// `token(code)` resolves to a token, or to null where there is none, which is the end. It is asked at each connection, and a
+// minute before a token ends, whose connection goes on with the new one. Where the last token was refused, `code` is the close
+// code that it met: 1008, 4401 and 4410 are about it, 1006 may be. No `token` where a cookie is the credential.
 // `tokenIn` says how it travels, as the endpoint takes it: "query" unless set; "protocol", with the application's `protocol`
 // beside it, as `{ tokenIn: "protocol", protocol: "app.v1" }`; or "message", which is the first one.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
@@ -30,10 +31,10 @@ const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its pl
 
 // Close codes. Whatever is not here is worth another try.
 const GOING_AWAY = 1001, ABNORMAL = 1006, BAD_TOKEN = 1008, TRY_LATER = 1013;
-const EXPIRED = 4401, NO_ANSWER = 4408, TOO_MANY = 4430;
-const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED];
+const EXPIRED = 4401, NO_ANSWER = 4408, REVOKED = 4410, TOO_MANY = 4430;
+const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED, REVOKED];
 const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
-const NOT_SO_SOON = [1011, TRY_LATER, 4429];
+const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
 
 export function connect(path, options) {
   const { token, tokenIn = "query", protocol, history = false } = options;
@@ -42,8 +43,7 @@ export function connect(path, options) {
   const places = new Map();     // where this page stands in the history of each room; at the endpoint of one room under null
   const over = new AbortController();
   let connection = null;
-  let jwt = null;
-  let refusal = {};             // the code and the reason for which the last token was given up
+  let refusal = {};             // the code and the reason for which the last token was refused
   let failures = 0;             // since a connection last proved good
   let inMs = null;              // when to come back, where the server said it
   let placeTries = 0;           // how often 4430 may mean this page's own old connection, which is still being closed
@@ -55,16 +55,15 @@ export function connect(path, options) {
   async function open() {
     letGo();
     const mine = turn;
-    let given = jwt;
+    let jwt = null;
     try {
-      if (token) given ??= await inTime(token(refusal.code));
+      if (token) jwt = await inTime(token(refusal.code));
     } catch (fault) {
       if (mine === turn) ended(ABNORMAL, String(fault));
       return;
     }
     if (mine !== turn) return;
-    if (token && !given) return noToken();
-    jwt = given;
+    if (token && !jwt) return noToken();
     const url = new URL(path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     const protocols = protocol ? [protocol] : [];
@@ -98,8 +97,23 @@ export function connect(path, options) {
     if (event?.type === "reconnect" && event.in_ms >= 0) inMs = event.in_ms;
     note(event);
     // The first pong comes after a while: a connection that is closed before has not proved good.
-    if (event?.type === "pong") failures = placeTries = 0;
+    if (event?.type === "pong") [failures, placeTries, refusal] = [0, 0, {}];
+    if (event?.type === "token_expiring" && token) refresh();
+    // Put out, or made to leave: who joins again after the next reconnect is refused, or does what nobody wants.
+    if (event?.type === "room_left" && event.reason) {
+      wanted.delete(event.room);
+      places.delete(event.room);
+    }
     onEvent(event);
+  }
+
+  // Where there is no new token in time the connection ends with the old one, and the next one asks again.
+  async function refresh() {
+    const mine = turn;
+    try {
+      const jwt = await inTime(token());
+      if (jwt && mine === turn) send({ type: "refresh", token: jwt });
+    } catch { /* told by `onOffline`, if it comes to that */ }
   }
 
   // The position that the page comes back with.
@@ -116,12 +130,14 @@ export function connect(path, options) {
     connection = null;
     // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
     const ownPlace = code === TOO_MANY && placeTries > 0;
-    const forGood = (FOR_GOOD.includes(code) && !ownPlace) || (code === BAD_TOKEN && !token);
+    // A new token may be of a new sign-in, once.
+    const revoked = code === REVOKED && (!token || refusal.code === REVOKED);
+    const forGood = (FOR_GOOD.includes(code) && !ownPlace) || (code === BAD_TOKEN && !token) || revoked;
     if (forGood && inMs === null) return stop(code, reason);
     if (ownPlace) placeTries -= 1;
     // A slow connection keeps its place until its close frame is out.
     if (code === TRY_LATER) placeTries = TRIES_FOR_A_PLACE;
-    if (refused || ABOUT_THE_TOKEN.includes(code)) [jwt, refusal] = [null, { code, reason }];
+    refusal = refused || ABOUT_THE_TOKEN.includes(code) ? { code, reason } : {};
     // Nothing is wrong with a token that has had its time, and nothing to tell.
     if (code === EXPIRED && failures === 0 && inMs === null) {
       failures = 1;
@@ -196,9 +212,9 @@ export function connect(path, options) {
     publish(room, data, ref) {
       return send({ type: "publish", room, data, ref });
     },
-    // Comes again with a new token: where the user's rights have changed, or before the old one ends. `onOffline` is silent.
+    // Comes again with a new token: where the user's rights have changed. `onOffline` is silent.
     renew() {
-      [jwt, refusal] = [null, {}];
+      refusal = {};
       if (!over.signal.aborted && !asleep) open();
     },
     // For good; nothing is heard after it.
@@ -288,6 +304,7 @@ class Connection {
     if (event?.type === "resync") return this.#resync(event);
     if (event?.type === "error") this.#refused(event);
     if (event?.type === "room_joined") this.#joined(event);
+    if (event?.type === "room_left" && event.reason) this.#asked.delete(event.room);
     this.heard(event);
   }
 

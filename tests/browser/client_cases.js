@@ -89,11 +89,91 @@ window.cases = {
       const when = in_ms < 250 ? "at once" : in_ms <= 500 ? "soon" : in_ms >= 4_000 && in_ms <= 8_000 ? "later" : "at some time";
       return `${when}, ${sockets[1].token}`;
     };
-    for (const code of [1000, 1001, 1005, 1006, 1012, 4000, 4408]) same([code, await outcome(code)], [code, "soon, token-1"]);
+    for (const code of [1000, 1001, 1005, 1006, 1012, 4000, 4408]) same([code, await outcome(code)], [code, "soon, token-2"]);
     same(await outcome(1008), "soon, token-2");
     same(await outcome(4401), "quiet, token-2");
-    for (const code of [1011, 1013, 4429]) same([code, await outcome(code)], [code, "later, token-1"]);
+    for (const code of [1011, 1013, 4410, 4429]) same([code, await outcome(code)], [code, "later, token-2"]);
     for (const code of [1002, 1003, 1007, 1009, 4403, 4430]) same([code, await outcome(code)], [code, "for good"]);
+  },
+
+  async a_token_that_ends_is_refreshed_and_the_connection_goes_on() {
+    const codes = [], it = start(async code => (codes.push(code ?? null), `token-${codes.length}`)), socket = await opened();
+    socket.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    same(socket.sent.at(-1), { type: "refresh", token: "token-2" });
+    socket.says({ type: "refreshed", in_ms: 900_000 });
+    same([it.types(), sockets.length, codes], [["token_expiring", "refreshed"], 1, [null, null]]);
+  },
+
+  async where_there_is_no_new_token_the_connection_ends_with_the_old_one() {
+    for (const none of [async () => null, async () => { throw new Error("no"); }, () => new Promise(() => {})]) {
+      let asked = 0;
+      const it = start(code => ++asked === 1 ? Promise.resolve("first") : none(code)), socket = await opened();
+      const before = socket.sent.length;
+      socket.says({ type: "token_expiring", in_ms: 60_000 });
+      await pass(15_000);
+      socket.says({ type: "pong" });
+      same([socket.sent.slice(before).filter(({ type }) => type === "refresh"), it.types().includes("end")], [[], false]);
+    }
+    // One whose credential is a cookie has nothing to send.
+    start("cookie");
+    const socket = await opened();
+    socket.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    same(socket.sent, []);
+    // A token that comes when another connection is there is not sent on it.
+    let give;
+    const it = start(() => new Promise(done => { give = done; }));
+    await pass(0);
+    give("first");
+    const old = await opened();
+    old.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    const late = give;
+    it.rooms.renew();
+    await pass(0);
+    give("third");
+    const current = await opened();
+    late("second");
+    await pass(0);
+    same([old.sent, current.sent], [[], []]);
+  },
+
+  async what_is_revoked_comes_once_with_a_new_token_and_then_not() {
+    const codes = [], it = start(async code => (codes.push(code ?? null), `token-${codes.length}`));
+    (await opened()).dies(4410, "revoked");
+    const { type, in_ms } = it.events.pop();
+    same([type, in_ms >= 4_000], ["offline", true]);
+    await pass(in_ms);
+    (await opened()).dies(4410, "revoked");
+    same([it.events.pop(), codes], [{ type: "end", code: 4410, reason: "revoked" }, [null, 4410]]);
+    // A connection that was good in between is another story.
+    const other = start();
+    (await opened()).dies(4410);
+    await pass(other.events.pop().in_ms);
+    (await opened()).says({ type: "pong" });
+    sockets.at(-1).dies(4410);
+    same(other.events.pop().type, "offline");
+    // A cookie is no newer for being sent again.
+    const cookie = start("cookie");
+    (await opened()).dies(4410);
+    same(cookie.events.pop().type, "end");
+  },
+
+  async a_room_that_it_was_put_out_of_is_not_joined_again() {
+    const it = start();
+    it.rooms.join("post:1");
+    it.rooms.join("post:2");
+    const socket = await opened();
+    socket.says({ type: "room_left", room: "post:1", reason: "kicked", message: "spam" });
+    it.rooms.join("post:3");
+    same(socket.rooms, ["join post:1", "join post:2", "join post:3"]);
+    socket.dies(1006);
+    await pass(500);
+    same((await opened()).rooms, ["join post:2", "join post:3"]);
+    // Who asks for it, asks.
+    it.rooms.join("post:1");
+    same(sockets.at(-1).rooms.at(-1), "join post:1");
   },
 
   async a_refused_upgrade_may_be_the_token() {

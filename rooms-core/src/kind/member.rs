@@ -46,6 +46,8 @@ use crate::{
 pub struct Member {
     pub(crate) room: RoomKey,
     pub(crate) recipient: Arc<Recipient>,
+    /// Who it is since its token was refreshed.
+    pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) rooms: Arc<dyn Tell>,
     /// What its join said and came to; known to `on_join` and `on_leave`.
     pub(crate) joining: Option<Arc<Joining>>,
@@ -89,10 +91,11 @@ impl Member {
         &self.room
     }
 
-    /// Who it is.
+    /// Who it is, by the token that the connection had when this hook was called. A member that is kept keeps this identity;
+    /// where the token is [refreshed](crate::protocol) later, the hooks that are called from then on are given the new one.
     #[must_use]
     pub fn identity(&self) -> &Identity {
-        self.recipient.identity()
+        self.identity.as_deref().unwrap_or(self.recipient.first_identity())
     }
 
     /// Which connection.

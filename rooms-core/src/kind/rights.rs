@@ -6,6 +6,7 @@ use super::Kind;
 use crate::{
     auth::{Decision, Identity, Rule},
     join_options::JoinOptions,
+    payload::Payload,
     presence::For,
     room_key::RoomKey,
 };
@@ -115,6 +116,42 @@ impl Kind {
         Self { observe: Rule::Claim(claim.into()), ..self }
     }
 
+    /// Asks the rules about each connection in a room again, at the latest when so much time has passed: at a random moment in
+    /// the second half of it, so that those who came together are not asked about together. At least a second. Without this
+    /// they are asked at the join, at a refresh of the token and by [`recheck`](crate::RoomManager::recheck).
+    ///
+    /// It is the rule of the join, or that of observers, with the claims of the token that the connection has now, and the
+    /// [`members_rule`](Self::members_rule). Who may not be in the room any more leaves it with an event that says so; see
+    /// [`protocol`](crate::protocol). Where a rule decides [`Decision::Unavailable`], panics, or takes too long, everything
+    /// stays as it is, and it is asked again in a tenth of the time, a minute at most.
+    ///
+    /// Each connection's own task asks, beside its commands, and at most 64 rules are asked at once on a node. One that is only
+    /// [driven](crate::Connection::drive) is not asked about.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rooms_core::Kind;
+    ///
+    /// let team = Kind::new()
+    ///     .join_rule(|who, room| async move { is_member(who.user(), room.id()).await })
+    ///     .ask_again_every(Duration::from_secs(10 * 60));
+    /// # let _ = team;
+    /// # async fn is_member(_: &str, _: &str) -> bool { true }
+    /// ```
+    pub fn ask_again_every(self, time: Duration) -> Self {
+        Self { ask_again: Some(time.max(Duration::from_secs(1))), ..self }
+    }
+
+    /// Whether it has rules that the application answers, which may take a while.
+    pub(crate) const fn asks(&self, sort: Sort) -> bool {
+        let lets_in = match sort {
+            Sort::Member => &self.rule,
+            Sort::Observer => &self.observe,
+        };
+        lets_in.asks() || self.members.asks()
+    }
+
     /// Whether some members may not see the others.
     pub(crate) const fn hides_members(&self) -> bool {
         !matches!(self.members, Rule::Everybody)
@@ -130,15 +167,15 @@ impl Kind {
         &self,
         who: &Identity,
         room: &RoomKey,
-        join: &JoinOptions,
+        sort: Sort,
+        with: Option<&Payload>,
         within: Duration,
     ) -> Result<Rights, NotLetIn> {
-        let sort = Sort::of(join);
         let rule = match sort {
             Sort::Member => &self.rule,
             Sort::Observer => &self.observe,
         };
-        match rule.decide(who, room, join.with.as_ref(), within).await {
+        match rule.decide(who, room, with, within).await {
             Decision::Allow => {}
             Decision::Deny => return Err(NotLetIn::Denied),
             Decision::Unavailable => return Err(NotLetIn::Unavailable),

@@ -13,9 +13,9 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{RoomManager, inbox::Inbox};
 use crate::{
-    auth::{Authenticator, DenyAll, SystemClock, WallClock},
+    auth::{Authenticator, DenyAll, RevocationList, SystemClock, WallClock},
     bus::{Bus, LocalBus, RetentionError},
-    context::{Shared, Warnings},
+    context::{RECHECKS, Searches, Shared, Warnings},
     handshake::{Endpoint, EndpointError},
     kind::Kind,
     limits::Limits,
@@ -199,7 +199,9 @@ impl<S> RoomManagerBuilder<S> {
             keys.add(key).map_err(BuildError::NodeKey)?;
         }
         let application = presence::kinds(kinds.keys().map(|name| &**name));
-        let presence = Presence::new(node, &self.limits, Arc::clone(&self.bus), keys, application);
+        let revocations = Arc::new(RevocationList::new(self.limits.max_revocations, Arc::clone(&self.clock)));
+        let presence =
+            Presence::new(node, &self.limits, Arc::clone(&self.bus), keys, application, Arc::clone(&revocations));
         let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&presence));
         let unauthenticated = self.limits.max_unauthenticated.min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
@@ -212,6 +214,9 @@ impl<S> RoomManagerBuilder<S> {
             endpoint: self.endpoint,
             unauthenticated: Arc::new(Semaphore::new(unauthenticated)),
             clock: self.clock,
+            revocations,
+            searches: Searches::default(),
+            rechecks: Semaphore::new(RECHECKS),
             bus: self.bus,
             presence,
             registry,

@@ -29,7 +29,11 @@ impl BusReceiver for Inbox {
                     shared.registry.act(&room, room.gap());
                 }
             }
-            BusEvent::Message { topic, payload, .. } => shared.presence.receive(&shared.registry, &topic, &payload),
+            BusEvent::Message { topic, payload, .. } => {
+                if let Some(told) = shared.presence.receive(&shared.registry, &topic, &payload) {
+                    shared.obey(told);
+                }
+            }
             BusEvent::Gap { .. } => shared.presence.gap(),
             BusEvent::Subscribed { topics } => {
                 shared.registry.subscribed(&topics);

@@ -157,6 +157,8 @@ pub(crate) struct Backlog {
     pub(crate) heavy: bool,
     /// The client has taken some since the last look.
     pub(crate) taken: bool,
+    /// Somebody left orders for the connection.
+    pub(crate) orders: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +187,7 @@ impl Queue {
     /// Whether the client should read before it asks for more, and whether it has read since the last look.
     pub(super) fn look(&mut self, bounds: Bounds) -> Backlog {
         let heavy = self.own.messages > bounds.messages as usize / 2 || self.own.bytes > bounds.bytes as usize / 2;
-        Backlog { heavy, taken: std::mem::take(&mut self.taken) }
+        Backlog { heavy, taken: std::mem::take(&mut self.taken), orders: false }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -486,7 +488,7 @@ mod tests {
             assert_eq!(look(&mut queue), (count > 4, false));
         }
         queue.written(1);
-        assert_eq!(queue.look(BOUNDS), Backlog { heavy: false, taken: true });
+        assert_eq!(queue.look(BOUNDS), Backlog { taken: true, ..Backlog::default() });
         assert_eq!(queue.look(BOUNDS), Backlog::default());
     }
 

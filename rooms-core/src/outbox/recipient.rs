@@ -27,8 +27,27 @@ impl Recipient {
         self.who.id
     }
 
-    pub(crate) fn identity(&self) -> &Identity {
+    /// The user's id, which a connection keeps.
+    pub(crate) fn user(&self) -> &str {
+        self.who.identity.user()
+    }
+
+    /// Who it was when it connected; see [`renewed`](Outbox::renewed).
+    pub(crate) fn first_identity(&self) -> &Identity {
         &self.who.identity
+    }
+
+    /// Looks at who it is now.
+    pub(crate) fn with_identity<T>(&self, look: impl FnOnce(&Identity) -> T) -> T {
+        match self.renewed() {
+            Some(identity) => look(&identity),
+            None => look(&self.who.identity),
+        }
+    }
+
+    /// From now on it is this identity, of the same user.
+    pub(crate) fn renew(&self, identity: Arc<Identity>) {
+        self.outbox.renew(identity);
     }
 
     pub(crate) fn into_outbox(self) -> Outbox {
@@ -46,7 +65,10 @@ impl Deref for Recipient {
 
 impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recipient").field("id", &self.id()).field("identity", self.identity()).finish_non_exhaustive()
+        f.debug_struct("Recipient")
+            .field("id", &self.id())
+            .field("identity", self.first_identity())
+            .finish_non_exhaustive()
     }
 }
 

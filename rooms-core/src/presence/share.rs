@@ -199,6 +199,36 @@ impl Share {
         self.due(Vec::new())
     }
 
+    /// A member is taken out, and its user with it, where the user has no other connection here: nobody who left a moment ago
+    /// is shown in its place.
+    pub(crate) fn remove(&mut self, known: Option<&Known>) -> Due {
+        self.members -= 1;
+        if let Some(Known { user, named }) = known {
+            self.audience.depart(user, *named);
+            self.end_departing(user);
+        }
+        self.replica.change();
+        self.changed()
+    }
+
+    /// Counts out at once those connections of a user that left and are still counted.
+    pub(crate) fn end_grace_of(&mut self, user: &Name) -> Due {
+        if !self.end_departing(user) {
+            return Due::default();
+        }
+        self.replica.change();
+        self.changed()
+    }
+
+    fn end_departing(&mut self, user: &Name) -> bool {
+        let mut any = false;
+        while let Some(named) = self.departing.back(user) {
+            self.audience.depart(user, named);
+            any = true;
+        }
+        any
+    }
+
     /// The window ended: tells what happened in it, and counts out whoever left long enough ago.
     pub(crate) fn window_ended(&mut self, now: Instant) -> Due {
         self.timer = false;

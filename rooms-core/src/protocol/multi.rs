@@ -23,12 +23,13 @@ struct Head<'a> {
     newest: Option<&'a RawValue>,
     with: Option<&'a RawValue>,
     observe: Option<&'a RawValue>,
+    token: Option<&'a RawValue>,
 }
 
 pub(crate) fn read(text: &str) -> Request<'_> {
     let refused = |fault| Request { command: Err(bad(fault)), reference: None };
-    let names = ["type", "ref", "room", "data", "since", "newest", "with", "observe"];
-    let [kind, reference, room, data, since, newest, with, observe] = match head::fields(text, names) {
+    let names = ["type", "ref", "room", "data", "since", "newest", "with", "observe", "token"];
+    let [kind, reference, room, data, since, newest, with, observe, token] = match head::fields(text, names) {
         Ok(fields) => fields,
         Err(fault) => return refused(fault),
     };
@@ -37,7 +38,7 @@ pub(crate) fn read(text: &str) -> Request<'_> {
         return refused("a `ref` has at most 128 bytes");
     }
     Request {
-        command: Head { kind, room, data, since, newest, with, observe }.command(),
+        command: Head { kind, room, data, since, newest, with, observe, token }.command(),
         reference: reference.map(|it| Ref(it.to_owned())),
     }
 }
@@ -47,6 +48,11 @@ impl<'a> Head<'a> {
         let kind = self.kind.and_then(head::string).ok_or_else(|| bad("a message has a `type`, a string"))?;
         match &*kind {
             "ping" => Ok(Command::Ping),
+            "refresh" => {
+                let token =
+                    self.token.and_then(head::string).ok_or_else(|| bad("`refresh` has a `token`, a string"))?;
+                Ok(Command::Refresh(token))
+            }
             "join" => {
                 let room = self.room()?;
                 let options = self.options().map_err(|fault| bad(fault).of(&room))?;
@@ -106,6 +112,11 @@ pub(crate) const fn unknown() -> Fault {
 /// A payload of a room. It is JSON already, and a room's name has nothing to escape, so this is a copy.
 pub(crate) fn message(room: &RoomKey, payload: &[u8]) -> Message {
     Message::text_of(&[br#"{"type":"message","room":""#, room.as_str().as_bytes(), br#"","data":"#, payload, b"}"])
+}
+
+/// A payload for one connection, of no room.
+pub(crate) fn to_connection(payload: &[u8]) -> Message {
+    Message::text_of(&[br#"{"type":"message","data":"#, payload, b"}"])
 }
 
 /// A payload of a room with a history, and its position there.

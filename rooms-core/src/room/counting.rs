@@ -28,6 +28,14 @@ impl Room {
         let member = state.members.get(slot).and_then(Option::as_ref);
         member.map_or(Rights::MEMBER, Member::rights)
     }
+
+    /// Changes that; whether there is something to change.
+    pub(crate) fn change_rights(&self, slot: usize, rights: Rights) -> bool {
+        let mut state = lock(&self.state);
+        let facts = state.members.get_mut(slot).and_then(Option::as_mut).and_then(|member| member.facts.as_mut());
+        // Who has no facts is a member of a kind without such rules.
+        facts.is_some_and(|facts| std::mem::replace(&mut facts.rights, rights) != rights)
+    }
 }
 
 impl Member {

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use futures::{FutureExt as _, Stream, future::BoxFuture};
+use futures::{FutureExt as _, Stream};
 use serde_json::{Value, value::RawValue};
 
-use super::Session;
+use super::{
+    Session,
+    work::{Asked, Work, joining, work},
+};
 use crate::{
     auth::Decision,
     bus::BusError,
@@ -23,10 +26,7 @@ use crate::{
     ws::{Incoming, WsError},
 };
 
-/// A command under way. It owns what it needs, so that the connection goes on beside it.
-pub(super) type Work = BoxFuture<'static, Done>;
-
-/// What came of it.
+/// What came of a command.
 pub(super) enum Done {
     /// A place in a room, to be kept.
     Joined(Joined),
@@ -38,7 +38,17 @@ pub(super) enum Done {
     Over(Close),
 }
 
-const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
+pub(super) const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
+impl Done {
+    /// The room that was joined.
+    pub(super) fn joined(&self) -> Option<&RoomKey> {
+        match self {
+            Self::Joined(joined) => joined.room(),
+            _ => None,
+        }
+    }
+}
+
 const NOT_JOINED: Fault = Fault::new(ErrorCode::NotJoined, "the connection is not in this room");
 const TOO_MANY_ROOMS: Fault = Fault::new(ErrorCode::TooManyRooms, "the connection is in too many rooms");
 const PERHAPS: Fault = Fault::new(ErrorCode::Unavailable, "it may have been published or not");
@@ -55,14 +65,14 @@ impl<S> RoomManager<S> {
 }
 
 impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
-    fn form(&self) -> Form {
+    pub(super) fn form(&self) -> Form {
         self.connection.recipient().form()
     }
 
     /// The join that a connection begins with: of its only room, or of the user's own.
     pub(super) fn first_join(&mut self, room: &RoomKey, options: JoinOptions) -> Work {
         let (form, join) = (self.form(), self.connection.begin_join(room, options, None));
-        async move {
+        joining(room.clone(), Asked::ByServer, async move {
             match (join.await, form) {
                 (Ok(joined), _) => Done::Joined(joined),
                 // Whoever has no room of their own does without.
@@ -72,8 +82,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                 (Err(JoinError::Refused { room, source: error }), Form::Multi) => no(error, Some(&room), None),
                 (Err(error), _) => over(&error),
             }
-        }
-        .boxed()
+        })
     }
 
     /// Does what a client says, or begins to.
@@ -84,9 +93,13 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         };
         let answer = match command {
             Ok(Command::Ping) => protocol::pong(reference.as_ref()),
+            Ok(Command::Refresh(token)) => return self.refresh(token.into_owned(), reference),
             Ok(Command::Join(room, options)) => match self.connection.standing(&room) {
                 Some(standing) => protocol::room_joined(&room, standing, Value::Null, reference.as_ref()),
-                None => return self.work = Some(self.join(room, options, reference)),
+                None => {
+                    let asked = Asked::ByClient(reference.map(Arc::new));
+                    return self.work = Some(self.join(room, options, asked));
+                }
             },
             Ok(Command::Leave(room)) if self.connection.leave(&room) => protocol::room_left(&room, reference.as_ref()),
             Ok(Command::Leave(room)) => protocol::error(&NOT_JOINED.of(&room), reference.as_ref()),
@@ -117,11 +130,21 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         Ok(())
     }
 
-    fn join(&mut self, room: RoomKey, options: JoinOptions, reference: Option<Ref>) -> Work {
-        let reference = reference.map(Arc::new);
-        let join = self.connection.begin_join(&room, options, reference.clone());
-        async move {
-            let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_deref()));
+    pub(super) fn join(&mut self, room: RoomKey, options: JoinOptions, asked: Asked) -> Work {
+        let join = self.connection.begin_join(&room, options, asked.reference().cloned());
+        joining(room.clone(), asked.clone(), async move {
+            let reference = match &asked {
+                Asked::ByClient(reference) => reference.as_deref(),
+                // A client that did not ask is not told of a refusal either.
+                Asked::ByServer => {
+                    return match join.await {
+                        Ok(joined) => Done::Joined(joined),
+                        Err(JoinError::Refused { source: HookError::Close(close), .. }) => Done::Over(close),
+                        Err(_) => Done::Silently,
+                    };
+                }
+            };
+            let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference));
             match join.await {
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
@@ -129,17 +152,16 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                 Err(
                     JoinError::RuleUnavailable { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. },
                 ) => refused(UNAVAILABLE),
-                Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference.as_deref()),
+                Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference),
             }
-        }
-        .boxed()
+        })
     }
 
     fn publish(&self, room: RoomKey, data: &RawValue, reference: Option<Ref>) -> Work {
         let shared = Arc::clone(self.connection.shared());
         let member = self.connection.member(&room);
         let data = data.to_owned();
-        async move {
+        work(async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
             match kind.publish.decide(member.identity(), &room, None, shared.limits.rule_timeout).await {
@@ -170,8 +192,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                     refused(if unknown { PERHAPS } else { UNAVAILABLE })
                 }
             }
-        }
-        .boxed()
+        })
     }
 
     /// The room whose hook a message is for, which is the one that it names or the only one, and the message for it.
@@ -193,13 +214,14 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
 
     /// The application's answer to a message.
     fn hook(&self, kind: &Kind, room: RoomKey, message: Payload, reference: Option<Ref>) -> Work {
-        let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook_timeout);
+        let message =
+            kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook_timeout);
         let room = self.named(room);
         let done = move |result| match result {
             Ok(()) => Done::Silently,
             Err(error) => no(error, room.as_ref(), reference.as_ref()),
         };
-        work.map(done).boxed()
+        work(message.map(done))
     }
 
     /// A room as an answer names it: not at all where there is only one.

@@ -11,6 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    auth::{RevocationList, SystemClock},
     bus::Topic,
     limits::Limits,
     node::{ConnectionId, NodeId},
@@ -18,7 +19,7 @@ use crate::{
         Arrival, Due, Known, Listing, Rules, Share,
         entry::Name,
         ledger::Ledger,
-        node::{Action, Node},
+        node::{Action, Node, Received},
         replica::EntrySource,
         rooms::{self, Rooms},
         wire::{self, NodeMessage, Packet},
@@ -181,6 +182,11 @@ impl Rooms for SimRoom {
     }
 }
 
+/// Nothing is revoked.
+fn none() -> Arc<RevocationList> {
+    Arc::new(RevocationList::new(0, Arc::new(SystemClock)))
+}
+
 /// Nodes guess nothing, so all runs may have the same secrets.
 fn secret() -> RandomState {
     static SECRET: OnceLock<RandomState> = OnceLock::new();
@@ -210,7 +216,7 @@ impl World {
         let id = NodeId::for_test(self.next_id);
         self.next_id += 1;
         let ledger = Arc::new(Ledger::default());
-        let node = Node::new(id, &Limits::default(), None, secret(), Arc::clone(&ledger), self.now);
+        let node = Node::new(id, &Limits::default(), None, secret(), Arc::clone(&ledger), none(), self.now);
         let inner = RefCell::new(Inner { kind: self.kind, ..Inner::default() });
         SimNode { node, ledger, place: SimRoom { key: RoomKey::new("post", 1).unwrap(), inner } }
     }
@@ -397,7 +403,7 @@ impl SimNode {
     }
 
     fn receive(&mut self, topic: &Topic, packet: Packet, now: Instant) {
-        let Ok(Some((peer, entry))) = self.node.receive(topic, packet, now) else { return };
+        let Ok(Received::Entry(peer, entry)) = self.node.receive(topic, packet, now) else { return };
         let source = EntrySource::Published { checksum: entry.version as u32 };
         let room = entry.room.clone();
         if let Some(applied) = self.place.change(&room, |share| share.apply(&peer, entry, source)) {

@@ -33,9 +33,10 @@ fn what_is_encoded_is_decoded() {
     assert!(matches!(packet.message, NodeMessage::Entry(same) if same == entry()));
     let digests = BTreeMap::from([(NodeId::random(), u64::MAX)]);
     let packet =
-        decode(&encode(node, NodeMessage::Heartbeat { number: 1, digests: digests.clone(), kinds: None })).unwrap();
+        decode(&encode(node, NodeMessage::Heartbeat { number: 1, digests: digests.clone(), kinds: None, revoked: 0 }))
+            .unwrap();
     assert!(
-        matches!(packet.message, NodeMessage::Heartbeat { number: 1, digests: same, kinds: None } if same == digests)
+        matches!(packet.message, NodeMessage::Heartbeat { number: 1, digests: same, kinds: None, revoked: 0 } if same == digests)
     );
     for message in [NodeMessage::Hello {}, NodeMessage::Goodbye {}] {
         assert!(decode(&encode(node, message)).is_ok());
@@ -57,7 +58,7 @@ fn a_field_that_a_later_release_adds_is_no_fault_and_one_that_an_older_has_not_i
     for (beat, kinds) in [("", None), (r#","kinds":7,"more":[1]"#, Some(7))] {
         let text =
             format!(r#"{{"v":1,"node":"1","message":{{"heartbeat":{{"number":1,"digests":{{}}{beat}}}}},"mac":""}}"#);
-        let message = NodeMessage::Heartbeat { number: 1, digests: BTreeMap::new(), kinds };
+        let message = NodeMessage::Heartbeat { number: 1, digests: BTreeMap::new(), kinds, revoked: 0 };
         assert_eq!(decode(text.as_bytes()).unwrap().message, message);
     }
     assert_eq!(decode(br#"{"v":1,"node":"1","message":{"hello":{"more":1}}}"#).unwrap().message, NodeMessage::Hello {});
@@ -167,7 +168,7 @@ fn message() -> impl Strategy<Value = NodeMessage> {
     let digests = digests.prop_map(|(digests, number, kinds)| {
         let node = |at: usize| NodeId::for_test(u64::MAX - at as u64);
         let digests = digests.into_iter().enumerate().map(|(at, it)| (node(at), it)).collect();
-        NodeMessage::Heartbeat { number, digests, kinds }
+        NodeMessage::Heartbeat { number, digests, kinds, revoked: number }
     });
     let entries = (prop::collection::vec(any_entry(), 1..4), 0..=ROOMS).prop_map(|(few, many)| {
         // As a reply is made: what finds no place in it is left out.
