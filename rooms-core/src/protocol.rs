@@ -88,12 +88,13 @@
 //! | `reason` | why | |
 //! |---|---|---|
 //! | `kicked` | the application has put the user [out of the room](crate::RoomManager::kick) | `message` says why, in the application's words |
-//! | `not_allowed` | the rule was asked again, after a `refresh` or by a [`recheck`](crate::RoomManager::recheck), and says no | |
+//! | `not_allowed` | the rule was asked again, after a `refresh`, by a [`recheck`](crate::RoomManager::recheck), or because the [time of the kind](crate::Kind::ask_again_every) had passed, and says no | |
 //! | `left` | the application [has it leave](crate::RoomManager::leave) | |
 //!
 //! It should not join the room again by itself. On a connection that is for this room alone nothing is left to do: it is
 //! closed with 4403, and the reason is `message`, or `not allowed`. A `room_joined` that nobody asked for is that of a room
-//! that the application has it [enter](crate::RoomManager::enter).
+//! that the application has it [enter](crate::RoomManager::enter); or it tells who may see the members now, or may not any more,
+//! how things stand, as a `join` of a room that the connection is in would.
 //!
 //! # Rooms with a history
 //! In a room whose kind has a [`history`](crate::Kind::history) each message has a position, a text that is opaque to
