@@ -13,7 +13,7 @@ use crate::{
     context::Shared,
     json,
     node::ConnectionId,
-    presence::{MAX_CLAIM, MAX_CLAIM_VALUE, NodeOrder, Told, Whom},
+    presence::{MAX_CLAIM, MAX_CLAIM_VALUE, MAX_PAYLOAD, NodeOrder, Told, Whom},
     receipt::Reach,
     room_key::{RoomKey, check_id},
 };
@@ -126,7 +126,7 @@ impl<S> RoomManager<S> {
 
     /// Sends a value, as JSON, to one connection, on whichever node it is. On a connection for many rooms it travels as
     /// `{"type":"message","data":..}` without a room, and bare on one that is for one room. At most
-    /// `Limits::max_broadcast_bytes`. It is not kept for a connection that has ended.
+    /// `Limits::max_broadcast_bytes`, and at most some 511 KiB. It is not kept for a connection that has ended.
     ///
     /// # Errors
     /// [`OrderError`]; [`OrderError::NoConnection`] only where this node made the id.
@@ -136,7 +136,7 @@ impl<S> RoomManager<S> {
         value: &T,
     ) -> impl Future<Output = Result<Reach, OrderError>> + Send + use<'_, S, T> {
         let payload = serde_json::to_string(value).map_err(OrderError::Encode);
-        let (shared, limit) = (Arc::clone(&self.shared), self.shared.limits.max_broadcast_bytes);
+        let (shared, limit) = (Arc::clone(&self.shared), self.shared.limits.max_broadcast_bytes.min(MAX_PAYLOAD));
         async move {
             let payload = payload?;
             fits("the payload", payload.len(), limit)?;
