@@ -6,6 +6,7 @@ mod clock;
 mod jwt;
 mod policy;
 mod revocation;
+mod sign_in;
 
 use std::{
     borrow::Cow,
@@ -31,6 +32,7 @@ pub(crate) use self::{
     clock::{LONGEST_WAIT, wait_until},
     policy::Rule,
     revocation::{Ending, RevocationList, Revoked},
+    sign_in::SignIn,
 };
 use crate::{
     any_id,

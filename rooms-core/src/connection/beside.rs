@@ -131,16 +131,16 @@ impl Connection {
     ) -> Result<(), (NoRefresh, Option<Ref>)> {
         let (shared, now) = (Arc::clone(&self.shared), self.shared.timers.now());
         let recipient = Arc::clone(&self.recipient);
-        let seldom = self.seldom.get_or_insert_default();
-        if let Err(why) = seldom.beside.may_refresh(now) {
+        let sign_in = self.seldom.as_ref().and_then(|seldom| seldom.sign_in.clone());
+        let beside = &mut self.rare_mut().beside;
+        if let Err(why) = beside.may_refresh(now) {
             return Err((why, reference));
         }
-        let sign_in = seldom.sign_in.clone();
         let refresh = async move {
             let identity = shared.ask_again(sign_in.as_deref(), recipient.user(), &token).await;
             Refreshed { identity, reference }
         };
-        seldom.beside.refresh = Some(Mutex::new(refresh.boxed()));
+        beside.refresh = Some(Mutex::new(refresh.boxed()));
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Connection {
         if rooms.is_empty() {
             return;
         }
-        let beside = &mut self.seldom.get_or_insert_default().beside;
+        let beside = &mut self.rare_mut().beside;
         if beside.recheck.is_some() {
             beside.again = match (&beside.again, of) {
                 (Again::Nothing, Some(room)) => Again::Room(room.clone()),
@@ -169,25 +169,25 @@ impl Connection {
             })
             .buffer_unordered(AT_ONCE)
             .filter_map(std::future::ready);
-        self.seldom.get_or_insert_default().beside.recheck = Some(Mutex::new(denied.boxed()));
+        self.rare_mut().beside.recheck = Some(Mutex::new(denied.boxed()));
     }
 
     fn said(&self, room: &RoomKey) -> Option<Payload> {
-        self.seldom.as_ref()?.beside.said(room)
+        self.rare()?.beside.said(room)
     }
 
     /// What has come of all that goes on beside, one after another.
     pub(crate) fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<Beside> {
         loop {
-            let Some(seldom) = &mut self.seldom else { return Poll::Pending };
-            let was_running = seldom.beside.recheck.is_some();
-            if let Poll::Ready(beside) = seldom.beside.poll(cx) {
+            let Some(rare) = self.seldom.as_mut().and_then(|seldom| seldom.rare.as_mut()) else { return Poll::Pending };
+            let was_running = rare.beside.recheck.is_some();
+            if let Poll::Ready(beside) = rare.beside.poll(cx) {
                 return Poll::Ready(beside);
             }
-            if !was_running || seldom.beside.recheck.is_some() {
+            if !was_running || rare.beside.recheck.is_some() {
                 return Poll::Pending;
             }
-            match std::mem::take(&mut seldom.beside.again) {
+            match std::mem::take(&mut rare.beside.again) {
                 Again::Nothing => {
                     self.tidy();
                     return Poll::Pending;
