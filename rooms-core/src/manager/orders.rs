@@ -51,7 +51,7 @@ pub enum OrderError {
 
 /// Orders: they are carried out at once, on this node and on all that the bus reaches, and are not repeated. A node that the
 /// bus does not reach just then does not hear of them: what must hold is [revoked](RoomManager::revoke), or is what the rules
-/// read.
+/// read. Nor does a node whose clock is more than a minute off: it takes an order of that age for one that somebody repeats.
 ///
 /// Each returns how far it went: [`Reach::AllNodes`] where the bus has it, and [`Reach::LocalOnly`] where the bus is down and
 /// it was carried out on this node alone. Dropping the future after it was polled once is the same as an error of the bus:
