@@ -18,9 +18,8 @@ use self::{
     on_close::OnClose,
 };
 use crate::{
-    auth::{AuthError, Authenticator, Identity},
+    auth::{AuthError, Authenticator, Identity, SignIn},
     close::Close,
-    context::SignIn,
     handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Refusal},
     join_options::JoinOptions,
     limits::Limits,
@@ -42,8 +41,8 @@ pub struct Admission {
     rooms: RoomManager,
     handshake: Handshake,
     verdict: Verdict,
-    /// The endpoint's own, which also checks the tokens that follow.
-    authenticator: Option<Arc<dyn Authenticator>>,
+    /// Of the endpoint, for the tokens that follow.
+    sign_in: Option<Arc<SignIn>>,
     claims: Vec<(String, Value)>,
     on_close: Option<OnClose>,
 }
@@ -110,8 +109,8 @@ impl RoomManager {
                 Err(reason) => Verdict::Bad(close_for(&reason)),
             }
         };
-        let (rooms, authenticator) = (self.clone(), endpoint.own_authenticator().cloned());
-        Ok(Admission { rooms, handshake, verdict, authenticator, claims: Vec::new(), on_close: None })
+        let (rooms, sign_in) = (self.clone(), endpoint.sign_in().cloned());
+        Ok(Admission { rooms, handshake, verdict, sign_in, claims: Vec::new(), on_close: None })
     }
 
     fn authenticator_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a dyn Authenticator {
@@ -218,7 +217,7 @@ impl Admission {
         + Send
         + 'static,
     ) {
-        let Self { rooms, verdict, authenticator, claims, on_close, .. } = self;
+        let Self { rooms, verdict, sign_in, claims, on_close, .. } = self;
         tokio::spawn(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
             let mut halves = match timeout(within, socket).await {
@@ -239,8 +238,12 @@ impl Admission {
             };
             match verdict.and_then(|identity| with_claims(identity, claims.clone())) {
                 Ok(identity) => {
-                    let differs = authenticator.is_some() || !claims.is_empty();
-                    let sign_in = differs.then(|| Arc::new(SignIn { authenticator, claims }));
+                    let sign_in = if claims.is_empty() {
+                        sign_in
+                    } else {
+                        let of_endpoint = sign_in.map(|sign_in| SignIn::clone(&sign_in)).unwrap_or_default();
+                        Some(Arc::new(SignIn { claims, ..of_endpoint }))
+                    };
                     let served = serve(&rooms, identity, sign_in, halves);
                     match on_close {
                         None => drop(tokio::spawn(served)),

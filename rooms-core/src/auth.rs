@@ -6,6 +6,7 @@ mod clock;
 mod jwt;
 mod policy;
 mod revocation;
+mod sign_in;
 
 use std::{
     borrow::Cow,
@@ -31,6 +32,7 @@ pub(crate) use self::{
     clock::{LONGEST_WAIT, wait_until},
     policy::Rule,
     revocation::{Ending, RevocationList, Revoked},
+    sign_in::SignIn,
 };
 use crate::{
     any_id,
@@ -241,7 +243,7 @@ impl fmt::Debug for Identity {
 
 /// Turns a request into an [`Identity`], by its token or by whatever else it has.
 ///
-/// Called once for each upgrade, within `Limits::handshake_timeout`. A panic and a late answer are [`AuthError::Unavailable`]: no
+/// Called once for each upgrade, and for each token that a client [refreshes](crate::protocol) its connection with, within `Limits::handshake_timeout`. A panic and a late answer are [`AuthError::Unavailable`]: no
 /// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. Never log
 /// the token.
 ///

@@ -27,9 +27,9 @@ use self::{
     places::{Place, Places},
 };
 use crate::{
-    auth::Identity,
+    auth::{Identity, SignIn},
     close::Close,
-    context::{Shared, SignIn},
+    context::Shared,
     join_options::JoinOptions,
     kind::{HookError, Joining, Kind, Member, NotLetIn, Rights, Sort, Tell},
     message::{Form, Message},
@@ -86,12 +86,18 @@ struct Seldom {
     leaves: Leaves,
     /// The lists of members that it was sent.
     lists: Lists,
+    /// How it signed in, where that is not as most do.
+    sign_in: Option<Arc<SignIn>>,
     /// Who it is since its token was refreshed; others find it at the recipient.
     identity: Option<Arc<Identity>>,
+    /// Apart, as many have one of the others, and few have any of it for long.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
     /// When its client is told that the token ends.
     notice: Notice,
-    /// How it signed in, where that is not as all others do.
-    sign_in: Option<Arc<SignIn>>,
     beside: BesideWork,
     /// Rooms that it is to enter without having asked.
     to_enter: VecDeque<RoomKey>,
@@ -374,7 +380,7 @@ impl Connection {
         }
         if let Some(place) = entered.kept() {
             if let Some(said) = said {
-                self.seldom.get_or_insert_default().beside.note(place.room.key.clone(), said);
+                self.rare_mut().beside.note(place.room.key.clone(), said);
             }
             let room = place.room.key.clone();
             self.rooms.add(place);
@@ -393,8 +399,8 @@ impl Connection {
     /// [`leave`](Self::leave), of one who is put out: not shown for the `leave_grace` of the kind.
     pub(crate) fn leave_in(&mut self, key: &RoomKey, how: Leave) -> bool {
         let Some(place) = self.rooms.remove(key) else { return false };
-        if let Some(seldom) = &mut self.seldom {
-            seldom.beside.forget(key);
+        if self.rare().is_some() {
+            self.rare_mut().beside.forget(key);
         }
         self.left(vec![Entered::new(&self.shared, place).leaving(how)]);
         true
@@ -421,7 +427,7 @@ impl Connection {
             _ => Notice::default(),
         };
         if self.notice() != notice {
-            self.seldom.get_or_insert_default().notice = notice;
+            self.rare_mut().notice = notice;
         }
     }
 
@@ -432,12 +438,20 @@ impl Connection {
     }
 
     pub(crate) fn notice(&self) -> Notice {
-        self.seldom.as_ref().map_or(Notice::default(), |seldom| seldom.notice)
+        self.rare().map_or(Notice::default(), |rare| rare.notice)
     }
 
     /// Its client was told that its token ends.
     pub(crate) fn was_told(&mut self) {
-        self.seldom.get_or_insert_default().notice = Notice::Told;
+        self.rare_mut().notice = Notice::Told;
+    }
+
+    fn rare(&self) -> Option<&Rare> {
+        self.seldom.as_ref()?.rare.as_deref()
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.seldom.get_or_insert_default().rare.get_or_insert_default()
     }
 
     pub(crate) fn signed_in(&mut self, sign_in: Option<Arc<SignIn>>) {
@@ -448,23 +462,24 @@ impl Connection {
 
     /// Notes a room that it is to enter, where it is not in it.
     pub(crate) fn is_to_enter(&mut self, room: RoomKey) {
-        let waiting = &mut self.seldom.get_or_insert_default().to_enter;
         // As many as may be entered, and the bound for those that are refused.
-        if !waiting.contains(&room) && waiting.len() < self.shared.limits.max_rooms_per_connection {
+        let most = self.shared.limits.max_rooms_per_connection;
+        let waiting = &mut self.rare_mut().to_enter;
+        if !waiting.contains(&room) && waiting.len() < most {
             waiting.push_back(room);
         }
     }
 
     /// Forgets that it is to enter a room.
     pub(crate) fn is_not_to_enter(&mut self, room: &RoomKey) {
-        if let Some(seldom) = &mut self.seldom {
-            seldom.to_enter.retain(|entering| entering != room);
+        if self.rare().is_some() {
+            self.rare_mut().to_enter.retain(|entering| entering != room);
         }
     }
 
     /// The next room that it is to enter.
     pub(crate) fn next_to_enter(&mut self) -> Option<RoomKey> {
-        self.seldom.as_mut()?.to_enter.pop_front()
+        self.seldom.as_mut()?.rare.as_mut()?.to_enter.pop_front()
     }
 
     /// Sends to this connection alone.
@@ -555,10 +570,10 @@ impl Connection {
         }
     }
 
-    /// Forgets hooks that are over.
-    fn tidy(&mut self) {
+    /// Forgets what is over.
+    pub(crate) fn tidy(&mut self) {
         let now = self.shared.timers.now();
-        self.seldom.take_if(|seldom| seldom.is_idle(now));
+        self.seldom.take_if(|seldom| seldom.tidy(now));
     }
 
     /// Gives places up, and then runs the hooks about it in one task.
@@ -647,14 +662,17 @@ pub(crate) enum Leave {
 }
 
 impl Seldom {
-    fn is_idle(&mut self, now: Moment) -> bool {
-        self.leaves.tidy()
-            && self.lists.is_empty()
-            && self.identity.is_none()
-            && self.notice == Notice::default()
-            && self.sign_in.is_none()
-            && self.to_enter.is_empty()
-            && self.beside.is_idle(now)
+    /// Forgets what is over; says whether nothing is left.
+    fn tidy(&mut self, now: Moment) -> bool {
+        self.rare.take_if(|rare| rare.is_idle(now));
+        let is_lasting = self.sign_in.is_some() || self.identity.is_some();
+        self.leaves.tidy() && self.lists.is_empty() && !is_lasting && self.rare.is_none()
+    }
+}
+
+impl Rare {
+    fn is_idle(&self, now: Moment) -> bool {
+        self.notice == Notice::default() && self.to_enter.is_empty() && self.beside.is_idle(now)
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-pub(crate) use self::{orders::Searches, sign_in::SignIn};
+pub(crate) use self::orders::Searches;
 use crate::{
     auth::{Authenticator, RevocationList, WallClock},
     bus::Bus,

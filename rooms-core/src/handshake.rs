@@ -22,7 +22,7 @@ use self::{
     token::{BEARER, Sources, protocols},
 };
 use crate::{
-    auth::{AuthError, Authenticator},
+    auth::{AuthError, Authenticator, SignIn},
     join_options::JoinOptions,
 };
 
@@ -55,7 +55,8 @@ pub struct Endpoint {
     protocols: Vec<String>,
     origins: Origins,
     bad_token: BadToken,
-    authenticator: Option<Arc<dyn Authenticator>>,
+    /// With the authenticator of its own.
+    sign_in: Option<Arc<SignIn>>,
 }
 
 /// Why an endpoint would be open to attacks, or can't be used.
@@ -95,13 +96,7 @@ impl Endpoint {
     pub fn new() -> Self {
         let sources =
             Sources { header: true, query: Vec::new(), cookies: Vec::new(), protocol: false, first_message: false };
-        Self {
-            sources,
-            protocols: Vec::new(),
-            origins: Origins::SameHost,
-            bad_token: BadToken::Close,
-            authenticator: None,
-        }
+        Self { sources, protocols: Vec::new(), origins: Origins::SameHost, bad_token: BadToken::Close, sign_in: None }
     }
 
     /// Takes the token from a query parameter, too: `?token=..`. A browser's page can send no header with an upgrade.
@@ -244,7 +239,8 @@ impl Endpoint {
     /// Gives this endpoint an authenticator of its own, in place of the manager's: so that browsers come by cookie and
     /// services by token, into the same rooms.
     pub fn authenticator(self, authenticator: impl Authenticator) -> Self {
-        Self { authenticator: Some(Arc::new(authenticator)), ..self }
+        let sign_in = SignIn { authenticator: Some(Arc::new(authenticator)), ..SignIn::default() };
+        Self { sign_in: Some(Arc::new(sign_in)), ..self }
     }
 
     /// Sets what a client with a bad token is told.
@@ -278,7 +274,12 @@ impl Endpoint {
     }
 
     pub(crate) fn own_authenticator(&self) -> Option<&Arc<dyn Authenticator>> {
-        self.authenticator.as_ref()
+        self.sign_in.as_ref()?.authenticator.as_ref()
+    }
+
+    /// What its connections keep for the tokens that follow.
+    pub(crate) const fn sign_in(&self) -> Option<&Arc<SignIn>> {
+        self.sign_in.as_ref()
     }
 
     /// The query parameters that hold tokens.

@@ -124,7 +124,8 @@ impl Kind {
         Self { rule: Rule::Owner, ..Self::new() }
     }
 
-    /// Sets who may join: the rule returns a [`Decision`] or a `bool`. It is asked at each join. A rule that panics, or takes
+    /// Sets who may join: the rule returns a [`Decision`] or a `bool`. It is asked at each join, and about those who are in when
+    /// their token is [refreshed](crate::protocol) and by [`recheck`](crate::RoomManager::recheck). A rule that panics, or takes
     /// longer than `Limits::rule_timeout`, decides [`Decision::Unavailable`]: the join fails, and the client is told to try again
     /// later.
     ///
@@ -212,8 +213,8 @@ impl Kind {
         Self { on_join: Some(Arc::new(move |member| hook(member).boxed())), ..self }
     }
 
-    /// Runs for each message that is no command: on a connection for one room all but `ping`, on one for many all but
-    /// `ping`, `join`, `leave` and `publish`. Without it such a message is answered by an `unknown_type` error.
+    /// Runs for each message that is no command: on a connection for one room all but `ping` and `refresh`, on one for many all
+    /// but `ping`, `refresh`, `join`, `leave` and `publish`. Without it such a message is answered by an `unknown_type` error.
     ///
     /// The hook is given the whole message as the text that came, and parses what it needs:
     /// [`message.json()?`](Payload::json), or [`message.parse::<T>()?`](Payload::parse). It is JSON within its bounds:
@@ -287,9 +288,9 @@ impl Kind {
 
     /// Sets what is told about a member besides the user's id; turns [`list_members`](Self::list_members) on.
     ///
-    /// Called once for each join. At most 512 bytes of JSON, nested at most 16 deep; what is longer or deeper is logged
-    /// and left out, and `null` adds nothing. Whoever sees the members sees it. Where a user has several connections on a
-    /// node, the newest one's is shown.
+    /// Called once for each join, and not again when a token is refreshed. At most 512 bytes of JSON, nested at most 16 deep;
+    /// what is longer or deeper is logged and left out, and `null` adds nothing. Whoever sees the members sees it. Where a user has
+    /// several connections on a node, the newest one's is shown.
     pub fn member_info<F>(self, info: F) -> Self
     where
         F: Fn(&Identity, &RoomKey) -> Value + Send + Sync + 'static,

@@ -102,6 +102,12 @@ struct Seldom {
     renewed: Option<Arc<Identity>>,
 }
 
+impl Seldom {
+    fn is_empty(&self) -> bool {
+        self.close.is_none() && self.closed.is_none() && self.orders.is_empty() && self.renewed.is_none()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
@@ -289,7 +295,11 @@ impl Outbox {
 
     /// The orders that were left.
     pub(crate) fn take_orders(&self) -> Vec<Order> {
-        lock(&self.state).seldom.as_mut().map(|seldom| std::mem::take(&mut seldom.orders)).unwrap_or_default()
+        let mut state = lock(&self.state);
+        let orders = state.seldom.as_mut().map(|seldom| std::mem::take(&mut seldom.orders)).unwrap_or_default();
+        // After a recheck of a large room nothing is left of it.
+        state.seldom.take_if(|seldom| seldom.is_empty());
+        orders
     }
 
     /// Who it is since its token was refreshed; `None` where it never was.

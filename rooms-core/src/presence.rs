@@ -112,7 +112,7 @@ pub(crate) use self::{
     audience::{Event, For, Listing, MemberList, Person},
     kinds::kinds,
     known_users::Arrival,
-    order::{MAX_CLAIM, MAX_CLAIM_VALUE, NodeOrder, Whom},
+    order::{MAX_CLAIM, MAX_CLAIM_VALUE, MAX_PAYLOAD, NodeOrder, Whom},
     rooms::Rooms,
     share::{Due, Known, Listed, Rules, Share},
     signature::NodeKeys,

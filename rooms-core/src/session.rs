@@ -25,10 +25,9 @@ use self::{
     work::Work,
 };
 use crate::{
-    auth::Identity,
+    auth::{Identity, SignIn},
     close::Close,
     connection::{Beside, ConnectError, Connection},
-    context::SignIn,
     join_options::JoinOptions,
     manager::RoomManager,
     message::{Form, Message},
@@ -238,6 +237,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                     Ok(())
                 }
                 Event::Beat(Beat::Ping) => {
+                    self.connection.tidy();
                     self.connection.send(&Message::ping());
                     Ok(())
                 }

@@ -9,7 +9,8 @@ use crate::percent;
 static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 static NO_URI: LazyLock<Uri> = LazyLock::new(Uri::default);
 
-/// A request that would be a connection: its token, if it has one, and the rest of it.
+/// A request that would be a connection: its token, if it has one, and the rest of it. Where a client refreshes the token of a
+/// connection that it has, the token is all there is: the headers are none, the URI is `/`, and there is no peer.
 ///
 /// ```
 /// use rooms_core::Attempt;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     auth::{AuthError, Identity},
     context::Shared,
-    kind::{Member, NotLetIn, Rights},
+    kind::{Member, NotLetIn, Rights, Sort},
     lock::Mutex,
     payload::Payload,
     protocol::Ref,
@@ -44,7 +44,12 @@ pub(super) struct BesideWork {
 }
 
 /// What the rules of a room say about one who is in it.
-type Answer = (RoomKey, Result<Rights, NotLetIn>);
+struct Answer {
+    room: RoomKey,
+    /// As what it was in the room then.
+    sort: Sort,
+    rights: Result<Rights, NotLetIn>,
+}
 
 enum Step {
     Refreshed(Refreshed),
@@ -150,16 +155,16 @@ impl Connection {
     ) -> Result<(), (NoRefresh, Option<Ref>)> {
         let (shared, now) = (Arc::clone(&self.shared), self.shared.timers.now());
         let recipient = Arc::clone(&self.recipient);
-        let seldom = self.seldom.get_or_insert_default();
-        if let Err(why) = seldom.beside.may_refresh(now) {
+        let sign_in = self.seldom.as_ref().and_then(|seldom| seldom.sign_in.clone());
+        let beside = &mut self.rare_mut().beside;
+        if let Err(why) = beside.may_refresh(now) {
             return Err((why, reference));
         }
-        let sign_in = seldom.sign_in.clone();
         let refresh = async move {
             let identity = shared.ask_again(sign_in.as_deref(), recipient.user(), &token).await;
             Refreshed { identity, reference }
         };
-        seldom.beside.refresh = Some(Mutex::new(refresh.boxed()));
+        beside.refresh = Some(Mutex::new(refresh.boxed()));
         Ok(())
     }
 
@@ -170,7 +175,7 @@ impl Connection {
         if rooms.is_empty() {
             return;
         }
-        let beside = &mut self.seldom.get_or_insert_default().beside;
+        let beside = &mut self.rare_mut().beside;
         if beside.recheck.is_some() {
             beside.again = match (&beside.again, of) {
                 (Again::Nothing, Some(room)) => Again::Room(room.clone()),
@@ -191,17 +196,20 @@ impl Connection {
         let answers = stream::iter(asked)
             .map(move |(member, said)| {
                 let shared = Arc::clone(&shared);
-                async move { (member.room.clone(), rights(&shared, &member, said.as_ref()).await) }
+                async move {
+                    let rights = rights(&shared, &member, said.as_ref()).await;
+                    Answer { room: member.room, sort: member.sort, rights }
+                }
             })
             .buffer_unordered(AT_ONCE);
-        self.seldom.get_or_insert_default().beside.recheck = Some(Mutex::new(answers.boxed()));
+        self.rare_mut().beside.recheck = Some(Mutex::new(answers.boxed()));
     }
 
     /// Plans when the rules of a room are asked again, where its kind says so.
     pub(super) fn plan(&mut self, room: &RoomKey, after: After) {
         let Some(every) = self.shared.kinds.get(room.kind()).and_then(|kind| kind.ask_again) else { return };
         let now = self.shared.timers.now();
-        let at = self.seldom.get_or_insert_default().beside.asking.plan(room, every, after, now);
+        let at = self.rare_mut().beside.asking.plan(room, every, after, now);
         if at < self.wakes_at() {
             self.wake_at(at);
         }
@@ -209,21 +217,26 @@ impl Connection {
 
     /// When rules are to be asked again, as far as it is known now.
     pub(crate) fn next_ask(&self) -> Option<Moment> {
-        self.seldom.as_ref()?.beside.next_ask()
+        self.rare()?.beside.next_ask()
     }
 
     /// Begins to ask the rules that are due.
     pub(crate) fn ask_again(&mut self) {
         let now = self.shared.timers.now();
-        let due = self.seldom.as_ref().map(|seldom| seldom.beside.asking.due(now)).unwrap_or_default();
+        let due = self.rare().map(|rare| rare.beside.asking.due(now)).unwrap_or_default();
         if !due.is_empty() {
             self.ask(&due);
         }
     }
 
     /// Does what the rules of a room answered; `true` where it is to be left.
-    fn answered(&mut self, (room, answer): &Answer) -> bool {
-        match answer {
+    fn answered(&mut self, Answer { room, sort, rights }: &Answer) -> bool {
+        // Who has left meanwhile, and perhaps joined in another way, was asked about anew.
+        let is_there = self.place(room).is_some_and(|place| place.room.rights(place.slot).sort == *sort);
+        if !is_there {
+            return false;
+        }
+        match rights {
             Err(NotLetIn::Denied) => return true,
             // A database that is away puts nobody out.
             Err(NotLetIn::Unavailable) => self.plan(room, After::NoDecision),
@@ -233,29 +246,33 @@ impl Connection {
     }
 
     fn said(&self, room: &RoomKey) -> Option<Payload> {
-        self.seldom.as_ref()?.beside.said(room)
+        self.rare()?.beside.said(room)
+    }
+
+    fn beside_mut(&mut self) -> Option<&mut BesideWork> {
+        Some(&mut self.seldom.as_mut()?.rare.as_mut()?.beside)
     }
 
     /// What has come of all that goes on beside, one after another.
     pub(crate) fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<Beside> {
         loop {
-            let Some(seldom) = &mut self.seldom else { return Poll::Pending };
-            let was_running = seldom.beside.recheck.is_some();
-            match seldom.beside.poll(cx) {
+            let Some(beside) = self.beside_mut() else { return Poll::Pending };
+            let was_running = beside.recheck.is_some();
+            match beside.poll(cx) {
                 Poll::Ready(Step::Refreshed(refreshed)) => return Poll::Ready(Beside::Refreshed(refreshed)),
                 Poll::Ready(Step::Answer(answer)) if self.answered(&answer) => {
-                    return Poll::Ready(Beside::Denied(answer.0));
+                    return Poll::Ready(Beside::Denied(answer.room));
                 }
                 Poll::Ready(Step::Answer(_)) => continue,
                 Poll::Pending => {}
             }
-            let Some(seldom) = &mut self.seldom else { return Poll::Pending };
-            if !was_running || seldom.beside.recheck.is_some() {
+            let Some(beside) = self.beside_mut() else { return Poll::Pending };
+            if !was_running || beside.recheck.is_some() {
                 return Poll::Pending;
             }
-            match std::mem::take(&mut seldom.beside.again) {
+            match std::mem::take(&mut beside.again) {
                 Again::Nothing => {
-                    let next = seldom.beside.next_ask();
+                    let next = beside.next_ask();
                     self.tidy();
                     // One may have become due meanwhile.
                     if let Some(at) = next.filter(|at| *at < self.wakes_at()) {

@@ -18,9 +18,9 @@ use crate::{
     room_key::RoomKey,
 };
 
-/// Searches through all connections that wait for the one that runs. 64: each takes some 100 ms where there are a hundred
-/// thousand.
-const SEARCHES: usize = 64;
+/// Searches through all connections that wait for the one that runs. 1,024, of at most a kilobyte: each takes some 100 ms
+/// where there are a hundred thousand connections, so these are those of minutes.
+const SEARCHES: usize = 1024;
 
 /// The searches through all connections, one after another in one task that is started on demand.
 #[derive(Debug, Default)]

@@ -1,21 +1,12 @@
 //! Asking an authenticator, at the upgrade and when a token is refreshed.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Shared;
-use crate::auth::{Attempt, AuthError, Authenticator, Identity};
-
-/// How a connection signed in, where that is not as all others do.
-pub(crate) struct SignIn {
-    /// The endpoint's own.
-    pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
-    /// What the application adds to those of the token.
-    pub(crate) claims: Vec<(String, Value)>,
-}
+use crate::auth::{Attempt, AuthError, Authenticator, Identity, SignIn};
 
 impl Shared {
     /// Asks an authenticator about a request, and then whether who it is is revoked.

@@ -13,7 +13,7 @@ use crate::{
     context::Shared,
     json,
     node::ConnectionId,
-    presence::{MAX_CLAIM, MAX_CLAIM_VALUE, NodeOrder, Told, Whom},
+    presence::{MAX_CLAIM, MAX_CLAIM_VALUE, MAX_PAYLOAD, NodeOrder, Told, Whom},
     receipt::Reach,
     room_key::{RoomKey, check_id},
 };
@@ -51,7 +51,7 @@ pub enum OrderError {
 
 /// Orders: they are carried out at once, on this node and on all that the bus reaches, and are not repeated. A node that the
 /// bus does not reach just then does not hear of them: what must hold is [revoked](RoomManager::revoke), or is what the rules
-/// read.
+/// read. Nor does a node whose clock is more than a minute off: it takes an order of that age for one that somebody repeats.
 ///
 /// Each returns how far it went: [`Reach::AllNodes`] where the bus has it, and [`Reach::LocalOnly`] where the bus is down and
 /// it was carried out on this node alone. Dropping the future after it was polled once is the same as an error of the bus:
@@ -126,7 +126,7 @@ impl<S> RoomManager<S> {
 
     /// Sends a value, as JSON, to one connection, on whichever node it is. On a connection for many rooms it travels as
     /// `{"type":"message","data":..}` without a room, and bare on one that is for one room. At most
-    /// `Limits::max_broadcast_bytes`. It is not kept for a connection that has ended.
+    /// `Limits::max_broadcast_bytes`, and at most some 511 KiB. It is not kept for a connection that has ended.
     ///
     /// # Errors
     /// [`OrderError`]; [`OrderError::NoConnection`] only where this node made the id.
@@ -136,7 +136,7 @@ impl<S> RoomManager<S> {
         value: &T,
     ) -> impl Future<Output = Result<Reach, OrderError>> + Send + use<'_, S, T> {
         let payload = serde_json::to_string(value).map_err(OrderError::Encode);
-        let (shared, limit) = (Arc::clone(&self.shared), self.shared.limits.max_broadcast_bytes);
+        let (shared, limit) = (Arc::clone(&self.shared), self.shared.limits.max_broadcast_bytes.min(MAX_PAYLOAD));
         async move {
             let payload = payload?;
             fits("the payload", payload.len(), limit)?;

@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    auth::Revoked,
     limits::{Limits, MOST_NODES},
+    node::ConnectionId,
     presence::{
         entry::{Info, InfoFault, MAX_INFO, MAX_INFO_DEPTH, Name, User, Users},
+        order::MAX_PAYLOAD,
         signature::NodeKeys,
     },
 };
@@ -162,6 +165,14 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         .prop_map(|(room, version, connections, observed, users)| Entry { room, version, connections, observed, users })
 }
 
+/// A revocation with the longest name, in the longest way to write it.
+fn ending() -> impl Strategy<Value = Ending> {
+    let jti =
+        prop_oneof![Just("\"".repeat(256)), Just("\u{10ffff}".repeat(64))].prop_map(|jti| Revoked::Jti(jti.into()));
+    let before = (id(), number()).prop_map(|(user, time)| Revoked::Before(Some(user.into()), time));
+    (prop_oneof![jti, before], number())
+}
+
 /// Whatever a node may send.
 fn message() -> impl Strategy<Value = NodeMessage> {
     let digests = (up_to(MOST_NODES, number()), number(), prop::option::of(short_number()));
@@ -177,7 +188,17 @@ fn message() -> impl Strategy<Value = NodeMessage> {
     });
     let reply = (number(), number(), entries, up_to(ROOMS, room()))
         .prop_map(|(id, version, entries, left_out)| NodeMessage::Reply { id, version, entries, left_out });
+    let revocations = (up_to(REVOCATIONS, ending()), prop::option::of(short_number()))
+        .prop_map(|(entries, parts_left)| NodeMessage::Revocations { entries, parts_left });
+    let payload = prop_oneof![Just("\"".repeat(MAX_PAYLOAD - 1)), Just(String::new())];
+    let order = (number(), number(), payload).prop_map(|(id, at, quotes)| {
+        let payload = quotes.into();
+        NodeMessage::Order { id, at, order: NodeOrder::Send { to: ConnectionId::for_test(u64::MAX), payload } }
+    });
     prop_oneof![
+        revocations,
+        order,
+        number().prop_map(|digest| NodeMessage::RevocationQuery { digest }),
         Just(NodeMessage::Hello {}),
         Just(NodeMessage::Goodbye {}),
         digests,
