@@ -5,26 +5,24 @@ mod beside;
 mod leaves;
 mod lists;
 mod places;
+mod token;
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, SystemTime},
-};
+use std::{collections::VecDeque, fmt, sync::Arc, task::Poll, time::SystemTime};
 
 use futures::future::join_all;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-pub(crate) use self::beside::{Beside, NoRefresh, Refreshed};
 use self::{
     asking_again::After,
     beside::BesideWork,
     leaves::{Leaves, Leaving},
     lists::Lists,
     places::{Place, Places},
+};
+pub(crate) use self::{
+    beside::{Beside, NoRefresh, Refreshed},
+    token::Notice,
 };
 use crate::{
     auth::{Identity, SignIn},
@@ -101,24 +99,6 @@ struct Rare {
     beside: BesideWork,
     /// Rooms that it is to enter without having asked.
     to_enter: VecDeque<RoomKey>,
-}
-
-/// How long before the end of a token its client is told. 60 s: time to fetch another one, and to try again.
-const NOTICE: Duration = Duration::from_secs(60);
-
-/// When a client is told that its token ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// That long before.
-    Before(Duration),
-    /// It was told.
-    Told,
-}
-
-impl Default for Notice {
-    fn default() -> Self {
-        Self::Before(NOTICE)
-    }
 }
 
 /// Why a connection was not taken.
@@ -404,46 +384,6 @@ impl Connection {
         }
         self.left(vec![Entered::new(&self.shared, place).leaving(how)]);
         true
-    }
-
-    /// Who it is from now on, by a new token of the same user.
-    pub(crate) fn renew(&mut self, identity: Identity) {
-        let identity = Arc::new(identity);
-        self.recipient.renew(Arc::clone(&identity));
-        self.seldom.get_or_insert_default().identity = Some(identity);
-        self.watch_token();
-        // Before the next command, it is found out when the new token ends.
-        self.wake_at(self.shared.timers.now());
-        // It may have been revoked after it was checked, while the connection was known by the one before.
-        self.shared.end_if_revoked(&self.recipient);
-    }
-
-    /// Decides when the client is told that its token ends. One that is good for less than twice the usual time is half
-    /// over then: a client that is given such tokens refreshes them at half of their time, and not without a pause.
-    pub(crate) fn watch_token(&mut self) {
-        let left = self.time_left();
-        let notice = match left {
-            Some(left) if left < 2 * NOTICE => Notice::Before(left / 2),
-            _ => Notice::default(),
-        };
-        if self.notice() != notice {
-            self.rare_mut().notice = notice;
-        }
-    }
-
-    /// How long its token is good for still; `None` where it does not end.
-    pub(crate) fn time_left(&self) -> Option<Duration> {
-        let end = self.identity().expires_at()?;
-        Some(end.duration_since(self.shared.clock.now()).unwrap_or_default())
-    }
-
-    pub(crate) fn notice(&self) -> Notice {
-        self.rare().map_or(Notice::default(), |rare| rare.notice)
-    }
-
-    /// Its client was told that its token ends.
-    pub(crate) fn was_told(&mut self) {
-        self.rare_mut().notice = Notice::Told;
     }
 
     fn rare(&self) -> Option<&Rare> {
