@@ -100,11 +100,11 @@ impl Provider {
         let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + lifetime;
         let claims = json!({"iss": self.issuer, "aud": audience, "sub": user, "exp": end.as_secs()});
         let (algorithm, signer) = match key {
-            Key::First => (Algorithm::EdDSA, EncodingKey::from_ed_pem(ED25519.as_bytes())),
-            Key::Second => (Algorithm::ES256, EncodingKey::from_ec_pem(P256.as_bytes())),
+            Key::First => (Algorithm::EdDSA, EncodingKey::from_ed_der(&der(ED25519))),
+            Key::Second => (Algorithm::ES256, EncodingKey::from_ec_der(&der(P256))),
         };
         let header = Header { kid: Some(format!("{key:?}")), ..Header::new(algorithm) };
-        jsonwebtoken::encode(&header, &claims, &signer.unwrap()).unwrap()
+        jsonwebtoken::encode(&header, &claims, &signer).unwrap()
     }
 
     fn number(&self) -> String {
@@ -119,6 +119,10 @@ impl Provider {
         self.inner().refreshes.insert(refresh, user);
         to_pages(Json(answer))
     }
+}
+
+fn der(pem: &str) -> Vec<u8> {
+    STANDARD.decode(pem.lines().filter(|line| !line.starts_with('-')).collect::<String>()).unwrap()
 }
 
 /// An answer that pages of other origins may read.
@@ -138,8 +142,9 @@ async fn discovery(State(provider): State<Provider>) -> Response {
 
 async fn keys(State(provider): State<Provider>) -> Json<Value> {
     let key = provider.inner().key;
+    // What stands at the end of a public key is the key.
     let public = |pem: &str, length: usize| {
-        let der = STANDARD.decode(pem.lines().filter(|line| !line.starts_with('-')).collect::<String>()).unwrap();
+        let der = der(pem);
         der[der.len() - length..].to_vec()
     };
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
