@@ -95,6 +95,8 @@ async fn the_provider_exchanges_its_keys_and_connections_stay() {
             break bob;
         }
         assert!(Instant::now() < by, "the new key is never taken");
+        // She is there all the time, and so are her answers to pings.
+        ann.until_pong().await;
         sleep(Duration::from_millis(500)).await;
     };
     bob.send(&json!({"type": "say", "text": "hello"})).await;

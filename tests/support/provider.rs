@@ -96,7 +96,10 @@ impl Provider {
     }
 
     pub(crate) fn token_for(&self, user: &str, audience: &str) -> String {
-        let (key, lifetime) = (self.inner().key, self.inner().lifetime);
+        let (key, lifetime) = {
+            let inner = self.inner();
+            (inner.key, inner.lifetime)
+        };
         let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + lifetime;
         let claims = json!({"iss": self.issuer, "aud": audience, "sub": user, "exp": end.as_secs()});
         let (algorithm, signer) = match key {

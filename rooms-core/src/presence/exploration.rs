@@ -115,7 +115,7 @@ fn two_nodes_know_who_is_there() {
 
 #[test]
 fn two_nodes_know_who_is_there_where_some_observe() {
-    holds(Scope { nodes: 2, events: 3 + long(), faults: 2, members: false, kind: SimKind::Observed });
+    holds(Scope { nodes: 2, events: 3 + long(), faults: 1, members: false, kind: SimKind::Observed });
 }
 
 #[test]
