@@ -36,7 +36,7 @@ use crate::{
     payload::Payload,
     presence::{Arrival, Listing, Share, entry::Name},
     protocol::{self, Ref, Standing},
-    room::{Arriving, Ready},
+    room::{Arriving, Ready, Room},
     room_key::RoomKey,
     runtime::RuntimeEnded,
     timers::Moment,
@@ -242,6 +242,8 @@ impl Connection {
             return Ok(place.room.share(Share::viewers));
         }
         let joined = self.begin_join(key, options, None).await?;
+        // Somebody else may be the one who drives it.
+        self.recipient.wake();
         Ok(self.keep(joined))
     }
 
@@ -295,7 +297,12 @@ impl Connection {
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
             let (sort, with) = (Sort::of(&options), options.with.as_ref());
-            let rights = match kind.rights(member.identity(), key, sort, with, limits.rule_timeout).await {
+            let rights = match kind.rights_now(member.identity(), key, sort) {
+                Some(rights) => rights,
+                // Boxed, as what else a join may wait for.
+                None => Box::pin(kind.rights(member.identity(), key, sort, with, limits.rule_timeout)).await,
+            };
+            let rights = match rights {
                 Ok(rights) => rights,
                 Err(NotLetIn::Denied) => return Err(not_allowed()),
                 Err(NotLetIn::Unavailable) => return Err(JoinError::RuleUnavailable { room: key.clone() }),
@@ -309,22 +316,13 @@ impl Connection {
             let room = &room;
             let entered = Entered::new(&shared, Place { room: Arc::clone(room), slot });
             let mut joined = Joined { entered, viewers: 0, begun: None, said };
-            match shared.runtime.wait(timeout(limits.subscribe_timeout, room.subscribed())).await {
-                Ok(Ok(Ok(()))) => {}
-                Ok(answer) => {
-                    if answer.is_err() {
-                        room.unanswered();
-                    }
-                    return Err(JoinError::Unavailable { room: key.clone() });
-                }
-                Err(RuntimeEnded) => return Err(JoinError::RuntimeEnded { room: key.clone() }),
+            // Boxed, as is the reading of a history: a join is as large as the largest of what it waits for, and most joins
+            // wait for nothing.
+            if !room.knows_others() {
+                Box::pin(subscribed(&shared, room)).await?;
             }
             if room.has_history() {
-                match shared.runtime.wait(timeout(limits.subscribe_timeout, shared.history(room, &options))).await {
-                    Ok(Ok(Ready::Yes)) => {}
-                    Ok(_) => return Err(JoinError::Unavailable { room: key.clone() }),
-                    Err(RuntimeEnded) => return Err(JoinError::RuntimeEnded { room: key.clone() }),
-                }
+                Box::pin(ready(&shared, room, &options)).await?;
             }
             if room.has_history() || options.with.is_some() {
                 let position = room.joins_at(slot, &options);
@@ -336,10 +334,12 @@ impl Connection {
                 member: member.clone(),
                 leaving: Some(leaving),
             });
-            let snapshot = kind
-                .joining(|| member.clone(), limits.hook_timeout)
-                .await
-                .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
+            let snapshot = if kind.has_on_join() {
+                Box::pin(kind.joining(|| member.clone(), limits.hook_timeout)).await
+            } else {
+                Ok(Value::Null)
+            };
+            let snapshot = snapshot.map_err(|source| JoinError::Refused { room: key.clone(), source })?;
             let counts_user = kind.knows_users() && rights.sort == Sort::Member;
             let arrival = counts_user.then(|| arrival(&shared, kind, &member));
             let listing = if rights.sees_members { listing } else { Listing::Nothing };
@@ -544,6 +544,29 @@ impl Drop for Connection {
         self.leave_all();
         self.recipient.abandon();
         self.shared.users.leave(&self.recipient);
+    }
+}
+
+/// Waits until the bus has confirmed the subscription of a room.
+async fn subscribed(shared: &Shared, room: &Room) -> Result<(), JoinError> {
+    match shared.runtime.wait(timeout(shared.limits.subscribe_timeout, room.subscribed())).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(answer) => {
+            if answer.is_err() {
+                room.unanswered();
+            }
+            Err(JoinError::Unavailable { room: room.key.clone() })
+        }
+        Err(RuntimeEnded) => Err(JoinError::RuntimeEnded { room: room.key.clone() }),
+    }
+}
+
+/// Waits until what a join needs of a room's history is known.
+async fn ready(shared: &Shared, room: &Arc<Room>, options: &JoinOptions) -> Result<(), JoinError> {
+    match shared.runtime.wait(timeout(shared.limits.subscribe_timeout, shared.history(room, options))).await {
+        Ok(Ok(Ready::Yes)) => Ok(()),
+        Ok(_) => Err(JoinError::Unavailable { room: room.key.clone() }),
+        Err(RuntimeEnded) => Err(JoinError::RuntimeEnded { room: room.key.clone() }),
     }
 }
 

@@ -407,6 +407,10 @@ impl Kind {
         }
     }
 
+    pub(crate) const fn has_on_join(&self) -> bool {
+        self.on_join.is_some()
+    }
+
     pub(crate) const fn has_on_leave(&self) -> bool {
         self.on_leave.is_some()
     }

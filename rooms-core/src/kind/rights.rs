@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
+
 use super::Kind;
 use crate::{
     auth::{Decision, Identity, Rule},
@@ -160,6 +162,11 @@ impl Kind {
     /// Whether somebody may observe its rooms.
     pub(crate) const fn has_observers(&self) -> bool {
         !matches!(self.observe, Rule::Nobody)
+    }
+
+    /// [`rights`](Self::rights), where no rule is the application's: then nothing is waited for.
+    pub(crate) fn rights_now(&self, who: &Identity, room: &RoomKey, sort: Sort) -> Option<Result<Rights, NotLetIn>> {
+        if self.asks(sort) { None } else { self.rights(who, room, sort, None, Duration::ZERO).now_or_never() }
     }
 
     /// Asks the rules about one who is in a room, or wants to be.

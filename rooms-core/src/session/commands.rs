@@ -72,17 +72,17 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
     /// The join that a connection begins with: of its only room, or of the user's own.
     pub(super) fn first_join(&mut self, room: &RoomKey, options: JoinOptions) -> Work {
         let (form, join) = (self.form(), self.connection.begin_join(room, options, None));
-        joining(room.clone(), Asked::ByServer, async move {
-            match (join.await, form) {
-                (Ok(joined), _) => Done::Joined(joined),
-                // Whoever has no room of their own does without.
-                (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
-                // Nobody asks for it again, so the page comes back and tries.
-                (Err(error @ JoinError::Refused { source: HookError::Unavailable, .. }), _) => over(&error),
-                (Err(JoinError::Refused { room, source: error }), Form::Multi) => no(error, Some(&room), None),
-                (Err(error), _) => over(&error),
-            }
-        })
+        // Mapped, because a block would keep the join twice: where it is captured and where it is awaited.
+        let done = join.map(move |joined| match (joined, form) {
+            (Ok(joined), _) => Done::Joined(joined),
+            // Whoever has no room of their own does without.
+            (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
+            // Nobody asks for it again, so the page comes back and tries.
+            (Err(error @ JoinError::Refused { source: HookError::Unavailable, .. }), _) => over(&error),
+            (Err(JoinError::Refused { room, source: error }), Form::Multi) => no(error, Some(&room), None),
+            (Err(error), _) => over(&error),
+        });
+        joining(room.clone(), Asked::ByServer, done)
     }
 
     /// Does what a client says, or begins to.
@@ -132,12 +132,13 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
 
     pub(super) fn join(&mut self, room: RoomKey, options: JoinOptions, asked: Asked) -> Work {
         let join = self.connection.begin_join(&room, options, asked.reference().cloned());
-        joining(room.clone(), asked.clone(), async move {
+        let (of, by) = (room.clone(), asked.clone());
+        let done = join.map(move |joined| {
             let reference = match &asked {
                 Asked::ByClient(reference) => reference.as_deref(),
                 // A client that did not ask is not told of a refusal either.
                 Asked::ByServer => {
-                    return match join.await {
+                    return match joined {
                         Ok(joined) => Done::Joined(joined),
                         Err(JoinError::Refused { source: HookError::Close(close), .. }) => Done::Over(close),
                         Err(_) => Done::Silently,
@@ -145,7 +146,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                 }
             };
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference));
-            match join.await {
+            match joined {
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
                 Err(JoinError::TooManyRooms { .. }) => refused(TOO_MANY_ROOMS),
@@ -154,7 +155,8 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                 ) => refused(UNAVAILABLE),
                 Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference),
             }
-        })
+        });
+        joining(of, by, done)
     }
 
     fn publish(&self, room: RoomKey, data: &RawValue, reference: Option<Ref>) -> Work {
