@@ -94,7 +94,9 @@ pub mod warp {
 #[cfg(feature = "redis")]
 pub mod redis {
     #[doc(inline)]
-    pub use rooms_redis::{APPEND_SCRIPT, ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits};
+    pub use rooms_redis::{
+        APPEND_SCRIPT, ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits, STATE_SCRIPT,
+    };
 }
 
 /// The keys of JWTs from a provider over HTTPS.
