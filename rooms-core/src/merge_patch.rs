@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    fn any() -> impl Strategy<Value = Value> {
+    fn values() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
@@ -132,7 +132,7 @@ mod tests {
     proptest! {
         /// Against the crate that applies them.
         #[test]
-        fn a_patch_that_is_applied_gives_what_it_was_made_of(old in any(), new in any()) {
+        fn a_patch_that_is_applied_gives_what_it_was_made_of(old in values(), new in values()) {
             if let Some(patch) = patch(&old.to_string(), &new.to_string()) {
                 let mut patched = old;
                 json_patch::merge(&mut patched, &serde_json::from_str(&patch).unwrap());
