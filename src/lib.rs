@@ -69,8 +69,8 @@ pub use rooms_core::{
     Identity, IdentityError, JoinError, JoinOptions, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator,
     JwtConfigError, JwtKey, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member,
     Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OriginError, Overflow,
-    Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Sent,
-    Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus, protocol, ws,
+    Oversize, Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder,
+    RoomState, Sent, Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus, protocol, ws,
 };
 
 #[cfg(feature = "testing")]
@@ -94,7 +94,9 @@ pub mod warp {
 #[cfg(feature = "redis")]
 pub mod redis {
     #[doc(inline)]
-    pub use rooms_redis::{APPEND_SCRIPT, ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits};
+    pub use rooms_redis::{
+        APPEND_SCRIPT, ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits, STATE_SCRIPT,
+    };
 }
 
 /// The keys of JWTs from a provider over HTTPS.

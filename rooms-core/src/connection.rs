@@ -3,6 +3,7 @@
 mod leaves;
 mod lists;
 mod places;
+mod replayed;
 
 use std::{fmt, sync::Arc, task::Poll, time::SystemTime};
 
@@ -13,6 +14,7 @@ use self::{
     leaves::{Leaves, Leaving},
     lists::Lists,
     places::{Place, Places},
+    replayed::Replayed,
 };
 use crate::{
     auth::{Decision, Identity},
@@ -25,7 +27,7 @@ use crate::{
     outbox::{Driver, Progress, Recipient, Waiting},
     presence::{Arrival, Listing, MemberList, Share, entry::Name},
     protocol::{self, Ref},
-    room::{Ready, Room},
+    room::{Ready, Room, WentLive},
     room_key::RoomKey,
     runtime::RuntimeEnded,
     timers::Moment,
@@ -73,6 +75,8 @@ struct Seldom {
     leaves: Leaves,
     /// The lists of members that it was sent.
     lists: Lists,
+    /// What it was given of histories and states.
+    replayed: Replayed,
 }
 
 /// Why a connection was not taken.
@@ -130,7 +134,8 @@ pub enum JoinError {
         /// `Limits::max_rooms_per_connection`.
         limit: usize,
     },
-    /// The bus did not confirm the subscription, or give the history, in time; see `Limits::subscribe_timeout`.
+    /// The bus did not confirm the subscription, or give the history or the state, in time; see `Limits::subscribe_timeout`.
+    /// Or the connection was given more of them than `Limits::max_replay_bytes` just now.
     #[error("{room}: the bus did not confirm the subscription or give the history")]
     Unavailable {
         /// Where.
@@ -224,6 +229,22 @@ impl Connection {
         Some(room.share(|share| share.standing(&who, listing)))
     }
 
+    /// All of the state of a room that it is in, if it may be given that now.
+    pub(crate) fn state(&mut self, key: &RoomKey) -> Option<Message> {
+        let room = Arc::clone(&self.place(key)?.room);
+        if !self.may_replay() {
+            return None;
+        }
+        let state = room.whole_state()?;
+        self.seldom.get_or_insert_default().replayed.add(state.frame().len(), Instant::now());
+        Some(state)
+    }
+
+    fn may_replay(&mut self) -> bool {
+        let most = self.shared.limits.max_replay_bytes;
+        self.seldom.as_mut().is_none_or(|seldom| seldom.replayed.may(most, Instant::now()))
+    }
+
     /// Whether a join is answered with the list of the members. A connection that is for one room joins once.
     fn listing(&mut self, key: &RoomKey) -> Listing {
         let shared = &self.shared;
@@ -252,6 +273,7 @@ impl Connection {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.all().len());
         let (mut member, listing) = (self.member(key), self.listing(key));
         let left = self.seldom.as_ref().and_then(|seldom| seldom.leaves.over(key));
+        let may_replay = self.may_replay();
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.seldom.get_or_insert_default().leaves.begin(key.clone()));
@@ -267,6 +289,9 @@ impl Connection {
                 Decision::Deny => return Err(not_allowed()),
                 Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
             }
+            if !may_replay && (kind.history.is_some() || kind.state.is_some()) {
+                return Err(JoinError::Unavailable { room: key.clone() });
+            }
             // Before the room is entered, from when on its messages are kept.
             if let Some(left) = left {
                 left.await;
@@ -274,13 +299,13 @@ impl Connection {
             let (room, slot) = shared.registry.enter(key, kind, Arc::clone(&member.recipient));
             let room = &room;
             let entered = Entered::new(&shared, Place { room: Arc::clone(room), slot });
-            let mut joined = Joined { entered, viewers: 0, begun: None };
+            let mut joined = Joined { entered, viewers: 0, replayed: 0, begun: None };
             // Boxed, as is the reading of a history: a join is as large as the largest of what it waits for, and most joins
             // wait for nothing.
             if !room.knows_others() {
                 Box::pin(subscribed(&shared, room)).await?;
             }
-            if room.has_history() {
+            if room.has_history() || room.keeps_state() {
                 Box::pin(ready(&shared, room, &options)).await?;
             }
             if room.has_history() || options.with.is_some() {
@@ -299,15 +324,18 @@ impl Connection {
                 .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
             let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
             let welcome = |standing| protocol::room_joined(key, standing, snapshot, reference.as_deref());
-            let (viewers, effects) = room.go_live(slot, arrival, listing, &options, welcome);
+            let WentLive { viewers, replayed, effects } = room.go_live(slot, arrival, listing, &options, welcome);
             shared.registry.act(room, effects);
-            Ok(Joined { viewers, ..joined })
+            Ok(Joined { viewers, replayed, ..joined })
         }
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.
     pub(crate) fn keep(&mut self, joined: Joined) -> usize {
-        let Joined { entered, viewers, begun } = joined;
+        let Joined { entered, viewers, replayed, begun } = joined;
+        if replayed > 0 {
+            self.seldom.get_or_insert_default().replayed.add(replayed, Instant::now());
+        }
         if let Some(begun) = begun {
             begun.kept();
             self.tidy();
@@ -396,7 +424,7 @@ impl Connection {
 
     /// Forgets hooks that are over.
     fn tidy(&mut self) {
-        self.seldom.take_if(|seldom| seldom.leaves.tidy() && seldom.lists.is_empty());
+        self.seldom.take_if(|seldom| seldom.leaves.tidy() && seldom.lists.is_empty() && seldom.replayed.is_empty());
     }
 
     /// Gives places up, and then runs the hooks about it in one task.
@@ -455,6 +483,8 @@ async fn ready(shared: &Shared, room: &Arc<Room>, options: &JoinOptions) -> Resu
 pub(crate) struct Joined {
     entered: Entered,
     viewers: usize,
+    /// The bytes of the history and the state that it was given.
+    replayed: usize,
     /// Dropped after the place is given up, as `on_leave` runs after that.
     begun: Option<Begun>,
 }

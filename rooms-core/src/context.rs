@@ -1,6 +1,7 @@
 //! What all handles and connections of one manager share, and how a payload goes out and comes in.
 
 mod broadcast;
+mod state;
 
 use std::{
     collections::HashMap,
@@ -13,6 +14,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+pub(crate) use self::state::After;
 use crate::{
     auth::{Authenticator, WallClock},
     bus::Bus,

@@ -27,6 +27,7 @@ mod kind;
 mod limits;
 mod lock;
 mod manager;
+mod merge_patch;
 mod message;
 mod node;
 mod opcode;
@@ -59,11 +60,11 @@ pub use self::{
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, EndpointError, OriginError},
     join_options::JoinOptions,
-    kind::{HookError, Kind, Member, Sent},
+    kind::{HookError, Kind, Member, Oversize, Sent},
     limits::Limits,
     manager::{
-        Broadcast, BuildError, Members, MembersError, Present, RoomManager, RoomManagerBuilder, Shutdown, Stats,
-        ViewerCount,
+        Broadcast, BuildError, Members, MembersError, Present, RoomManager, RoomManagerBuilder, RoomState, Shutdown,
+        Stats, ViewerCount,
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},

@@ -66,6 +66,10 @@ pub struct Limits {
     pub max_log_messages: usize,
     /// The rooms that one connection may be in. 128: what a page shows at once, and some hundred bytes for each.
     pub max_rooms_per_connection: usize,
+    /// The bytes of histories and states that one connection may be given within ten seconds, by joins; the next join of a
+    /// room that has one is answered by an `unavailable` error. 16 MiB: a page that comes back to 128 rooms of which it
+    /// missed 128 KiB each. It bounds what a client draws that resumes in a loop.
+    pub max_replay_bytes: usize,
     /// The connections of one user on this node; one more is closed with 4430. 100: more than anybody's tabs.
     pub max_connections_per_user: usize,
     /// The sockets of this node that are open and have not sent their token yet, where it comes with the
@@ -152,6 +156,7 @@ impl Default for Limits {
             max_log_bytes: 4 * 1024 * 1024,
             max_log_messages: 1024,
             max_rooms_per_connection: 128,
+            max_replay_bytes: 16 * 1024 * 1024,
             max_connections_per_user: 100,
             max_unauthenticated: 1000,
             handshake_timeout: Duration::from_secs(10),
@@ -238,6 +243,7 @@ impl Limits {
             ("max_log_bytes", self.max_log_bytes),
             ("max_log_messages", self.max_log_messages),
             ("max_rooms_per_connection", self.max_rooms_per_connection),
+            ("max_replay_bytes", self.max_replay_bytes),
             ("max_connections_per_user", self.max_connections_per_user),
             ("send_buffer_bytes", self.send_buffer_bytes.unwrap_or(usize::MAX)),
             ("ping_interval", self.ping_interval.as_nanos().min(1) as usize),

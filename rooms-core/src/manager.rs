@@ -5,6 +5,7 @@ mod builder;
 mod inbox;
 mod presence;
 mod shutdown;
+mod state;
 
 use std::{
     fmt,
@@ -21,6 +22,7 @@ pub use self::{
     builder::{BuildError, RoomManagerBuilder},
     presence::{Members, MembersError, Present, ViewerCount},
     shutdown::Shutdown,
+    state::RoomState,
 };
 use crate::{
     auth::{Attempt, AuthError, Authenticator, Identity},

@@ -55,6 +55,28 @@ pub enum BroadcastError {
         /// Where.
         room: RoomKey,
     },
+    /// The state is another one than the writer knows: somebody else has set it meanwhile.
+    #[error("{room}: the state was set by somebody else meanwhile")]
+    Conflict {
+        /// Where.
+        room: RoomKey,
+        /// The revision of the state that there is; `None` where there is none.
+        current: Option<Position>,
+    },
+    /// The kind keeps no state; see [`Kind::keep_state`](crate::Kind::keep_state).
+    #[error("{room}: rooms of this kind keep no state")]
+    NoState {
+        /// Where.
+        room: RoomKey,
+    },
+    /// The state of the room does not decode as the type that was asked for.
+    #[error("{room}: the state is not what it was decoded as")]
+    Decode {
+        /// Where.
+        room: RoomKey,
+        /// Why.
+        source: serde_json::Error,
+    },
     /// There can be no such user.
     #[error("no user has this id")]
     User(#[source] IdentityError),

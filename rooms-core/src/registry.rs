@@ -3,6 +3,7 @@
 mod counting;
 mod history;
 mod occupancy;
+mod states;
 mod subscriptions;
 
 use std::{
@@ -107,6 +108,9 @@ impl Registry {
         }
         if effects.read {
             self.runtime.spawn(history::read(Arc::clone(self), Arc::clone(room)));
+        }
+        if effects.read_state {
+            self.runtime.spawn(states::read(Arc::clone(self), Arc::clone(room)));
         }
         if effects.linger {
             self.subscriptions.linger(self, room.key.clone());

@@ -7,6 +7,7 @@
 mod counting;
 mod flush;
 mod history;
+mod last_state;
 mod log;
 mod loss;
 mod replay;
@@ -26,12 +27,14 @@ pub(crate) use self::flush::{Flusher, flush};
 use self::{
     flush::Progress,
     history::Resumed,
+    last_state::LastState,
     log::{Entry, Log, Span},
     loss::Loss,
     replay::Replay,
 };
 pub(crate) use self::{
     history::Ready,
+    last_state::Revision,
     replay::{Logged, Read},
 };
 use crate::{
@@ -82,6 +85,8 @@ struct State {
     loss: Loss,
     /// Of a kind with a history.
     replay: Option<Box<Replay>>,
+    /// Of a kind that keeps a state.
+    last_state: Option<Box<LastState>>,
     /// Apart from what each broadcast touches. And two allocations of a middle size fit where one of both does not.
     share: Box<Share>,
     subscription: Subscription,
@@ -118,6 +123,15 @@ struct Held {
 struct Counted {
     standing: Standing,
     effects: Effects,
+}
+
+/// What a joining connection became a member with.
+pub(crate) struct WentLive {
+    /// How many viewers it was told that there are.
+    pub(crate) viewers: usize,
+    /// The bytes of the history and the state that it was given.
+    pub(crate) replayed: usize,
+    pub(crate) effects: Effects,
 }
 
 /// How a room stands with the bus.
@@ -177,6 +191,8 @@ pub(crate) struct Effects {
     pub(crate) subscribe: bool,
     /// The history is to be read.
     pub(crate) read: bool,
+    /// The state is to be read.
+    pub(crate) read_state: bool,
 }
 
 impl Room {
@@ -196,6 +212,7 @@ impl Room {
             ahead: 0,
             loss: Loss::default(),
             replay: history::replay_of(&kind, bounds),
+            last_state: kind.state.map(|_| Box::default()),
             share: Box::new(share),
             subscription: Subscription::No,
             empty_since: None,
@@ -245,8 +262,7 @@ impl Room {
     }
 
     /// Makes a joining connection a member: it gets `welcome`, which is told how many viewers there are and who, then what
-    /// it asks for of the room's history, then what was published since it entered, then everything else. Returns that
-    /// number of viewers.
+    /// it asks for of the room's history, then what was published since it entered, then everything else.
     pub(crate) fn go_live(
         &self,
         slot: usize,
@@ -254,32 +270,33 @@ impl Room {
         listing: Listing,
         join: &JoinOptions,
         welcome: impl FnOnce(Standing) -> Message,
-    ) -> (usize, Effects) {
+    ) -> WentLive {
         let Counted { standing, effects } = self.count_in(slot, arrival, listing, join);
-        let viewers = standing.viewers;
+        let went = WentLive { viewers: standing.viewers, replayed: 0, effects };
         // Encoded without the lock: a snapshot and a list may be long.
         let welcome = welcome(standing);
         let mut state = lock(&self.state);
         let State { members, log, ahead, .. } = &mut *state;
-        let Some(Some(member)) = members.get_mut(slot) else { return (viewers, effects) };
+        let Some(Some(member)) = members.get_mut(slot) else { return went };
         // What the flusher has not come by with yet goes the same way.
         member.hold(log, &self.key, self.bounds);
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(held) = member.held.take() else { return (viewers, effects) };
+        let Some(held) = member.held.take() else { return went };
         let Held { messages, first, .. } = *held;
+        let replayed = first.iter().map(|message| message.frame().len()).sum();
         let messages = messages.into_iter().map(|(_, message)| message);
         let first = [welcome].into_iter().chain(first).chain(messages);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
         member.recipient.queue(first);
-        (viewers, effects)
+        WentLive { replayed, ..went }
     }
 
     /// Counts a joining connection: what it is to be told, while what changes from here on is kept for it.
     fn count_in(&self, slot: usize, arrival: Option<Arrival>, listing: Listing, join: &JoinOptions) -> Counted {
         let mut state = lock(&self.state);
-        let State { members, log, share, ahead, replay, .. } = &mut *state;
+        let State { members, log, share, ahead, replay, last_state, .. } = &mut *state;
         let viewers = share.viewers();
         let nothing = Counted { standing: Standing { viewers, ..Standing::default() }, effects: Effects::default() };
         let Some(Some(member)) = members.get_mut(slot) else { return nothing };
@@ -291,7 +308,9 @@ impl Room {
         held.counted = true;
         let Resumed { position, recovered, first, has_up_to } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
-        held.start_with(first, has_up_to);
+        // Before the messages: what a page makes of one may depend on the state.
+        let whole = last_state.as_ref().and_then(|last| last.whole());
+        held.start_with(whole.into_iter().chain(first).collect(), has_up_to);
         let (arriving, due) = share.arrive(member.recipient.id(), arrival, listing);
         member.known = arriving.known.map(Box::new);
         let effects = state.take_due(due);
@@ -325,14 +344,14 @@ impl Room {
     }
 
     /// Appends a message for every member but `except`; `false` where the log is so full that it was dropped. Where it is
-    /// carried wrapped it is in that form already.
+    /// not carried bare it is in that form already.
     ///
     /// A publisher on this node holds a [`Reservation`]; one on another node can't be made to wait. Past twice the bound
     /// its message is dropped, and the members are told.
     pub(crate) fn append(&self, message: Message, except: Option<ConnectionId>, carried: Carried) -> (bool, Effects) {
         // Made without the lock, where there is a member for it; for one that enters meanwhile it is made later.
         let multi = match carried {
-            Carried::Wrapped => Some(message.clone()),
+            Carried::Wrapped | Carried::Refresh => Some(message.clone()),
             Carried::Bare if self.multi.load(Ordering::Relaxed) > 0 => {
                 Some(multi::message(&self.key, message.payload()))
             }
@@ -526,7 +545,8 @@ impl Member {
         let Some(held) = &mut self.held else { return };
         for entry in log.since_mut(self.cursor) {
             // Until it is counted, its `room_joined` will say how many there are, and who.
-            let said = !held.counted && matches!(entry.about, About::Viewers | About::Names);
+            // The state follows it.
+            let said = !held.counted && (entry.state || matches!(entry.about, About::Viewers | About::Names));
             if said || entry.except == Some(self.recipient.id()) {
                 continue;
             }

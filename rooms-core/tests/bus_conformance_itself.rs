@@ -17,7 +17,10 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use rooms_core::{
     Bus, LocalBus,
-    bus::{BusError, BusEvent, BusReceiver, Excerpt, History, Lost, Position, ReadFrom, Retention, Topic},
+    bus::{
+        BusError, BusEvent, BusReceiver, Excerpt, History, KeptState, Lost, NewState, Outcome, Position, ReadFrom,
+        Retention, States, Topic,
+    },
     bus_conformance,
     testing::bus_conformance::{self as suite, Backplane, Cut},
 };
@@ -58,6 +61,13 @@ enum Fault {
     GoesOnInTheSameEpoch,
     AppendsWhatItCalledDown,
     LosesAppends,
+    SetsSilently,
+    SetsAsAMessage,
+    LeavesOutTheChange,
+    LetsEverybodyWin,
+    KeepsTheFirst,
+    TellsNobodyWhatThereIs,
+    SetsInTheSameEpoch,
 }
 
 use Fault::*;
@@ -76,6 +86,7 @@ struct Common {
     receivers: Mutex<Vec<Arc<dyn BusReceiver>>>,
     kept: Mutex<Vec<(Topic, Bytes)>>,
     appended: Mutex<Vec<(Topic, Bytes)>>,
+    first_state: Mutex<Option<KeptState>>,
 }
 
 struct Peer {
@@ -251,6 +262,10 @@ impl Bus for Peer {
         Some(self)
     }
 
+    fn states(&self) -> Option<&dyn States> {
+        Some(self)
+    }
+
     async fn close(&self) {
         if self.fault != TalksAfterTheClose {
             self.inner.close().await;
@@ -307,6 +322,38 @@ impl History for Peer {
     }
 }
 
+#[async_trait]
+impl States for Peer {
+    async fn set_state(&self, topic: &Topic, mut new: NewState) -> Result<Outcome, BusError> {
+        let current = self.inner.state(topic, new.keep).await?.map(|kept| kept.revision);
+        match self.fault {
+            LetsEverybodyWin => new.after = current,
+            SetsAsAMessage => self.inner.publish(topic, new.state.clone()).await?,
+            LeavesOutTheChange => new.patch = None,
+            SetsInTheSameEpoch => {
+                // As it told them.
+                new.after = new.after.zip(current).map(|(told, is)| Position::new(is.epoch(), told.offset()));
+            }
+            _ => {}
+        }
+        Ok(match (self.fault, self.inner.set_state(topic, new).await?) {
+            (SetsInTheSameEpoch, Outcome::Set(is)) => Outcome::Set(Position::new(1, is.offset())),
+            (TellsNobodyWhatThereIs, Outcome::Conflict(_)) => Outcome::Conflict(None),
+            (_, outcome) => outcome,
+        })
+    }
+
+    async fn state(&self, topic: &Topic, keep: Duration) -> Result<Option<KeptState>, BusError> {
+        let kept = self.inner.state(topic, keep).await?;
+        if self.fault != KeepsTheFirst {
+            return Ok(kept);
+        }
+        let mut first = self.common.first_state.lock().unwrap();
+        *first = first.take().or(kept);
+        Ok(first.clone())
+    }
+}
+
 impl Peer {
     /// The retention that a bus keeps to that overlooks one of its bounds.
     fn believed(&self, retention: Retention) -> Retention {
@@ -360,6 +407,9 @@ struct Ear {
 
 impl BusReceiver for Ear {
     fn event(&self, event: BusEvent) {
+        if self.fault == SetsSilently && matches!(event, BusEvent::State { .. }) {
+            return;
+        }
         let BusEvent::Message { payload, position, .. } = &event else { return self.inner.event(event) };
         match self.fault {
             AppendsSilently | PublishesWithoutAPosition if position.is_some() => {}
@@ -429,6 +479,11 @@ caught! {
     clause_11_catches_logs_that_are_not_trimmed: logs_are_trimmed
         catches IgnoresTheNumber, IgnoresTheBytes, IgnoresTheAge;
     clause_12_catches_an_epoch_of_two_logs: another_log_is_another_epoch catches GoesOnInTheSameEpoch;
+    clause_13_catches_what_is_not_heard_as_it_was_set: setting_publishes
+        catches SetsSilently, SetsAsAMessage, LeavesOutTheChange;
+    clause_14_and_15_catch_writers_that_overwrite_each_other_and_old_reads: one_writer_wins
+        catches LetsEverybodyWin, KeepsTheFirst, TellsNobodyWhatThereIs;
+    clause_16_catches_an_epoch_of_two_states: a_lost_state_is_another_epoch catches SetsInTheSameEpoch;
     an_outage_catches_what_is_missing_or_did_not_happen: an_outage_leaves_no_holes
         catches AppendsWhatItCalledDown, LosesAppends;
     the_close_must_be_the_end: closed_is_silent catches TalksAfterTheClose;

@@ -508,6 +508,41 @@ async fn a_made_up_position_disturbs_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_resumes_in_a_loop_is_given_so_much_and_then_nothing_for_a_while() {
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", posts())
+        .kind("silent", Kind::authenticated())
+        .limits(|limits| limits.max_replay_bytes = 10_000)
+        .build()
+        .unwrap();
+    let first = publish(&rooms, 1..=1).await;
+    let text = "x".repeat(1_000);
+    rooms.broadcast(&key(POST), &text).await.unwrap();
+    let leave = json!({"type": "leave", "room": POST}).to_string();
+    let mut talk = Talk::multi(&rooms, "a");
+    let mut other = Talk::multi(&rooms, "b");
+    // Each of them draws something more than 1,000 bytes.
+    let mut given = 0;
+    for _ in 0..30 {
+        let answer = talk.ask(join(&json!({"since": first}))).await;
+        if answer["code"] == "unavailable" {
+            break;
+        }
+        assert_eq!(answer["recovered"], true);
+        given += talk.inbox.all().await.iter().filter(|event| event["data"] == text).count();
+        talk.ask(&*leave).await;
+        talk.inbox.all().await;
+    }
+    assert_eq!(given, 10, "and what the last one goes beyond the bound");
+    assert_eq!(talk.ask(join(&json!({}))).await["code"], "unavailable", "also without a position");
+    let silent = talk.ask(json!({"type": "join", "room": "silent:1"}).to_string()).await;
+    assert_eq!(silent["type"], "room_joined", "where there is nothing to draw it may join");
+    assert_eq!(other.ask(join(&json!({"since": first}))).await["recovered"], true, "others are not concerned");
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(talk.ask(join(&json!({"since": first}))).await["recovered"], true);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rule_may_decide_by_what_the_join_says() {
     let kind = Kind::new().join_rule_with(|_, room, with| async move {
         with.and_then(|with| with.parse::<String>().ok()).is_some_and(|key| key == room.id())

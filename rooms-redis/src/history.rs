@@ -3,7 +3,7 @@
 //! Both are written by one script, which also publishes; another one reads. Redis runs a script as a whole, so no message
 //! comes between, and what is read has no holes. `docs/history.md` has the keys and what is in them.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use redis::{Script, Value};
@@ -15,19 +15,25 @@ use crate::{channels::Channel, pubsub::PubSub, random};
 /// `docs/history.md` of the repository tells how to call it.
 pub const APPEND_SCRIPT: &str = include_str!("history/append.lua");
 
-static APPEND: Ours = Ours { code: APPEND_SCRIPT, hash: LazyLock::new(|| hash(APPEND_SCRIPT)) };
-static READ: Ours = Ours { code: READ_SCRIPT, hash: LazyLock::new(|| hash(READ_SCRIPT)) };
-const READ_SCRIPT: &str = include_str!("history/read.lua");
+static APPEND: Ours = Ours::new(APPEND_SCRIPT);
+static READ: Ours = Ours::new(include_str!("history/read.lua"));
 
+/// A script of ours.
 #[derive(Debug)]
-struct Ours {
+pub(crate) struct Ours {
     code: &'static str,
     /// By which Redis knows it.
-    hash: LazyLock<String>,
+    hash: OnceLock<String>,
 }
 
-fn hash(code: &str) -> String {
-    Script::new(code).get_hash().to_owned()
+impl Ours {
+    pub(crate) const fn new(code: &'static str) -> Self {
+        Self { code, hash: OnceLock::new() }
+    }
+
+    fn hash(&self) -> &str {
+        self.hash.get_or_init(|| Script::new(self.code).get_hash().to_owned())
+    }
 }
 
 /// What a message that was appended begins with on its channel: no JSON text does, and no other payload of ours.
@@ -40,13 +46,17 @@ const LONGEST: usize = 37;
 #[derive(Debug)]
 pub(crate) struct Call {
     script: &'static Ours,
-    keys: [String; 2],
+    keys: Vec<String>,
     arguments: Vec<Bytes>,
     /// Redis did not know it, so it is sent as a whole.
     unknown: bool,
 }
 
 impl Call {
+    pub(crate) const fn of(script: &'static Ours, keys: Vec<String>, arguments: Vec<Bytes>) -> Self {
+        Self { script, keys, arguments, unknown: false }
+    }
+
     pub(crate) fn append(channel: &Channel, payload: Bytes, retention: Retention, pubsub: PubSub) -> Self {
         let publish = match pubsub {
             PubSub::Classic => "PUBLISH",
@@ -61,7 +71,7 @@ impl Call {
             milliseconds(retention.max_age()).to_string().into(),
             epoch(),
         ];
-        Self { script: &APPEND, keys: keys(channel), arguments, unknown: false }
+        Self::of(&APPEND, keys(channel), arguments)
     }
 
     pub(crate) fn read(channel: &Channel, from: ReadFrom, retention: Retention) -> Self {
@@ -71,14 +81,14 @@ impl Call {
         };
         let age = milliseconds(retention.max_age()).to_string();
         let arguments = vec![age.into(), epoch(), what.into(), number.into()];
-        Self { script: &READ, keys: keys(channel), arguments, unknown: false }
+        Self::of(&READ, keys(channel), arguments)
     }
 
     pub(crate) fn add_to(&self, pipeline: &mut redis::Pipeline) {
         if self.unknown {
             pipeline.cmd("EVAL").arg(self.script.code);
         } else {
-            pipeline.cmd("EVALSHA").arg(&*self.script.hash);
+            pipeline.cmd("EVALSHA").arg(self.script.hash());
         }
         pipeline.arg(self.keys.len()).arg(&self.keys);
         for argument in &self.arguments {
@@ -97,21 +107,26 @@ impl Call {
     }
 }
 
-/// The log and its mark. They are in the slot of the channel, so that one script has all of it: where the channel has no
-/// hash tag of its own, it is the hash tag.
-fn keys(channel: &Channel) -> [String; 2] {
+/// The log and its mark.
+fn keys(channel: &Channel) -> Vec<String> {
+    ["log", "mark"].map(|part| key(part, channel)).into()
+}
+
+/// What is kept of a room is in the slot of its channel, so that one script has all of it: where the channel has no hash tag
+/// of its own, it is the hash tag.
+pub(crate) fn key(part: &str, channel: &Channel) -> String {
     let tagged = channel.split_once('{').is_some_and(|(_, rest)| rest.find('}').is_some_and(|end| end > 0));
     let [open, close] = if tagged { ["", ""] } else { ["{", "}"] };
-    ["log", "mark"].map(|part| format!("rooms:{part}:{open}{channel}{close}"))
+    format!("rooms:{part}:{open}{channel}{close}")
 }
 
 /// A random epoch, for a log that begins.
-fn epoch() -> Bytes {
+pub(crate) fn epoch() -> Bytes {
     // Of 16 digits always, so that it is written in one way only.
     format!("{:x}", random::bits() | 1 << 63).into()
 }
 
-fn milliseconds(age: Duration) -> u64 {
+pub(crate) fn milliseconds(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
@@ -179,7 +194,7 @@ fn position(epoch: &Value, offset: &Value) -> Result<Position, BusError> {
     Ok(Position::new(epoch, text(offset)?.parse().map_err(|_| odd())?))
 }
 
-fn text(value: &Value) -> Result<&str, BusError> {
+pub(crate) fn text(value: &Value) -> Result<&str, BusError> {
     match value {
         Value::BulkString(text) => std::str::from_utf8(text).map_err(|_| odd()),
         Value::SimpleString(text) => Ok(text),
@@ -187,7 +202,7 @@ fn text(value: &Value) -> Result<&str, BusError> {
     }
 }
 
-fn odd() -> BusError {
+pub(crate) fn odd() -> BusError {
     BusError::Unknown("Redis gave an answer that no script of ours gives".into())
 }
 

@@ -13,12 +13,12 @@ use std::{error::Error, fs, process::Command, time::Duration};
 
 use futures::future::join_all;
 use rooms_core::{
-    Bus,
+    BroadcastError, Bus, JoinError,
     bus::{BusError, Excerpt, History, Missing, Position, ReadFrom, Retention, Topic},
 };
 use rooms_redis::{APPEND_SCRIPT, RedisBus};
 
-use fleet::quick;
+use fleet::{Node, key, quick};
 use listener::{Listener, healthy, room, subscribe};
 use redis_server::RedisServer;
 
@@ -131,6 +131,69 @@ async fn keys_of_another_type_are_an_error_in_their_room_alone() {
     let heard = heard.hears("post:42 after").await;
     assert!(!heard.contains(&"post:42 refused".to_owned()), "{heard:?}");
     assert!(bus.health().connected);
+}
+
+#[tokio::test]
+async fn a_room_whose_keys_are_spoilt_is_unavailable_and_the_others_go_on() {
+    let redis = RedisServer::start().await;
+    let node = Node::start(quick(redis.url())).await;
+    let mut there = node.join("a", "log:1").await;
+    redis.cli(&["SET", "rooms:mark:{ws:log:42}", "not ours"]).await;
+    redis.cli(&["SET", "rooms:state:{ws:board:42}", "not ours"]).await;
+    for room in ["log:42", "board:42"] {
+        let refused = node.try_join("b", room).await.err();
+        assert!(matches!(refused, Some(JoinError::Unavailable { .. })), "{refused:?}");
+    }
+    let refused = node.rooms.broadcast(&key("log:42"), &1).await.unwrap_err();
+    assert!(matches!(refused, BroadcastError::Bus { source: BusError::Refused(_), .. }), "{refused:?}");
+    node.rooms.broadcast(&key("log:1"), &1).await.unwrap();
+    assert_eq!(there.next().await, 1);
+    redis.cli(&["DEL", "rooms:mark:{ws:log:42}", "rooms:state:{ws:board:42}"]).await;
+    for room in ["log:42", "board:42"] {
+        node.join("b", room).await;
+    }
+}
+
+#[tokio::test]
+async fn what_redis_evicts_to_make_room_is_missing_and_said_so() {
+    let redis = RedisServer::with(&["--maxmemory-policy", "allkeys-random"]).await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let text = "x".repeat(1_000);
+    let used: u64 = redis
+        .cli(&["INFO", "memory"])
+        .await
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    redis.cli(&["CONFIG", "SET", "maxmemory", &(used + 3_000_000).to_string()]).await;
+    let mut appended: Vec<Vec<Position>> = vec![Vec::new(); 300];
+    for _ in 0..20 {
+        for (number, positions) in appended.iter_mut().enumerate() {
+            let room = room(&format!("post:{number}"));
+            positions.push(
+                bus.append(&room, text.clone().into(), RETENTION).await.expect("there is room, made by eviction"),
+            );
+        }
+    }
+    let (mut whole, mut said) = (0, 0);
+    for (number, positions) in appended.iter().enumerate() {
+        let room = room(&format!("post:{number}"));
+        for (place, position) in positions.iter().enumerate() {
+            let excerpt = bus.read(&room, ReadFrom::After(*position), RETENTION).await.unwrap();
+            match excerpt.since(*position) {
+                Ok(missed) => {
+                    assert_eq!(missed.len(), positions.len() - place - 1, "after {position} of room {number}");
+                    whole += 1;
+                }
+                Err(Missing::Epoch | Missing::Trimmed) => said += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+    assert!(whole > 100 && said > 100, "{whole} are whole, of {said} it is said");
 }
 
 #[tokio::test]

@@ -13,9 +13,11 @@ mod redis_server;
 #[path = "support/sentinels.rs"]
 mod sentinels;
 
+use std::time::Duration;
+
 use rooms_core::{
     Bus,
-    bus::{BusError, History, ReadFrom, Retention, Topic},
+    bus::{BusError, History, NewState, Outcome, ReadFrom, Retention, States, Topic},
 };
 use rooms_redis::{APPEND_SCRIPT, PubSub, RedisBus};
 
@@ -98,6 +100,18 @@ async fn each_right_of_the_processes_is_needed() {
     }
 }
 
+/// Uses all of a state: it is read, set, found to be another one, and set again.
+async fn keeps_states(bus: &RedisBus) -> Result<(), BusError> {
+    let (room, keep) = (room("post:42"), Duration::from_secs(60));
+    bus.state(&room, keep).await?;
+    let set = async |after| bus.set_state(&room, NewState::new(after, "1".into(), keep)).await;
+    let Outcome::Set(first) = set(None).await? else { panic!("there was none") };
+    assert_eq!(set(None).await?, Outcome::Conflict(Some(first)));
+    assert!(matches!(set(Some(first)).await?, Outcome::Set(_)));
+    assert!(bus.state(&room, keep).await?.is_some());
+    Ok(())
+}
+
 /// Uses all of a history: it is begun, appended to, trimmed, found spoilt, and read.
 async fn keeps_histories(bus: &RedisBus, redis: &RedisServer) -> Result<(), BusError> {
     let (room, retention) = (room("post:42"), Retention::messages(2));
@@ -113,13 +127,18 @@ async fn keeps_histories(bus: &RedisBus, redis: &RedisServer) -> Result<(), BusE
     Ok(())
 }
 
+async fn keeps(bus: &RedisBus, redis: &RedisServer) -> Result<(), BusError> {
+    keeps_states(bus).await?;
+    keeps_histories(bus, redis).await
+}
+
 #[tokio::test]
 async fn the_user_of_processes_with_histories_has_the_rights_that_these_need() {
     let redis = RedisServer::start().await;
     assert_eq!(redis.cli(&line("rooms-keeper")).await, "OK");
     let bus = RedisBus::connect(url("rooms-keeper", redis.port)).await.unwrap();
     works(&bus).await;
-    keeps_histories(&bus, &redis).await.unwrap();
+    keeps(&bus, &redis).await.unwrap();
     nothing_was_refused(redis.port).await;
     for command in [&["LRANGE", "a", "0", "-1"][..], &["GET", "rooms:log:{ws:post:42}"], &["DEL", "rooms:log:post:42"]]
     {
@@ -143,7 +162,7 @@ async fn each_right_of_processes_with_histories_is_needed_and_a_missing_one_is_a
         assert_eq!(redis.cli(&words).await, "OK");
         let bus = RedisBus::connect(url(&user, redis.port)).await.unwrap();
         redis.cli(&["SCRIPT", "FLUSH"]).await;
-        let outcome = keeps_histories(&bus, &redis).await;
+        let outcome = keeps(&bus, &redis).await;
         assert!(matches!(outcome, Err(BusError::Refused(_))), "without {right}: {outcome:?}");
         works_beside(&bus).await;
         redis.cli(&["FLUSHALL"]).await;

@@ -16,11 +16,11 @@ use crate::{
     envelope::{self, BadPayload, Carried, Opened},
     join_options::JoinOptions,
     json,
-    kind::Tell,
+    kind::{Oversize, Tell},
     message::Message,
     node::ConnectionId,
     payload::Payload,
-    protocol::{is_reserved, multi},
+    protocol::{self, is_reserved, multi},
     receipt::{BroadcastError, Reach, Receipt},
     room::{Logged, Ready, Room},
     room_key::RoomKey,
@@ -42,9 +42,13 @@ impl Shared {
         carried: Carried,
     ) -> Result<Receipt, BroadcastError> {
         let limit = self.limits.max_broadcast_bytes;
-        if payload.len() > limit {
+        let (payload, carried) = if payload.len() <= limit {
+            (payload, carried)
+        } else if self.kinds.get(room.kind()).is_some_and(|kind| kind.oversize == Oversize::Refresh) {
+            (Bytes::from_static(b"null"), Carried::Refresh)
+        } else {
             return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
-        }
+        };
         if json::check_depth(&payload).is_err() {
             return Err(BroadcastError::TooDeep { room: room.clone() });
         }
@@ -86,18 +90,22 @@ impl Shared {
 }
 
 impl Shared {
-    /// Waits until what one who joins needs of a room's history is known, or could not be read.
+    /// Waits until what one who joins needs of a room's history and its state is known, or could not be read.
     ///
     /// May be dropped at any time.
     pub(crate) async fn history(&self, room: &Arc<Room>, join: &JoinOptions) -> Ready {
-        let mut seen = None;
+        let (mut seen, mut seen_of_state) = (None, None);
         loop {
             let mut changed = pin!(room.history_changed());
             changed.as_mut().enable();
             let (ready, effects) = room.look(join, &mut seen);
             self.registry.act(room, effects);
-            if ready != Ready::NotYet {
-                return ready;
+            let (of_state, effects) = room.look_at_state(&mut seen_of_state);
+            self.registry.act(room, effects);
+            match (ready, of_state) {
+                (Ready::Yes, Ready::Yes) => return Ready::Yes,
+                (Ready::Failed, _) | (_, Ready::Failed) => return Ready::Failed,
+                (Ready::NotYet, _) | (_, Ready::NotYet) => {}
             }
             changed.await;
         }
@@ -133,6 +141,7 @@ impl Shared {
                 let message = match carried {
                     Carried::Bare => Message::text_of(&[json]),
                     Carried::Wrapped => multi::message(room, json),
+                    Carried::Refresh => protocol::refresh(room, None),
                 };
                 if !self.registry.append(room, message, except, carried) {
                     self.note_full(room);
@@ -166,14 +175,14 @@ impl Shared {
     }
 
     /// Counts bytes that are no message, and says so from time to time.
-    fn note_bad(&self, room: &RoomKey, length: usize, fault: &BadPayload) {
+    pub(super) fn note_bad(&self, room: &RoomKey, length: usize, fault: &BadPayload) {
         self.bad_payloads.fetch_add(1, Ordering::Relaxed);
         if let Some(left_out) = self.warnings.bad_payload.line() {
             tracing::warn!(%room, length, %fault, left_out, "a payload from the bus was dropped");
         }
     }
 
-    fn note_full(&self, room: &RoomKey) {
+    pub(super) fn note_full(&self, room: &RoomKey) {
         if let Some(left_out) = self.warnings.full_room.line() {
             tracing::warn!(%room, left_out, "a message was dropped: the room's log is full");
         }

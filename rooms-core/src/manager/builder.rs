@@ -7,6 +7,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
+    time::Duration,
 };
 
 use tokio::{runtime::Handle, sync::Semaphore};
@@ -14,7 +15,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 use super::{RoomManager, inbox::Inbox};
 use crate::{
     auth::{Authenticator, DenyAll, SystemClock, WallClock},
-    bus::{Bus, LocalBus, RetentionError},
+    bus::{Bus, LocalBus, Retention, RetentionError},
     context::{Shared, Warnings},
     handshake::{Endpoint, EndpointError},
     kind::Kind,
@@ -80,6 +81,20 @@ pub enum BuildError {
     /// A kind has a history, and the bus keeps none.
     #[error("the kind `{kind}` has a history, and the bus keeps none")]
     NoHistory {
+        /// The name.
+        kind: String,
+    },
+    /// A kind is to keep a state for no time, or for too long.
+    #[error("the state of the kind `{kind}` can be kept for 1 ms to {max:?}, not {keep:?}", max = Retention::MAX_AGE)]
+    KeepState {
+        /// The name.
+        kind: String,
+        /// How long it is to be kept.
+        keep: Duration,
+    },
+    /// A kind keeps a state, and the bus can't.
+    #[error("the kind `{kind}` keeps a state, and the bus keeps none")]
+    NoStates {
         /// The name.
         kind: String,
     },
@@ -189,6 +204,14 @@ impl<S> RoomManagerBuilder<S> {
                     return Err(BuildError::NoHistory { kind: name });
                 }
             }
+            if let Some(keep) = kind.state {
+                if !(Duration::from_millis(1)..=Retention::MAX_AGE).contains(&keep) {
+                    return Err(BuildError::KeepState { kind: name, keep });
+                }
+                if self.bus.states().is_none() {
+                    return Err(BuildError::NoStates { kind: name });
+                }
+            }
             if kinds.insert(Box::from(&*name), Arc::new(kind)).is_some() {
                 return Err(BuildError::KindTwice { kind: name });
             }
@@ -228,7 +251,7 @@ impl<S> RoomManagerBuilder<S> {
         shared.bus.attach(Arc::new(Inbox::new(&Arc::downgrade(&shared))));
         let driving = shared.presence.start(shared.runtime.handle(), Arc::clone(&shared.registry));
         _ = shared.driving.set(driving);
-        if shared.keeps_histories {
+        if shared.kinds.values().any(|kind| kind.history.is_some() || kind.state.is_some()) {
             shared.registry.check_histories();
         }
         Ok(RoomManager { shared, transport: self.transport })

@@ -25,10 +25,13 @@ impl Logged {
     pub(crate) fn read(room: &RoomKey, payload: &[u8], position: Position, limit: usize) -> (Self, Option<BadPayload>) {
         let (content, fault) = match envelope::read(payload, limit) {
             Ok(Opened { json, except, carried }) => {
-                let positioned = multi::message_at(room, position, json);
+                let positioned = match carried {
+                    Carried::Bare | Carried::Wrapped => multi::message_at(room, position, json),
+                    Carried::Refresh => protocol::refresh(room, Some(position)),
+                };
                 let bare = match carried {
                     Carried::Bare => Message::text_of(&[json]),
-                    Carried::Wrapped => positioned.clone(),
+                    Carried::Wrapped | Carried::Refresh => positioned.clone(),
                 };
                 (Some(Content { bare, positioned, except }), None)
             }

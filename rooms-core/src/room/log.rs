@@ -24,11 +24,13 @@ pub(super) struct Entry {
     pub(super) offset: Option<NonZeroU64>,
     /// The same for members that are in many rooms; made when the first of them is given it, if not before.
     pub(super) multi: Option<Message>,
+    /// It is the state of the room, or what has changed in it.
+    pub(super) state: bool,
 }
 
 impl Entry {
     pub(super) const fn new(message: Message, except: Option<ConnectionId>, about: About) -> Self {
-        Self { message, except, about, offset: None, multi: None }
+        Self { message, except, about, offset: None, multi: None, state: false }
     }
 
     /// The message as it is for a member that is in many rooms.

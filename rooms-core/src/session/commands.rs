@@ -86,7 +86,12 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
             Ok(Command::Join(room, options)) => match self.connection.standing(&room) {
                 Some((viewers, list)) => {
                     let standing = Standing { viewers, list, ..Standing::default() };
-                    protocol::room_joined(&room, standing, Value::Null, reference.as_ref())
+                    let joined = protocol::room_joined(&room, standing, Value::Null, reference.as_ref());
+                    self.connection.send(&joined);
+                    if let Some(state) = self.connection.state(&room) {
+                        self.connection.send(&state);
+                    }
+                    return;
                 }
                 None => return self.work = Some(self.join(room, options, reference)),
             },
