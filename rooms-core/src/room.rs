@@ -4,6 +4,7 @@
 //! goes round the members and gives each all that it has not had. Methods here compute under the room's lock and say in
 //! [`Effects`] what is to be done outside it.
 
+mod behind;
 mod counting;
 mod flush;
 mod history;
@@ -44,7 +45,7 @@ use crate::{
     lock::{Mutex, lock},
     message::{Form, Message},
     node::ConnectionId,
-    outbox::{About, Recipient, Source, Waiting},
+    outbox::{About, Overflow, Recipient, Source, Waiting},
     presence::{Arrival, Known, Listing, Share},
     protocol::{self, Reason, Standing, multi},
     room_key::RoomKey,
@@ -93,7 +94,7 @@ struct State {
 
 struct Member {
     recipient: Arc<Recipient>,
-    /// The position of the next message that it is given.
+    /// The position of the next message that it is given; past all of them while it is [behind].
     cursor: u64,
     /// What was published while it was still joining; `None` once it is told that it joined.
     held: Option<Box<Held>>,
@@ -303,6 +304,9 @@ impl Room {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
+        if state.replay.as_mut().is_some_and(|replay| replay.behind.remove(&slot).is_some()) {
+            member.recipient.caught_up(&self.key);
+        }
         self.multi.fetch_sub(usize::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
@@ -355,7 +359,8 @@ impl Room {
     /// What its messages say of themselves at an outbox.
     fn source(&self) -> Source {
         let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
-        Source { room: self.key.clone(), overflow: self.kind.overflow, resync }
+        let heals = self.kind.overflow == Overflow::Resync && self.has_history();
+        Source { room: self.key.clone(), overflow: self.kind.overflow, heals, resync }
     }
 
     /// Waits until the log has space for a message, and keeps it for the caller.
@@ -529,7 +534,7 @@ impl Member {
             if said || entry.except == Some(self.recipient.id()) {
                 continue;
             }
-            let offset = entry.offset;
+            let offset = entry.about.offset();
             let message = match self.recipient.form() {
                 Form::Single => &entry.message,
                 Form::Multi | Form::Positioned => entry.multi(room),

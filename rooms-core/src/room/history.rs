@@ -59,10 +59,10 @@ pub(super) struct Resumed {
 }
 
 /// How many reads there were when somebody began to wait for one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
-    reads: u64,
-    failures: u64,
+    pub(super) reads: u64,
+    pub(super) failures: u64,
 }
 
 /// Whether the history is known that one who joins needs.
@@ -72,6 +72,20 @@ pub(crate) enum Ready {
     NotYet,
     /// It could not be read.
     Failed,
+}
+
+impl Replay {
+    /// Whether what somebody needs is known, who has seen so many reads; and where not, whether the whole log is to be read.
+    pub(super) fn look(&self, need: Need, seen: Seen) -> (Ready, bool) {
+        match self.has(need) {
+            Has::All => (Ready::Yes, false),
+            _ if self.failures() > seen.failures => (Ready::Failed, false),
+            // A read has begun after the position was given out, and ended, and does not know it.
+            Has::Unsure if self.reads() > seen.reads + 1 => (Ready::Yes, false),
+            Has::Unsure => (Ready::NotYet, false),
+            Has::Not { whole } => (Ready::NotYet, whole),
+        }
+    }
 }
 
 impl Room {
@@ -125,8 +139,8 @@ impl Room {
             return (false, self.lost(state, Reason::BusGap));
         }
         state.loss.kept();
-        let offset = NonZeroU64::new(logged.position.offset());
-        let entry = Entry { multi: Some(positioned), offset, ..Entry::new(bare, except, About::Content) };
+        let about = NonZeroU64::new(logged.position.offset()).map_or(About::Content, About::Logged);
+        let entry = Entry { multi: Some(positioned), ..Entry::new(bare, except, about) };
         (true, state.push(entry))
     }
 
@@ -139,18 +153,10 @@ impl Room {
         let need = Need { since, newest: join.newest };
         let mut state = lock(&self.state);
         let Some(replay) = &mut state.replay else { return (Ready::Yes, Effects::default()) };
-        let whole = match (replay.has(need), *seen) {
-            (Has::All, _) => return (Ready::Yes, Effects::default()),
-            (_, Some(seen)) if replay.failures() > seen.failures => return (Ready::Failed, Effects::default()),
-            // A read has begun after the position was given out, and ended, and does not know it.
-            (Has::Unsure, Some(seen)) if replay.reads() > seen.reads + 1 => return (Ready::Yes, Effects::default()),
-            (Has::Unsure, _) => false,
-            (Has::Not { whole }, _) => whole,
-        };
-        if seen.is_none() {
-            *seen = Some(Seen { reads: replay.reads(), failures: replay.failures() });
-        }
-        (Ready::NotYet, Effects { read: replay.want(whole), ..Effects::default() })
+        let seen = seen.get_or_insert(Seen { reads: replay.reads(), failures: replay.failures() });
+        let (ready, whole) = replay.look(need, *seen);
+        let read = ready == Ready::NotYet && replay.want(whole);
+        (ready, Effects { read, ..Effects::default() })
     }
 
     /// Told whenever the history was read, or could not be.
@@ -188,6 +194,7 @@ impl Room {
                 effects.flush |= self.pass(&mut state, logged).1.flush;
             }
         }
+        state.wake_those_behind();
         drop(state);
         self.subscription_changed.notify_waiters();
         effects

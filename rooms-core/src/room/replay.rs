@@ -6,10 +6,11 @@
 //!
 //! A value without locks, clocks and channels: what is to be done is what its methods return.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
+use super::behind::Behind;
 use crate::{
     bus::{Missing, Position, ReadFrom, Retention, history::offset_in},
     message::Message,
@@ -86,6 +87,8 @@ pub(super) struct Replay {
     failures: u64,
     /// Failures one after another.
     attempts: u32,
+    /// The members that have not been given all that has passed, by their slots.
+    pub(super) behind: BTreeMap<usize, Behind>,
 }
 
 /// The next read.
@@ -170,12 +173,18 @@ impl Replay {
             reads: 0,
             failures: 0,
             attempts: 0,
+            behind: BTreeMap::new(),
         }
     }
 
     /// Where the members are; `None` while nobody knows where the log stands.
     pub(super) fn head(&self) -> Option<Position> {
         self.head.filter(|_| !self.adrift)
+    }
+
+    /// The position at an offset of the log as it is known now.
+    pub(super) fn at(&self, offset: u64) -> Option<Position> {
+        Some(Position::new(self.head?.epoch(), offset))
     }
 
     /// Whether a loss can be made good by a read.
