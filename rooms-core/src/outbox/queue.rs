@@ -10,7 +10,7 @@ use crate::{limits::Limits, message::Message, room_key::RoomKey};
 /// What happens to a member that does not keep up with a room, once `Limits::max_outbox_bytes` or `max_outbox_messages` wait for
 /// it; set for a kind with [`Kind::overflow`](crate::Kind::overflow).
 ///
-/// A connection that is still joining when so much waits is closed whatever the choice. The room's other members do not
+/// A connection that is still joining when so much waits is closed, but where a history has it. The room's other members do not
 /// notice. What waits for the connection from other rooms, and what it was sent alone, stays; where that fills the outbox
 /// by itself, the connection is closed as with [`Close`](Self::Close).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -321,11 +321,13 @@ impl Queue {
         fits
     }
 
-    /// Takes out what the log of a room has; gives the offset of the first, if nothing that waits says it is lost.
+    /// Takes out what the log of a room has, but for the first, by which it is seen when the socket takes something again.
+    /// Gives the offset of the next, if nothing that waits says it is lost.
     fn leave_out(&mut self, room: &RoomKey) -> Option<NonZeroU64> {
-        let mut first = None;
+        let (mut stays, mut first) = (true, None);
         for (message, place) in self.messages.iter_mut().zip(&mut self.tags) {
             match place.as_ref().filter(|tag| tag.room == *room).map(|tag| tag.about) {
+                Some(About::Logged(_)) if std::mem::take(&mut stays) => {}
                 Some(About::Logged(offset)) => {
                     first = first.or(Some(offset));
                     self.waiting.subtract(message);
@@ -526,6 +528,30 @@ mod tests {
         fill(&mut queue, &other, 100..102).unwrap();
         fill(&mut queue, &ours, 0..7).unwrap();
         assert_eq!(texts(&queue), ["100", "101", "resync", "6"]);
+    }
+
+    #[test]
+    fn what_the_log_has_is_left_out_but_for_one_and_its_memory_is_given_back() {
+        let bounds = Bounds { messages: 1_000, bytes: 1_000_000 };
+        let ours = Source { heals: true, ..source("post:1", Overflow::Resync) };
+        let logged = |number| About::Logged(NonZeroU64::new(number).unwrap());
+        let mut queue = Queue::default();
+        let mut offer = |number, about| queue.offer_from(&Message::text(format!("{number}")), about, &ours, bounds);
+        offer(0, About::Content).unwrap();
+        let offered = (1..=1_000).map(|number| offer(number, logged(number)).unwrap());
+        let behind: Vec<_> = offered.filter(|offered| *offered != Offered::Queued).take(1).collect();
+        assert_eq!(behind, [Offered::Behind(NonZeroU64::new(2).unwrap())]);
+        assert_eq!(texts(&queue), ["0", "1"]);
+        assert!(queue.messages.capacity() <= 4, "{}", queue.messages.capacity());
+
+        // A word of a loss covers what was before it.
+        let mut queue = Queue::default();
+        let mut offer = |number, about| queue.offer_from(&Message::text(format!("{number}")), about, &ours, BOUNDS);
+        for number in 1..=8 {
+            offer(number, if number == 4 { About::Loss } else { logged(number) }).unwrap();
+        }
+        assert_eq!(offer(9, logged(9)), Ok(Offered::Behind(NonZeroU64::new(5).unwrap())));
+        assert_eq!(texts(&queue), ["1", "4"]);
     }
 
     #[test]

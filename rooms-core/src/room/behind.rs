@@ -53,10 +53,7 @@ impl State {
         if !Arc::ptr_eq(&member.recipient, recipient) || member.held.is_some() {
             return;
         }
-        let Some(since) = replay.at(first.get() - 1) else { return };
-        replay.behind.insert(slot, Behind { cursor: member.cursor, since, asked: None });
-        member.cursor = PASSED_BY;
-        recipient.falls_behind(&room.key, slot);
+        member.begin_behind(room, slot, replay, first);
     }
 
     /// Tells the members that are behind what else happens.
@@ -113,6 +110,14 @@ impl Room {
 }
 
 impl Member {
+    /// Is given what the log has from an offset on once its socket takes what waits for it.
+    pub(super) fn begin_behind(&mut self, room: &Room, slot: usize, replay: &mut Replay, first: NonZeroU64) {
+        let Some(since) = replay.at(first.get() - 1) else { return };
+        replay.behind.insert(slot, Behind { cursor: self.cursor, since, asked: None });
+        self.cursor = PASSED_BY;
+        self.recipient.falls_behind(&room.key, slot);
+    }
+
     /// Is given from here on what the others are.
     fn go_on(&mut self, room: &Room, log: &Log) {
         self.cursor = log.head();

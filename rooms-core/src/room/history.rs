@@ -56,6 +56,8 @@ pub(super) struct Resumed {
     pub(super) first: Vec<Message>,
     /// What it has already of what was held for it.
     pub(super) has_up_to: u64,
+    /// From this offset on there is no space for it yet.
+    pub(super) left_out: Option<NonZeroU64>,
 }
 
 /// How many reads there were when somebody began to wait for one.
@@ -236,14 +238,22 @@ impl Room {
         let missed = join.since.map(|since| match since {
             Since::Nowhere => Err(Missing::Epoch),
             Since::Position(since) => {
-                let missed = replay.since(since, from)?.filter_map(message);
-                let missed = missed.map(|message| space.take(&message).then_some(message)).collect::<Option<Vec<_>>>();
-                Ok((since, missed.ok_or(Missing::Trimmed)?))
+                let (mut first, mut left_out) = (Vec::new(), None);
+                for logged in replay.since(since, from)? {
+                    let Some(message) = message(logged) else { continue };
+                    if !space.take(&message) {
+                        left_out = NonZeroU64::new(logged.position.offset());
+                        break;
+                    }
+                    first.push(message);
+                }
+                if left_out.is_some() && !self.bounds.heals { Err(Missing::Trimmed) } else { Ok((since, first, left_out)) }
             }
         });
         match missed {
-            Some(Ok((since, first))) => {
-                Resumed { position: Some(since), recovered: Some(true), first, has_up_to: since.offset() }
+            Some(Ok((since, first, left_out))) => {
+                let has_up_to = since.offset();
+                Resumed { position: Some(since), recovered: Some(true), first, has_up_to, left_out }
             }
             Some(Err(missing)) => {
                 space = Space { messages: self.bounds.held_messages / 4 * 3, bytes: self.bounds.held_bytes / 4 * 3 };
