@@ -1,5 +1,7 @@
 //! The publishing connection: one task keeps it up and sends in pipelines what waits.
 
+mod batch;
+
 use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
@@ -77,13 +79,18 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
         let jobs = link.queue.take(PIPELINE).await;
         let since = shared.subscriptions.now();
         let mut pipeline = redis::pipe();
-        for job in &jobs {
+        let (mut jobs, lengths) = batch::gathered(jobs);
+        let mut left = jobs.as_slice();
+        for length in &lengths {
+            let (batch, rest) = left.split_at(*length);
+            left = rest;
+            let Some((job, others)) = batch.split_first() else { continue };
             match &job.command {
                 Command::Publish(payload) => _ = pipeline.cmd(command).arg(&*job.channel).arg(&**payload),
-                Command::Call(call) => call.add_to(&mut pipeline),
+                Command::Call(call) => call.add_to(others.iter().filter_map(|job| job.command.call()), &mut pipeline),
             }
         }
-        let commands = jobs.len() + usize::from(link.server.add_check(&mut pipeline));
+        let commands = lengths.len() + usize::from(link.server.add_check(&mut pipeline));
         let answers = match connection.send_packed_commands(&pipeline, 0, commands).await {
             Ok(answers) => answers,
             // It may have run in part: nobody can tell, so nobody tries again.
@@ -95,18 +102,21 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
             }
         };
         // A server that is the wrong one takes publications too, and they reach only those who are on it.
-        if let Some(Err(fault)) = answers.get(jobs.len()).map(|answer| link.server.check(answer)) {
+        if let Some(Err(fault)) = answers.get(lengths.len()).map(|answer| link.server.check(answer)) {
             for job in jobs {
                 _ = job.answer.send(Err(BusError::Unknown(fault.line().into())));
             }
             return fault;
         }
         let mut moved = Vec::new();
-        for (job, answer) in jobs.into_iter().zip(answers) {
-            match resolve(shared, link, job, answer, since) {
-                Some(Elsewhere::Moved(job, slot, address)) => moved.push((job, slot, address)),
-                Some(Elsewhere::Unknown(job)) => call_in_full(link, job),
-                None => {}
+        let mut jobs = jobs.drain(..);
+        for (length, answer) in lengths.into_iter().zip(answers) {
+            for (answer, job) in history::shared_out(answer, length).zip(&mut jobs) {
+                match resolve(shared, link, job, answer, since) {
+                    Some(Elsewhere::Moved(job, slot, address)) => moved.push((job, slot, address)),
+                    Some(Elsewhere::Unknown(job)) => call_in_full(link, job),
+                    None => {}
+                }
             }
         }
         follow(links, moved);

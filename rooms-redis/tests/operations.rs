@@ -15,7 +15,7 @@ mod sentinels;
 
 use rooms_core::{
     Bus,
-    bus::{BusError, History, ReadFrom, Retention, Topic},
+    bus::{Appended, BusError, History, IdempotencyKey, ReadFrom, Retention, Topic},
 };
 use rooms_redis::{APPEND_SCRIPT, PubSub, RedisBus};
 
@@ -106,7 +106,9 @@ async fn keeps_histories(bus: &RedisBus, redis: &RedisServer) -> Result<(), BusE
         bus.append(&room, n.to_string().into(), retention).await?;
     }
     redis.cli(&["RPUSH", "rooms:log:{ws:post:42}", "not ours"]).await;
-    let last = bus.append(&room, "4".into(), retention).await?;
+    let key = IdempotencyKey::new("once").unwrap();
+    let last = bus.append_once(&room, "4".into(), retention, &key).await?.position();
+    assert_eq!(bus.append_once(&room, "4".into(), retention, &key).await?, Appended::Before(last));
     let read = bus.read(&room, ReadFrom::Newest(9), retention).await?;
     assert_eq!((read.head, &*read.messages), (last, &["4".into()][..]));
     redis.cli(&["FLUSHALL"]).await;

@@ -57,7 +57,7 @@ pub use self::{
         one_order, the_last_call_counts,
     },
     history::{
-        an_outage_leaves_no_holes, another_log_is_another_epoch, appending_publishes, logs_are_trimmed,
+        a_key_counts_once, an_outage_leaves_no_holes, another_log_is_another_epoch, appending_publishes, logs_are_trimmed,
         reads_have_no_holes,
     },
     outage::{down_is_not_silence, loss_is_said, unknown_is_not_down},
@@ -123,6 +123,7 @@ macro_rules! bus_conformance {
             clause_10_a_read_has_no_holes => reads_have_no_holes,
             clause_11_a_log_is_trimmed_by_number_and_bytes_and_age => logs_are_trimmed,
             clause_12_another_log_is_another_epoch => another_log_is_another_epoch,
+            clause_13_a_key_counts_once => a_key_counts_once,
             and_an_outage_leaves_no_holes_in_a_history => an_outage_leaves_no_holes,
             and_after_the_close_nothing_is_heard => closed_is_silent,
         }

@@ -11,7 +11,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rooms_core::{
     Bus, LocalBus,
-    bus::{BusError, BusEvent, BusReceiver, Excerpt, History, Lost, Position, ReadFrom, Retention, Topic},
+    bus::{
+        Appended, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, Lost, Position, ReadFrom, Retention,
+        Topic,
+    },
 };
 use tokio::sync::Semaphore;
 
@@ -126,6 +129,17 @@ impl History for Flaky {
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
         self.check()?;
         self.0.bus.append(topic, payload, retention).await
+    }
+
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        self.check()?;
+        self.0.bus.append_once(topic, payload, retention, key).await
     }
 
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
