@@ -18,8 +18,8 @@ use futures::FutureExt as _;
 use rooms_core::{
     Bus, LocalBus,
     bus::{
-        Appended, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, Lost, Position, ReadFrom, Retention,
-        Topic,
+        Appended, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, Lost, Position, ReadFrom,
+        Retention, Topic,
     },
     bus_conformance,
     testing::bus_conformance::{self as suite, Backplane, Cut},

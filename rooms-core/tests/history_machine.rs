@@ -134,9 +134,7 @@ async fn run(faults: Faults, steps: Vec<Step>) {
                 }
             }
             Step::Join(page, newest) if pages[page].talk.is_none() => {
-                {
                 pages[page].join_over(nodes[page % NODES].talk(&taps[page]), ROOM, newest);
-            }
             }
             Step::Go(page) => pages[page].go(),
             Step::Shut(page, but) => taps[page].shut(but),

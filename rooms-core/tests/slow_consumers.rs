@@ -275,10 +275,11 @@ async fn who_comes_back_is_given_more_than_may_wait_for_it_as_it_reads() {
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_while_a_hook_runs_may_be_more_than_may_wait() {
-    let post = Kind::authenticated().history(Retention::messages(1_000)).overflow(Overflow::Resync).on_join(|_| async {
-        sleep(Duration::from_secs(1)).await;
-        Ok(json!({"snapshot": true}))
-    });
+    let post =
+        Kind::authenticated().history(Retention::messages(1_000)).overflow(Overflow::Resync).on_join(|_| async {
+            sleep(Duration::from_secs(1)).await;
+            Ok(json!({"snapshot": true}))
+        });
     let limits = |limits: &mut Limits| limits.max_outbox_messages = OUTBOX;
     let rooms: Rooms = RoomManager::build_for().kind("post", post).limits(limits).build().unwrap();
     let (valve, sink) = valve::new();

@@ -91,7 +91,10 @@ impl Call {
     pub(crate) fn goes_with(&self, other: &Self) -> bool {
         let retention = |call: &Self| call.arguments.get(2..6).map(<[_]>::to_vec);
         let plain = |call: &Self| std::ptr::eq(call.script, &raw const APPEND) && call.arguments.len() == PLAIN;
-        plain(self) && plain(other) && self.unknown == other.unknown && self.keys == other.keys
+        plain(self)
+            && plain(other)
+            && self.unknown == other.unknown
+            && self.keys == other.keys
             && retention(self) == retention(other)
     }
 

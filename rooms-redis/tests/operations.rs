@@ -170,11 +170,14 @@ async fn a_foreign_publisher_to_histories_needs_no_more_than_the_page_says() {
         assert_eq!(as_user(&redis, "rooms-writer", &call).await, format!("8a\n{n}\n0"));
     }
     for answer in ["8a\n4\n0", "8a\n4\nrepeated"] {
-        let call = ["EVAL", APPEND_SCRIPT, "3", log, mark, keys, "ws:post:42", "{}", "PUBLISH", "2", "99", "9999", "8a", "k"];
+        let call =
+            ["EVAL", APPEND_SCRIPT, "3", log, mark, keys, "ws:post:42", "{}", "PUBLISH", "2", "99", "9999", "8a", "k"];
         assert_eq!(as_user(&redis, "rooms-writer", &call).await, answer);
     }
     nothing_was_refused(redis.port).await;
-    for command in [&["LRANGE", "a", "0", "-1"][..], &["GET", log], &["PUBLISH", "rooms-nodes", "x"], &["SUBSCRIBE", "ws:post:42"]] {
+    for command in
+        [&["LRANGE", "a", "0", "-1"][..], &["GET", log], &["PUBLISH", "rooms-nodes", "x"], &["SUBSCRIBE", "ws:post:42"]]
+    {
         let answer = as_user(&redis, "rooms-writer", command).await;
         assert!(answer.contains("NOPERM"), "{command:?}: {answer}");
     }

@@ -16,7 +16,8 @@ use bytes::Bytes;
 
 use self::logs::Logs;
 use super::{
-    Appended, Bus, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, Position, ReadFrom, Retention, Topic,
+    Appended, Bus, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, Position, ReadFrom, Retention,
+    Topic,
 };
 use crate::{
     lock::{Mutex, lock},

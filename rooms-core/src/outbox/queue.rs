@@ -312,7 +312,14 @@ impl Queue {
 
     /// Appends a message that was left out, if there is space: all that is given so leaves a quarter free for what comes,
     /// but for one, so that a member to which other rooms send much is given something too.
-    pub(super) fn refill(&mut self, message: &Message, about: About, source: &Source, bounds: Bounds, one: bool) -> bool {
+    pub(super) fn refill(
+        &mut self,
+        message: &Message,
+        about: About,
+        source: &Source,
+        bounds: Bounds,
+        one: bool,
+    ) -> bool {
         let most = if one { bounds.all_but_a_sixteenth() } else { bounds.three_quarters() };
         let fits = self.fits(message, most);
         if fits {

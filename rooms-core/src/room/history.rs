@@ -247,7 +247,11 @@ impl Room {
                     }
                     first.push(message);
                 }
-                if left_out.is_some() && !self.bounds.heals { Err(Missing::Trimmed) } else { Ok((since, first, left_out)) }
+                if left_out.is_some() && !self.bounds.heals {
+                    Err(Missing::Trimmed)
+                } else {
+                    Ok((since, first, left_out))
+                }
             }
         });
         match missed {

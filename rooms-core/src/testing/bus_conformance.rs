@@ -57,8 +57,8 @@ pub use self::{
         one_order, the_last_call_counts,
     },
     history::{
-        a_key_counts_once, an_outage_leaves_no_holes, another_log_is_another_epoch, appending_publishes, logs_are_trimmed,
-        reads_have_no_holes,
+        a_key_counts_once, an_outage_leaves_no_holes, another_log_is_another_epoch, appending_publishes,
+        logs_are_trimmed, reads_have_no_holes,
     },
     outage::{down_is_not_silence, loss_is_said, unknown_is_not_down},
 };

@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::{
     bus::{
-        Appended, Bus, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, Position, ReadFrom, Retention,
-        Topic,
+        Appended, Bus, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, Position, ReadFrom,
+        Retention, Topic,
     },
     lock::{Mutex, lock},
 };

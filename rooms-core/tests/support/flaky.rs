@@ -12,8 +12,8 @@ use bytes::Bytes;
 use rooms_core::{
     Bus, LocalBus,
     bus::{
-        Appended, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, Lost, Position, ReadFrom, Retention,
-        Topic,
+        Appended, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, Lost, Position, ReadFrom,
+        Retention, Topic,
     },
 };
 use tokio::sync::Semaphore;

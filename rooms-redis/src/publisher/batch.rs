@@ -20,7 +20,9 @@ pub(super) fn gathered(jobs: Vec<Job>) -> (Vec<Job>, Vec<usize>) {
         };
         let batch = latest.get(&*job.channel).and_then(|place: &usize| batches.get_mut(*place));
         match batch {
-            Some(batch) if batch.last().and_then(|last| last.command.call()).is_some_and(|last| last.goes_with(call)) => {
+            Some(batch)
+                if batch.last().and_then(|last| last.command.call()).is_some_and(|last| last.goes_with(call)) =>
+            {
                 batch.push(job);
             }
             _ => {
@@ -43,12 +45,7 @@ mod tests {
 
     #[test]
     fn what_is_appended_to_one_log_is_one_call_in_its_order_and_nothing_else_is() {
-        let job = |room: &str, command| Job {
-            channel: room.into(),
-            command,
-            answer: oneshot::channel().0,
-            moves: 0,
-        };
+        let job = |room: &str, command| Job { channel: room.into(), command, answer: oneshot::channel().0, moves: 0 };
         let key = IdempotencyKey::new("k").unwrap();
         let append = |room: &str, text: &'static str, messages, key: Option<&IdempotencyKey>| {
             let retention = Retention::messages(messages);

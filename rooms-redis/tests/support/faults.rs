@@ -1,7 +1,5 @@
 //! Faults of Redis and of the network, as dice choose them.
 
-use std::time::Duration;
-
 use tokio::time::sleep;
 
 use crate::{

@@ -155,7 +155,9 @@ impl Log {
     fn trim(&mut self, retention: Retention, now: Instant) {
         let too_old = |at: Instant| now.duration_since(at) >= retention.max_age();
         while let Some(first) = self.messages.front()
-            && (self.messages.len() > retention.max_messages() || self.bytes > retention.max_bytes() || too_old(first.at))
+            && (self.messages.len() > retention.max_messages()
+                || self.bytes > retention.max_bytes()
+                || too_old(first.at))
         {
             self.bytes -= first.payload.len();
             if let Some(key) = &first.key {
