@@ -11,11 +11,8 @@ use crate::{processor_time, redis_server::RedisServer};
 /// A member in each of so many rooms, for so many seconds, with a history and without.
 pub(crate) async fn run(redis: &RedisServer, rooms: usize, seconds: u64) {
     let mut share = [0.0; 2];
-    for (kind, share) in [(Kind::authenticated(), 0), (Kind::authenticated().history(Retention::messages(500)), 1)]
-        .into_iter()
-        .zip(&mut share)
-        .map(|((kind, _), share)| (kind, share))
-    {
+    let kinds = [Kind::authenticated(), Kind::authenticated().history(Retention::messages(500))];
+    for (kind, share) in kinds.into_iter().zip(&mut share) {
         let bus = RedisBus::connect(redis.url()).await.unwrap();
         let limits = |limits: &mut rooms_core::Limits| limits.max_connections_per_user = usize::MAX / 2;
         let manager = RoomManager::build_for().kind("post", kind).limits(limits).bus(bus).build().unwrap();

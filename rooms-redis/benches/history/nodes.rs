@@ -60,7 +60,7 @@ async fn serve(stream: TcpStream, rooms: RoomManager) -> Option<()> {
     let mut reader = BufReader::with_capacity(128, stream);
     let mut line = String::new();
     reader.read_line(&mut line).await.ok()?;
-    let (room, since) = line.trim_end().split_once(' ')?;
+    let (room, since) = line.trim_end_matches('\n').split_once(' ')?;
     let options = JoinOptions::new().since(since);
     let early = reader.buffer().to_vec();
     let (stream, sink) = ws::tcp(reader.into_inner(), &early, rooms.limits()).ok()?;

@@ -15,7 +15,7 @@ end
 if keys and (not key or key == '' or ARGV[9]) then
   return redis.error_reply('ERR append.lua: with a third key, argument 8 is an idempotency key, and the last')
 end
-local function text(number) return string.format('%.0f', number) end
+local function text(number) return string.format('%d', number) end
 
 -- What is read is read before anything is written: a mark or keys of another type end the script here, and a log of another
 -- type ends it with the first write.
