@@ -422,6 +422,28 @@ async fn however_many_come_back_at_once_the_history_is_read_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_while_the_history_is_read_waits_for_that_read() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let last = publish(&elsewhere, 1..=50).await;
+    bus.faults().permits.forget_permits(usize::MAX >> 3);
+    let mut talks = Vec::new();
+    for n in 0..10 {
+        let talk = Talk::multi(&rooms, "a");
+        talk.say(join(&json!({"since": Position::new(last.epoch(), n)})));
+        talks.push((talk, n));
+        idle().await;
+    }
+    bus.faults().permits.add_permits(100);
+    for (mut talk, n) in talks {
+        assert_eq!(talk.inbox.next().await["recovered"], true);
+        assert_eq!(numbers(&mut talk.inbox).await, (n + 1..=50).collect::<Vec<_>>());
+    }
+    assert_eq!(bus.reads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_join_whose_history_can_not_be_read_fails_and_may_be_tried_again() {
     let bus = Flaky::new(LocalBus::new());
     let rooms = over(bus.clone(), posts());

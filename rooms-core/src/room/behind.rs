@@ -152,11 +152,11 @@ impl Behind {
         let now = Seen { reads: replay.reads(), failures: replay.failures() };
         let [first, last] = self.asked.unwrap_or([now, Seen { reads: u64::MAX, ..now }]);
         // A read that fails is tried again, until the whole room is told.
-        let (ready, whole) = replay.look(need, Seen { failures: u64::MAX, ..first });
+        let (ready, wants) = replay.look(need, Seen { failures: u64::MAX, ..first });
         if ready != Ready::Yes {
             // Once for each read that ends, as its task looks more often.
             if last != now {
-                effects.read = replay.want(whole);
+                effects.read = replay.want_what(wants);
                 self.asked = Some([first, now]);
             }
             return Way::Behind;

@@ -7,7 +7,7 @@ use tokio::sync::futures::Notified;
 use super::{
     Effects, Held, Room, State,
     log::{Entry, Span},
-    replay::{Arrived, Content, Down, Has, Logged, Lost, Need, Outcome, Read, Replay},
+    replay::{Arrived, Content, Down, Has, Logged, Lost, Need, Outcome, Read, Replay, Wants},
 };
 use crate::{
     bus::{BusError, Excerpt, Missing, Position, ReadFrom},
@@ -77,15 +77,15 @@ pub(crate) enum Ready {
 }
 
 impl Replay {
-    /// Whether what somebody needs is known, who has seen so many reads; and where not, whether the whole log is to be read.
-    pub(super) fn look(&self, need: Need, seen: Seen) -> (Ready, bool) {
+    /// Whether what somebody needs is known, who has seen so many reads; and where not, what is to be read.
+    pub(super) fn look(&self, need: Need, seen: Seen) -> (Ready, Wants) {
         match self.has(need) {
-            Has::All => (Ready::Yes, false),
-            _ if self.failures() > seen.failures => (Ready::Failed, false),
+            Has::All => (Ready::Yes, Wants::Later),
+            _ if self.failures() > seen.failures => (Ready::Failed, Wants::Later),
             // A read has begun after the position was given out, and ended, and does not know it.
-            Has::Unsure if self.reads() > seen.reads + 1 => (Ready::Yes, false),
-            Has::Unsure => (Ready::NotYet, false),
-            Has::Not { whole } => (Ready::NotYet, whole),
+            Has::Unsure if self.reads() > seen.reads + 1 => (Ready::Yes, Wants::Later),
+            Has::Unsure => (Ready::NotYet, Wants::Later),
+            Has::Not { whole } => (Ready::NotYet, Wants::Any { whole }),
         }
     }
 }
@@ -156,8 +156,8 @@ impl Room {
         let mut state = lock(&self.state);
         let Some(replay) = &mut state.replay else { return (Ready::Yes, Effects::default()) };
         let seen = seen.get_or_insert(Seen { reads: replay.reads(), failures: replay.failures() });
-        let (ready, whole) = replay.look(need, *seen);
-        let read = ready == Ready::NotYet && replay.want(whole);
+        let (ready, wants) = replay.look(need, *seen);
+        let read = ready == Ready::NotYet && replay.want_what(wants);
         (ready, Effects { read, ..Effects::default() })
     }
 
