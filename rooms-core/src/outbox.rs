@@ -210,16 +210,19 @@ impl Outbox {
         if state.phase == Phase::Open { Delivery::Taken } else { Delivery::Closed }
     }
 
-    /// Queues a batch without touching the sink, and wakes the connection's task to write it.
+    /// Queues messages without touching the sink; the connection's task writes it with its next [`drive`](Self::drive), and is
+    /// not woken for that.
     ///
     /// For callers that hold a lock of their own, under which nothing may be written.
-    pub(crate) fn queue(&self, batch: &[Message]) {
-        self.queue_by(|queue, bounds| batch.iter().try_for_each(|message| queue.offer(message, bounds)));
+    pub(crate) fn queue(&self, mut messages: impl Iterator<Item = Message>) {
+        self.queue_by(|queue, bounds| messages.try_for_each(|message| queue.offer(&message, bounds)));
     }
 
-    /// The same with one message of a room, by the room's rule. Gives what [`deliver_from`](Self::deliver_from) does.
+    /// The same with one message of a room, by the room's rule; wakes the connection's task. Gives what [`deliver_from`](Self::deliver_from) does.
     pub(crate) fn queue_from(&self, source: &Source, message: &Message, about: About) -> Option<NonZeroU64> {
-        match self.queue_by(|queue, bounds| queue.offer_from(message, about, source, bounds))? {
+        let offered = self.queue_by(|queue, bounds| queue.offer_from(message, about, source, bounds));
+        self.wake();
+        match offered? {
             Offered::Queued => None,
             Offered::Behind(offset) => Some(offset),
         }
@@ -232,7 +235,7 @@ impl Outbox {
         source: &Source,
         missed: impl Iterator<Item = (NonZeroU64, Option<Message>)>,
     ) -> Option<NonZeroU64> {
-        self.queue_by(|queue, bounds| {
+        let last = self.queue_by(|queue, bounds| {
             let (mut last, mut one) = (None, true);
             for (offset, message) in missed {
                 if let Some(message) = message {
@@ -244,7 +247,9 @@ impl Outbox {
                 last = Some(offset);
             }
             Ok(last)
-        })?
+        });
+        self.wake();
+        last?
     }
 
     fn queue_by<T>(&self, offer: impl FnOnce(&mut Queue, Bounds) -> Result<T, Overrun>) -> Option<T> {
@@ -258,7 +263,6 @@ impl Outbox {
         if offered.is_err() {
             state.close(Close::SLOW_CONSUMER, Waiting::Drop);
         }
-        state.wake();
         offered.ok()
     }
 
@@ -620,7 +624,7 @@ mod tests {
         assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::default()));
         outbox.deliver(&[Message::text("a")]);
         outbox.deliver(&[Message::text("b")]);
-        outbox.queue(&[Message::text("c")]);
+        outbox.queue([Message::text("c")].into_iter());
         assert!(sink.texts().is_empty());
         let before = wakes.0.load(Ordering::Relaxed);
         sink.open();

@@ -275,9 +275,10 @@ impl Room {
         let Some(held) = member.held.take() else { return (viewers, effects) };
         let Held { messages, first, left_out, .. } = *held;
         let messages = messages.into_iter().map(|(_, message)| message);
-        let first: Vec<Message> = [welcome].into_iter().chain(first).chain(messages).collect();
-        // Queued under the room's lock, so that no flusher comes between; written by the connection's own task.
-        member.recipient.queue(&first);
+        let first = [welcome].into_iter().chain(first).chain(messages);
+        // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
+        // the join itself or is woken after it.
+        member.recipient.queue(first);
         if let (Some(left_out), Some(replay)) = (left_out, replay) {
             member.begin_behind(self, slot, replay, left_out);
         }
