@@ -30,6 +30,7 @@
 mod async_bus;
 mod guarded;
 pub(crate) mod history;
+mod idempotency;
 mod local;
 mod position;
 mod states;
@@ -43,6 +44,7 @@ pub(crate) use self::guarded::{BusFault, GuardedBus};
 pub use self::{
     async_bus::{AsyncBus, AsyncClient},
     history::{Excerpt, History, Missing, ReadFrom, Retention, RetentionError},
+    idempotency::{Appended, IdempotencyKey, IdempotencyKeyError},
     local::LocalBus,
     position::{Position, PositionError},
     states::{KeptState, NewState, Outcome, StatePatch, States},

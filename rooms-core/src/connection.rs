@@ -380,7 +380,7 @@ impl Connection {
     pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<> {
         let (recipient, shared) = (Driver::of(Arc::clone(&self.recipient)), Arc::clone(&self.shared));
         std::future::poll_fn(move |cx| {
-            let close = match recipient.drive(cx) {
+            let close = match shared.drive(&recipient, cx) {
                 Progress::Closed(close) => Some(close),
                 Progress::Broken => None,
                 Progress::Open(_) | Progress::Closing(_) => return Poll::Pending,

@@ -10,6 +10,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
+    task::Context,
 };
 
 use tokio::sync::Semaphore;
@@ -23,6 +24,7 @@ use crate::{
     kind::Kind,
     limits::Limits,
     node::{ConnectionIds, NodeId},
+    outbox::{Backlog, Progress, Recipient},
     presence::{Driving, Presence},
     rate_limited_log::RateLimitedLog,
     registry::Registry,
@@ -73,6 +75,18 @@ pub(crate) struct Warnings {
     pub(crate) origin: RateLimitedLog,
     /// Whoever makes the tokens puts milliseconds into `exp`.
     pub(crate) far_expiry: RateLimitedLog,
+}
+
+impl Shared {
+    /// Writes what waits for a connection, for its task, and has its rooms give it what they left out.
+    pub(crate) fn drive(&self, recipient: &Arc<Recipient>, cx: &mut Context<'_>) -> Progress {
+        let progress = recipient.drive(cx);
+        if let Progress::Open(Backlog { behind: true, .. }) = progress {
+            // Whoever is given something is woken for it.
+            self.registry.heal(recipient);
+        }
+        progress
+    }
 }
 
 impl fmt::Debug for Shared {

@@ -334,6 +334,8 @@ impl Kind {
     /// [`protocol`](crate::protocol). Broadcasting is appending to the history and publishing in one step: where the bus is
     /// down it is an error, as a message that only this node's members were given would have no position.
     ///
+    /// With [`Overflow::Resync`](crate::Overflow::Resync) a member that reads slowly is given what it missed, too, once it reads.
+    ///
     /// The bus has to keep histories, as [`LocalBus`](crate::LocalBus) does in this process's memory; where it does not,
     /// [`build`](crate::RoomManagerBuilder::build) is an error. The same on all nodes. A node with members in the room has a
     /// copy of the history in its memory. What others publish to the room by the bus' own means, and not by appending,

@@ -71,8 +71,9 @@
 //! Every message that comes after the `position` of `room_joined` follows, in order and once. So a client that keeps the
 //! last of `position` and `offset` can come back with it as `since`, whenever its connection ends. Where `recovered` is
 //! `true`, that position is its `since`, and what it missed follows. Where it is `false`, one `resync` follows with the
-//! reason: `history_gap`, where the history does not have all of it any more, or it is more than three quarters of an
-//! outbox, or the room has no history; `epoch`, where the position is of another log, or is none. Then follow the
+//! reason: `history_gap`, where the history does not have all of it any more, or the room has no history, or it is more than
+//! three quarters of an outbox and the kind does not have [`Overflow::Resync`](crate::Overflow::Resync), with which the rest
+//! follows as the client reads; `epoch`, where the position is of another log, or is none. Then follow the
 //! `newest` messages that it asked for, at most as many as are kept and fit, and what is published from then on. Who gives
 //! no `since` is given the `newest` right away. A room is resumed by the `join` that enters it; one of a room that the
 //! connection is in already is answered without `position` and `recovered`.

@@ -140,6 +140,16 @@ impl Registry {
         kept
     }
 
+    /// Gives a connection what rooms have left out for it.
+    pub(crate) fn heal(self: &Arc<Self>, recipient: &Arc<Recipient>) {
+        for (key, slot) in recipient.behind() {
+            if let Some(room) = self.find(&key) {
+                let effects = room.heal(slot, recipient);
+                self.act(&room, effects);
+            }
+        }
+    }
+
     pub(crate) fn find(&self, key: &RoomKey) -> Option<Arc<Room>> {
         self.shard(key).get(key).cloned()
     }

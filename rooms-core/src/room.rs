@@ -4,6 +4,7 @@
 //! goes round the members and gives each all that it has not had. Methods here compute under the room's lock and say in
 //! [`Effects`] what is to be done outside it.
 
+mod behind;
 mod counting;
 mod flush;
 mod history;
@@ -47,7 +48,7 @@ use crate::{
     lock::{Mutex, lock},
     message::{Form, Message},
     node::ConnectionId,
-    outbox::{About, Recipient, Source, Waiting},
+    outbox::{About, Overflow, Recipient, Source, Waiting},
     presence::{Arrival, Known, Listing, Share},
     protocol::{self, Reason, Standing, multi},
     room_key::RoomKey,
@@ -72,6 +73,8 @@ struct Bounds {
     log_messages: usize,
     held_bytes: usize,
     held_messages: usize,
+    /// What the room's history has is left out where too much is held, and given later.
+    heals: bool,
 }
 
 struct State {
@@ -98,7 +101,7 @@ struct State {
 
 struct Member {
     recipient: Arc<Recipient>,
-    /// The position of the next message that it is given.
+    /// The position of the next message that it is given; past all of them while it is [behind].
     cursor: u64,
     /// What was published while it was still joining; `None` once it is told that it joined.
     held: Option<Box<Held>>,
@@ -115,6 +118,8 @@ struct Held {
     first: Vec<Message>,
     /// Where the room stood in its history when the member entered: what came after that is held.
     from: Option<Position>,
+    /// Messages of the history are not held from this offset on.
+    left_out: Option<NonZeroU64>,
     /// It is counted, and its `room_joined` is being made: it has to hear of every change from here on.
     counted: bool,
 }
@@ -203,6 +208,7 @@ impl Room {
             held_bytes: limits.max_outbox_bytes,
             // The welcome comes before them.
             held_messages: limits.max_outbox_messages - 1,
+            heals: kind.overflow == Overflow::Resync && kind.history.is_some(),
         };
         let state = State {
             log: Log::default(),
@@ -276,20 +282,23 @@ impl Room {
         // Encoded without the lock: a snapshot and a list may be long.
         let welcome = welcome(standing);
         let mut state = lock(&self.state);
-        let State { members, log, ahead, .. } = &mut *state;
+        let State { members, log, ahead, replay, .. } = &mut *state;
         let Some(Some(member)) = members.get_mut(slot) else { return went };
         // What the flusher has not come by with yet goes the same way.
         member.hold(log, &self.key, self.bounds);
         member.cursor = log.head();
         *ahead = log.head();
         let Some(held) = member.held.take() else { return went };
-        let Held { messages, first, .. } = *held;
+        let Held { messages, first, left_out, .. } = *held;
         let replayed = first.iter().map(|message| message.frame().len()).sum();
         let messages = messages.into_iter().map(|(_, message)| message);
         let first = [welcome].into_iter().chain(first).chain(messages);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
         member.recipient.queue(first);
+        if let (Some(left_out), Some(replay)) = (left_out, replay) {
+            member.begin_behind(self, slot, replay, left_out);
+        }
         WentLive { replayed, ..went }
     }
 
@@ -306,11 +315,14 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
-        let Resumed { position, recovered, first, has_up_to } =
+        let Resumed { position, recovered, first, has_up_to, left_out } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
         // Before the messages: what a page makes of one may depend on the state.
         let whole = last_state.as_ref().and_then(|last| last.whole());
-        held.start_with(whole.into_iter().chain(first).collect(), has_up_to);
+        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds);
+        if let Some(left_out) = left_out {
+            held.leave_out(left_out);
+        }
         let (arriving, due) = share.arrive(member.recipient.id(), arrival, listing);
         member.known = arriving.known.map(Box::new);
         let effects = state.take_due(due);
@@ -323,6 +335,9 @@ impl Room {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
+        if state.replay.as_mut().is_some_and(|replay| replay.behind.remove(&slot).is_some()) {
+            member.recipient.caught_up(&self.key);
+        }
         self.multi.fetch_sub(usize::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
@@ -375,7 +390,7 @@ impl Room {
     /// What its messages say of themselves at an outbox.
     fn source(&self) -> Source {
         let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
-        Source { room: self.key.clone(), overflow: self.kind.overflow, resync }
+        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.bounds.heals, resync }
     }
 
     /// Waits until the log has space for a message, and keeps it for the caller.
@@ -521,21 +536,50 @@ impl State {
 impl Held {
     /// Keeps a message until the member has joined; one that can't be kept costs the member its connection.
     fn keep(&mut self, message: &Message, offset: Option<NonZeroU64>, bounds: Bounds) -> Result<(), Close> {
-        self.bytes += message.frame().len();
-        if self.bytes > bounds.held_bytes || self.first.len() + self.messages.len() >= bounds.held_messages {
+        if offset.is_some() && self.left_out.is_some() {
+            return Ok(());
+        }
+        let length = message.frame().len();
+        if let Some(offset) = offset.filter(|_| bounds.heals && !self.fits(length, bounds)) {
+            self.leave_out(self.messages.iter().find_map(|(offset, _)| *offset).unwrap_or(offset));
+            return Ok(());
+        }
+        if !self.fits(length, bounds) {
             return Err(Close::SLOW_CONSUMER);
         }
+        self.bytes += length;
         self.messages.push((offset, message.clone()));
         Ok(())
     }
 
+    fn fits(&self, length: usize, bounds: Bounds) -> bool {
+        self.bytes + length <= bounds.held_bytes && self.first.len() + self.messages.len() < bounds.held_messages
+    }
+
+    /// Holds nothing more of the history from an offset on; what is held of it is after that.
+    fn leave_out(&mut self, from: NonZeroU64) {
+        self.left_out = Some(from);
+        self.messages.retain(|(offset, _)| offset.is_none());
+        self.count();
+    }
+
     /// Puts messages in front of what is held, of which the member has a part already.
-    fn start_with(&mut self, first: Vec<Message>, has_up_to: u64) {
+    fn start_with(&mut self, first: Vec<Message>, has_up_to: u64, bounds: Bounds) {
         let had = |offset: &Option<NonZeroU64>| offset.is_some_and(|offset| offset.get() <= has_up_to);
         self.messages.retain(|(offset, _)| !had(offset));
-        let length = |message: &Message| message.frame().len();
-        self.bytes = self.messages.iter().map(|(_, message)| length(message)).chain(first.iter().map(length)).sum();
         self.first = first;
+        let next = NonZeroU64::MIN.saturating_add(has_up_to);
+        self.left_out = self.left_out.map(|left_out| left_out.max(next));
+        self.count();
+        let many = self.first.len() + self.messages.len() > bounds.held_messages || self.bytes > bounds.held_bytes;
+        if let Some(from) = self.messages.iter().find_map(|(offset, _)| *offset).filter(|_| many && bounds.heals) {
+            self.leave_out(from);
+        }
+    }
+
+    fn count(&mut self) {
+        let all = self.messages.iter().map(|(_, message)| message).chain(&self.first);
+        self.bytes = all.map(|message| message.frame().len()).sum();
     }
 }
 
@@ -550,7 +594,11 @@ impl Member {
             if said || entry.except == Some(self.recipient.id()) {
                 continue;
             }
-            let offset = entry.offset;
+            let offset = entry.about.offset();
+            if entry.about == About::Loss {
+                // It is told to fetch, and so has what came before.
+                held.left_out = None;
+            }
             let message = match self.recipient.form() {
                 Form::Single => &entry.message,
                 Form::Multi | Form::Positioned => entry.multi(room),

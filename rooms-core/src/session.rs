@@ -272,7 +272,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Event> {
-        let backlog = match self.connection.recipient().drive(cx) {
+        let backlog = match self.connection.shared().drive(self.connection.recipient(), cx) {
             Progress::Open(backlog) => backlog,
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
             Progress::Closing(close) | Progress::Closed(close) => return Poll::Ready(Event::Closing(close)),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     future::pending,
     sync::{
         Arc, Mutex, OnceLock,
@@ -18,8 +18,8 @@ use futures::FutureExt as _;
 use rooms_core::{
     Bus, LocalBus,
     bus::{
-        BusError, BusEvent, BusReceiver, Excerpt, History, KeptState, Lost, NewState, Outcome, Position, ReadFrom,
-        Retention, States, Topic,
+        Appended, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, Lost, NewState,
+        Outcome, Position, ReadFrom, Retention, States, Topic,
     },
     bus_conformance,
     testing::bus_conformance::{self as suite, Backplane, Cut},
@@ -68,6 +68,12 @@ enum Fault {
     KeepsTheFirst,
     TellsNobodyWhatThereIs,
     SetsInTheSameEpoch,
+    IgnoresKeys,
+    PublishesRepetitions,
+    HidesRepetitions,
+    AnswersRepetitionsWithTheHead,
+    HasKeysOfAllTopics,
+    KeepsKeysForEver,
 }
 
 use Fault::*;
@@ -87,6 +93,8 @@ struct Common {
     kept: Mutex<Vec<(Topic, Bytes)>>,
     appended: Mutex<Vec<(Topic, Bytes)>>,
     first_state: Mutex<Option<KeptState>>,
+    /// The first message with each key.
+    keys: Mutex<HashMap<(Option<Topic>, String), Position>>,
 }
 
 struct Peer {
@@ -297,6 +305,42 @@ impl History for Peer {
         Ok(self.told(Position::new(position.epoch(), offset)))
     }
 
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        let of = match self.fault {
+            HasKeysOfAllTopics => Some(None),
+            KeepsKeysForEver => Some(Some(topic.clone())),
+            _ => None,
+        };
+        let of = of.map(|topic| (topic, key.to_string()));
+        if let Some(before) = of.as_ref().and_then(|of| self.common.keys.lock().unwrap().get(of).copied()) {
+            return Ok(Appended::Before(before));
+        }
+        if self.fault == IgnoresKeys {
+            return self.append(topic, payload, retention).await.map(Appended::Now);
+        }
+        let appended = self.inner.append_once(topic, payload.clone(), retention, key).await?;
+        if let Some(of) = of {
+            self.common.keys.lock().unwrap().insert(of, appended.position());
+        }
+        Ok(match (self.fault, appended) {
+            (PublishesRepetitions, Appended::Before(position)) => {
+                self.say(BusEvent::message_at(topic.clone(), payload, position));
+                appended
+            }
+            (HidesRepetitions, appended) => Appended::Now(appended.position()),
+            (AnswersRepetitionsWithTheHead, Appended::Before(_)) => {
+                Appended::Before(self.inner.read(topic, ReadFrom::Newest(0), retention).await?.head)
+            }
+            (_, appended) => appended,
+        })
+    }
+
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
         if self.common.away.load(Ordering::Relaxed) {
             return Err(BusError::Down);
@@ -479,11 +523,14 @@ caught! {
     clause_11_catches_logs_that_are_not_trimmed: logs_are_trimmed
         catches IgnoresTheNumber, IgnoresTheBytes, IgnoresTheAge;
     clause_12_catches_an_epoch_of_two_logs: another_log_is_another_epoch catches GoesOnInTheSameEpoch;
-    clause_13_catches_what_is_not_heard_as_it_was_set: setting_publishes
+    clause_13_catches_keys_that_do_not_count_once: a_key_counts_once
+        catches IgnoresKeys, PublishesRepetitions, HidesRepetitions, AnswersRepetitionsWithTheHead, HasKeysOfAllTopics,
+        KeepsKeysForEver;
+    clause_14_catches_what_is_not_heard_as_it_was_set: setting_publishes
         catches SetsSilently, SetsAsAMessage, LeavesOutTheChange;
-    clause_14_and_15_catch_writers_that_overwrite_each_other_and_old_reads: one_writer_wins
+    clause_15_and_16_catch_writers_that_overwrite_each_other_and_old_reads: one_writer_wins
         catches LetsEverybodyWin, KeepsTheFirst, TellsNobodyWhatThereIs;
-    clause_16_catches_an_epoch_of_two_states: a_lost_state_is_another_epoch catches SetsInTheSameEpoch;
+    clause_17_catches_an_epoch_of_two_states: a_lost_state_is_another_epoch catches SetsInTheSameEpoch;
     an_outage_catches_what_is_missing_or_did_not_happen: an_outage_leaves_no_holes
         catches AppendsWhatItCalledDown, LosesAppends;
     the_close_must_be_the_end: closed_is_silent catches TalksAfterTheClose;

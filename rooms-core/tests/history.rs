@@ -422,6 +422,28 @@ async fn however_many_come_back_at_once_the_history_is_read_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_while_the_history_is_read_waits_for_that_read() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let last = publish(&elsewhere, 1..=50).await;
+    bus.faults().permits.forget_permits(usize::MAX >> 3);
+    let mut talks = Vec::new();
+    for n in 0..10 {
+        let talk = Talk::multi(&rooms, "a");
+        talk.say(join(&json!({"since": Position::new(last.epoch(), n)})));
+        talks.push((talk, n));
+        idle().await;
+    }
+    bus.faults().permits.add_permits(100);
+    for (mut talk, n) in talks {
+        assert_eq!(talk.inbox.next().await["recovered"], true);
+        assert_eq!(numbers(&mut talk.inbox).await, (n + 1..=50).collect::<Vec<_>>());
+    }
+    assert_eq!(bus.reads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_join_whose_history_can_not_be_read_fails_and_may_be_tried_again() {
     let bus = Flaky::new(LocalBus::new());
     let rooms = over(bus.clone(), posts());
@@ -574,4 +596,26 @@ async fn the_last_message_before_a_silence_is_found_missing_within_half_a_minute
     drop(one);
     sleep(Duration::from_secs(300)).await;
     assert!(bus.reads() <= reads + 1, "a room without members is not looked at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_with_a_key_is_one_message_on_all_nodes_and_its_receipt_says_so() {
+    let hub = LocalBus::new();
+    let (rooms, elsewhere) = (over(hub.peer(), posts()), over(hub.peer(), posts()));
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    let post = key(POST);
+    let first = rooms.to(&post).idempotency_key("k").json(&1).await.unwrap();
+    let again = elsewhere.to(&post).idempotency_key("k").json(&1).await.unwrap();
+    assert_eq!((first.repeated, again.repeated, again.position), (false, true, first.position));
+    assert!(!rooms.to(&post).idempotency_key("l").json(&2).await.unwrap().repeated);
+    assert!(!rooms.broadcast(&post, &3).await.unwrap().repeated);
+    assert_eq!(numbers(&mut talk.inbox).await, [1, 2, 3]);
+    for bad in ["", &"x".repeat(129)] {
+        let refused = rooms.to(&post).idempotency_key(bad).json(&4).await.unwrap_err();
+        let BroadcastError::IdempotencyKey { room, source } = refused else { panic!("{refused:?}") };
+        assert_eq!((room.as_str(), source.to_string().contains("1 to 128 bytes")), (POST, true));
+    }
+    let refused = rooms.to(&key("silent:1")).idempotency_key("k").json(&4).await.unwrap_err();
+    assert_eq!(refused.to_string(), "silent:1: an idempotency key needs a kind with a history");
+    assert!(talk.inbox.is_silent().await);
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use rooms_core::{
     Bus,
     bus::{
-        BusError, BusReceiver, Excerpt, History, KeptState, NewState, Outcome, Position, ReadFrom, Retention, States,
-        Topic,
+        Appended, BusError, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, NewState, Outcome, Position,
+        ReadFrom, Retention, States, Topic,
     },
 };
 use tokio::{
@@ -224,7 +224,20 @@ impl History for RedisBus {
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
         self.check_length(&payload)?;
         let (channel, link) = self.link(topic)?;
-        let call = Call::append(&channel, payload, retention, self.shared().pubsub);
+        let call = Call::append(&channel, payload, retention, self.shared().pubsub, None);
+        history::appended(&self.count(link.queue.call(channel, call).await)?).map(|appended| appended.position())
+    }
+
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        self.check_length(&payload)?;
+        let (channel, link) = self.link(topic)?;
+        let call = Call::append(&channel, payload, retention, self.shared().pubsub, Some(key));
         history::appended(&self.count(link.queue.call(channel, call).await)?)
     }
 

@@ -7,7 +7,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use redis::{Script, Value};
-use rooms_core::bus::{BusError, Excerpt, Position, ReadFrom, Retention};
+use rooms_core::bus::{Appended, BusError, Excerpt, IdempotencyKey, Position, ReadFrom, Retention};
 
 use crate::{channels::Channel, pubsub::PubSub, random};
 
@@ -57,12 +57,18 @@ impl Call {
         Self { script, keys, arguments, unknown: false }
     }
 
-    pub(crate) fn append(channel: &Channel, payload: Bytes, retention: Retention, pubsub: PubSub) -> Self {
+    pub(crate) fn append(
+        channel: &Channel,
+        payload: Bytes,
+        retention: Retention,
+        pubsub: PubSub,
+        idempotency: Option<&IdempotencyKey>,
+    ) -> Self {
         let publish = match pubsub {
             PubSub::Classic => "PUBLISH",
             PubSub::Sharded => "SPUBLISH",
         };
-        let arguments = vec![
+        let mut arguments = vec![
             Bytes::copy_from_slice(channel.as_bytes()),
             payload,
             publish.into(),
@@ -71,7 +77,12 @@ impl Call {
             milliseconds(retention.max_age()).to_string().into(),
             epoch(),
         ];
-        Self::of(&APPEND, keys(channel), arguments)
+        let mut keys = vec![key("log", channel), key("mark", channel)];
+        if let Some(idempotency) = idempotency {
+            keys.push(key("keys", channel));
+            arguments.push(Bytes::copy_from_slice(idempotency.as_str().as_bytes()));
+        }
+        Self::of(&APPEND, keys, arguments)
     }
 
     pub(crate) fn read(channel: &Channel, from: ReadFrom, retention: Retention) -> Self {
@@ -81,10 +92,22 @@ impl Call {
         };
         let age = milliseconds(retention.max_age()).to_string();
         let arguments = vec![age.into(), epoch(), what.into(), number.into()];
-        Self::of(&READ, keys(channel), arguments)
+        Self::of(&READ, vec![key("log", channel), key("mark", channel)], arguments)
     }
 
-    pub(crate) fn add_to(&self, pipeline: &mut redis::Pipeline) {
+    /// Whether one call can do both: they append to one log, without a key.
+    pub(crate) fn goes_with(&self, other: &Self) -> bool {
+        let retention = |call: &Self| call.arguments.get(2..6).map(<[_]>::to_vec);
+        let plain = |call: &Self| std::ptr::eq(call.script, &raw const APPEND) && call.arguments.len() == PLAIN;
+        plain(self)
+            && plain(other)
+            && self.unknown == other.unknown
+            && self.keys == other.keys
+            && retention(self) == retention(other)
+    }
+
+    /// Adds the command to a pipeline, for the payloads of others that [go with](Self::goes_with) it too.
+    pub(crate) fn add_to<'a>(&'a self, others: impl Iterator<Item = &'a Self>, pipeline: &mut redis::Pipeline) {
         if self.unknown {
             pipeline.cmd("EVAL").arg(self.script.code);
         } else {
@@ -93,6 +116,12 @@ impl Call {
         pipeline.arg(self.keys.len()).arg(&self.keys);
         for argument in &self.arguments {
             pipeline.arg(&**argument);
+        }
+        for (number, other) in others.enumerate() {
+            if number == 0 {
+                pipeline.arg(b"");
+            }
+            pipeline.arg(other.arguments.get(1).map_or(&[][..], |payload| payload));
         }
     }
 
@@ -107,10 +136,8 @@ impl Call {
     }
 }
 
-/// The log and its mark.
-fn keys(channel: &Channel) -> Vec<String> {
-    ["log", "mark"].map(|part| key(part, channel)).into()
-}
+/// How many arguments the script that appends has without an idempotency key.
+const PLAIN: usize = 7;
 
 /// What is kept of a room is in the slot of its channel, so that one script has all of it: where the channel has no hash tag
 /// of its own, it is the hash tag.
@@ -139,10 +166,32 @@ pub(crate) fn positioned(payload: &[u8]) -> Option<(Position, usize)> {
 }
 
 /// What the script that appends has answered.
-pub(crate) fn appended(answer: &Value) -> Result<Position, BusError> {
+pub(crate) fn appended(answer: &Value) -> Result<Appended, BusError> {
     let Value::Array(answer) = answer else { return Err(odd()) };
-    let [epoch, offset, _receivers] = answer.as_slice() else { return Err(odd()) };
-    position(epoch, offset)
+    let [epoch, offset, receivers] = answer.as_slice() else { return Err(odd()) };
+    let position = position(epoch, offset)?;
+    Ok(if matches!(receivers, Value::Int(_)) { Appended::Now(position) } else { Appended::Before(position) })
+}
+
+/// The answers to so many messages that one call has appended: it answered with the position of the last.
+pub(crate) fn shared_out(answer: Value, count: usize) -> impl Iterator<Item = Value> {
+    let before = (1..count as u64).rev().map(|after| share(&answer, after)).collect::<Vec<_>>();
+    before.into_iter().chain([answer])
+}
+
+/// The answer to the message that has so many after it.
+fn share(answer: &Value, after: u64) -> Value {
+    match answer {
+        Value::Array(parts) => match parts.as_slice() {
+            [epoch, offset, receivers] => {
+                let number = text(offset).ok().and_then(|offset| offset.parse::<u64>().ok()).unwrap_or_default();
+                let offset = Value::BulkString(number.saturating_sub(after).to_string().into());
+                Value::Array(vec![epoch.clone(), offset, receivers.clone()])
+            }
+            _ => answer.clone(),
+        },
+        _ => answer.clone(),
+    }
 }
 
 /// How many connections got what was appended.
@@ -213,11 +262,10 @@ mod tests {
 
     #[test]
     fn the_keys_of_a_room_are_in_the_slot_of_its_channel() {
-        assert_eq!(keys(&"ws:post:42".into()), ["rooms:log:{ws:post:42}", "rooms:mark:{ws:post:42}"]);
+        assert_eq!(key("log", &"ws:post:42".into()), "rooms:log:{ws:post:42}");
         for channel in ["ws:post:42", "{shop}ws:post:42", "shop{:ws:post:42", "a{b}c{d}:post:1"] {
-            for key in keys(&channel.into()) {
-                assert_eq!(slot(&key), slot(channel), "{key}");
-            }
+            let key = key("mark", &channel.into());
+            assert_eq!(slot(&key), slot(channel), "{key}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! The publishing connection: one task keeps it up and sends in pipelines what waits.
 
+mod batch;
+
 use std::{sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
@@ -82,15 +84,20 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
         let jobs = link.queue.take(PIPELINE).await;
         let since = shared.subscriptions.now();
         let mut pipeline = redis::pipe();
-        let mut commands = jobs.len();
-        for job in &jobs {
+        let (mut jobs, lengths) = batch::gathered(jobs);
+        let mut commands = lengths.len();
+        let mut left = jobs.as_slice();
+        for length in &lengths {
+            let (batch, rest) = left.split_at(*length);
+            left = rest;
+            let Some((job, others)) = batch.split_first() else { continue };
             if job.asking {
                 pipeline.cmd("ASKING");
                 commands += 1;
             }
             match &job.command {
                 Command::Publish(payload) => _ = pipeline.cmd(command).arg(&*job.channel).arg(&**payload),
-                Command::Call(call) => call.add_to(&mut pipeline),
+                Command::Call(call) => call.add_to(others.iter().filter_map(|job| job.command.call()), &mut pipeline),
             }
         }
         let checks = link.server.add_check(&mut pipeline);
@@ -113,22 +120,24 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
             return fault;
         }
         let (mut moved, mut on_the_way) = (Vec::new(), Vec::new());
-        let mut answers = answers.into_iter();
-        for job in jobs {
+        let (mut jobs, mut answers) = (jobs.drain(..).peekable(), answers.into_iter());
+        for length in lengths {
             // Of `ASKING`, which the answer to what follows it says more of.
-            if job.asking {
+            if jobs.peek().is_some_and(|job| job.asking) {
                 _ = answers.next();
             }
-            let Some(answer) = answers.next() else { continue };
-            match resolve(shared, link, job, answer, since) {
-                Some(Elsewhere::Moved(job, slot, address)) => moved.push((job, slot, address)),
-                Some(Elsewhere::Asked(job, address)) => match links.at(&address) {
-                    Some(there) => there.queue.push_again(Job { asking: true, ..job }),
-                    None => on_the_way.push(job),
-                },
-                Some(Elsewhere::OnTheWay(job)) => on_the_way.push(job),
-                Some(Elsewhere::Unknown(job)) => call_in_full(link, job),
-                None => {}
+            let Some(answer) = answers.next() else { break };
+            for (answer, job) in history::shared_out(answer, length).zip(&mut jobs) {
+                match resolve(shared, link, job, answer, since) {
+                    Some(Elsewhere::Moved(job, slot, address)) => moved.push((job, slot, address)),
+                    Some(Elsewhere::Asked(job, address)) => match links.at(&address) {
+                        Some(there) => there.queue.push_again(Job { asking: true, ..job }),
+                        None => on_the_way.push(job),
+                    },
+                    Some(Elsewhere::OnTheWay(job)) => on_the_way.push(job),
+                    Some(Elsewhere::Unknown(job)) => call_in_full(link, job),
+                    None => {}
+                }
             }
         }
         follow(links, moved);

@@ -53,6 +53,13 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    pub(crate) fn call(&self) -> Option<&Call> {
+        match self {
+            Self::Publish(_) => None,
+            Self::Call(call) => Some(call),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Publish(payload) => payload.len(),

@@ -18,8 +18,8 @@ use bytes::Bytes;
 
 use self::logs::Logs;
 use super::{
-    Bus, BusError, BusEvent, BusReceiver, Excerpt, History, KeptState, NewState, Outcome, Position, ReadFrom,
-    Retention, StatePatch, States, Topic,
+    Appended, Bus, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, NewState, Outcome,
+    Position, ReadFrom, Retention, StatePatch, States, Topic,
 };
 use crate::{
     lock::{Mutex, lock},
@@ -208,12 +208,17 @@ impl Bus for LocalBus {
 #[async_trait]
 impl History for LocalBus {
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
-        let mut shard = lock(self.hub.shard(topic));
-        let Shard { subscribers, logs, .. } = &mut *shard;
-        let position = logs.append(topic, payload.clone(), retention, |topic| subscribers.contains_key(topic));
-        // Under the shard's lock, so that the order of what is heard is that of the offsets.
-        shard.say(topic, || BusEvent::message_at(topic.clone(), payload.clone(), position));
-        Ok(position)
+        Ok(self.append_with(topic, &payload, retention, None).position())
+    }
+
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        Ok(self.append_with(topic, &payload, retention, Some(key)))
     }
 
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
@@ -242,6 +247,26 @@ impl States for LocalBus {
         let mut shard = lock(self.hub.shard(topic));
         let Shard { subscribers, states, .. } = &mut *shard;
         Ok(states.read(topic, keep, |topic| subscribers.contains_key(topic)))
+    }
+}
+
+impl LocalBus {
+    fn append_with(
+        &self,
+        topic: &Topic,
+        payload: &Bytes,
+        retention: Retention,
+        key: Option<&IdempotencyKey>,
+    ) -> Appended {
+        let mut shard = lock(self.hub.shard(topic));
+        let Shard { subscribers, logs, .. } = &mut *shard;
+        let subscribed = |topic: &Topic| subscribers.contains_key(topic);
+        let appended = logs.append(topic, payload.clone(), retention, key, subscribed);
+        if let Appended::Now(position) = appended {
+            // Under the shard's lock, so that the order of what is heard is that of the offsets.
+            shard.say(topic, || BusEvent::message_at(topic.clone(), payload.clone(), position));
+        }
+        appended
     }
 }
 

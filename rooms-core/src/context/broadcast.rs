@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use crate::{
-    bus::{BusError, History, Position, Retention, Topic},
+    bus::{Appended, BusError, History, IdempotencyKey, Position, Retention, Topic},
     envelope::{self, BadPayload, Carried, Opened},
     join_options::JoinOptions,
     json,
@@ -41,6 +41,22 @@ impl Shared {
         except: Option<ConnectionId>,
         carried: Carried,
     ) -> Result<Receipt, BroadcastError> {
+        self.broadcast_once(room, payload, except, carried, None).await
+    }
+
+    /// [`broadcast`](Self::broadcast); where there is a key, once for it.
+    pub(crate) async fn broadcast_once(
+        &self,
+        room: &RoomKey,
+        payload: Bytes,
+        except: Option<ConnectionId>,
+        carried: Carried,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Receipt, BroadcastError> {
+        let history = self.history_of(room);
+        if key.is_some() && history.is_none() {
+            return Err(BroadcastError::NoHistory { room: room.clone() });
+        }
         let limit = self.limits.max_broadcast_bytes;
         let (payload, carried) = if payload.len() <= limit {
             (payload, carried)
@@ -63,11 +79,16 @@ impl Shared {
         let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
         let payload = envelope::seal(except, carried, payload);
         let topic = Topic::Room(room.clone());
-        let history = self.history_of(room);
         let publish = async {
-            match history {
-                Some((history, retention)) => history.append(&topic, payload.clone(), retention).await.map(Some),
-                None => self.bus.publish(&topic, payload.clone()).await.map(|()| None),
+            let payload = payload.clone();
+            match (history, key) {
+                (Some((history, retention)), Some(key)) => {
+                    history.append_once(&topic, payload, retention, key).await.map(Some)
+                }
+                (Some((history, retention)), None) => {
+                    history.append(&topic, payload, retention).await.map(|position| Some(Appended::Now(position)))
+                }
+                (None, _) => self.bus.publish(&topic, payload).await.map(|()| None),
             }
         };
         let publish = AssertUnwindSafe(publish).catch_unwind();
@@ -77,12 +98,16 @@ impl Shared {
             Err(elapsed) => Err(BusError::Unknown(elapsed.into())),
         };
         match published {
-            Ok(position) => Ok(Receipt { reach: Reach::AllNodes, position }),
+            Ok(appended) => Ok(Receipt {
+                reach: Reach::AllNodes,
+                position: appended.map(|appended| appended.position()),
+                repeated: matches!(appended, Some(Appended::Before(_))),
+            }),
             // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus. In a
             // history it has no place, so there it is an error.
             Err(BusError::Down) if history.is_none() => {
                 self.deliver(room, &payload);
-                Ok(Receipt { reach: Reach::LocalOnly, position: None })
+                Ok(Receipt { reach: Reach::LocalOnly, position: None, repeated: false })
             }
             Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
         }

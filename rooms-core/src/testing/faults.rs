@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::{
     bus::{
-        Bus, BusError, BusEvent, BusReceiver, Excerpt, History, KeptState, NewState, Outcome, Position, ReadFrom,
-        Retention, States, Topic,
+        Appended, Bus, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, NewState, Outcome,
+        Position, ReadFrom, Retention, States, Topic,
     },
     lock::{Mutex, lock},
 };
@@ -228,6 +228,16 @@ impl<B: Bus> Bus for FaultyBus<B> {
 impl<B: Bus> History for FaultyBus<B> {
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
         self.history_beyond()?.append(topic, payload, retention).await
+    }
+
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        self.history_beyond()?.append_once(topic, payload, retention, key).await
     }
 
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {

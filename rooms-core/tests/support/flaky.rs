@@ -15,8 +15,8 @@ use bytes::Bytes;
 use rooms_core::{
     Bus, LocalBus,
     bus::{
-        BusError, BusEvent, BusReceiver, Excerpt, History, KeptState, Lost, NewState, Outcome, Position, ReadFrom,
-        Retention, States, Topic,
+        Appended, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, Lost, NewState,
+        Outcome, Position, ReadFrom, Retention, States, Topic,
     },
 };
 use tokio::sync::Semaphore;
@@ -136,6 +136,17 @@ impl History for Flaky {
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
         self.check()?;
         self.0.bus.append(topic, payload, retention).await
+    }
+
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        self.check()?;
+        self.0.bus.append_once(topic, payload, retention, key).await
     }
 
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
