@@ -87,9 +87,10 @@
 
 #[cfg(feature = "http2")]
 mod http2;
+mod serve;
 mod socket;
 mod upgrade;
 
-pub use self::upgrade::RoomUpgrade;
+pub use self::{serve::serve, upgrade::RoomUpgrade};
 #[doc(no_inline)]
 pub use rooms_core::RoomManager;

@@ -17,6 +17,7 @@ pub mod bus;
 mod close;
 mod connection;
 mod context;
+mod counts;
 mod drain;
 mod envelope;
 mod handshake;
@@ -24,10 +25,12 @@ mod hooks;
 mod join_options;
 mod json;
 mod kind;
+mod limiters;
 mod limits;
 mod lock;
 mod manager;
 mod message;
+mod network;
 mod node;
 mod opcode;
 mod outbox;
@@ -35,6 +38,7 @@ mod payload;
 mod percent;
 mod presence;
 pub mod protocol;
+mod proxies;
 mod rate_limited_log;
 mod receipt;
 mod registry;
@@ -71,6 +75,7 @@ pub use self::{
     payload::{Payload, PayloadError},
     presence::{NodeKeyError, Occupancy},
     protocol::ErrorCode,
+    proxies::{Proxies, ProxiesError},
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
 };

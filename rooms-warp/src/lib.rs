@@ -55,9 +55,13 @@
 //! tracing_subscriber::registry().with(tracing_subscriber::fmt::layer()).with(targets).init();
 //! ```
 
+mod serve;
 mod socket;
 mod upgrade;
 
-pub use self::upgrade::{RoomUpgrade, upgrade, upgrade_at};
+pub use self::{
+    serve::serve,
+    upgrade::{RoomUpgrade, upgrade, upgrade_at},
+};
 #[doc(no_inline)]
 pub use rooms_core::RoomManager;
