@@ -29,6 +29,9 @@ const SHARDS: usize = 16;
 /// an attacker with so many addresses is held by the limits of the node.
 const MOST: usize = 8192;
 
+/// How often a full shard is looked through for room.
+const ROOM_EVERY: Duration = Duration::from_millis(100);
+
 /// How often it is looked for clients whose buckets are full again, while there are any: about the time that a bucket takes.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -60,17 +63,22 @@ impl Limiters {
 
     /// Counts an upgrade; where it is one too many, says when the next one is taken.
     pub(crate) fn connect(self: &Arc<Self>, runtime: &Handle, from: Network) -> Result<(), Duration> {
-        self.take(runtime, &self.connects, from)
+        self.take(runtime, &self.connects, from, Duration::ZERO)
     }
 
-    /// Counts what a user publishes.
-    pub(crate) fn publish(self: &Arc<Self>, runtime: &Handle, user: Client<'_>) -> Result<(), Duration> {
-        self.take(runtime, &self.publishes, user)
+    /// Counts what a user publishes, which takes the connection this time.
+    pub(crate) fn publish(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        user: Client<'_>,
+        time: Duration,
+    ) -> Result<(), Duration> {
+        self.take(runtime, &self.publishes, user, time)
     }
 
     /// Counts a room that a user's join makes.
     pub(crate) fn new_room(self: &Arc<Self>, runtime: &Handle, user: Client<'_>) -> Result<(), Duration> {
-        self.take(runtime, &self.new_rooms, user)
+        self.take(runtime, &self.new_rooms, user, Duration::ZERO)
     }
 
     /// Notes that a limit refused something.
@@ -82,8 +90,14 @@ impl Limiters {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn take(self: &Arc<Self>, runtime: &Handle, buckets: &Buckets, client: impl Hash) -> Result<(), Duration> {
-        let taken = buckets.take(client, self.timers.now()).inspect_err(|_| self.note_refusal());
+    fn take(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        buckets: &Buckets,
+        client: impl Hash,
+        least: Duration,
+    ) -> Result<(), Duration> {
+        let taken = buckets.take(client, self.timers.now(), least).inspect_err(|_| self.note_refusal());
         if taken.is_ok() && !self.sweeping.swap(true, Ordering::Relaxed) {
             runtime.spawn(Arc::clone(self).sweep());
         }
@@ -126,12 +140,31 @@ impl Recipient {
 /// kept of a client whose bucket is full.
 struct Buckets {
     /// By a keyed hash of the client, so that a name takes no more than an address, and nobody can choose a shard.
-    shards: [Mutex<HashMap<u64, Moment>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     /// What one costs.
     each: Duration,
     /// What a bucket holds.
     depth: Duration,
+}
+
+#[derive(Default)]
+struct Shard {
+    clients: HashMap<u64, Moment>,
+    /// When it was last looked for clients that can be forgotten to make room for another. Not for each that comes: that would
+    /// be the work of thousands.
+    made_room: Option<Moment>,
+}
+
+impl Shard {
+    /// Whether there is room for one more client.
+    fn has_room(&mut self, now: Moment) -> bool {
+        if self.clients.len() >= MOST && self.made_room.is_none_or(|last| now.since(last) >= ROOM_EVERY) {
+            self.made_room = Some(now);
+            self.clients.retain(|_, full_at| *full_at > now);
+        }
+        self.clients.len() < MOST
+    }
 }
 
 impl Buckets {
@@ -145,20 +178,18 @@ impl Buckets {
         }
     }
 
-    /// Takes one out of a client's bucket; where it is empty, says when there is one again.
-    fn take(&self, client: impl Hash, now: Moment) -> Result<(), Duration> {
+    /// Takes one out of a client's bucket, and so much time at least; where that is not in it, says when it is.
+    fn take(&self, client: impl Hash, now: Moment, least: Duration) -> Result<(), Duration> {
         let client = self.hasher.hash_one(client);
         let mut shard = self.shard(client);
-        let full_at = shard.get(&client).map_or(now, |full_at| now.max(*full_at)).after(self.each);
-        let over = full_at.since(now).saturating_sub(self.depth);
+        let full_at = shard.clients.get(&client).map_or(now, |full_at| now.max(*full_at)).after(self.each.max(least));
+        // One of the longest is let through by a full bucket, however shallow that is.
+        let over = full_at.since(now).saturating_sub(self.depth.max(least));
         if !over.is_zero() {
             return Err(over);
         }
-        if shard.len() >= MOST {
-            shard.retain(|_, full_at| *full_at > now);
-        }
-        if shard.len() < MOST || shard.contains_key(&client) {
-            shard.insert(client, full_at);
+        if shard.clients.contains_key(&client) || shard.has_room(now) {
+            shard.clients.insert(client, full_at);
         }
         Ok(())
     }
@@ -166,15 +197,15 @@ impl Buckets {
     /// Forgets clients whose buckets are full; returns how many are left.
     fn sweep(&self, now: Moment) -> usize {
         let left = self.shards.iter().map(|shard| {
-            let mut shard = lock(shard);
-            shard.retain(|_, full_at| *full_at > now);
-            shrink(&mut shard);
-            shard.len()
+            let clients = &mut lock(shard).clients;
+            clients.retain(|_, full_at| *full_at > now);
+            shrink(clients);
+            clients.len()
         });
         left.sum()
     }
 
-    fn shard(&self, client: u64) -> MutexGuard<'_, HashMap<u64, Moment>> {
+    fn shard(&self, client: u64) -> MutexGuard<'_, Shard> {
         let [first, ..] = &self.shards;
         lock(self.shards.get(client as usize % SHARDS).unwrap_or(first))
     }
@@ -186,16 +217,16 @@ mod tests {
 
     fn known(limiters: &Limiters) -> (usize, usize) {
         let shards = limiters.connects.shards.iter().map(lock);
-        shards.fold((0, 0), |(len, capacity), shard| (len + shard.len(), capacity + shard.capacity()))
+        shards.fold((0, 0), |(len, capacity), shard| (len + shard.clients.len(), capacity + shard.clients.capacity()))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_and_then_the_rate_and_each_client_for_itself() {
         let buckets = Buckets::new(10, 3);
         let clock = Timers::new();
-        let taken = |client: u32| (0..20).take_while(|_| buckets.take(client, clock.now()).is_ok()).count();
+        let taken = |client: u32| (0..20).take_while(|_| buckets.take(client, clock.now(), Duration::ZERO).is_ok()).count();
         assert_eq!((taken(1), taken(2)), (3, 3));
-        assert_eq!(buckets.take(1, clock.now()), Err(Duration::from_millis(100)));
+        assert_eq!(buckets.take(1, clock.now(), Duration::ZERO), Err(Duration::from_millis(100)));
         tokio::time::advance(Duration::from_millis(200)).await;
         assert_eq!(taken(1), 2);
         tokio::time::advance(Duration::from_secs(3600)).await;

@@ -139,10 +139,11 @@ pub struct Limits {
     /// once, and a connection may be in 128 rooms.
     pub joins_per_second: u32,
     /// What one user may publish in a second for long, messages for `on_message` included, with all connections to this node
-    /// together. One more is answered with a `rate_limited` error and costs the connection as much as ten messages. 100: two
-    /// busy pages, or a hundredth of what a room of a hundred members costs one core.
+    /// together; the bytes of all of it count as those of one connection do, by `bytes_per_second`. One more is answered with a
+    /// `rate_limited` error, and costs the connection as much as ten messages. 100: two busy pages.
     pub publishes_per_second_per_user: u32,
-    /// What one user may publish at once after a pause. 400: two pages that send what has waited.
+    /// What one user may publish at once after a pause. 400: two pages that send what has waited; so many seconds of
+    /// `bytes_per_second` may come at once as of these, which is 1 MiB, what an outbox holds.
     pub publish_burst_per_user: u32,
     /// Rooms that were on this node for nobody before and that one user may join in a second for long, with all connections
     /// together. One more is answered with a `rate_limited` error. A room is a subscription at the backplane, which lingers.

@@ -281,7 +281,7 @@ impl<R: Source> Session<R> {
         }
         let incoming = self.stream.poll_next_unpin(cx);
         if incoming.is_pending() {
-            self.rate.found_nothing(now);
+            self.rate.found_nothing(now, &self.connection.shared().limits);
         }
         incoming.map(Event::Incoming)
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     Session, Source,
-    rate::{TooMany, more_for_a_join, more_for_a_refusal},
+    rate::{TooMany, more_for_a_join, more_for_a_refusal, of_bytes},
 };
 use crate::{
     auth::Decision,
@@ -104,7 +104,7 @@ impl<R: Source> Session<R> {
             }
             Ok(Command::Leave(room)) => protocol::error(&NOT_JOINED.of(&room), reference.as_ref()),
             Ok(Command::Publish(room, data)) => match self.joined(&room) {
-                Ok(_) => match self.may_publish() {
+                Ok(_) => match self.may_publish(text) {
                     Ok(()) => {
                         self.work = Some(self.publish(room, data, reference));
                         return Ok(());
@@ -117,7 +117,7 @@ impl<R: Source> Session<R> {
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
             Ok(Command::Application(room)) => match self.hooked(room, text) {
-                Ok((kind, room, message)) => match self.may_publish() {
+                Ok((kind, room, message)) => match self.may_publish(text) {
                     Ok(()) => {
                         self.work = Some(self.hook(kind, room, message, reference));
                         return Ok(());
@@ -143,9 +143,10 @@ impl<R: Source> Session<R> {
     }
 
     /// Whether the user has something left of what all its connections may publish together.
-    fn may_publish(&self) -> Result<(), Fault> {
+    fn may_publish(&self, text: &str) -> Result<(), Fault> {
         let shared = self.connection.shared();
-        let taken = shared.limiters.publish(shared.runtime.handle(), self.connection.recipient().client());
+        let time = of_bytes(u32::try_from(text.len()).unwrap_or(u32::MAX), &shared.limits);
+        let taken = shared.limiters.publish(shared.runtime.handle(), self.connection.recipient().client(), time);
         taken.map_err(|wait| Fault::rate_limited("you publish too much", wait))
     }
 

@@ -84,8 +84,9 @@ impl Rate {
     }
 
     /// Notes that there was nothing to read: the client keeps to its rate again.
-    pub(super) fn found_nothing(&mut self, now: Moment) {
-        if self.full_at <= now {
+    pub(super) fn found_nothing(&mut self, now: Moment, limits: &Limits) {
+        // Full again, but for what was just read.
+        if self.full_at.before(a_message(limits)) <= now {
             self.overload = None;
         } else if let Some(overload) = &mut self.overload {
             overload.waited = None;
@@ -95,8 +96,12 @@ impl Rate {
 
 /// The time of a message that was so many bytes on the socket.
 pub(super) fn a_message_of(bytes: u32, limits: &Limits) -> Duration {
-    let nanos = u64::from(bytes) * 1_000_000_000 / u64::from(limits.bytes_per_second);
-    a_message(limits).max(Duration::from_nanos(nanos))
+    a_message(limits).max(of_bytes(bytes, limits))
+}
+
+/// The time that bytes take by themselves.
+pub(super) fn of_bytes(bytes: u32, limits: &Limits) -> Duration {
+    Duration::from_nanos(u64::from(bytes) * 1_000_000_000 / u64::from(limits.bytes_per_second))
 }
 
 /// What a join or a leave takes besides the time of its message.
@@ -155,7 +160,7 @@ mod tests {
             }
             poll_fn(|cx| rate.poll_open(cx, clock.now(), &limits)).await;
             if round == 0 {
-                rate.found_nothing(clock.now());
+                rate.found_nothing(clock.now(), &limits);
                 tokio::time::advance(Duration::from_secs(10)).await;
             }
         }
@@ -177,10 +182,10 @@ mod tests {
         assert_eq!(rate.to_tell(clock.now()), Some(Duration::from_millis(20)));
         assert_eq!(rate.to_tell(clock.now()), None);
         tokio::time::advance(Duration::from_secs(1)).await;
-        rate.found_nothing(clock.now());
+        rate.found_nothing(clock.now(), &limits);
         assert_eq!(rate.to_tell(clock.now()), None, "its bucket is not full yet");
         tokio::time::advance(Duration::from_secs(4)).await;
-        rate.found_nothing(clock.now());
+        rate.found_nothing(clock.now(), &limits);
         assert!(rate.overload.is_none(), "nothing is left of it");
     }
 
