@@ -13,6 +13,7 @@
 //! 11. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
 //! 12. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
 //! 13. [`http2`]: serving HTTP/2 beside WebSockets.
+//! 14. `limits`: what one client may do, and how to serve so that it holds.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -58,3 +59,7 @@ pub mod from_python {}
 
 #[doc = include_str!("guide/http2.md")]
 pub mod http2 {}
+
+#[cfg(all(feature = "axum", feature = "warp"))]
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}
