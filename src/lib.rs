@@ -69,8 +69,8 @@ pub use rooms_core::{
     Identity, IdentityError, JoinError, JoinOptions, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator,
     JwtConfigError, JwtKey, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member,
     Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OriginError, Overflow,
-    Payload, PayloadError, Present, Proxies, ProxiesError, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Sent,
-    Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus, protocol, ws,
+    Payload, PayloadError, Present, Proxies, ProxiesError, Reach, Receipt, RoomKey, RoomKeyError, RoomManager,
+    RoomManagerBuilder, Sent, Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus, protocol, ws,
 };
 
 #[cfg(feature = "testing")]

@@ -56,7 +56,10 @@ fn size() -> Size {
 async fn connect(program: &Program, from: u8) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::new(127, 0, 0, from), 0).into()).unwrap();
-    timeout(PATIENCE, socket.connect((Ipv4Addr::LOCALHOST, program.port).into())).await.expect("it is accepted").unwrap()
+    timeout(PATIENCE, socket.connect((Ipv4Addr::LOCALHOST, program.port).into()))
+        .await
+        .expect("it is accepted")
+        .unwrap()
 }
 
 fn head(path: &str, token: &str) -> String {
@@ -115,7 +118,8 @@ async fn attack(program: Program, path: &str) {
 
     let user = User::login(&program, "5").await;
     let mut neighbour = if path == "/ws" { user.tab().await } else { user.watch(42).await.0 };
-    let neighbour = tokio::spawn(async move { while !neighbour.message().await.to_text().unwrap().contains("still here") {} });
+    let neighbour =
+        tokio::spawn(async move { while !neighbour.message().await.to_text().unwrap().contains("still here") {} });
     let (files_before, memory_before) = (files(&program), resident(&program));
 
     // Half a head, and nothing more.

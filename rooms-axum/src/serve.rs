@@ -48,7 +48,7 @@ pub async fn serve(
     listener: TcpListener,
     app: Router,
     stop: impl Future<Output = ()> + Send,
-    how: impl Into<Shutdown>,
+    how: impl Into<Shutdown> + Send,
 ) {
     let limits = rooms.limits();
     // HTTP/1.1 alone: to find out which version a client speaks, hyper waits for its first bytes for ever.

@@ -91,7 +91,8 @@ impl RoomManager {
         }
         let handshake = Handshake::read(endpoint, method, uri, headers)
             .inspect_err(|refusal| self.log_refusal(refusal, uri, headers))?;
-        let newcomer = self.newcomer(peer, headers).inspect_err(|refusal| tracing::debug!(%refusal, "an upgrade was refused"))?;
+        let newcomer =
+            self.newcomer(peer, headers).inspect_err(|refusal| tracing::debug!(%refusal, "an upgrade was refused"))?;
         let verdict = if handshake.awaits_message() {
             let place = Arc::clone(&self.shared.unauthenticated).try_acquire_owned();
             let place = place.map_err(|_| {

@@ -224,7 +224,8 @@ mod tests {
     async fn a_burst_and_then_the_rate_and_each_client_for_itself() {
         let buckets = Buckets::new(10, 3);
         let clock = Timers::new();
-        let taken = |client: u32| (0..20).take_while(|_| buckets.take(client, clock.now(), Duration::ZERO).is_ok()).count();
+        let taken =
+            |client: u32| (0..20).take_while(|_| buckets.take(client, clock.now(), Duration::ZERO).is_ok()).count();
         assert_eq!((taken(1), taken(2)), (3, 3));
         assert_eq!(buckets.take(1, clock.now(), Duration::ZERO), Err(Duration::from_millis(100)));
         tokio::time::advance(Duration::from_millis(200)).await;

@@ -35,7 +35,9 @@ pub struct Proxies {
 
 /// What is neither a network such as `10.0.0.0/8` nor an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no network of proxies: write an address, or one with the length of its prefix, such as 10.0.0.0/8")]
+#[error(
+    "`{text}` is no network of proxies: write an address, or one with the length of its prefix, such as 10.0.0.0/8"
+)]
 pub struct ProxiesError {
     text: String,
 }
@@ -104,7 +106,8 @@ impl Proxies {
     #[must_use]
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.ip().to_canonical();
-        let mut hops = headers.get_all(&self.header).iter().rev().flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
+        let mut hops =
+            headers.get_all(&self.header).iter().rev().flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
         while self.has(client) {
             let Some(hop) = hops.next() else { break };
             let hop = std::str::from_utf8(hop).ok().map(str::trim);

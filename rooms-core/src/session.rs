@@ -220,7 +220,9 @@ impl<R: Source> Session<R> {
                 }
                 Event::Incoming(Some(Err(error))) => Err(error.close().map_or(End::Gone, End::Closing)),
                 Event::Incoming(None) => Err(End::Gone),
-                Event::Next(text) => self.carry_out(&text, now).map_err(|TooMany| End::Closing(Close::TOO_MANY_MESSAGES)),
+                Event::Next(text) => {
+                    self.carry_out(&text, now).map_err(|TooMany| End::Closing(Close::TOO_MANY_MESSAGES))
+                }
                 Event::Beat(Beat::Ping) => {
                     self.connection.send(&Message::ping());
                     Ok(())
@@ -273,7 +275,7 @@ impl<R: Source> Session<R> {
             return Poll::Pending;
         }
         if self.rate.poll_open(cx, now, &self.connection.shared().limits).is_pending() {
-            if let Some(wait) = self.rate.to_tell(now) {
+            if let Some(wait) = self.rate.untold(now) {
                 self.connection.shared().limiters.note_refusal();
                 self.connection.send(&protocol::error(&Fault::rate_limited("too many messages", wait), None));
             }

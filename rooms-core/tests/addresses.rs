@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use visitor::{Visitor, admit, builder};
 
 /// The status of a refusal, and after how many seconds to come back.
-fn told(refused: Refusal) -> (StatusCode, u64) {
+fn told(refused: &Refusal) -> (StatusCode, u64) {
     let response = refused.response();
     let seconds = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
     (response.status(), seconds)
@@ -23,7 +23,7 @@ fn told(refused: Refusal) -> (StatusCode, u64) {
 
 /// Whether somebody from there is let in.
 async fn lets_in(rooms: &RoomManager, peer: &str, more: &[(&'static str, &str)]) -> Result<(), (StatusCode, u64)> {
-    admit(rooms, peer, "/?token=5", more).await.map(drop).map_err(told)
+    admit(rooms, peer, "/?token=5", more).await.map(drop).map_err(|refused| told(&refused))
 }
 
 async fn connections(rooms: &RoomManager, count: usize) {
@@ -58,7 +58,8 @@ async fn one_connection_too_many_of_an_address_is_told_429_until_another_has_gon
 #[tokio::test(start_paused = true)]
 async fn who_was_let_in_at_the_same_time_as_the_last_one_is_closed_with_4430() {
     let rooms = builder().limits(|limits| limits.max_connections_per_ip = 1).build().unwrap();
-    let (one, other) = (admit(&rooms, "192.0.2.1", "/?token=a", &[]).await, admit(&rooms, "192.0.2.1", "/?token=b", &[]).await);
+    let (one, other) =
+        (admit(&rooms, "192.0.2.1", "/?token=a", &[]).await, admit(&rooms, "192.0.2.1", "/?token=b", &[]).await);
     let mut one = Visitor::watching(one.unwrap());
     assert_eq!(one.event().await.unwrap()["type"], "room_joined");
     assert_eq!(Visitor::watching(other.unwrap()).event().await, Err(4430));
@@ -68,7 +69,8 @@ async fn who_was_let_in_at_the_same_time_as_the_last_one_is_closed_with_4430() {
 async fn one_connection_too_many_of_a_node_is_told_503() {
     let rooms = builder().limits(|limits| limits.max_connections = 2).build().unwrap();
     let _one = Visitor::joined(&rooms, "192.0.2.1", "a").await;
-    let (two, late) = (admit(&rooms, "192.0.2.2", "/?token=b", &[]).await, admit(&rooms, "192.0.2.3", "/?token=c", &[]).await);
+    let (two, late) =
+        (admit(&rooms, "192.0.2.2", "/?token=b", &[]).await, admit(&rooms, "192.0.2.3", "/?token=c", &[]).await);
     let two = Visitor::watching(two.unwrap());
     connections(&rooms, 2).await;
     assert_eq!(lets_in(&rooms, "192.0.2.3", &[]).await, Err((StatusCode::SERVICE_UNAVAILABLE, 1)));
@@ -117,7 +119,7 @@ async fn three_hundred_connects_a_second_of_one_address_are_cut_to_the_rate_and_
                     come += 1;
                 }
                 Err(refusal) => {
-                    assert_eq!(told(refusal).0, StatusCode::TOO_MANY_REQUESTS);
+                    assert_eq!(told(&refusal).0, StatusCode::TOO_MANY_REQUESTS);
                     refused += 1;
                 }
             }
@@ -136,7 +138,9 @@ async fn a_forged_header_gives_nobody_another_address() {
     let named = builder().limits(limits).proxies(named).build().unwrap();
     for (rooms, peer) in [(&nobody, "192.0.2.1"), (&nobody, "127.0.0.1"), (&named, "192.0.2.1")] {
         let _one = Visitor::joined(rooms, peer, "a").await;
-        for forged in [("x-forwarded-for", "203.0.113.7"), ("forwarded", "for=203.0.113.7"), ("x-real-ip", "203.0.113.7")] {
+        for forged in
+            [("x-forwarded-for", "203.0.113.7"), ("forwarded", "for=203.0.113.7"), ("x-real-ip", "203.0.113.7")]
+        {
             assert_eq!(lets_in(rooms, peer, &[forged]).await, TOO_MANY, "{peer} {forged:?}");
         }
         // And nobody can take another's places.
@@ -149,9 +153,15 @@ async fn a_forged_header_gives_nobody_another_address() {
     let _one = Visitor::watching(one);
     connections(&named, 1).await;
     assert_eq!(lets_in(&named, "10.0.0.2", &through("203.0.113.7, 198.51.100.1, 10.0.0.3")).await, TOO_MANY);
-    assert_eq!(lets_in(&named, "10.0.0.1", &[("x-forwarded-for", "203.0.113.7"), ("x-forwarded-for", "198.51.100.1")]).await, TOO_MANY);
+    assert_eq!(
+        lets_in(&named, "10.0.0.1", &[("x-forwarded-for", "203.0.113.7"), ("x-forwarded-for", "198.51.100.1")]).await,
+        TOO_MANY
+    );
     assert_eq!(lets_in(&named, "10.0.0.1", &through("198.51.100.1, 203.0.113.7")).await, Ok(()));
-    assert_eq!(lets_in(&named, "10.0.0.1", &[("forwarded", "for=203.0.113.7"), ("x-forwarded-for", "198.51.100.1")]).await, TOO_MANY);
+    assert_eq!(
+        lets_in(&named, "10.0.0.1", &[("forwarded", "for=203.0.113.7"), ("x-forwarded-for", "198.51.100.1")]).await,
+        TOO_MANY
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,7 +173,7 @@ async fn two_thousand_sockets_that_say_nothing_keep_out_nobody_who_has_a_token_a
     for n in 0..2_000 {
         match admit(&rooms, &format!("198.51.100.{}", n % 16), "/", &[]).await {
             Ok(admission) => silent.push(Visitor::watching(admission)),
-            Err(refusal) => refused.push(told(refusal)),
+            Err(refusal) => refused.push(told(&refusal)),
         }
     }
     assert_eq!((silent.len(), refused.len()), (1_000, 1_000));

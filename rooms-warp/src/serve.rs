@@ -50,7 +50,7 @@ pub async fn serve<F>(
     listener: TcpListener,
     app: F,
     stop: impl Future<Output = ()> + Send,
-    how: impl Into<Shutdown>,
+    how: impl Into<Shutdown> + Send,
 ) where
     F: Filter + Clone + Send + Sync + 'static,
     F::Extract: Reply,

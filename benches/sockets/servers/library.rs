@@ -55,6 +55,7 @@ async fn listen(kind: super::Kind, listener: TcpListener, rooms: RoomManager) ->
 
 /// For a scenario in which members say something.
 async fn pass_on(member: Member, message: Payload) -> std::result::Result<(), HookError> {
+    let message: serde_json::Value = message.json().map_err(|_| HookError::refused("not JSON"))?;
     member.broadcast(&message).await.map(drop).map_err(|_| HookError::unavailable())
 }
 

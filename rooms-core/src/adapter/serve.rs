@@ -28,7 +28,8 @@ const LAST: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The answer to a connection too many from its address (RFC 6585 section 4), without reading what it asks.
-const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// How far it has gone with the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +70,8 @@ pub async fn serve<S, C>(
     rooms: &RoomManager<S>,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send,
-    how: impl Into<Shutdown>,
-    connection: impl Fn(TcpStream, SocketAddr, Ending) -> C,
+    how: impl Into<Shutdown> + Send,
+    connection: impl Fn(TcpStream, SocketAddr, Ending) -> C + Send + Sync,
 ) where
     C: Future<Output = ()> + Send + 'static,
 {

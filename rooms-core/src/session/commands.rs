@@ -167,7 +167,8 @@ impl<R: Source> Session<R> {
     /// Keeps a place; whoever comes into its user's own room is told by it how many connections that user has, over all nodes.
     fn keep(&mut self, joined: Joined) -> Result<(), Close> {
         let shared = Arc::clone(self.connection.shared());
-        let own = joined.room().is_some_and(|room| room.kind() == USER && room.id() == self.connection.identity().user());
+        let own =
+            joined.room().is_some_and(|room| room.kind() == USER && room.id() == self.connection.identity().user());
         let viewers = self.connection.keep(joined);
         if own && viewers > shared.limits.max_connections_per_user_over_nodes {
             shared.limiters.note_refusal();

@@ -65,7 +65,7 @@ impl Rate {
     }
 
     /// Where the client was not told yet that it sends too much: for how long it is not read now.
-    pub(super) fn to_tell(&mut self, now: Moment) -> Option<Duration> {
+    pub(super) fn untold(&mut self, now: Moment) -> Option<Duration> {
         let overload = self.overload.as_mut()?;
         (!std::mem::replace(&mut overload.told, true)).then(|| overload.open_at.since(now))
     }
@@ -133,9 +133,9 @@ mod tests {
             let open = rate.poll_open(&mut cx, now, limits).is_ready();
             open.then(|| rate.took(now, a_message_of(0, limits), limits))
         })
-            .take(400)
-            .take_while(Result::is_ok)
-            .count()
+        .take(400)
+        .take_while(Result::is_ok)
+        .count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -175,15 +175,15 @@ mod tests {
         // 1 MiB in sixteen messages empties the bucket of 200 messages.
         for _ in 0..16 {
             assert!(rate.poll_open(&mut cx, clock.now(), &limits).is_ready());
-            assert_eq!(rate.to_tell(clock.now()), None);
+            assert_eq!(rate.untold(clock.now()), None);
             assert_eq!(rate.took(clock.now(), a_message_of(64 * 1024, &limits), &limits), Ok(()));
         }
         assert!(rate.poll_open(&mut cx, clock.now(), &limits).is_pending());
-        assert_eq!(rate.to_tell(clock.now()), Some(Duration::from_millis(20)));
-        assert_eq!(rate.to_tell(clock.now()), None);
+        assert_eq!(rate.untold(clock.now()), Some(Duration::from_millis(20)));
+        assert_eq!(rate.untold(clock.now()), None);
         tokio::time::advance(Duration::from_secs(1)).await;
         rate.found_nothing(clock.now(), &limits);
-        assert_eq!(rate.to_tell(clock.now()), None, "its bucket is not full yet");
+        assert_eq!(rate.untold(clock.now()), None, "its bucket is not full yet");
         tokio::time::advance(Duration::from_secs(4)).await;
         rate.found_nothing(clock.now(), &limits);
         assert!(rate.overload.is_none(), "nothing is left of it");

@@ -62,7 +62,8 @@ impl Visitor {
     pub(crate) fn watching(admission: Admission) -> Self {
         let (ours, theirs) = duplex(256 * 1024);
         let limits = admission.limits().clone();
-        admission.serve_room("post:42".parse().unwrap(), async move { Ok::<_, String>(ws::over(theirs, &[], &limits)) });
+        admission
+            .serve_room("post:42".parse().unwrap(), async move { Ok::<_, String>(ws::over(theirs, &[], &limits)) });
         Self(ours)
     }
 
