@@ -67,7 +67,7 @@ impl RoomUpgrade {
     /// [`room`](Self::room) for a key that is parsed already.
     pub fn room_key(self, room: RoomKey) -> Response {
         let answer = opened(&self.admission);
-        let socket = socket::open(self.upgrade, self.admission.limits().clone());
+        let socket = socket::open(self.upgrade, self.admission.rooms().clone());
         self.admission.serve_room(room, socket);
         answer
     }
@@ -77,7 +77,7 @@ impl RoomUpgrade {
     /// The user's own room, such as `user:5`, is joined from the start, where there is a kind `user` that lets them in.
     pub fn rooms(self) -> Response {
         let answer = opened(&self.admission);
-        let socket = socket::open(self.upgrade, self.admission.limits().clone());
+        let socket = socket::open(self.upgrade, self.admission.rooms().clone());
         self.admission.serve(socket);
         answer
     }

@@ -29,7 +29,7 @@ use crate::{
     message::Form,
     network::Network,
     room_key::RoomKey,
-    session::{Served, refuse},
+    session::Served,
     ws::{FrameSink, FrameStream},
 };
 
@@ -184,6 +184,12 @@ impl Admission {
         self
     }
 
+    /// The manager that admitted it.
+    #[must_use]
+    pub const fn rooms(&self) -> &RoomManager {
+        &self.rooms
+    }
+
     /// The bounds that the socket's halves are made with.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -219,25 +225,25 @@ impl Admission {
         });
     }
 
-    /// A connection has a task of its own: it does not keep the memory of its upgrade. And its memory lies where that of the
-    /// HTTP server's task was, which has ended by then; else that place would be lost between two connections.
+    /// A connection has a task of its own: it does not keep the memory of its upgrade.
+    #[expect(clippy::async_yields_async, reason = "the task goes on as what its opening comes to")]
     fn open<E: fmt::Display>(
         self,
         socket: impl Socket<E>,
         serve: impl FnOnce(&RoomManager, Who, (FrameStream, FrameSink)) -> Served<FrameStream> + Send + 'static,
     ) {
         let Self { rooms, verdict, newcomer, claims, on_close, .. } = self;
-        tokio::spawn(Box::pin(async move {
+        tokio::spawn(Served::Opening(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
             let mut halves = match timeout(within, socket).await {
                 Ok(Ok(halves)) => halves,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "an upgrade failed");
-                    return;
+                    return Served::over();
                 }
                 Err(_) => {
                     tracing::debug!(?within, "an upgrade took too long");
-                    return;
+                    return Served::over();
                 }
             };
             let mut place = None;
@@ -247,27 +253,26 @@ impl Admission {
                     place = Some(turned_away);
                     Err(close)
                 }
-                Verdict::Later(unauthenticated) => unauthenticated.identity(&rooms, &mut halves.0).await,
+                // Boxed, because most have their token with the request.
+                Verdict::Later(unauthenticated) => Box::pin(unauthenticated.identity(&rooms, &mut halves.0)).await,
             };
-            match verdict.and_then(|identity| with_claims(identity, claims)) {
+            let served = match verdict.and_then(|identity| with_claims(identity, claims)) {
                 Ok(identity) => {
                     let served = serve(&rooms, (identity, newcomer.from), halves);
                     // Now it is counted as a connection.
                     drop(newcomer);
-                    match on_close {
-                        None => drop(tokio::spawn(served)),
-                        Some(on_close) => drop(tokio::spawn(async move { on_close.ended(served.await) })),
-                    }
+                    served
                 }
                 Err(close) => {
-                    refuse(halves.0, halves.1, close.clone(), rooms.limits()).await;
-                    drop((place, newcomer));
-                    if let Some(on_close) = on_close {
-                        on_close.ended(close);
-                    }
+                    let refused = Served::refused(halves, close, rooms.limits().clone());
+                    refused.and_then(move |_| drop((place, newcomer)))
                 }
+            };
+            match on_close {
+                None => served,
+                Some(on_close) => served.and_then(|close| on_close.ended(close)),
             }
-        }));
+        })));
     }
 }
 

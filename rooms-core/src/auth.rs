@@ -45,22 +45,26 @@ use crate::{
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The user's id, and behind it the claims as JSON text, if any: some tens of bytes in one allocation for each connection,
-    /// where a parsed map would be some hundreds.
+    /// The claims as JSON text, in which the user's id nearly always stands; where it does not, the id is in front of them.
+    /// Some tens of bytes in one allocation for each connection, where a parsed map would be some hundreds.
     text: Box<str>,
     fixed: Fixed,
 }
 
-/// The length of the user's id, whether it is a guest's, and the end, in eight bytes, because every connection has them.
+/// Where in the text the user's id is, whether it is a guest's, and the end, in eight bytes, because every connection has them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Fixed(u64);
 
 impl Fixed {
-    const GUEST: u64 = 1 << 8;
-    /// The bits before the end.
-    const BEFORE: u32 = 9;
-
     /// An id has 200 bytes at most.
+    const LENGTH: u32 = 8;
+    const GUEST: u64 = 1 << Self::LENGTH;
+    /// The bits of the place, from its first one on. Claims that are longer in front of the id are few.
+    const PLACE: u32 = Self::LENGTH + 1;
+    const MOST_PLACE: usize = (1 << 10) - 1;
+    /// The bits before the end.
+    const BEFORE: u32 = Self::PLACE + 10;
+
     const fn new(user: usize) -> Self {
         Self(user as u64 & 0xFF)
     }
@@ -69,14 +73,24 @@ impl Fixed {
         Self(self.0 | Self::GUEST)
     }
 
-    /// In microseconds since 1970, from 1 on; 0 is none.
-    fn ending_at(self, end: SystemTime) -> Self {
-        let since_1970 = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let micros = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX).clamp(1, u64::MAX >> Self::BEFORE);
-        Self(self.0 & ((1 << Self::BEFORE) - 1) | (micros << Self::BEFORE))
+    /// 0 is in front of the claims.
+    const fn placed_at(self, place: usize) -> Self {
+        let place = if place > Self::MOST_PLACE { 0 } else { place as u64 };
+        Self(self.0 & !((Self::MOST_PLACE as u64) << Self::PLACE) | (place << Self::PLACE))
     }
 
-    const fn user(self) -> usize {
+    /// In milliseconds since 1970, from 1 on; 0 is none.
+    fn ending_at(self, end: SystemTime) -> Self {
+        let since_1970 = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX).clamp(1, u64::MAX >> Self::BEFORE);
+        Self(self.0 & ((1 << Self::BEFORE) - 1) | (millis << Self::BEFORE))
+    }
+
+    const fn place(self) -> usize {
+        (self.0 >> Self::PLACE) as usize & Self::MOST_PLACE
+    }
+
+    const fn length(self) -> usize {
         self.0 as usize & 0xFF
     }
 
@@ -85,8 +99,8 @@ impl Fixed {
     }
 
     fn end(self) -> Option<SystemTime> {
-        let micros = self.0 >> Self::BEFORE;
-        (micros > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
+        let millis = self.0 >> Self::BEFORE;
+        (millis > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
     }
 }
 
@@ -169,11 +183,14 @@ impl Identity {
     /// The same identity with claims, a JSON object as text.
     #[must_use]
     pub fn with_claims(self, claims: impl AsRef<str>) -> Self {
-        Self { text: [self.user(), claims.as_ref()].concat().into(), ..self }
+        let (user, claims) = (self.user(), claims.as_ref());
+        let fixed = self.fixed.placed_at(claims.find(user).unwrap_or_default());
+        let text = if fixed.place() == 0 { [user, claims].concat().into() } else { claims.into() };
+        Self { text, fixed }
     }
 
     /// The same identity with an end: at that time a connection that is [served](crate::RoomManager::serve) for it is closed
-    /// with 4401. One that is only [driven](crate::Connection::drive) goes on. Kept in whole microseconds since 1970, for some
+    /// with 4401. One that is only [driven](crate::Connection::drive) goes on. Kept in whole milliseconds since 1970, for some
     /// 1,000 years; an earlier end is one in the past all the same.
     #[must_use]
     pub fn expiring_at(self, expires_at: SystemTime) -> Self {
@@ -183,7 +200,8 @@ impl Identity {
     /// The user's id.
     #[must_use]
     pub fn user(&self) -> &str {
-        self.text.get(..self.fixed.user()).unwrap_or(&self.text)
+        let place = self.fixed.place();
+        self.text.get(place..place + self.fixed.length()).unwrap_or(&self.text)
     }
 
     /// The claims, parsed into a type of the application's.
@@ -195,7 +213,8 @@ impl Identity {
     }
 
     fn claims_text(&self) -> &str {
-        let claims = self.text.get(self.fixed.user()..).filter(|claims| !claims.is_empty());
+        let front = if self.fixed.place() == 0 { self.fixed.length() } else { 0 };
+        let claims = self.text.get(front..).filter(|claims| !claims.is_empty());
         claims.unwrap_or("{}")
     }
 
@@ -352,5 +371,45 @@ pub(crate) struct DenyAll;
 impl Authenticator for DenyAll {
     async fn authenticate(&self, _attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
         Err(AuthError::Refused("no authenticator is configured"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_and_the_claims_are_what_they_were_wherever_the_id_stands() {
+        let far = format!(r#"{{"x":"{}","sub":"user5"}}"#, "y".repeat(1_008));
+        let too_far = format!(r#"{{"x":"{}","sub":"user5"}}"#, "y".repeat(1_009));
+        let none = r#"{"role":"editor"}"#;
+        for (claims, kept) in [
+            (r#"{"exp":1,"sub":"user5"}"#, 23),
+            (r#"{"user5":{}}"#, 12),
+            (&far, far.len()),
+            (&too_far, too_far.len() + 5),
+            (none, none.len() + 5),
+            ("", 5),
+            ("user5", 10),
+        ] {
+            let end = SystemTime::UNIX_EPOCH + Duration::from_millis(4_000_000_000_123);
+            let plain = Identity::new("user5").unwrap().expiring_at(end);
+            let identity = plain.with_claims(claims);
+            assert_eq!((identity.user(), identity.text.len()), ("user5", kept), "{claims:.40}");
+            assert_eq!(identity.claims_text(), if claims.is_empty() { "{}" } else { claims });
+            assert_eq!((identity.expires_at(), identity.is_guest()), (Some(end), false));
+            // Anew, in another place.
+            let again = identity.with_claims(none).with_claims(claims);
+            assert_eq!((again.user(), again.claims_text()), ("user5", if claims.is_empty() { "{}" } else { claims }));
+        }
+        let guest = Identity::guest();
+        let name = guest.user().to_owned();
+        let guest = guest.with_claims(format!(r#"{{"name":"{name}"}}"#));
+        assert!(guest.is_guest() && guest.user() == name);
+    }
+
+    #[test]
+    fn it_is_small() {
+        assert_eq!(size_of::<Identity>(), 24, "every connection has one");
     }
 }

@@ -238,6 +238,8 @@ impl Connection {
             return Ok(place.room.share(Share::viewers));
         }
         let joined = self.begin_join(key, options, None, NewRooms::Free).await?;
+        // Somebody else may be the one who drives it.
+        self.recipient.wake();
         Ok(self.keep(joined))
     }
 
@@ -306,22 +308,13 @@ impl Connection {
             let room = &room;
             let entered = Entered::new(&shared, Place { room: Arc::clone(room), slot });
             let mut joined = Joined { entered, viewers: 0, begun: None };
-            match shared.runtime.wait(timeout(limits.subscribe_timeout, room.subscribed())).await {
-                Ok(Ok(Ok(()))) => {}
-                Ok(answer) => {
-                    if answer.is_err() {
-                        room.unanswered();
-                    }
-                    return Err(JoinError::Unavailable { room: key.clone() });
-                }
-                Err(RuntimeEnded) => return Err(JoinError::RuntimeEnded { room: key.clone() }),
+            // Boxed, as is the reading of a history: a join is as large as the largest of what it waits for, and most joins
+            // wait for nothing.
+            if !room.knows_others() {
+                Box::pin(subscribed(&shared, room)).await?;
             }
             if room.has_history() {
-                match shared.runtime.wait(timeout(limits.subscribe_timeout, shared.history(room, &options))).await {
-                    Ok(Ok(Ready::Yes)) => {}
-                    Ok(_) => return Err(JoinError::Unavailable { room: key.clone() }),
-                    Err(RuntimeEnded) => return Err(JoinError::RuntimeEnded { room: key.clone() }),
-                }
+                Box::pin(ready(&shared, room, &options)).await?;
             }
             if room.has_history() || options.with.is_some() {
                 let position = room.joins_at(slot, &options);
@@ -475,6 +468,29 @@ pub(crate) enum NewRooms {
     Counted,
     /// The application does.
     Free,
+}
+
+/// Waits until the bus has confirmed the subscription of a room.
+async fn subscribed(shared: &Shared, room: &Room) -> Result<(), JoinError> {
+    match shared.runtime.wait(timeout(shared.limits.subscribe_timeout, room.subscribed())).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(answer) => {
+            if answer.is_err() {
+                room.unanswered();
+            }
+            Err(JoinError::Unavailable { room: room.key.clone() })
+        }
+        Err(RuntimeEnded) => Err(JoinError::RuntimeEnded { room: room.key.clone() }),
+    }
+}
+
+/// Waits until what a join needs of a room's history is known.
+async fn ready(shared: &Shared, room: &Arc<Room>, options: &JoinOptions) -> Result<(), JoinError> {
+    match shared.runtime.wait(timeout(shared.limits.subscribe_timeout, shared.history(room, options))).await {
+        Ok(Ok(Ready::Yes)) => Ok(()),
+        Ok(_) => Err(JoinError::Unavailable { room: room.key.clone() }),
+        Err(RuntimeEnded) => Err(JoinError::RuntimeEnded { room: room.key.clone() }),
+    }
 }
 
 /// A place in a room whose member is told that it joined, until the connection keeps it.

@@ -511,9 +511,8 @@ impl Refusal {
 
 /// Whether a header that is a list has an entry, whatever its case.
 fn lists(headers: &HeaderMap, name: HeaderName, entry: &str) -> bool {
-    let values = headers.get_all(name);
-    let mut entries = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    entries.any(|found| found.trim().eq_ignore_ascii_case(entry))
+    let mut entries = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    entries.any(|found| found.trim_ascii().eq_ignore_ascii_case(entry.as_bytes()))
 }
 
 /// `Sec-WebSocket-Accept` for a key (RFC 6455 section 4.2.2); `None` where the key is not one.

@@ -77,8 +77,11 @@ impl JoinOptions {
                 _ => _ = with.insert(name.into_owned(), Value::String(value.into_owned())),
             }
         }
+        if with.is_empty() {
+            return options;
+        }
         let with = Payload::from(Value::Object(with));
-        let fits = (3..=MAX_WITH).contains(&with.as_str().len());
+        let fits = with.as_str().len() <= MAX_WITH;
         Self { with: fits.then_some(with), ..options }
     }
 }

@@ -8,6 +8,10 @@ use crate::{
     opcode::{MAX_CONTROL, MAX_HEADER, Opcode, put_header},
 };
 
+/// What is allocated for a message that is encoded, in bytes, before it is known how long it is. 96: the events of the
+/// server's own fit, and so are written without an allocation for every few bytes.
+const SMALL: usize = 96;
+
 /// One whole message as the bytes of one unmasked WebSocket frame.
 ///
 /// A server's frames carry no mask (RFC 6455 section 5.1), so header and payload are the same bytes for every member:
@@ -62,7 +66,8 @@ impl Message {
     /// Those of the value's `Serialize`: a map whose keys are not strings, or an error of its own.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         // Room for the longest header is kept free in front, so that the payload is written in its last place at once.
-        let mut buffer = vec![0; MAX_HEADER];
+        let mut buffer = Vec::with_capacity(SMALL);
+        buffer.resize(MAX_HEADER, 0);
         serde_json::to_writer(&mut buffer, value)?;
         let length = buffer.len() - MAX_HEADER;
         let mut header = [0; MAX_HEADER];

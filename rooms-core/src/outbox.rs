@@ -190,10 +190,11 @@ impl Outbox {
         if state.phase == Phase::Open { Delivery::Taken } else { Delivery::Closed }
     }
 
-    /// Queues a batch without touching the sink, and wakes the connection's task to write it.
+    /// Queues messages without touching the sink; the connection's task writes it with its next [`drive`](Self::drive), and is
+    /// not woken for that.
     ///
     /// For callers that hold a lock of their own, under which nothing may be written.
-    pub(crate) fn queue(&self, batch: &[Message]) {
+    pub(crate) fn queue(&self, mut messages: impl Iterator<Item = Message>) {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return;
@@ -201,10 +202,9 @@ impl Outbox {
         // From here on the order is the queue's, until the task has written it.
         state.full = Full::Yes;
         let queue = state.waiting.get_or_insert_default();
-        if batch.iter().try_for_each(|message| queue.offer(message, self.fixed.bounds())).is_err() {
+        if messages.try_for_each(|message| queue.offer(&message, self.fixed.bounds())).is_err() {
             state.close(Close::SLOW_CONSUMER, Waiting::Drop);
         }
-        state.wake();
     }
 
     fn write_now(&self, state: &mut State, batch: &[Message]) -> usize {
@@ -538,7 +538,7 @@ mod tests {
         assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::default()));
         outbox.deliver(&[Message::text("a")]);
         outbox.deliver(&[Message::text("b")]);
-        outbox.queue(&[Message::text("c")]);
+        outbox.queue([Message::text("c")].into_iter());
         assert!(sink.texts().is_empty());
         let before = wakes.0.load(Ordering::Relaxed);
         sink.open();

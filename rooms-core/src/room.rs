@@ -269,9 +269,10 @@ impl Room {
         let Some(held) = member.held.take() else { return (viewers, effects) };
         let Held { messages, first, .. } = *held;
         let messages = messages.into_iter().map(|(_, message)| message);
-        let first: Vec<Message> = [welcome].into_iter().chain(first).chain(messages).collect();
-        // Queued under the room's lock, so that no flusher comes between; written by the connection's own task.
-        member.recipient.queue(&first);
+        let first = [welcome].into_iter().chain(first).chain(messages);
+        // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
+        // the join itself or is woken after it.
+        member.recipient.queue(first);
         (viewers, effects)
     }
 

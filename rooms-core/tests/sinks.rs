@@ -85,3 +85,19 @@ async fn a_socket_and_a_channel_are_members_of_one_room_and_are_given_the_same()
     assert_eq!(inbox.close().await.code(), CloseCode::RESTART);
     driven.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_drives_a_connection_is_woken_to_write_what_a_join_elsewhere_is_told() {
+    let rooms: Rooms = RoomManager::build_for().kind("post", Kind::authenticated()).build().unwrap();
+    let (sink, received) = mpsc::unbounded::<Message>();
+    let mut connection = rooms.with_sink().connect(who("a"), sink).unwrap();
+    tokio::spawn(connection.drive());
+    idle().await;
+    for room in ["post:1", "post:2"] {
+        connection.join(&key(room)).await.unwrap();
+        idle().await;
+    }
+    drop(connection);
+    let told: Vec<Message> = futures::StreamExt::collect(received).await;
+    assert_eq!(told.len(), 2);
+}

@@ -5,7 +5,7 @@ use std::io;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use rooms_core::{
-    Limits,
+    RoomManager,
     ws::{self, FrameSink, FrameStream},
 };
 use tokio::net::TcpStream;
@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 /// otherwise.
 ///
 /// The other adapter has the same lines: core names no HTTP server, and adapters do not know each other.
-pub(crate) async fn open(upgrade: OnUpgrade, limits: Limits) -> io::Result<(FrameStream, FrameSink)> {
+pub(crate) async fn open(upgrade: OnUpgrade, rooms: RoomManager) -> io::Result<(FrameStream, FrameSink)> {
     match downcast::<TokioIo<TcpStream>>(upgrade.await.map_err(io::Error::other)?) {
-        Ok(parts) => ws::tcp(parts.io.into_inner(), &parts.read_buf, &limits),
-        Err(upgraded) => Ok(ws::over(TokioIo::new(upgraded), &[], &limits)),
+        Ok(parts) => ws::tcp(parts.io.into_inner(), &parts.read_buf, rooms.limits()),
+        Err(upgraded) => Ok(ws::over(TokioIo::new(upgraded), &[], rooms.limits())),
     }
 }

@@ -129,7 +129,7 @@ impl RoomUpgrade {
             Err(refusal) => return refused(&refusal),
         };
         let answer = admission.response().map(|()| "").into_response();
-        let socket = socket::open(upgrade, admission.limits().clone());
+        let socket = socket::open(upgrade, admission.rooms().clone());
         match room {
             Some(room) => admission.serve_room(room, socket),
             None => admission.serve(socket),

@@ -66,17 +66,16 @@ impl<R: Source> Session<R> {
     /// The join that a connection begins with: of its only room, or of the user's own.
     pub(super) fn first_join(&mut self, room: &RoomKey, options: JoinOptions) -> Work {
         let (form, join) = (self.form(), self.connection.begin_join(room, options, None, NewRooms::Counted));
-        async move {
-            match (join.await, form) {
-                (Ok(joined), _) => Done::Joined(joined),
-                // Whoever has no room of their own does without.
-                (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
-                // Nobody asks for it again, so the page comes back and tries.
-                (Err(error @ JoinError::Refused { source: HookError::Unavailable, .. }), _) => over(&error),
-                (Err(JoinError::Refused { room, source: error }), Form::Multi) => no(error, Some(&room), None),
-                (Err(error), _) => over(&error),
-            }
-        }
+        // Mapped, because a block would keep the join twice: where it is captured and where it is awaited.
+        join.map(move |joined| match (joined, form) {
+            (Ok(joined), _) => Done::Joined(joined),
+            // Whoever has no room of their own does without.
+            (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
+            // Nobody asks for it again, so the page comes back and tries.
+            (Err(error @ JoinError::Refused { source: HookError::Unavailable, .. }), _) => over(&error),
+            (Err(JoinError::Refused { room, source: error }), Form::Multi) => no(error, Some(&room), None),
+            (Err(error), _) => over(&error),
+        })
         .boxed()
     }
 
@@ -181,9 +180,9 @@ impl<R: Source> Session<R> {
     fn join(&mut self, room: RoomKey, options: JoinOptions, reference: Option<Ref>) -> Work {
         let reference = reference.map(Arc::new);
         let join = self.connection.begin_join(&room, options, reference.clone(), NewRooms::Counted);
-        async move {
+        join.map(move |joined| {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_deref()));
-            match join.await {
+            match joined {
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
                 Err(JoinError::TooManyRooms { .. }) => refused(TOO_MANY_ROOMS),
@@ -195,7 +194,7 @@ impl<R: Source> Session<R> {
                 }
                 Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference.as_deref()),
             }
-        }
+        })
         .boxed()
     }
 

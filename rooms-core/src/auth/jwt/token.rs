@@ -1,8 +1,10 @@
 //! A token's header, and its signature.
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{algorithm::JwtAlgorithm, key::JwtKey};
 use crate::auth::AuthError;
@@ -22,11 +24,13 @@ pub(super) struct Token<'a> {
 }
 
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
     kid: Option<String>,
     /// Any JSON: where it is not asked for, it is nothing to stumble over.
-    typ: Option<Value>,
+    #[serde(borrow)]
+    typ: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "present")]
     crit: bool,
 }
@@ -37,13 +41,13 @@ impl<'a> Token<'a> {
         let (signed, signature) = token.rsplit_once('.').ok_or(AuthError::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(AuthError::Malformed)?;
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| AuthError::Malformed)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| AuthError::Malformed)?;
+        let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| AuthError::Malformed)?;
         let algorithm = JwtAlgorithm::named(&header.alg).ok_or(AuthError::Algorithm)?;
         if header.crit {
             return Err(AuthError::Critical);
         }
         if let Some(wanted) = wanted
-            && !header.typ.as_ref().and_then(Value::as_str).is_some_and(|typ| same_media_type(typ, wanted))
+            && !header.typ.and_then(text).is_some_and(|typ| same_media_type(&typ, wanted))
         {
             return Err(AuthError::Type);
         }
@@ -68,6 +72,10 @@ impl<'a> Token<'a> {
         let claims = URL_SAFE_NO_PAD.decode(self.claims).map_err(|_| AuthError::Malformed)?;
         String::from_utf8(claims).map_err(|_| AuthError::Malformed)
     }
+}
+
+fn text(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
 }
 
 /// Whether two values of `typ` are the same media type: without a `/` they have `application/` in front (RFC 7515 section
