@@ -11,9 +11,10 @@
 //! 9. [`state`]: small messages, the last state of a room, and what is too long.
 //! 10. [`page`]: a client in JavaScript that keeps itself up.
 //! 11. [`tuning`]: every bound, and what to measure.
-//! 12. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
-//! 13. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
-//! 14. [`http2`]: serving HTTP/2 beside WebSockets.
+//! 12. `limits`: what one client may do, and how to serve so that it holds.
+//! 13. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
+//! 14. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//! 15. [`http2`]: serving HTTP/2 beside WebSockets.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -62,3 +63,7 @@ pub mod from_python {}
 
 #[doc = include_str!("guide/http2.md")]
 pub mod http2 {}
+
+#[cfg(all(feature = "axum", feature = "warp"))]
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}

@@ -5,7 +5,12 @@ mod lists;
 mod places;
 mod replayed;
 
-use std::{fmt, sync::Arc, task::Poll, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::join_all;
 use tokio::time::{Instant, timeout};
@@ -89,6 +94,18 @@ pub enum ConnectError {
         /// `Limits::max_connections_per_user`.
         limit: usize,
     },
+    /// Too many connections come from this address.
+    #[error("there are {limit} connections from this address, and no more are allowed")]
+    TooManyFromAddress {
+        /// `Limits::max_connections_per_ip`.
+        limit: usize,
+    },
+    /// The node has as many connections as it may.
+    #[error("this node has {limit} connections, and no more are allowed")]
+    NodeFull {
+        /// `Limits::max_connections`.
+        limit: usize,
+    },
     /// The manager is shutting down.
     #[error("the process is shutting down")]
     Draining,
@@ -103,9 +120,9 @@ impl ConnectError {
     #[must_use]
     pub const fn close(&self) -> Close {
         match self {
-            Self::TooManyConnections { .. } => Close::TOO_MANY_CONNECTIONS,
+            Self::TooManyConnections { .. } | Self::TooManyFromAddress { .. } => Close::TOO_MANY_CONNECTIONS,
             Self::Draining => Close::RESTART,
-            Self::RuntimeEnded => Close::UNAVAILABLE,
+            Self::NodeFull { .. } | Self::RuntimeEnded => Close::UNAVAILABLE,
         }
     }
 }
@@ -133,6 +150,15 @@ pub enum JoinError {
         room: RoomKey,
         /// `Limits::max_rooms_per_connection`.
         limit: usize,
+    },
+    /// A client's join would make a room on this node, and its user has made too many in a short time; see
+    /// `Limits::new_rooms_per_second_per_user`. Not for [`Connection::join`], which the application calls.
+    #[error("{room}: the user has joined too many rooms that were new on this node; the next one in {retry_after:?}")]
+    TooManyNewRooms {
+        /// Where.
+        room: RoomKey,
+        /// When one more is let through.
+        retry_after: Duration,
     },
     /// The bus did not confirm the subscription, or give the history or the state, in time; see `Limits::subscribe_timeout`.
     /// Or the connection was given more of them than `Limits::max_replay_bytes` just now.
@@ -164,6 +190,7 @@ impl JoinError {
         match self {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
+            Self::TooManyNewRooms { .. } => Close::TOO_MANY_MESSAGES,
             Self::RuleUnavailable { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
             Self::Refused { source, .. } => source.clone().into_close(),
         }
@@ -215,7 +242,7 @@ impl Connection {
         if let Some(place) = self.place(key) {
             return Ok(place.room.share(Share::viewers));
         }
-        let joined = self.begin_join(key, options, None).await?;
+        let joined = self.begin_join(key, options, None, NewRooms::Free).await?;
         // Somebody else may be the one who drives it.
         self.recipient.wake();
         Ok(self.keep(joined))
@@ -269,6 +296,7 @@ impl Connection {
         key: &RoomKey,
         options: JoinOptions,
         reference: Option<Arc<Ref>>,
+        new_rooms: NewRooms,
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.all().len());
         let (mut member, listing) = (self.member(key), self.listing(key));
@@ -291,6 +319,11 @@ impl Connection {
             }
             if !may_replay && (kind.history.is_some() || kind.state.is_some()) {
                 return Err(JoinError::Unavailable { room: key.clone() });
+            }
+            // After the rule, or who may not join could find out whether anybody is in the room.
+            if new_rooms == NewRooms::Counted && shared.registry.find(key).is_none() {
+                let made = shared.limiters.new_room(shared.runtime.handle(), member.recipient.client());
+                made.map_err(|retry_after| JoinError::TooManyNewRooms { room: key.clone(), retry_after })?;
             }
             // Before the room is entered, from when on its messages are kept.
             if let Some(left) = left {
@@ -456,6 +489,15 @@ impl Drop for Connection {
     }
 }
 
+/// Whether a join that makes a room on this node counts for its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewRooms {
+    /// A client asks for it.
+    Counted,
+    /// The application does.
+    Free,
+}
+
 /// Waits until the bus has confirmed the subscription of a room.
 async fn subscribed(shared: &Shared, room: &Room) -> Result<(), JoinError> {
     match shared.runtime.wait(timeout(shared.limits.subscribe_timeout, room.subscribed())).await {
@@ -487,6 +529,12 @@ pub(crate) struct Joined {
     replayed: usize,
     /// Dropped after the place is given up, as `on_leave` runs after that.
     begun: Option<Begun>,
+}
+
+impl Joined {
+    pub(crate) fn room(&self) -> Option<&RoomKey> {
+        self.entered.room().map(|room| &room.key)
+    }
 }
 
 /// What `on_join` has begun and nobody keeps: dropping it runs `on_leave`. A join may end anywhere, by an error of the hook

@@ -19,13 +19,16 @@ pub(crate) use self::state::After;
 use crate::{
     auth::{Authenticator, WallClock},
     bus::Bus,
+    counts::Counts,
     drain::Drain,
     handshake::Endpoint,
     kind::Kind,
+    limiters::Limiters,
     limits::Limits,
     node::{ConnectionIds, NodeId},
     outbox::{Backlog, Progress, Recipient},
     presence::{Driving, Presence},
+    proxies::Proxies,
     rate_limited_log::RateLimitedLog,
     registry::Registry,
     runtime::Runtime,
@@ -45,6 +48,14 @@ pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     /// Places for sockets whose token comes with their first message.
     pub(crate) unauthenticated: Arc<Semaphore>,
+    /// As many for those that are told by a close frame that their token is bad. Apart, so that who has a bad token takes
+    /// no place of one who may have a good one.
+    pub(crate) turned_away: Arc<Semaphore>,
+    /// The sockets that are not authenticated, by address.
+    pub(crate) newcomers: Arc<Counts>,
+    pub(crate) limiters: Arc<Limiters>,
+    /// Whose word about the address of a client counts.
+    pub(crate) proxies: Proxies,
     pub(crate) clock: Arc<dyn WallClock>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) presence: Arc<Presence>,
@@ -73,6 +84,8 @@ pub(crate) struct Warnings {
     pub(crate) unpublished: RateLimitedLog,
     /// A page of this origin may not connect.
     pub(crate) origin: RateLimitedLog,
+    /// An address has reached a limit.
+    pub(crate) address: RateLimitedLog,
     /// Whoever makes the tokens puts milliseconds into `exp`.
     pub(crate) far_expiry: RateLimitedLog,
 }

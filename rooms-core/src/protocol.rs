@@ -15,6 +15,7 @@
 //! | out | `{"type":"message","room":"post:42","data":{"type":"error"}}`: a payload that a member published, whose own `type` is that of an event in these tables; see below |
 //! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012 (or 1001): come back after that time, which differs from client to client |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
+//! | out | `{"type":"error","code":"rate_limited","message":"..","retry_after_ms":20}`: more than [`Limits`](crate::Limits) allow; who goes on is closed with 4429 |
 //!
 //! On a connection that is in many rooms, each event names its room. A command may have a `ref`, any JSON value of at
 //! most 128 bytes but `null`, which its answer repeats, where it has one: `on_message` has none, and `publish` without a
@@ -160,6 +161,9 @@ pub enum ErrorCode {
     Refused,
     /// `unavailable`: it did not work just now, and may later.
     Unavailable,
+    /// `rate_limited`: too much of it in a short time; the event has `retry_after_ms`. With a `ref` or a `room`, that command
+    /// was not carried out. Without, the connection sends faster than it is read, and what it sent waits.
+    RateLimited,
 }
 
 /// Why a member may have missed messages.
@@ -207,16 +211,23 @@ pub(crate) struct Fault {
     pub(crate) code: ErrorCode,
     pub(crate) message: Cow<'static, str>,
     pub(crate) room: Option<Box<str>>,
+    /// How long to wait before it is tried again.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Fault {
     pub(crate) const fn new(code: ErrorCode, message: &'static str) -> Self {
-        Self { code, message: Cow::Borrowed(message), room: None }
+        Self { code, message: Cow::Borrowed(message), room: None, retry_after: None }
+    }
+
+    /// A limit is reached, and this is how long it is.
+    pub(crate) fn rate_limited(message: &'static str, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::RateLimited, message) }
     }
 
     /// In the application's words.
-    pub(crate) const fn refused(message: Cow<'static, str>) -> Self {
-        Self { code: ErrorCode::Refused, message, room: None }
+    pub(crate) fn refused(message: Cow<'static, str>) -> Self {
+        Self { message, ..Self::new(ErrorCode::Refused, "") }
     }
 
     /// Names the room as the client did, unless that is longer than any room's name, and says what is wrong with it.
@@ -229,7 +240,7 @@ impl Fault {
         let more = if shown.len() < name.len() { ".." } else { "" };
         let message = format!("{shown:?}{more} is no room: {error}").into();
         let room = (name.len() <= LONGEST).then(|| name.into());
-        Self { code: ErrorCode::BadRoom, message, room }
+        Self { message, room, ..Self::new(ErrorCode::BadRoom, "") }
     }
 
     pub(crate) fn of(self, room: &RoomKey) -> Self {
@@ -311,6 +322,8 @@ enum Event<'a> {
     Error {
         code: ErrorCode,
         message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<&'a str>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -431,7 +444,16 @@ pub(crate) fn pong(reference: Option<&Ref>) -> Message {
 }
 
 pub(crate) fn error(fault: &Fault, reference: Option<&Ref>) -> Message {
-    Event::Error { code: fault.code, message: &fault.message, room: fault.room.as_deref(), reference }.message()
+    // Rounded up, so that who comes then is not refused again.
+    let millis = |time: Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Event::Error {
+        code: fault.code,
+        message: &fault.message,
+        retry_after_ms: fault.retry_after.map(millis),
+        room: fault.room.as_deref(),
+        reference,
+    }
+    .message()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const LONGEST_DELAY = 30_000;
 const LATER = 4;                // failures that "later" counts for: 4 s to 8 s
 const RESYNC_WITHIN = 5_000;    // every page is told at once, and they shall not all ask at once
 const LIST_WINDOW = 5_000;      // the server sends a room's members twice in this time to one connection
-const JOINS_PER_SECOND = 40;    // the server reads 50 messages a second, and closes with 4429 who sends more for 30 s
+const JOINS_PER_SECOND = 40;    // the server reads as many a second, and closes with 4429 who sends more for 30 s
 const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its place for 20 s at most
 
 // Close codes. Whatever is not here is worth another try.
@@ -396,11 +396,12 @@ class Connection {
     for (const [room, asked] of this.#asked) {
       if (asked === null || asked !== event.ref) continue;
       event.room ??= room;      // also where it is no name of a room
-      if (event.code !== "unavailable") {
+      if (!["unavailable", "rate_limited"].includes(event.code)) {
         this.#asked.delete(room);
         this.page.wanted.delete(room);
       } else {
-        setTimeout(() => this.joinAgain(room), ANSWER_WITHIN * (1 + Math.random()) / 2);
+        const later = ANSWER_WITHIN * (1 + Math.random()) / 2;
+        setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
       }
     }
   }

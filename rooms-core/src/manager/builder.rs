@@ -19,10 +19,12 @@ use crate::{
     context::{Shared, Warnings},
     handshake::{Endpoint, EndpointError},
     kind::Kind,
+    limiters::Limiters,
     limits::Limits,
     node::{ConnectionIds, NodeId},
     outbox::Transport,
     presence::{self, NodeKeyError, NodeKeys, Presence},
+    proxies::Proxies,
     registry::Registry,
     room_key::{RoomKeyError, check_kind},
     runtime::Runtime,
@@ -42,6 +44,7 @@ pub struct RoomManagerBuilder<S = FrameSink> {
     bus: Arc<dyn Bus>,
     transport: fn(S) -> Transport,
     node_keys: Vec<Vec<u8>>,
+    proxies: Proxies,
 }
 
 /// Why a manager can't be built.
@@ -120,6 +123,7 @@ impl<S> RoomManagerBuilder<S> {
             bus: Arc::new(LocalBus::new()),
             transport,
             node_keys: Vec::new(),
+            proxies: Proxies::none(),
         }
     }
 
@@ -149,6 +153,12 @@ impl<S> RoomManagerBuilder<S> {
     /// Sets what joins this process to others. Without it there is [`LocalBus`]: one process.
     pub fn bus(self, bus: impl Bus) -> Self {
         Self { bus: Arc::new(bus), ..self }
+    }
+
+    /// Names the proxies in front of this process, which say in a header whom they forward. Without this nobody's header counts,
+    /// and all that comes through a proxy has that proxy's address, and shares the limits of one client.
+    pub fn proxies(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// Signs what this node says to the others with HMAC-SHA256, and takes from them only what is signed with the same key.
@@ -225,6 +235,8 @@ impl<S> RoomManagerBuilder<S> {
         let presence = Presence::new(node, &self.limits, Arc::clone(&self.bus), keys, application);
         let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&presence));
         let unauthenticated = self.limits.max_unauthenticated.min(Semaphore::MAX_PERMITS);
+        let timers = Arc::new(Timers::new());
+        let limiters = Arc::new(Limiters::new(&self.limits, Arc::clone(&timers)));
         let shared = Arc::new(Shared {
             node,
             connection_ids: ConnectionIds::of(node),
@@ -234,13 +246,17 @@ impl<S> RoomManagerBuilder<S> {
             authenticator: self.authenticator,
             endpoint: self.endpoint,
             unauthenticated: Arc::new(Semaphore::new(unauthenticated)),
+            turned_away: Arc::new(Semaphore::new(unauthenticated)),
+            newcomers: Arc::default(),
+            limiters,
+            proxies: self.proxies,
             clock: self.clock,
             bus: self.bus,
             presence,
             registry,
             driving: OnceLock::new(),
             users: Users::new(),
-            timers: Arc::new(Timers::new()),
+            timers,
             runtime: Runtime::guarded(runtime),
             drain: OnceLock::new(),
             bus_down: AtomicBool::new(false),
