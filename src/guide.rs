@@ -8,11 +8,13 @@
 //! 6. `scaling_out`: many processes.
 //! 7. [`failures`]: what happens when things fail, and what a page should do.
 //! 8. [`history`]: what a room keeps for those who were away.
-//! 9. [`page`]: a client in JavaScript that keeps itself up.
-//! 10. [`tuning`]: every bound, and what to measure.
-//! 11. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
-//! 12. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
-//! 13. [`http2`]: serving HTTP/2 beside WebSockets.
+//! 9. [`state`]: small messages, the last state of a room, and what is too long.
+//! 10. [`page`]: a client in JavaScript that keeps itself up.
+//! 11. [`tuning`]: every bound, and what to measure.
+//! 12. `limits`: what one client may do, and how to serve so that it holds.
+//! 13. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
+//! 14. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//! 15. [`http2`]: serving HTTP/2 beside WebSockets.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -39,6 +41,9 @@ pub mod failures {}
 #[doc = include_str!("guide/history.md")]
 pub mod history {}
 
+#[doc = include_str!("guide/state.md")]
+pub mod state {}
+
 #[doc = include_str!("guide/page.md")]
 #[doc = "```js"]
 #[doc = include_str!("guide/rooms.js")]
@@ -58,3 +63,7 @@ pub mod from_python {}
 
 #[doc = include_str!("guide/http2.md")]
 pub mod http2 {}
+
+#[cfg(all(feature = "axum", feature = "warp"))]
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}

@@ -1,6 +1,7 @@
 //! An upgrade from the head of its request to the connection that is served: what all frameworks' adapters share.
 
 mod first_message;
+mod gate;
 mod on_close;
 
 use std::{
@@ -11,10 +12,11 @@ use std::{
 
 use http::{HeaderMap, Method, Response, Uri};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use self::{
     first_message::{Unauthenticated, attempt, close_for},
+    gate::Newcomer,
     on_close::OnClose,
 };
 use crate::{
@@ -25,6 +27,7 @@ use crate::{
     limits::Limits,
     manager::RoomManager,
     message::Form,
+    network::Network,
     room_key::RoomKey,
     session::Served,
     ws::{FrameSink, FrameStream},
@@ -41,6 +44,7 @@ pub struct Admission {
     rooms: RoomManager,
     handshake: Handshake,
     verdict: Verdict,
+    newcomer: Newcomer,
     /// Of the endpoint, for the tokens that follow.
     sign_in: Option<Arc<SignIn>>,
     claims: Vec<(String, Value)>,
@@ -49,18 +53,20 @@ pub struct Admission {
 
 enum Verdict {
     Known(Identity),
-    Bad(Close),
+    /// With its place among those that are turned away by a close frame.
+    Bad(Close, OwnedSemaphorePermit),
     /// The token comes with the first message.
     Later(Box<Unauthenticated>),
 }
 
 impl RoomManager {
     /// Checks a request that would be a connection, and asks the authenticator about its token. `peer` is the other end of the
-    /// TCP connection, where the framework says it; it is for the application's own authenticator.
+    /// TCP connection, where the framework says it: it is for the application's own authenticator, and for the limits by address.
     ///
     /// # Errors
     /// [`Refusal`], whose [`response`](Refusal::response) is the answer: the process is shutting down, the request is no
-    /// upgrade or from a page that may not connect, or its token is bad and the endpoint answers that over HTTP.
+    /// upgrade or from a page that may not connect, a limit is reached, or its token is bad and the endpoint answers that over
+    /// HTTP. That is also what becomes of a bad token where `Limits::max_unauthenticated` others are being closed for theirs.
     ///
     /// ```
     /// use http::{HeaderMap, Method, Uri};
@@ -87,9 +93,14 @@ impl RoomManager {
         }
         let handshake = Handshake::read(endpoint, method, uri, headers)
             .inspect_err(|refusal| self.log_refusal(refusal, uri, headers))?;
+        let newcomer =
+            self.newcomer(peer, headers).inspect_err(|refusal| tracing::debug!(%refusal, "an upgrade was refused"))?;
         let verdict = if handshake.awaits_message() {
             let place = Arc::clone(&self.shared.unauthenticated).try_acquire_owned();
-            let place = place.map_err(|_| Refusal::TooManyUnauthenticated)?;
+            let place = place.map_err(|_| {
+                self.shared.limiters.note_refusal();
+                Refusal::TooManyUnauthenticated
+            })?;
             let (endpoint, uri, headers) = (endpoint.clone(), uri.clone(), headers.clone());
             Verdict::Later(Box::new(Unauthenticated { endpoint, uri, headers, peer, place }))
         } else {
@@ -106,11 +117,14 @@ impl RoomManager {
                     return Err(Refusal::Unavailable);
                 }
                 Err(_) if handshake.bad_token() == BadToken::Refuse => return Err(Refusal::Token),
-                Err(reason) => Verdict::Bad(close_for(&reason)),
+                Err(reason) => {
+                    let place = Arc::clone(&self.shared.turned_away).try_acquire_owned();
+                    Verdict::Bad(close_for(&reason), place.map_err(|_| Refusal::Token)?)
+                }
             }
         };
         let (rooms, sign_in) = (self.clone(), endpoint.sign_in().cloned());
-        Ok(Admission { rooms, handshake, verdict, sign_in, claims: Vec::new(), on_close: None })
+        Ok(Admission { rooms, handshake, verdict, newcomer, sign_in, claims: Vec::new(), on_close: None })
     }
 
     fn authenticator_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a dyn Authenticator {
@@ -156,7 +170,7 @@ impl Admission {
         match &self.verdict {
             Verdict::Known(identity) => Ok(Some(identity)),
             Verdict::Later(_) => Ok(None),
-            Verdict::Bad(close) => Err(close),
+            Verdict::Bad(close, _) => Err(close),
         }
     }
 
@@ -198,8 +212,8 @@ impl Admission {
         E: fmt::Display,
     {
         let join = self.handshake.join_options().clone();
-        self.open(socket, |rooms, identity, sign_in, (stream, sink)| {
-            rooms.serve_in(join.form(), stream, sink, identity, Some((room, join)), sign_in)
+        self.open(socket, |rooms, who, sign_in, (stream, sink)| {
+            rooms.serve_in(join.form(), stream, sink, who, Some((room, join)), sign_in)
         });
     }
 
@@ -208,9 +222,9 @@ impl Admission {
     where
         E: fmt::Display,
     {
-        self.open(socket, |rooms, identity, sign_in, (stream, sink)| {
-            let first = rooms.user_room(identity.user()).map(|room| (room, JoinOptions::new()));
-            rooms.serve_in(Form::Multi, stream, sink, identity, first, sign_in)
+        self.open(socket, |rooms, who, sign_in, (stream, sink)| {
+            let first = rooms.user_room(who.0.user()).map(|room| (room, JoinOptions::new()));
+            rooms.serve_in(Form::Multi, stream, sink, who, first, sign_in)
         });
     }
 
@@ -219,11 +233,11 @@ impl Admission {
     fn open<E: fmt::Display>(
         self,
         socket: impl Socket<E>,
-        serve: impl FnOnce(&RoomManager, Identity, Option<Arc<SignIn>>, (FrameStream, FrameSink)) -> Served<FrameStream>
+        serve: impl FnOnce(&RoomManager, Who, Option<Arc<SignIn>>, (FrameStream, FrameSink)) -> Served<FrameStream>
         + Send
         + 'static,
     ) {
-        let Self { rooms, verdict, sign_in, claims, on_close, .. } = self;
+        let Self { rooms, verdict, newcomer, sign_in, claims, on_close, .. } = self;
         tokio::spawn(Served::Opening(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
             let mut halves = match timeout(within, socket).await {
@@ -237,9 +251,13 @@ impl Admission {
                     return Served::over();
                 }
             };
+            let mut place = None;
             let verdict = match verdict {
                 Verdict::Known(identity) => Ok(identity),
-                Verdict::Bad(close) => Err(close),
+                Verdict::Bad(close, turned_away) => {
+                    place = Some(turned_away);
+                    Err(close)
+                }
                 // Boxed, because most have their token with the request.
                 Verdict::Later(unauthenticated) => Box::pin(unauthenticated.identity(&rooms, &mut halves.0)).await,
             };
@@ -251,9 +269,15 @@ impl Admission {
                         let of_endpoint = sign_in.map(|sign_in| SignIn::clone(&sign_in)).unwrap_or_default();
                         Some(Arc::new(SignIn { claims, ..of_endpoint }))
                     };
-                    serve(&rooms, identity, sign_in, halves)
+                    let served = serve(&rooms, (identity, newcomer.from), sign_in, halves);
+                    // Now it is counted as a connection.
+                    drop(newcomer);
+                    served
                 }
-                Err(close) => Served::refused(halves, close, rooms.limits().clone()),
+                Err(close) => {
+                    let refused = Served::refused(halves, close, rooms.limits().clone());
+                    refused.and_then(move |_| drop((place, newcomer)))
+                }
             };
             match on_close {
                 None => served,
@@ -262,6 +286,9 @@ impl Admission {
         })));
     }
 }
+
+/// Who connects, and from where.
+type Who = (Identity, Option<Network>);
 
 fn with_claims(identity: Identity, more: Vec<(String, Value)>) -> Result<Identity, Close> {
     if more.is_empty() {

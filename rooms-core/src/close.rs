@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt};
 /// | 1001 | [`GOING_AWAY`](Self::GOING_AWAY) | the other end is going away | yes |
 /// | 1002 | [`PROTOCOL`](Self::PROTOCOL) | a frame that RFC 6455 forbids | no, the client is broken |
 /// | 1003 | [`UNSUPPORTED`](Self::UNSUPPORTED) | a kind of message that is not taken; not sent by us, as a binary message gets an `unsupported` error | no |
-/// | 1006 | none | no close frame: the network, or an upgrade refused with 401, 403 or 503; a browser tells them not apart | yes |
+/// | 1006 | none | no close frame: the network, or an upgrade refused with 401, 403, 429 or 503; a browser tells them not apart | yes |
 /// | 1007 | [`INVALID_TEXT`](Self::INVALID_TEXT) | a text message that is not UTF-8 | no |
 /// | 1008 | [`POLICY`](Self::POLICY) | `Invalid token`, and other refusals | not with the same token |
 /// | 1009 | [`TOO_BIG`](Self::TOO_BIG) | a message over the limit | no |
@@ -22,7 +22,7 @@ use std::{borrow::Cow, fmt};
 /// | 4408 | [`NO_PONG`](Self::NO_PONG) | no answer to a ping, or no first message with the token | yes |
 /// | 4410 | [`REVOKED`](Self::REVOKED) | the token, or its user, is revoked | once with a new token; where that is revoked too, not |
 /// | 4429 | [`TOO_MANY_MESSAGES`](Self::TOO_MANY_MESSAGES) | more sent than is read, for `Limits::overload_timeout` | yes, slower |
-/// | 4430 | [`TOO_MANY_CONNECTIONS`](Self::TOO_MANY_CONNECTIONS) | this user has too many open | when another is closed |
+/// | 4430 | [`TOO_MANY_CONNECTIONS`](Self::TOO_MANY_CONNECTIONS) | this user, or this address, has too many open | when another is closed |
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(u16);
 

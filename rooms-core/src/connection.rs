@@ -5,9 +5,16 @@ mod beside;
 mod leaves;
 mod lists;
 mod places;
+mod replayed;
 mod token;
 
-use std::{collections::VecDeque, fmt, sync::Arc, task::Poll, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::join_all;
 use serde_json::Value;
@@ -19,6 +26,7 @@ use self::{
     leaves::{Leaves, Leaving},
     lists::Lists,
     places::{Place, Places},
+    replayed::Replayed,
 };
 pub(crate) use self::{
     beside::{Beside, NoRefresh, Refreshed},
@@ -36,7 +44,7 @@ use crate::{
     payload::Payload,
     presence::{Arrival, Listing, Share, entry::Name},
     protocol::{self, Ref, Standing},
-    room::{Arriving, Ready, Room},
+    room::{Arriving, Ready, Room, WentLive},
     room_key::RoomKey,
     runtime::RuntimeEnded,
     timers::Moment,
@@ -99,6 +107,8 @@ struct Rare {
     beside: BesideWork,
     /// Rooms that it is to enter without having asked.
     to_enter: VecDeque<RoomKey>,
+    /// What it was given of histories and states.
+    replayed: Replayed,
 }
 
 /// Why a connection was not taken.
@@ -114,6 +124,18 @@ pub enum ConnectError {
     /// The identity is [revoked](crate::RoomManager::revoke).
     #[error("the token, or its user, is revoked")]
     Revoked,
+    /// Too many connections come from this address.
+    #[error("there are {limit} connections from this address, and no more are allowed")]
+    TooManyFromAddress {
+        /// `Limits::max_connections_per_ip`.
+        limit: usize,
+    },
+    /// The node has as many connections as it may.
+    #[error("this node has {limit} connections, and no more are allowed")]
+    NodeFull {
+        /// `Limits::max_connections`.
+        limit: usize,
+    },
     /// The manager is shutting down.
     #[error("the process is shutting down")]
     Draining,
@@ -128,10 +150,10 @@ impl ConnectError {
     #[must_use]
     pub const fn close(&self) -> Close {
         match self {
-            Self::TooManyConnections { .. } => Close::TOO_MANY_CONNECTIONS,
+            Self::TooManyConnections { .. } | Self::TooManyFromAddress { .. } => Close::TOO_MANY_CONNECTIONS,
             Self::Revoked => Close::REVOKED,
             Self::Draining => Close::RESTART,
-            Self::RuntimeEnded => Close::UNAVAILABLE,
+            Self::NodeFull { .. } | Self::RuntimeEnded => Close::UNAVAILABLE,
         }
     }
 }
@@ -160,7 +182,17 @@ pub enum JoinError {
         /// `Limits::max_rooms_per_connection`.
         limit: usize,
     },
-    /// The bus did not confirm the subscription, or give the history, in time; see `Limits::subscribe_timeout`.
+    /// A client's join would make a room on this node, and its user has made too many in a short time; see
+    /// `Limits::new_rooms_per_second_per_user`. Not for [`Connection::join`], which the application calls.
+    #[error("{room}: the user has joined too many rooms that were new on this node; the next one in {retry_after:?}")]
+    TooManyNewRooms {
+        /// Where.
+        room: RoomKey,
+        /// When one more is let through.
+        retry_after: Duration,
+    },
+    /// The bus did not confirm the subscription, or give the history or the state, in time; see `Limits::subscribe_timeout`.
+    /// Or the connection was given more of them than `Limits::max_replay_bytes` just now.
     #[error("{room}: the bus did not confirm the subscription or give the history")]
     Unavailable {
         /// Where.
@@ -189,6 +221,7 @@ impl JoinError {
         match self {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
+            Self::TooManyNewRooms { .. } => Close::TOO_MANY_MESSAGES,
             Self::RuleUnavailable { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
             Self::Refused { source, .. } => source.clone().into_close(),
         }
@@ -241,7 +274,7 @@ impl Connection {
         if let Some(place) = self.place(key) {
             return Ok(place.room.share(Share::viewers));
         }
-        let joined = self.begin_join(key, options, None).await?;
+        let joined = self.begin_join(key, options, None, NewRooms::Free).await?;
         // Somebody else may be the one who drives it.
         self.recipient.wake();
         Ok(self.keep(joined))
@@ -256,6 +289,27 @@ impl Connection {
         let listing = if sees_members { self.listing(key) } else { Listing::Nothing };
         let (viewers, list) = room.share(|share| share.standing(&who, listing));
         Some(Standing { viewers, list, observer: sort == Sort::Observer, ..Standing::default() })
+    }
+
+    /// All of the state of a room that it is in, if it may be given that now.
+    pub(crate) fn state(&mut self, key: &RoomKey) -> Option<Message> {
+        let room = Arc::clone(&self.place(key)?.room);
+        if !self.may_replay() {
+            return None;
+        }
+        let state = room.whole_state()?;
+        self.replayed().add(state.frame().len(), Instant::now());
+        Some(state)
+    }
+
+    fn replayed(&mut self) -> &mut Replayed {
+        &mut self.seldom.get_or_insert_default().rare.get_or_insert_default().replayed
+    }
+
+    fn may_replay(&mut self) -> bool {
+        let most = self.shared.limits.max_replay_bytes;
+        let rare = self.seldom.as_mut().and_then(|seldom| seldom.rare.as_mut());
+        rare.is_none_or(|rare| rare.replayed.may(most, Instant::now()))
     }
 
     /// Whether a join is answered with the list of the members. A connection that is for one room joins once.
@@ -282,10 +336,12 @@ impl Connection {
         key: &RoomKey,
         options: JoinOptions,
         reference: Option<Arc<Ref>>,
+        new_rooms: NewRooms,
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.all().len());
         let (mut member, listing) = (self.member_of_sort(key, Sort::of(&options)), self.listing(key));
         let left = self.seldom.as_ref().and_then(|seldom| seldom.leaves.over(key));
+        let may_replay = self.may_replay();
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.seldom.get_or_insert_default().leaves.begin(key.clone()));
@@ -307,6 +363,14 @@ impl Connection {
                 Err(NotLetIn::Denied) => return Err(not_allowed()),
                 Err(NotLetIn::Unavailable) => return Err(JoinError::RuleUnavailable { room: key.clone() }),
             };
+            if !may_replay && (kind.history.is_some() || kind.state.is_some()) {
+                return Err(JoinError::Unavailable { room: key.clone() });
+            }
+            // After the rule, or who may not join could find out whether anybody is in the room.
+            if new_rooms == NewRooms::Counted && shared.registry.find(key).is_none() {
+                let made = shared.limiters.new_room(shared.runtime.handle(), member.recipient.client());
+                made.map_err(|retry_after| JoinError::TooManyNewRooms { room: key.clone(), retry_after })?;
+            }
             let said = options.with.clone().filter(|_| kind.rule.asks_with());
             // Before the room is entered, from when on its messages are kept.
             if let Some(left) = left {
@@ -315,13 +379,13 @@ impl Connection {
             let (room, slot) = shared.registry.enter(key, kind, Arc::clone(&member.recipient));
             let room = &room;
             let entered = Entered::new(&shared, Place { room: Arc::clone(room), slot });
-            let mut joined = Joined { entered, viewers: 0, begun: None, said };
+            let mut joined = Joined { entered, viewers: 0, replayed: 0, begun: None, said };
             // Boxed, as is the reading of a history: a join is as large as the largest of what it waits for, and most joins
             // wait for nothing.
             if !room.knows_others() {
                 Box::pin(subscribed(&shared, room)).await?;
             }
-            if room.has_history() {
+            if room.has_history() || room.keeps_state() {
                 Box::pin(ready(&shared, room, &options)).await?;
             }
             if room.has_history() || options.with.is_some() {
@@ -345,15 +409,18 @@ impl Connection {
             let listing = if rights.sees_members { listing } else { Listing::Nothing };
             let welcome = |standing| protocol::room_joined(key, standing, snapshot, reference.as_deref());
             let arriving = Arriving { arrival, listing, rights };
-            let (viewers, effects) = room.go_live(slot, arriving, &options, welcome);
+            let WentLive { viewers, replayed, effects } = room.go_live(slot, arriving, &options, welcome);
             shared.registry.act(room, effects);
-            Ok(Joined { viewers, ..joined })
+            Ok(Joined { viewers, replayed, ..joined })
         }
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.
     pub(crate) fn keep(&mut self, joined: Joined) -> usize {
-        let Joined { entered, viewers, begun, said } = joined;
+        let Joined { entered, viewers, replayed, begun, said } = joined;
+        if replayed > 0 {
+            self.replayed().add(replayed, Instant::now());
+        }
         if let Some(begun) = begun {
             begun.kept();
             self.tidy();
@@ -447,7 +514,7 @@ impl Connection {
     pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<> {
         let (recipient, shared) = (Driver::of(Arc::clone(&self.recipient)), Arc::clone(&self.shared));
         std::future::poll_fn(move |cx| {
-            let close = match recipient.drive(cx) {
+            let close = match shared.drive(&recipient, cx) {
                 Progress::Closed(close) => Some(close),
                 Progress::Broken => None,
                 Progress::Open(_) | Progress::Closing(_) => return Poll::Pending,
@@ -547,6 +614,15 @@ impl Drop for Connection {
     }
 }
 
+/// Whether a join that makes a room on this node counts for its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewRooms {
+    /// A client asks for it.
+    Counted,
+    /// The application does.
+    Free,
+}
+
 /// Waits until the bus has confirmed the subscription of a room.
 async fn subscribed(shared: &Shared, room: &Room) -> Result<(), JoinError> {
     match shared.runtime.wait(timeout(shared.limits.subscribe_timeout, room.subscribed())).await {
@@ -574,6 +650,8 @@ async fn ready(shared: &Shared, room: &Arc<Room>, options: &JoinOptions) -> Resu
 pub(crate) struct Joined {
     entered: Entered,
     viewers: usize,
+    /// The bytes of the history and the state that it was given.
+    replayed: usize,
     /// Dropped after the place is given up, as `on_leave` runs after that.
     begun: Option<Begun>,
     /// What the client said with the join, where the rule is told it.
@@ -635,7 +713,10 @@ impl Seldom {
 
 impl Rare {
     fn is_idle(&self, now: Moment) -> bool {
-        self.notice == Notice::default() && self.to_enter.is_empty() && self.beside.is_idle(now)
+        self.notice == Notice::default()
+            && self.to_enter.is_empty()
+            && self.replayed.is_empty()
+            && self.beside.is_idle(now)
     }
 }
 

@@ -3,6 +3,7 @@
 mod broadcast;
 mod orders;
 mod sign_in;
+mod state;
 
 use std::{
     collections::HashMap,
@@ -11,20 +12,25 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
+    task::Context,
 };
 
 use tokio::sync::Semaphore;
 
-pub(crate) use self::orders::Searches;
+pub(crate) use self::{orders::Searches, state::After};
 use crate::{
     auth::{Authenticator, RevocationList, WallClock},
     bus::Bus,
+    counts::Counts,
     drain::Drain,
     handshake::Endpoint,
     kind::Kind,
+    limiters::Limiters,
     limits::Limits,
     node::{ConnectionIds, NodeId},
+    outbox::{Backlog, Progress, Recipient},
     presence::{Driving, Presence},
+    proxies::Proxies,
     rate_limited_log::RateLimitedLog,
     registry::Registry,
     runtime::Runtime,
@@ -48,6 +54,14 @@ pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     /// Places for sockets whose token comes with their first message.
     pub(crate) unauthenticated: Arc<Semaphore>,
+    /// As many for those that are told by a close frame that their token is bad. Apart, so that who has a bad token takes
+    /// no place of one who may have a good one.
+    pub(crate) turned_away: Arc<Semaphore>,
+    /// The sockets that are not authenticated, by address.
+    pub(crate) newcomers: Arc<Counts>,
+    pub(crate) limiters: Arc<Limiters>,
+    /// Whose word about the address of a client counts.
+    pub(crate) proxies: Proxies,
     pub(crate) clock: Arc<dyn WallClock>,
     pub(crate) revocations: Arc<RevocationList>,
     pub(crate) searches: Searches,
@@ -82,8 +96,22 @@ pub(crate) struct Warnings {
     pub(crate) unpublished: RateLimitedLog,
     /// A page of this origin may not connect.
     pub(crate) origin: RateLimitedLog,
+    /// An address has reached a limit.
+    pub(crate) address: RateLimitedLog,
     /// Whoever makes the tokens puts milliseconds into `exp`.
     pub(crate) far_expiry: RateLimitedLog,
+}
+
+impl Shared {
+    /// Writes what waits for a connection, for its task, and has its rooms give it what they left out.
+    pub(crate) fn drive(&self, recipient: &Arc<Recipient>, cx: &mut Context<'_>) -> Progress {
+        let progress = recipient.drive(cx);
+        if let Progress::Open(Backlog { behind: true, .. }) = progress {
+            // Whoever is given something is woken for it.
+            self.registry.heal(recipient);
+        }
+        progress
+    }
 }
 
 impl fmt::Debug for Shared {

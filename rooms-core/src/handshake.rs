@@ -3,14 +3,17 @@
 mod origin;
 mod token;
 
-use std::sync::{Arc, Once};
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri,
     header::{
         ALLOW, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
     },
 };
 use sha1::{Digest as _, Sha1};
@@ -344,6 +347,16 @@ pub enum Refusal {
     /// Too many sockets wait for their first message with the token, `Limits::max_unauthenticated`.
     #[error("too many connections wait to send their token, try again")]
     TooManyUnauthenticated,
+    /// The node has `Limits::max_connections` already.
+    #[error("this process has as many connections as it may, try again")]
+    Full,
+    /// Its address has as many connections as it may, or connects too often: `Limits::max_connections_per_ip`,
+    /// `connects_per_second_per_ip` and `max_unauthenticated_per_ip`.
+    #[error("too many connections from your address, try again later")]
+    TooManyFromAddress {
+        /// When one more is let through, by what is known now.
+        retry_after: Duration,
+    },
     /// The token is bad, and the endpoint answers that with 401.
     #[error("Invalid token")]
     Token,
@@ -465,26 +478,33 @@ impl Refusal {
     #[must_use]
     pub fn response(&self) -> Response<String> {
         let mut response = Response::new(self.to_string());
+        let known = HeaderValue::from_static;
         let (status, header) = match self {
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, Some((ALLOW, "GET"))),
-            Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, Some((UPGRADE, "websocket"))),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, Some((ALLOW, known("GET")))),
+            Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, Some((UPGRADE, known("websocket")))),
             // RFC 6455 section 4.4.
-            Self::Version => (StatusCode::UPGRADE_REQUIRED, Some((SEC_WEBSOCKET_VERSION, "13"))),
+            Self::Version => (StatusCode::UPGRADE_REQUIRED, Some((SEC_WEBSOCKET_VERSION, known("13")))),
             Self::Key | Self::ManyTokens | Self::Room => (StatusCode::BAD_REQUEST, None),
             Self::Origin => (StatusCode::FORBIDDEN, None),
-            Self::Token => (StatusCode::UNAUTHORIZED, Some((http::header::WWW_AUTHENTICATE, "Bearer"))),
+            Self::Token => (StatusCode::UNAUTHORIZED, Some((WWW_AUTHENTICATE, known("Bearer")))),
             // RFC 9220 section 3; RFC 8441 names no status.
             Self::ExtendedConnect => (StatusCode::NOT_IMPLEMENTED, None),
             Self::Misconfigured => (StatusCode::INTERNAL_SERVER_ERROR, None),
-            Self::Draining | Self::Unavailable | Self::TooManyUnauthenticated => {
-                (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1")))
+            Self::Draining | Self::Unavailable | Self::TooManyUnauthenticated | Self::Full => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, known("1"))))
+            }
+            Self::TooManyFromAddress { retry_after } => {
+                // RFC 6585 section 4; whole seconds, and no sooner than said.
+                let seconds = retry_after.as_nanos().div_ceil(1_000_000_000).max(1);
+                let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX));
+                (StatusCode::TOO_MANY_REQUESTS, Some((RETRY_AFTER, seconds)))
             }
         };
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CONTENT_TYPE, known("text/plain; charset=utf-8"));
         if let Some((name, value)) = header {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.insert(name, value);
         }
         response
     }

@@ -2,6 +2,7 @@
 
 mod hook_error;
 mod member;
+mod oversize;
 mod rights;
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use serde_json::Value;
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
+    oversize::Oversize,
 };
 pub(crate) use self::{
     member::{Joining, Tell},
@@ -77,6 +79,9 @@ pub struct Kind {
     bad_info: Arc<RateLimitedLog>,
     pub(crate) leave_grace: Duration,
     pub(crate) history: Option<Retention>,
+    pub(crate) oversize: Oversize,
+    /// For how long a state is kept that nobody uses.
+    pub(crate) state: Option<Duration>,
 }
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
@@ -106,6 +111,8 @@ impl Kind {
             bad_info: Arc::default(),
             leave_grace: Duration::ZERO,
             history: None,
+            oversize: Oversize::Error,
+            state: None,
         }
     }
 
@@ -342,6 +349,8 @@ impl Kind {
     /// [`protocol`](crate::protocol). Broadcasting is appending to the history and publishing in one step: where the bus is
     /// down it is an error, as a message that only this node's members were given would have no position.
     ///
+    /// With [`Overflow::Resync`](crate::Overflow::Resync) a member that reads slowly is given what it missed, too, once it reads.
+    ///
     /// The bus has to keep histories, as [`LocalBus`](crate::LocalBus) does in this process's memory; where it does not,
     /// [`build`](crate::RoomManagerBuilder::build) is an error. The same on all nodes. A node with members in the room has a
     /// copy of the history in its memory. What others publish to the room by the bus' own means, and not by appending,
@@ -357,6 +366,37 @@ impl Kind {
     /// ```
     pub fn history(self, retention: Retention) -> Self {
         Self { history: Some(retention), ..self }
+    }
+
+    /// Keeps the last state of each room, on the bus, that [`broadcast_state`](crate::RoomManager::broadcast_state) sets: a
+    /// member is told all of it when it joins, and what has changed from then on, each with a revision. See
+    /// [`protocol`](crate::protocol).
+    ///
+    /// A state is kept for `unused` after it was set, or read for a join, for the last time; 1 ms to 30 days. While there
+    /// are members in the room it is not unused: the node looks whether it has missed a state twice a minute. A state has at
+    /// most `Limits::max_broadcast_bytes`, and each node with members in the room has a copy of it.
+    ///
+    /// The bus has to keep states, as [`LocalBus`](crate::LocalBus) does in this process's memory; where it does not,
+    /// [`build`](crate::RoomManagerBuilder::build) is an error. The same on all nodes. A kind may have a
+    /// [`history`](Self::history) as well: the state is then for what the page shows, and the history for what happened.
+    /// Between the two there is no order.
+    pub fn keep_state(self, unused: Duration) -> Self {
+        Self { state: Some(unused), ..self }
+    }
+
+    /// Sets what a broadcast becomes that is longer than `Limits::max_broadcast_bytes`; an error unless set. With
+    /// [`Oversize::Refresh`] the members are told to fetch, by an event `refresh`, and the broadcast is `Ok`: for what they
+    /// could fetch as well, such as a list that has grown. In a kind with a [`history`](Self::history) the event has its
+    /// place there.
+    ///
+    /// ```
+    /// use rooms_core::{Kind, Oversize};
+    ///
+    /// let cart = Kind::authenticated().oversize(Oversize::Refresh);
+    /// # let _ = cart;
+    /// ```
+    pub fn oversize(self, oversize: Oversize) -> Self {
+        Self { oversize, ..self }
     }
 
     /// Whether the rooms know their users by name.
@@ -528,6 +568,8 @@ impl fmt::Debug for Kind {
             .field("list_members", &self.names)
             .field("leave_grace", &self.leave_grace)
             .field("history", &self.history)
+            .field("oversize", &self.oversize)
+            .field("keep_state", &self.state)
             .finish()
     }
 }

@@ -17,6 +17,7 @@ pub mod bus;
 mod close;
 mod connection;
 mod context;
+mod counts;
 mod drain;
 mod envelope;
 mod handshake;
@@ -24,10 +25,13 @@ mod hooks;
 mod join_options;
 mod json;
 mod kind;
+mod limiters;
 mod limits;
 mod lock;
 mod manager;
+mod merge_patch;
 mod message;
+mod network;
 mod node;
 mod opcode;
 mod outbox;
@@ -35,6 +39,7 @@ mod payload;
 mod percent;
 mod presence;
 pub mod protocol;
+mod proxies;
 mod rate_limited_log;
 mod receipt;
 mod registry;
@@ -60,11 +65,11 @@ pub use self::{
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, EndpointError, OriginError},
     join_options::JoinOptions,
-    kind::{HookError, Kind, Member, Sent},
+    kind::{HookError, Kind, Member, Oversize, Sent},
     limits::Limits,
     manager::{
-        Broadcast, BuildError, Members, MembersError, OrderError, Present, RoomManager, RoomManagerBuilder, Shutdown,
-        Stats, ViewerCount,
+        Broadcast, BuildError, Members, MembersError, OrderError, Present, RoomManager, RoomManagerBuilder, RoomState,
+        Shutdown, Stats, ViewerCount,
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
@@ -72,6 +77,7 @@ pub use self::{
     payload::{Payload, PayloadError},
     presence::{NodeKeyError, Occupancy},
     protocol::ErrorCode,
+    proxies::{Proxies, ProxiesError},
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
 };

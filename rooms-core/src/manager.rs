@@ -6,6 +6,7 @@ mod inbox;
 mod orders;
 mod presence;
 mod shutdown;
+mod state;
 
 use std::{
     fmt,
@@ -21,6 +22,7 @@ pub use self::{
     orders::OrderError,
     presence::{Members, MembersError, Present, ViewerCount},
     shutdown::Shutdown,
+    state::RoomState,
 };
 use crate::{
     auth::{Attempt, AuthError, Identity},
@@ -30,10 +32,12 @@ use crate::{
     handshake::Endpoint,
     limits::Limits,
     message::{Form, Message},
+    network::Network,
     node::NodeId,
     outbox::{Outbox, Recipient, Transport},
     presence::Share,
     room_key::RoomKey,
+    users::TooMany,
     ws::FrameSink,
 };
 
@@ -85,6 +89,9 @@ pub struct Stats {
     pub revocations: usize,
     /// Presence entries that were published: what this node has in a room, each time that it changed.
     pub entries_published: u64,
+    /// Upgrades, connections, joins and publications that were refused because a limit on their number or rate was reached,
+    /// and the times that a connection began to be read more slowly because it sends too much.
+    pub limited: u64,
     /// Whether the bus is known to be down.
     pub bus_down: bool,
     /// Whether the process is shutting down.
@@ -136,13 +143,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// [`ConnectError`], when the user has too many connections, the process is shutting down, or the runtime that the
     /// manager was built in has ended.
     pub fn connect(&self, identity: Identity, sink: S) -> Result<Connection, ConnectError> {
-        self.try_connect(identity, sink, Form::Single).map_err(|(error, _)| error)
+        self.try_connect(identity, None, sink, Form::Single).map_err(|(error, _)| error)
     }
 
     /// [`connect`](Self::connect), which gives the sink back so that the client can be told.
     pub(crate) fn try_connect(
         &self,
         identity: Identity,
+        from: Option<Network>,
         sink: S,
         form: Form,
     ) -> Result<Connection, (ConnectError, Transport)> {
@@ -158,9 +166,8 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         }
         let id = shared.connection_ids.next(shared.users.mark(identity.user()));
         let outbox = Outbox::new((self.transport)(sink), &shared.limits).in_form(form);
-        let recipient = Arc::new(Recipient::new(id, identity, outbox));
-        let limit = shared.limits.max_connections_per_user;
-        match shared.users.enter(&recipient, limit) {
+        let recipient = Arc::new(Recipient::new(id, identity, outbox).from(from));
+        match shared.users.enter(&recipient, &shared.limits) {
             Ok(()) => {
                 // A shutdown that began since the first look has either seen this seat or begun before it was taken: one
                 // of the two closes the connection.
@@ -171,10 +178,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 shared.end_if_revoked(&recipient);
                 Ok(Connection::new(Arc::clone(shared), recipient))
             }
-            Err(_) => match Arc::into_inner(recipient).and_then(|recipient| recipient.into_outbox().into_sink()) {
-                Some(sink) => Err((ConnectError::TooManyConnections { limit }, sink)),
-                None => unreachable!("a refused seat keeps no outbox"),
-            },
+            Err(too_many) => {
+                shared.limiters.note_refusal();
+                let error = too_many.error(&shared.limits);
+                match Arc::into_inner(recipient).and_then(|recipient| recipient.into_outbox().into_sink()) {
+                    Some(sink) => Err((error, sink)),
+                    None => unreachable!("a refused seat keeps no outbox"),
+                }
+            }
         }
     }
 
@@ -189,6 +200,16 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
 
     pub(crate) fn warnings(&self) -> &Warnings {
         &self.shared.warnings
+    }
+}
+
+impl TooMany {
+    const fn error(self, limits: &Limits) -> ConnectError {
+        match self {
+            Self::Connections => ConnectError::NodeFull { limit: limits.max_connections },
+            Self::OfUser => ConnectError::TooManyConnections { limit: limits.max_connections_per_user },
+            Self::FromAddress => ConnectError::TooManyFromAddress { limit: limits.max_connections_per_ip },
+        }
     }
 }
 
@@ -213,6 +234,7 @@ impl<S> RoomManager<S> {
             nodes: shared.presence.peers() + 1,
             revocations: shared.revocations.count(),
             entries_published: shared.presence.entries_published(),
+            limited: shared.limiters.refused(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),
             draining: self.is_draining(),
             runtime_ended: shared.runtime.has_ended(),

@@ -11,12 +11,14 @@
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
 //! | in | any other `type`: for the room's `on_message` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`, or `"slow_consumer"`, `"history_gap"`, `"epoch"`: messages may have been lost, fetch what you show again |
+//! | out | `{"type":"refresh","room":"post:42"}`: something was broadcast that is too long to be sent, for a kind with [`Oversize::Refresh`](crate::Oversize::Refresh); fetch what you show again |
 //! | out | `{"type":"message","room":"post:42","data":{"type":"error"}}`: a payload that a member published, whose own `type` is that of an event in these tables; see below |
 //! | out | `{"type":"token_expiring","in_ms":60000}`: the token ends then, and the connection with it, unless a new one comes before |
 //! | in | `{"type":"refresh","token":".."}`: a new token of the same user |
 //! | out | `{"type":"refreshed","in_ms":900000}`: it is taken, and ends then; without `in_ms` it does not end |
 //! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012 (or 1001): come back after that time, which differs from client to client |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
+//! | out | `{"type":"error","code":"rate_limited","message":"..","retry_after_ms":20}`: more than [`Limits`](crate::Limits) allow; who goes on is closed with 4429 |
 //!
 //! On a connection that is in many rooms, each event names its room. A command may have a `ref`, any JSON value of at
 //! most 128 bytes but `null`, which its answer repeats, where it has one: `on_message` has none, and `publish` without a
@@ -33,9 +35,9 @@
 //! | out | `{"type":"message","room":"post:42","data":{..}}`: a payload, published by the application or a member |
 //! | out | `{"type":"viewer_joined","viewers":4,"room":"post:42"}`, and the same with `viewer_left` |
 //! | out | `{"type":"room_left","room":"post:42","reason":"kicked","message":"spam"}`: without a `leave`; see below |
-//! | in, out | `refresh`, `refreshed` and `token_expiring` as above, with a `ref` where the command has one |
+//! | in, out | `refresh` with a `token`, `refreshed` and `token_expiring` as above, with a `ref` where the command has one |
 //! | out | `{"type":"message","data":{..}}`: from the application to this connection, by [`send_to`](crate::RoomManager::send_to); it travels bare on a connection that is for one room |
-//! | out | `pong`, `resync`, `reconnect` and `error` as above; an `error` has the `room` and the `ref` of the command |
+//! | out | `pong`, `resync`, `refresh`, `reconnect` and `error` as above; an `error` has the `room` and the `ref` of the command |
 //!
 //! Who joins is counted, and for a kind with members listed, in its own `room_joined`, and is sent no `viewer_joined` for
 //! itself alone. Where several come within one `Limits::viewer_window`, they are named to all in one event, and each finds
@@ -62,8 +64,8 @@
 //! Its `type` may be that of an event, such as `viewer_left`: inside `data` it can't be taken for one. A room may also have
 //! members whose connection is for that room alone, to whom payloads travel bare. They are given such a payload inside
 //! `{"type":"message","room":"post:42","data":{..}}`, as the others are, on every node; the types are `error`, `message`,
-//! `ping`, `pong`, `published`, `reconnect`, `refresh`, `refreshed`, `resync`, `room_joined`, `room_left`, `token_expiring`,
-//! `viewer_joined` and `viewer_left`, and a payload with several `type`s is taken for each. What the application itself broadcasts, here or from
+//! `ping`, `pong`, `published`, `reconnect`, `refresh`, `refreshed`, `resync`, `room_joined`, `room_left`, `room_state`,
+//! `token_expiring`, `viewer_joined` and `viewer_left`, and a payload with several `type`s is taken for each. What the application itself broadcasts, here or from
 //! another language over the bus, always travels bare: it may write events.
 //!
 //! The room `user:5` is joined for user 5 from the start, where there is a kind `user` that lets them in; its
@@ -110,8 +112,9 @@
 //! Every message that comes after the `position` of `room_joined` follows, in order and once. So a client that keeps the
 //! last of `position` and `offset` can come back with it as `since`, whenever its connection ends. Where `recovered` is
 //! `true`, that position is its `since`, and what it missed follows. Where it is `false`, one `resync` follows with the
-//! reason: `history_gap`, where the history does not have all of it any more, or it is more than three quarters of an
-//! outbox, or the room has no history; `epoch`, where the position is of another log, or is none. Then follow the
+//! reason: `history_gap`, where the history does not have all of it any more, or the room has no history, or it is more than
+//! three quarters of an outbox and the kind does not have [`Overflow::Resync`](crate::Overflow::Resync), with which the rest
+//! follows as the client reads; `epoch`, where the position is of another log, or is none. Then follow the
 //! `newest` messages that it asked for, at most as many as are kept and fit, and what is published from then on. Who gives
 //! no `since` is given the `newest` right away. A room is resumed by the `join` that enters it; one of a room that the
 //! connection is in already is answered without `position` and `recovered`.
@@ -124,7 +127,34 @@
 //! payloads in `message`, with their `offset`, and events with their `room`. Without them payloads are bare. `observe=true` asks
 //! to observe. The other parameters, but the token, are its `with`, an object of strings.
 //!
-//! What others publish to the room by the bus' own means has no `offset`, and is not kept.
+//! What others publish to the room by the bus' own means has no `offset`, and is not kept. A `refresh` has an `offset`, as
+//! the message has in whose place it comes.
+//!
+//! # Rooms with a state
+//! In a room whose kind [keeps a state](crate::Kind::keep_state) the application sets the state of the room, any JSON, and
+//! the members have the last one. It comes in the same form on both kinds of connection:
+//!
+//! | direction | message |
+//! |---|---|
+//! | out | `{"type":"room_state","room":"post:42","revision":"2a.7","state":{..}}`: all of it |
+//! | out | `{"type":"room_state","room":"post:42","revision":"2a.8","since":"2a.7","patch":{..}}`: what has changed since that revision, as a JSON merge patch (RFC 7396) |
+//!
+//! A revision is a text that is opaque to clients, and no position of the history. Behind `room_joined` comes all of the
+//! state, where there is one, and then the messages of the history that were asked for. From then on each new state comes, as
+//! a patch where that is shorter and says the same: a member can't be set to `null` by one, so such a state comes whole, and
+//! so does the next one wherever the server may have missed some.
+//!
+//! A client keeps the state and its revision. A `room_state` with `state` takes the place of what it has. One with `patch`
+//! is applied where its `since` is the revision that the client has. Where it is another one, something in between was left
+//! out, as a slow member's messages may be; and after a `resync` something may have been. Then a `join` of the room, in
+//! which it is already, is answered with `room_joined` and, behind it, all of the state; on a connection that is for one
+//! room, a new connection gets it. The answer may overtake a patch that was on its way, whose `since` then does not match
+//! either: wait a random time of some seconds before the `join`, and once is enough.
+//!
+//! # How much is given
+//! One connection is given `Limits::max_replay_bytes` of histories and states within ten seconds, and what the last join goes
+//! beyond them. Until those are over, a `join` of a room with a history or a state is answered by an `unavailable` error; and
+//! one of a room that the connection is in, without the state.
 
 mod head;
 pub(crate) mod multi;
@@ -173,6 +203,9 @@ pub enum ErrorCode {
     BadToken,
     /// `unavailable`: it did not work just now, and may later.
     Unavailable,
+    /// `rate_limited`: too much of it in a short time; the event has `retry_after_ms`. With a `ref` or a `room`, that command
+    /// was not carried out. Without, the connection sends faster than it is read, and what it sent waits.
+    RateLimited,
 }
 
 /// Why a member may have missed messages.
@@ -222,16 +255,23 @@ pub(crate) struct Fault {
     pub(crate) code: ErrorCode,
     pub(crate) message: Cow<'static, str>,
     pub(crate) room: Option<Box<str>>,
+    /// How long to wait before it is tried again.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Fault {
     pub(crate) const fn new(code: ErrorCode, message: &'static str) -> Self {
-        Self { code, message: Cow::Borrowed(message), room: None }
+        Self { code, message: Cow::Borrowed(message), room: None, retry_after: None }
+    }
+
+    /// A limit is reached, and this is how long it is.
+    pub(crate) fn rate_limited(message: &'static str, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::RateLimited, message) }
     }
 
     /// In the application's words.
-    pub(crate) const fn refused(message: Cow<'static, str>) -> Self {
-        Self { code: ErrorCode::Refused, message, room: None }
+    pub(crate) fn refused(message: Cow<'static, str>) -> Self {
+        Self { message, ..Self::new(ErrorCode::Refused, "") }
     }
 
     /// Names the room as the client did, unless that is longer than any room's name, and says what is wrong with it.
@@ -244,7 +284,7 @@ impl Fault {
         let more = if shown.len() < name.len() { ".." } else { "" };
         let message = format!("{shown:?}{more} is no room: {error}").into();
         let room = (name.len() <= LONGEST).then(|| name.into());
-        Self { code: ErrorCode::BadRoom, message, room }
+        Self { message, room, ..Self::new(ErrorCode::BadRoom, "") }
     }
 
     pub(crate) fn of(self, room: &RoomKey) -> Self {
@@ -332,6 +372,11 @@ enum Event<'a> {
         room: &'a RoomKey,
         reason: Reason,
     },
+    Refresh {
+        room: &'a RoomKey,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offset: Option<Position>,
+    },
     Reconnect {
         in_ms: u64,
     },
@@ -348,6 +393,8 @@ enum Event<'a> {
         code: ErrorCode,
         message: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<&'a str>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a Ref>,
@@ -356,7 +403,7 @@ enum Event<'a> {
 
 /// The types that the server's own events have, now or by what is reserved for later. A payload of a member that has one
 /// reaches no member bare.
-const RESERVED: [&str; 14] = [
+const RESERVED: [&str; 15] = [
     "error",
     "message",
     "ping",
@@ -368,6 +415,7 @@ const RESERVED: [&str; 14] = [
     "resync",
     "room_joined",
     "room_left",
+    "room_state",
     "token_expiring",
     "viewer_joined",
     "viewer_left",
@@ -460,6 +508,26 @@ pub(crate) fn resync(room: &RoomKey, reason: Reason) -> Message {
     Event::Resync { room, reason }.message()
 }
 
+/// In place of a broadcast that is too long. With its position where the room has a history.
+pub(crate) fn refresh(room: &RoomKey, offset: Option<Position>) -> Message {
+    Event::Refresh { room, offset }.message()
+}
+
+/// All of a room's state, which is JSON already.
+pub(crate) fn room_state(room: &RoomKey, revision: Position, state: &[u8]) -> Message {
+    state_event(room, &format!(r#""revision":"{revision}","state":"#), state)
+}
+
+/// What has changed in a room's state.
+pub(crate) fn room_state_patch(room: &RoomKey, since: Position, revision: Position, patch: &[u8]) -> Message {
+    state_event(room, &format!(r#""revision":"{revision}","since":"{since}","patch":"#), patch)
+}
+
+fn state_event(room: &RoomKey, fields: &str, json: &[u8]) -> Message {
+    let room = room.as_str().as_bytes();
+    Message::text_of(&[br#"{"type":"room_state","room":""#, room, br#"","#, fields.as_bytes(), json, b"}"])
+}
+
 pub(crate) fn reconnect(after: Duration) -> Message {
     Event::Reconnect { in_ms: millis(after) }.message()
 }
@@ -473,7 +541,16 @@ pub(crate) fn pong(reference: Option<&Ref>) -> Message {
 }
 
 pub(crate) fn error(fault: &Fault, reference: Option<&Ref>) -> Message {
-    Event::Error { code: fault.code, message: &fault.message, room: fault.room.as_deref(), reference }.message()
+    // Rounded up, so that who comes then is not refused again.
+    let millis = |time: Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Event::Error {
+        code: fault.code,
+        message: &fault.message,
+        retry_after_ms: fault.retry_after.map(millis),
+        room: fault.room.as_deref(),
+        reference,
+    }
+    .message()
 }
 
 #[cfg(test)]
@@ -514,6 +591,17 @@ mod tests {
         assert_eq!(text(viewers_changed(Change::Joined, 4, &[])), r#"{"type":"viewer_joined","viewers":4}"#);
         assert_eq!(text(viewers_changed(Change::Left, 3, &[])), r#"{"type":"viewer_left","viewers":3}"#);
         assert_eq!(text(resync(&room, Reason::BusGap)), r#"{"type":"resync","room":"post:42","reason":"bus_gap"}"#);
+        assert_eq!(text(refresh(&room, None)), r#"{"type":"refresh","room":"post:42"}"#);
+        let [before, at] = [Position::new(42, 7), Position::new(42, 8)];
+        assert_eq!(text(refresh(&room, Some(at))), r#"{"type":"refresh","room":"post:42","offset":"2a.8"}"#);
+        assert_eq!(
+            text(room_state(&room, at, br#"{"a":1}"#)),
+            r#"{"type":"room_state","room":"post:42","revision":"2a.8","state":{"a":1}}"#,
+        );
+        assert_eq!(
+            text(room_state_patch(&room, before, at, br#"{"a":1}"#)),
+            r#"{"type":"room_state","room":"post:42","revision":"2a.8","since":"2a.7","patch":{"a":1}}"#,
+        );
         assert_eq!(text(reconnect(Duration::from_millis(1_234))), r#"{"type":"reconnect","in_ms":1234}"#);
         assert_eq!(text(pong(None)), r#"{"type":"pong"}"#);
         let fault = Fault::new(ErrorCode::BadMessage, "not JSON");

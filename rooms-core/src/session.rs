@@ -5,6 +5,7 @@ mod farewell;
 mod heartbeat;
 mod orders;
 mod rate;
+mod source;
 mod work;
 
 use std::{
@@ -17,11 +18,13 @@ use futures::{Sink, Stream, StreamExt as _, future::BoxFuture};
 use tokio::time::timeout;
 
 pub use self::farewell::refuse;
+pub(crate) use self::source::Source;
 use self::{
     commands::Done,
     farewell::{Peer, farewell, turn_away},
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
-    rate::{Rate, TooMany},
+    rate::{Rate, TooMany, a_message_of},
+    source::Estimated,
     work::Work,
 };
 use crate::{
@@ -32,6 +35,7 @@ use crate::{
     limits::Limits,
     manager::RoomManager,
     message::{Form, Message},
+    network::Network,
     outbox::{GONE, Order, Progress, Waiting},
     protocol::{self, ErrorCode, Fault},
     room_key::RoomKey,
@@ -71,7 +75,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
-        self.serve_in(options.form(), stream, sink, identity, Some((room, options)), None)
+        self.serve_in(options.form(), Estimated::new(stream), sink, (identity, None), Some((room, options)), None)
     }
 
     /// Serves a connection whose client joins and leaves rooms by itself; returns why it ended. What is said is in
@@ -100,22 +104,19 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
         let first = self.user_room(identity.user()).map(|room| (room, JoinOptions::new()));
-        self.serve_in(Form::Multi, stream, sink, identity, first, None)
+        self.serve_in(Form::Multi, Estimated::new(stream), sink, (identity, None), first, None)
     }
 
-    pub(crate) fn serve_in<R>(
+    pub(crate) fn serve_in<R: Source>(
         &self,
         form: Form,
         stream: R,
         sink: S,
-        identity: Identity,
+        (identity, from): (Identity, Option<Network>),
         first: Option<(RoomKey, JoinOptions)>,
         sign_in: Option<Arc<SignIn>>,
-    ) -> Served<R>
-    where
-        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
-    {
-        match self.try_connect(identity, sink, form) {
+    ) -> Served<R> {
+        match self.try_connect(identity, from, sink, form) {
             Ok(mut connection) => {
                 connection.signed_in(sign_in);
                 Served::Session(Session::new(connection, stream, first))
@@ -151,7 +152,7 @@ pub(crate) enum Served<R> {
     Ending(BoxFuture<'static, Close>),
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Served<R> {
+impl<R: Source> Served<R> {
     /// No connection came of it.
     pub(crate) fn over() -> Self {
         Self::Ending(Box::pin(std::future::ready(GONE)))
@@ -178,7 +179,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Serve
     }
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Future for Served<R> {
+impl<R: Source> Future for Served<R> {
     type Output = Close;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
@@ -242,7 +243,7 @@ enum Event {
     Closing(Close),
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
+impl<R: Source> Session<R> {
     fn new(mut connection: Connection, stream: R, first: Option<(RoomKey, JoinOptions)>) -> Self {
         connection.recipient().serve();
         connection.watch_token();
@@ -261,7 +262,8 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
             let step = match ready!(self.poll_event(cx, now)) {
                 Event::Incoming(Some(Ok(incoming))) => {
                     self.heartbeat.heard();
-                    match self.rate.took(now, &self.connection.shared().limits) {
+                    let limits = &self.connection.shared().limits;
+                    match self.rate.took(now, a_message_of(self.stream.bytes(), limits), limits) {
                         Ok(()) => self.take(incoming),
                         Err(TooMany) => Err(End::Closing(Close::TOO_MANY_MESSAGES)),
                     }
@@ -269,8 +271,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                 Event::Incoming(Some(Err(error))) => Err(error.close().map_or(End::Gone, End::Closing)),
                 Event::Incoming(None) => Err(End::Gone),
                 Event::Next(text) => {
-                    self.carry_out(&text);
-                    Ok(())
+                    self.carry_out(&text, now).map_err(|TooMany| End::Closing(Close::TOO_MANY_MESSAGES))
                 }
                 Event::Beat(Beat::Ping) => {
                     self.connection.tidy();
@@ -307,7 +308,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Event> {
-        let backlog = match self.connection.recipient().drive(cx) {
+        let backlog = match self.connection.shared().drive(self.connection.recipient(), cx) {
             Progress::Open(backlog) => backlog,
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
             Progress::Closing(close) | Progress::Closed(close) => return Poll::Ready(Event::Closing(close)),
@@ -340,12 +341,19 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         if let Poll::Ready(event) = self.poll_work(cx, backlog.heavy) {
             return Poll::Ready(event);
         }
-        if self.next.is_some() || self.rate.poll_open(cx, now, &self.connection.shared().limits).is_pending() {
+        if self.next.is_some() {
+            return Poll::Pending;
+        }
+        if self.rate.poll_open(cx, now, &self.connection.shared().limits).is_pending() {
+            if let Some(wait) = self.rate.untold(now) {
+                self.connection.shared().limiters.note_refusal();
+                self.connection.send(&protocol::error(&Fault::rate_limited("too many messages", wait), None));
+            }
             return Poll::Pending;
         }
         let incoming = self.stream.poll_next_unpin(cx);
         if incoming.is_pending() {
-            self.rate.found_nothing();
+            self.rate.found_nothing(now, &self.connection.shared().limits);
         }
         incoming.map(Event::Incoming)
     }
@@ -461,7 +469,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
 #[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
     use super::*;
-    use crate::ws::FrameStream;
+    use crate::{connection::NewRooms, ws::FrameStream};
 
     /// A task of tokio's is this, some 100 bytes of its own, and then up to the next multiple of 128 bytes.
     #[test]
@@ -477,7 +485,12 @@ mod tests {
         let rooms = RoomManager::build_for().kind("post", crate::Kind::authenticated()).build().unwrap();
         let (sink, _received) = futures::channel::mpsc::unbounded::<Message>();
         let mut connection = rooms.connect(Identity::new("5").unwrap(), sink).unwrap();
-        let size = size_of_val(&connection.begin_join(&RoomKey::new("post", 1).unwrap(), JoinOptions::new(), None));
+        let size = size_of_val(&connection.begin_join(
+            &RoomKey::new("post", 1).unwrap(),
+            JoinOptions::new(),
+            None,
+            NewRooms::Counted,
+        ));
         assert!(size < 1000, "{size}");
     }
 }

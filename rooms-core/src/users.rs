@@ -13,7 +13,10 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
+    counts::Counts,
+    limits::Limits,
     lock::{Mutex, MutexGuard, lock},
+    network::Network,
     node::{ConnectionId, MARKS},
     outbox::Recipient,
     shrink::{shrink, shrink_set},
@@ -37,13 +40,18 @@ pub(crate) struct Users {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     connections: AtomicUsize,
+    by_address: Counts,
     /// Told when the last connection is gone.
     emptied: Notify,
 }
 
-/// The user has as many connections on this node as are allowed.
-#[derive(Debug)]
-pub(crate) struct TooMany;
+/// Of what there are as many as are allowed on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TooMany {
+    Connections,
+    OfUser,
+    FromAddress,
+}
 
 impl Users {
     pub(crate) fn new() -> Self {
@@ -51,18 +59,27 @@ impl Users {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             connections: AtomicUsize::new(0),
+            by_address: Counts::default(),
             emptied: Notify::new(),
         }
     }
 
     /// Counts a connection in. Whoever called counts it out again with [`leave`](Self::leave).
-    pub(crate) fn enter(&self, recipient: &Arc<Recipient>, most: usize) -> Result<(), TooMany> {
-        let mut shard = self.shard(recipient.user());
-        if shard.count(recipient.user()) >= most {
-            return Err(TooMany);
+    pub(crate) fn enter(&self, recipient: &Arc<Recipient>, limits: &Limits) -> Result<(), TooMany> {
+        let (user, from) = (recipient.user(), recipient.network());
+        let mut shard = self.shard(user);
+        if shard.count(user) >= limits.max_connections_per_user {
+            return Err(TooMany::OfUser);
+        }
+        if from.is_some_and(|from| !self.by_address.enter(from, limits.max_connections_per_ip)) {
+            return Err(TooMany::FromAddress);
+        }
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= limits.max_connections {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            from.inspect(|from| self.by_address.leave(*from));
+            return Err(TooMany::Connections);
         }
         shard.add(recipient);
-        self.connections.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -71,9 +88,15 @@ impl Users {
         if !self.shard(recipient.user()).remove(recipient) {
             return;
         }
+        recipient.network().inspect(|from| self.by_address.leave(*from));
         if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.emptied.notify_waiters();
         }
+    }
+
+    /// How many connections come from an address.
+    pub(crate) fn from(&self, network: Network) -> usize {
+        self.by_address.count(network)
     }
 
     pub(crate) fn connections(&self) -> usize {

@@ -15,7 +15,7 @@ use warp::{
     reply::{Reply as _, Response},
 };
 
-use crate::socket;
+use crate::{serve::Peer, socket};
 
 /// A request to an endpoint of the manager's, to be answered by [`RoomUpgrade::room`] or [`RoomUpgrade::rooms`].
 ///
@@ -36,6 +36,9 @@ pub fn upgrade_at(
 ) -> impl Filter<Extract = (RoomUpgrade,), Error = Infallible> + Clone + Send + Sync + use<> {
     let rooms = rooms.clone();
     let query = warp::query::raw().map(Some).or(warp::any().map(|| None::<String>)).unify();
+    // The address as warp's own server knows it, or as ours does.
+    let ours = warp::ext::optional::<Peer>().map(|peer: Option<Peer>| peer.map(|Peer(peer)| peer));
+    let peer = warp::addr::remote().and(ours).map(Option::or);
     let ask = move |method, path, query, headers, peer, upgrade| {
         let (rooms, endpoint) = (rooms.clone(), endpoint.clone());
         async move { RoomUpgrade::ask(&rooms, &endpoint, &method, &uri(&path, query), &headers, peer, upgrade).await }
@@ -44,7 +47,7 @@ pub fn upgrade_at(
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
-        .and(warp::addr::remote())
+        .and(peer)
         .and(warp::ext::optional::<OnUpgrade>())
         .then(ask)
 }

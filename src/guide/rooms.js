@@ -10,6 +10,8 @@
 // { newest: 50 })` asks for the newest messages: for a page that comes for the first time, or can't be given what it missed.
 // At the endpoint of one room `history: true`, or `history: { newest: 50 }`, asks for it, and payloads come in `message`.
 //
+// A room with a state: `room_state` always has all of it, as `state`; what the server sends of it is put together here.
+//
 // `token(code)` resolves to a token, or to null where there is none, which is the end. It is asked at each connection, and a
 // minute before a token ends, whose connection goes on with the new one. Where the last token was refused, `code` is the close
 // code that it met: 1008, 4401 and 4410 are about it, 1006 may be. No `token` where a cookie is the credential.
@@ -26,7 +28,7 @@ const LONGEST_DELAY = 30_000;
 const LATER = 4;                // failures that "later" counts for: 4 s to 8 s
 const RESYNC_WITHIN = 5_000;    // every page is told at once, and they shall not all ask at once
 const LIST_WINDOW = 5_000;      // the server sends a room's members twice in this time to one connection
-const JOINS_PER_SECOND = 40;    // the server reads 50 messages a second, and closes with 4429 who sends more for 30 s
+const JOINS_PER_SECOND = 40;    // the server reads as many a second, and closes with 4429 who sends more for 30 s
 const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its place for 20 s at most
 
 // Close codes. Whatever is not here is worth another try.
@@ -41,6 +43,7 @@ export function connect(path, options) {
   const { onEvent, onOffline = () => {}, onEnd = () => {} } = options;
   const wanted = new Map();     // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map();     // where this page stands in the history of each room; at the endpoint of one room under null
+  const states = new Map();     // the state of each room that has one, and its revision
   const over = new AbortController();
   let connection = null;
   let refusal = {};             // the code and the reason for which the last token was refused
@@ -73,7 +76,7 @@ export function connect(path, options) {
     if (history) url.searchParams.set("since", places.get(null) ?? "");
     if (history?.newest) url.searchParams.set("newest", history.newest);
     const saying = room => ({ since: places.get(room), ...wanted.get(room) });
-    connection = new Connection({ url, protocols, first }, saying, wanted, heard, ended);
+    connection = new Connection({ url, protocols, first }, { wanted, states, saying, note, heard, ended, again: open });
   }
 
   function noToken() {
@@ -95,7 +98,6 @@ export function connect(path, options) {
   // What is said on the endpoint of one room may be any JSON.
   function heard(event) {
     if (event?.type === "reconnect" && event.in_ms >= 0) inMs = event.in_ms;
-    note(event);
     // The first pong comes after a while: a connection that is closed before has not proved good.
     if (event?.type === "pong") [failures, placeTries, refusal] = [0, 0, {}];
     if (event?.type === "token_expiring" && token) refresh();
@@ -118,7 +120,7 @@ export function connect(path, options) {
 
   // The position that the page comes back with.
   function note(event) {
-    const place = event?.type === "room_joined" ? event.position : event?.type === "message" ? event.offset : null;
+    const place = { room_joined: event?.position, message: event?.offset, refresh: event?.offset }[event?.type];
     if (!place) return;
     if (history) places.set(null, place);
     else if (wanted.has(event.room)) places.set(event.room, place);
@@ -203,6 +205,7 @@ export function connect(path, options) {
     leave(room) {
       wanted.delete(room);
       places.delete(room);
+      states.delete(room);
       connection?.settle();
     },
     // Any message, as for the application's `on_message`; among many rooms it names its `room`. Whether it was sent: what is
@@ -230,6 +233,18 @@ function inTime(promise) {
   return Promise.race([promise, late]);
 }
 
+// What a JSON merge patch (RFC 7396) makes of a value. `fromEntries`, as a name may be `__proto__`.
+function merged(value, patch) {
+  const isObject = it => it !== null && typeof it === "object" && !Array.isArray(it);
+  if (!isObject(patch)) return patch;
+  const members = new Map(isObject(value) ? Object.entries(value) : []);
+  for (const [name, change] of Object.entries(patch)) {
+    if (change === null) members.delete(name);
+    else members.set(name, merged(members.get(name), change));
+  }
+  return Object.fromEntries(members);
+}
+
 // One connection, from the upgrade to its end, which is told once.
 class Connection {
   opened = false;
@@ -238,17 +253,15 @@ class Connection {
   #joinsLeft = JOINS_PER_SECOND;
   #resyncs = new Set();
   #told = new Set();            // the rooms whose `room_joined` has said what the next `resync` does
+  #anew = new Set();            // the rooms whose state is asked for anew, soon
   #lists = new Map();           // the rooms whose members are asked for again: the timer, or null once that was done
   #over = false;
   #beat = 0;
   #silence = 0;
 
-  constructor({ url, protocols, first }, saying, wanted, heard, ended) {
+  constructor({ url, protocols, first }, page) {
     this.first = first;
-    this.saying = saying;
-    this.wanted = wanted;
-    this.heard = heard;
-    this.ended = ended;
+    this.page = page;
     this.socket = new WebSocket(url, protocols);
     this.socket.onopen = () => this.#begin();
     this.socket.onmessage = ({ data }) => this.#received(data);
@@ -279,7 +292,7 @@ class Connection {
   #end(code, reason) {
     if (this.#over) return;
     this.drop();
-    this.ended(code, reason);
+    this.page.ended(code, reason);
   }
 
   // Ends it, and tells nobody.
@@ -301,20 +314,51 @@ class Connection {
     if (this.#over) return;
     clearTimeout(this.#silence);
     const event = JSON.parse(data);
-    if (event?.type === "resync") return this.#resync(event);
+    this.page.note(event);
+    if (event?.type === "resync" || event?.type === "refresh") return this.#fetchSoon(event);
+    if (event?.type === "room_state") return this.#state(event);
     if (event?.type === "error") this.#refused(event);
     if (event?.type === "room_joined") this.#joined(event);
     if (event?.type === "room_left" && event.reason) this.#asked.delete(event.room);
-    this.heard(event);
+    this.page.heard(event);
   }
 
   // Heard once for each room, and not at all where a new connection has joined it anew by then.
-  #resync(event) {
-    if (this.#told.delete(event.room) || this.#resyncs.has(event.room)) return;
-    this.#resyncs.add(event.room);
+  #fetchSoon(event) {
+    const { type, room } = event;
+    if (type === "resync" && this.#told.delete(room)) return;
+    const what = `${type} ${room}`;
+    if (this.#resyncs.has(what)) return;
+    this.#resyncs.add(what);
     setTimeout(() => {
-      this.#resyncs.delete(event.room);
-      if (!this.#over) this.heard(event);
+      this.#resyncs.delete(what);
+      if (!this.#over) this.page.heard(event);
+    }, Math.random() * RESYNC_WITHIN);
+    // What has changed in it may have been left out too.
+    if (type === "resync" && this.page.states.has(room)) this.#stateAnew(room);
+  }
+
+  // A change of another state than the page has is of no use.
+  #state({ type, room, revision, since, state, patch }) {
+    const before = this.page.states.get(room);
+    if (patch !== undefined) {
+      if (before?.revision === revision) return;
+      if (before?.revision !== since) return this.#stateAnew(room);
+      state = merged(before.state, patch);
+    }
+    this.page.states.set(room, { revision, state });
+    this.page.heard({ type, room, revision, state });
+  }
+
+  // Whoever joins is sent all of it. A room that was not joined by name is that of the endpoint.
+  #stateAnew(room) {
+    if (this.#anew.has(room)) return;
+    this.#anew.add(room);
+    setTimeout(() => {
+      this.#anew.delete(room);
+      if (this.#over) return;
+      if (this.page.wanted.has(room)) this.joinAgain(room);
+      else this.page.again();
     }, Math.random() * RESYNC_WITHIN);
   }
 
@@ -341,9 +385,9 @@ class Connection {
   settle() {
     if (!this.opened || this.#over) return;
     for (const room of this.#asked.keys()) {
-      if (!this.wanted.has(room) && !this.#leave(room)) return;
+      if (!this.page.wanted.has(room) && !this.#leave(room)) return;
     }
-    for (const room of this.wanted.keys()) {
+    for (const room of this.page.wanted.keys()) {
       if (!this.#asked.get(room) && !this.#join(room)) return;
     }
   }
@@ -352,7 +396,7 @@ class Connection {
     if (!this.#mayAsk()) return false;
     const ref = `join ${++this.#lastRef}`;
     this.#asked.set(room, ref);
-    return this.send({ type: "join", room, ref, ...this.saying(room) });
+    return this.send({ type: "join", room, ref, ...this.page.saying(room) });
   }
 
   #leave(room) {
@@ -378,11 +422,12 @@ class Connection {
     for (const [room, asked] of this.#asked) {
       if (asked === null || asked !== event.ref) continue;
       event.room ??= room;      // also where it is no name of a room
-      if (event.code !== "unavailable") {
+      if (!["unavailable", "rate_limited"].includes(event.code)) {
         this.#asked.delete(room);
-        this.wanted.delete(room);
+        this.page.wanted.delete(room);
       } else {
-        setTimeout(() => this.joinAgain(room), ANSWER_WITHIN * (1 + Math.random()) / 2);
+        const later = ANSWER_WITHIN * (1 + Math.random()) / 2;
+        setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
       }
     }
   }

@@ -398,6 +398,77 @@ window.cases = {
     same(it.types(), ["offline"]);
   },
 
+  async a_refresh_is_heard_once_in_five_seconds_and_its_place_is_kept_at_once() {
+    const it = start();
+    const socket = await opened();
+    it.rooms.join("a:1");
+    const refresh = { type: "refresh", room: "a:1", offset: "2a.7" };
+    socket.says(refresh);
+    socket.says({ type: "message", room: "a:1", offset: "2a.8", data: 1 });
+    socket.says({ ...refresh, offset: "2a.9" });
+    same(it.types(), ["message"]);
+    socket.says({ type: "message", room: "a:1", offset: "2a.10", data: 1 });
+    await pass(5_000);
+    same(it.types(), ["message", "refresh"]);
+    socket.dies(1006);
+    await pass(500);
+    sockets[1].opens();
+    same(sockets[1].sent[0].since, "2a.10");
+  },
+
+  async a_state_is_handed_on_whole_and_asked_for_anew_where_a_change_does_not_fit() {
+    const it = start();
+    it.rooms.join("a:1");
+    const socket = await opened();
+    const says = more => socket.says({ type: "room_state", room: "a:1", ...more });
+    const heard = () => it.events.splice(0).map(({ type, revision, state, patch }) => ({ type, revision, state, patch }));
+    const state = { a: { b: 1, c: [1] }, d: 1 };
+    says({ revision: "2a.1", state });
+    says({ revision: "2a.2", since: "2a.1", patch: { a: { b: null, e: { f: 2 } }, d: { g: 1 } } });
+    const second = { a: { c: [1], e: { f: 2 } }, d: { g: 1 } };
+    same(heard(), [
+      { type: "room_state", revision: "2a.1", state },
+      { type: "room_state", revision: "2a.2", state: second },
+    ]);
+    same(state, { a: { b: 1, c: [1] }, d: 1 });
+    says({ revision: "2a.2", since: "2a.1", patch: { d: 7 } });
+    same([heard(), socket.rooms], [[], ["join a:1"]]);
+
+    says({ revision: "2a.4", since: "2a.3", patch: { d: 4 } });
+    says({ revision: "2a.5", since: "2a.4", patch: { d: 5 } });
+    await pass(5_000);
+    same([heard(), socket.rooms], [[], ["join a:1", "join a:1"]]);
+    says({ revision: "2a.5", state: { d: 5 } });
+    says({ revision: "2a.6", since: "2a.5", patch: JSON.parse('{"__proto__":{"evil":1},"d":null}') });
+    const last = it.events.splice(0).at(-1).state;
+    same([JSON.stringify(last), {}.evil, last.evil], ['{"__proto__":{"evil":1}}', undefined, undefined]);
+
+    socket.says({ type: "resync", room: "a:1", reason: "slow_consumer" });
+    await pass(5_000);
+    same([it.types(), socket.rooms.length], [["resync"], 3]);
+
+    // After a reconnect it comes whole; what a page has left is forgotten.
+    socket.dies(1006);
+    await pass(500);
+    sockets[1].opens();
+    sockets[1].says({ type: "room_state", room: "a:1", revision: "2a.9", state: { d: 9 } });
+    same(heard().at(-1), { type: "room_state", revision: "2a.9", state: { d: 9 } });
+    it.rooms.leave("a:1");
+    sockets[1].says({ type: "room_state", room: "a:1", revision: "2a.10", since: "2a.9", patch: { d: 10 } });
+    same(heard(), []);
+  },
+
+  async at_the_endpoint_of_one_room_a_state_that_does_not_fit_is_a_new_connection() {
+    const it = start();
+    const socket = await opened();
+    socket.says({ type: "room_state", room: "post:42", revision: "2a.1", state: [1] });
+    socket.says({ type: "room_state", room: "post:42", revision: "2a.3", since: "2a.2", patch: {} });
+    await pass(5_000);
+    sockets[1].opens();
+    sockets[1].says({ type: "room_state", room: "post:42", revision: "2a.3", state: { b: 1 } });
+    same([sockets.length, it.tokens, it.events.map(event => event.state)], [2, 1, [[1], { b: 1 }]]);
+  },
+
   async a_token_that_does_not_come_is_waited_for_and_none_is_the_end() {
     let it = start(() => new Promise(() => {}));
     await pass(10_000);

@@ -91,7 +91,10 @@ impl<'a> Attempt<'a> {
     /// The other end of the TCP connection, where the adapter knows it. Behind a proxy that is the proxy; its
     /// `X-Forwarded-For` is worth something only where nobody else can reach this process.
     ///
-    /// Axum knows it where the service is made with `into_make_service_with_connect_info::<SocketAddr>()`.
+    /// [`Proxies::client`](crate::Proxies::client) finds the client's address for the proxies that are named.
+    ///
+    /// Axum knows it where the service is made with `into_make_service_with_connect_info::<SocketAddr>()`, or run by
+    /// `rooms_axum::serve`.
     #[must_use]
     pub const fn peer(&self) -> Option<SocketAddr> {
         self.peer

@@ -24,6 +24,10 @@ impl BusReceiver for Inbox {
             BusEvent::Message { topic: Topic::Room(room), payload, position: Some(position) } => {
                 shared.deliver_at(&room, &payload, position);
             }
+            BusEvent::State { topic: Topic::Room(room), state, patch } => {
+                shared.deliver_state(&room, &state, patch.as_ref());
+            }
+            BusEvent::State { .. } => {}
             BusEvent::Gap { topic: Topic::Room(room) } => {
                 if let Some(room) = shared.registry.find(&room) {
                     shared.registry.act(&room, room.gap());

@@ -1,29 +1,31 @@
 //! What a client asks for, and how it is answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, Stream};
+use futures::FutureExt as _;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Session,
+    Session, Source,
+    rate::{TooMany, more_for_a_join, more_for_a_refusal, of_bytes},
     work::{Asked, Work, joining, work},
 };
 use crate::{
     auth::Decision,
     bus::BusError,
     close::Close,
-    connection::{JoinError, Joined},
+    connection::{JoinError, Joined, NewRooms},
     join_options::JoinOptions,
     json::JsonFault,
     kind::{HookError, Kind},
+    limits::Limits,
     manager::{RoomManager, USER},
     message::{Form, Message},
     payload::Payload,
     protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
     receipt::BroadcastError,
     room_key::RoomKey,
-    ws::{Incoming, WsError},
+    timers::Moment,
 };
 
 /// What came of a command.
@@ -64,14 +66,14 @@ impl<S> RoomManager<S> {
     }
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
+impl<R: Source> Session<R> {
     pub(super) fn form(&self) -> Form {
         self.connection.recipient().form()
     }
 
     /// The join that a connection begins with: of its only room, or of the user's own.
     pub(super) fn first_join(&mut self, room: &RoomKey, options: JoinOptions) -> Work {
-        let (form, join) = (self.form(), self.connection.begin_join(room, options, None));
+        let (form, join) = (self.form(), self.connection.begin_join(room, options, None, NewRooms::Counted));
         // Mapped, because a block would keep the join twice: where it is captured and where it is awaited.
         let done = join.map(move |joined| match (joined, form) {
             (Ok(joined), _) => Done::Joined(joined),
@@ -86,39 +88,86 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
     }
 
     /// Does what a client says, or begins to.
-    pub(super) fn carry_out(&mut self, text: &str) {
+    pub(super) fn carry_out(&mut self, text: &str, now: Moment) -> Result<(), TooMany> {
         let Request { command, reference } = match self.form() {
             Form::Single | Form::Positioned => single::read(text),
             Form::Multi => multi::read(text),
         };
         let answer = match command {
             Ok(Command::Ping) => protocol::pong(reference.as_ref()),
-            Ok(Command::Refresh(token)) => return self.refresh(token.into_owned(), reference),
+            Ok(Command::Refresh(token)) => {
+                self.refresh(token.into_owned(), reference);
+                return Ok(());
+            }
             Ok(Command::Join(room, options)) => match self.connection.standing(&room) {
-                Some(standing) => protocol::room_joined(&room, standing, Value::Null, reference.as_ref()),
+                Some(standing) => {
+                    let joined = protocol::room_joined(&room, standing, Value::Null, reference.as_ref());
+                    self.connection.send(&joined);
+                    if let Some(state) = self.connection.state(&room) {
+                        self.connection.send(&state);
+                    }
+                    return Ok(());
+                }
                 None => {
-                    let asked = Asked::ByClient(reference.map(Arc::new));
-                    return self.work = Some(self.join(room, options, asked));
+                    self.work = Some(self.join(room, options, Asked::ByClient(reference.map(Arc::new))));
+                    return self.takes(now, more_for_a_join);
                 }
             },
-            Ok(Command::Leave(room)) if self.connection.leave(&room) => protocol::room_left(&room, reference.as_ref()),
+            Ok(Command::Leave(room)) if self.connection.leave(&room) => {
+                self.connection.send(&protocol::room_left(&room, reference.as_ref()));
+                return self.takes(now, more_for_a_join);
+            }
             Ok(Command::Leave(room)) => protocol::error(&NOT_JOINED.of(&room), reference.as_ref()),
             Ok(Command::Publish(room, data)) => match self.joined(&room) {
-                Ok(_) => return self.work = Some(self.publish(room, data, reference)),
+                Ok(_) => match self.may_publish(text) {
+                    Ok(()) => {
+                        self.work = Some(self.publish(room, data, reference));
+                        return Ok(());
+                    }
+                    Err(fault) => {
+                        self.connection.send(&protocol::error(&fault.of(&room), reference.as_ref()));
+                        return self.takes(now, more_for_a_refusal);
+                    }
+                },
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
             Ok(Command::Application(room)) => match self.hooked(room, text) {
-                Ok((kind, room, message)) => return self.work = Some(self.hook(kind, room, message, reference)),
+                Ok((kind, room, message)) => match self.may_publish(text) {
+                    Ok(()) => {
+                        self.work = Some(self.hook(kind, room, message, reference));
+                        return Ok(());
+                    }
+                    Err(fault) => {
+                        let fault = if let Some(room) = self.named(room) { fault.of(&room) } else { fault };
+                        self.connection.send(&protocol::error(&fault, reference.as_ref()));
+                        return self.takes(now, more_for_a_refusal);
+                    }
+                },
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
             Err(fault) => protocol::error(&fault, reference.as_ref()),
         };
         self.connection.send(&answer);
+        Ok(())
+    }
+
+    /// Takes more of the connection's time than its message did.
+    fn takes(&mut self, now: Moment, time: fn(&Limits) -> Duration) -> Result<(), TooMany> {
+        let limits = &self.connection.shared().limits;
+        self.rate.took(now, time(limits), limits)
+    }
+
+    /// Whether the user has something left of what all its connections may publish together.
+    fn may_publish(&self, text: &str) -> Result<(), Fault> {
+        let shared = self.connection.shared();
+        let time = of_bytes(u32::try_from(text.len()).unwrap_or(u32::MAX), &shared.limits);
+        let taken = shared.limiters.publish(shared.runtime.handle(), self.connection.recipient().client(), time);
+        taken.map_err(|wait| Fault::rate_limited("you publish too much", wait))
     }
 
     pub(super) fn finish(&mut self, done: Done) -> Result<(), Close> {
         match done {
-            Done::Joined(joined) => _ = self.connection.keep(joined),
+            Done::Joined(joined) => self.keep(joined)?,
             Done::Answer(answer) => self.connection.send(&answer),
             Done::Silently => {}
             Done::Over(close) => {
@@ -130,8 +179,26 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         Ok(())
     }
 
+    /// Keeps a place; whoever comes into its user's own room is told by it how many connections that user has, over all nodes.
+    fn keep(&mut self, joined: Joined) -> Result<(), Close> {
+        let shared = Arc::clone(self.connection.shared());
+        let own =
+            joined.room().is_some_and(|room| room.kind() == USER && room.id() == self.connection.identity().user());
+        let viewers = self.connection.keep(joined);
+        if own && viewers > shared.limits.max_connections_per_user_over_nodes {
+            shared.limiters.note_refusal();
+            self.connection.close(Close::TOO_MANY_CONNECTIONS);
+            return Err(Close::TOO_MANY_CONNECTIONS);
+        }
+        Ok(())
+    }
+
     pub(super) fn join(&mut self, room: RoomKey, options: JoinOptions, asked: Asked) -> Work {
-        let join = self.connection.begin_join(&room, options, asked.reference().cloned());
+        let new_rooms = match asked {
+            Asked::ByClient(_) => NewRooms::Counted,
+            Asked::ByServer => NewRooms::Free,
+        };
+        let join = self.connection.begin_join(&room, options, asked.reference().cloned(), new_rooms);
         let (of, by) = (room.clone(), asked.clone());
         let done = join.map(move |joined| {
             let reference = match &asked {
@@ -153,6 +220,9 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                 Err(
                     JoinError::RuleUnavailable { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. },
                 ) => refused(UNAVAILABLE),
+                Err(JoinError::TooManyNewRooms { retry_after, .. }) => {
+                    refused(Fault::rate_limited("you join too many new rooms", retry_after))
+                }
                 Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference),
             }
         });

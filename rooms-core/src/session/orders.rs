@@ -1,8 +1,6 @@
 //! What somebody else has a connection do, and what goes on beside its commands.
 
-use futures::Stream;
-
-use super::{End, Session, work::Asked};
+use super::{End, Session, Source, work::Asked};
 use crate::{
     auth::AuthError,
     close::Close,
@@ -12,7 +10,6 @@ use crate::{
     outbox::{Order, Waiting},
     protocol::{self, Departure, ErrorCode, Fault, Ref},
     room_key::RoomKey,
-    ws::{Incoming, WsError},
 };
 
 const UNDER_WAY: Fault = Fault::new(ErrorCode::Unavailable, "another token is being checked");
@@ -21,7 +18,7 @@ const UNCHECKED: Fault = Fault::new(ErrorCode::Unavailable, "the token can't be 
 const BAD_TOKEN: Fault = Fault::new(ErrorCode::BadToken, "the token is not good");
 const OTHER_USER: Fault = Fault::new(ErrorCode::BadToken, "the token is of another user, or names none");
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
+impl<R: Source> Session<R> {
     /// Does what others left to do.
     pub(super) fn obey(&mut self, orders: Vec<Order>) {
         for order in orders {
