@@ -16,7 +16,7 @@ use axum::{
     routing::get,
 };
 use rooms::{Endpoint, HookError, Kind, Member, Payload, RoomManager, Shutdown, axum::RoomUpgrade};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// The longest message, in characters.
@@ -61,7 +61,8 @@ async fn live(upgrade: RoomUpgrade) -> Response {
 /// `{"type":"say","text":..}`
 async fn say(member: Member, message: Payload) -> Result<(), HookError> {
     let message = message.json()?;
-    let text = message["text"].as_str().filter(|text| (1..=MAX_TEXT).contains(&text.chars().count()));
+    let text = message.get("text").and_then(Value::as_str);
+    let text = text.filter(|text| (1..=MAX_TEXT).contains(&text.chars().count()));
     let text = text.ok_or_else(|| HookError::refused(format!("text: 1 to {MAX_TEXT} characters")))?;
     let said = json!({"type": "said", "by": member.identity().user(), "text": text});
     member.broadcast(&said).await.map_err(|_| HookError::unavailable())?;
