@@ -8,12 +8,14 @@
 //! 6. `scaling_out`: many processes.
 //! 7. [`failures`]: what happens when things fail, and what a page should do.
 //! 8. [`history`]: what a room keeps for those who were away.
-//! 9. [`page`]: a client in JavaScript that keeps itself up.
-//! 10. [`tuning`]: every bound, and what to measure.
-//! 11. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
-//! 12. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
-//! 13. [`http2`]: WebSockets over HTTP/2.
-//! 14. [`event_streams`]: rooms for clients that have no WebSocket.
+//! 9. [`state`]: small messages, the last state of a room, and what is too long.
+//! 10. [`page`]: a client in JavaScript that keeps itself up.
+//! 11. [`tuning`]: every bound, and what to measure.
+//! 12. `limits`: what one client may do, and how to serve so that it holds.
+//! 13. `testing`, with the feature of that name: tests of an application's rules, hooks and nodes.
+//! 14. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
+//! 15. [`http2`]: WebSockets over HTTP/2.
+//! 16. [`event_streams`]: rooms for clients that have no WebSocket.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -40,6 +42,9 @@ pub mod failures {}
 #[doc = include_str!("guide/history.md")]
 pub mod history {}
 
+#[doc = include_str!("guide/state.md")]
+pub mod state {}
+
 #[doc = include_str!("guide/page.md")]
 #[doc = "```js"]
 #[doc = include_str!("guide/rooms.js")]
@@ -62,3 +67,7 @@ pub mod http2 {}
 
 #[doc = include_str!("guide/event_streams.md")]
 pub mod event_streams {}
+
+#[cfg(all(feature = "axum", feature = "warp"))]
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}

@@ -68,9 +68,10 @@ pub use rooms_core::{
     ConnectError, Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, EndpointError, ErrorCode, HookError,
     Identity, IdentityError, JoinError, JoinOptions, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator,
     JwtConfigError, JwtKey, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member,
-    Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OriginError, Overflow,
-    Payload, PayloadError, Present, Reach, Receipt, RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, Sent,
-    Shutdown, Stats, SystemClock, ViewerCount, WallClock, adapter, bus, protocol, ws,
+    Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OrderError, OriginError,
+    Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Reach, Receipt, Revocation, RevokeError,
+    RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, SystemClock, ViewerCount,
+    WallClock, adapter, bus, protocol, ws,
 };
 
 #[cfg(feature = "testing")]
@@ -80,21 +81,23 @@ pub use rooms_core::{adapter_conformance, bus_conformance, testing};
 #[cfg(feature = "axum")]
 pub mod axum {
     #[doc(inline)]
-    pub use rooms_axum::RoomUpgrade;
+    pub use rooms_axum::{RoomUpgrade, serve};
 }
 
 /// The Warp integration.
 #[cfg(feature = "warp")]
 pub mod warp {
     #[doc(inline)]
-    pub use rooms_warp::{RoomUpgrade, upgrade, upgrade_at};
+    pub use rooms_warp::{RoomUpgrade, serve, upgrade, upgrade_at};
 }
 
 /// The bus over Redis.
 #[cfg(feature = "redis")]
 pub mod redis {
     #[doc(inline)]
-    pub use rooms_redis::{APPEND_SCRIPT, ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits};
+    pub use rooms_redis::{
+        APPEND_SCRIPT, ConnectError, Health, PubSub, RedisBus, RedisBusBuilder, RedisLimits, STATE_SCRIPT,
+    };
 }
 
 /// The keys of JWTs from a provider over HTTPS.

@@ -8,6 +8,10 @@ mod browser;
 mod lines;
 #[path = "support/program.rs"]
 mod program;
+#[path = "../rooms-redis/tests/support/proxy.rs"]
+mod proxy;
+#[path = "../rooms-redis/tests/support/redis_server.rs"]
+mod redis_server;
 
 use std::{net::TcpListener, time::Duration};
 
@@ -16,6 +20,8 @@ use serde_json::json;
 
 use browser::{Browser, Device, Page};
 use program::Program;
+use proxy::{Link, Proxy};
+use redis_server::RedisServer;
 
 const POST: &str = "/#42";
 
@@ -368,6 +374,90 @@ async fn a_comment_that_was_posted_while_a_page_was_away_appears_once_and_nothin
         ann.says("#viewers", "2").await;
         let shown = "return [document.querySelectorAll('#comments li').length, window.fetches]";
         assert_eq!(ann.script(shown).await, json!([3, 0]), "each once, and nothing was fetched");
+    })
+    .await;
+}
+
+/// Counts what the page fetches from now on.
+async fn count_fetches(page: &Page) {
+    let count =
+        "window.fetches = 0; const real = fetch; window.fetch = (...how) => { fetches += 1; return real(...how) }";
+    page.script(count).await;
+}
+
+async fn comment(page: &Page, text: &str) {
+    page.fill("#text", text).await;
+    page.click("#send").await;
+}
+
+/// The comments that the page shows, in their order, and how often it has fetched.
+async fn shows_without_a_fetch(page: &Page, comments: &[&str]) {
+    page.says(&format!("#comments li:nth-child({}) p", comments.len()), comments.last().unwrap()).await;
+    let shown = "return [[...document.querySelectorAll('#comments li p')].map(p => p.textContent), window.fetches]";
+    assert_eq!(page.script(shown).await, json!([comments, 0]));
+}
+
+#[tokio::test]
+async fn a_comment_that_was_posted_while_the_network_of_a_tab_was_cut_appears_once_and_nothing_is_fetched() {
+    let program = Program::start().await;
+    let network = Proxy::before(program.port).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&format!("http://127.0.0.1:{}{POST}", network.port)).await;
+        sign_in(&ann, "ann").await;
+        let bob = browser.another(&program.url(POST)).await;
+        sign_in(&bob, "bob").await;
+        comment(&bob, "Before").await;
+        ann.says("#comments li p", "Before").await;
+        count_fetches(&ann).await;
+
+        network.set(Link::Stalled);
+        network.cut();
+        ann.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+        bob.says("#viewers", "1").await;
+        comment(&bob, "Meanwhile").await;
+        comment(&bob, "And again").await;
+        bob.says("#comments li:nth-child(3) p", "And again").await;
+        bob.click("#like").await;
+        bob.says("#likes", "1").await;
+        ann.says("#comments li:last-child p", "Before").await;
+
+        network.set(Link::Open);
+        ann.says("#state", "Live").await;
+        ann.says("#likes", "1").await;
+        comment(&bob, "After").await;
+        shows_without_a_fetch(&ann, &["Before", "Meanwhile", "And again", "After"]).await;
+        bob.says("#viewers", "2").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_comment_that_was_posted_while_the_server_restarts_appears_once_and_nothing_is_fetched() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let mut restarts = Program::start_over(&url).await;
+    let other = Program::start_over(&url).await;
+    Browser::run(Device::Desktop, async move |browser: Browser| {
+        let ann = browser.first(&restarts.url(POST)).await;
+        sign_in(&ann, "ann").await;
+        let bob = browser.another(&other.url(POST)).await;
+        sign_in(&bob, "bob").await;
+        bob.says("#viewers", "2").await;
+        comment(&bob, "Before").await;
+        ann.says("#comments li p", "Before").await;
+        count_fetches(&ann).await;
+
+        restarts.kill();
+        ann.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+        comment(&bob, "Meanwhile").await;
+        bob.says("#comments li:nth-child(2) p", "Meanwhile").await;
+
+        // What the process had stored is gone with it, so a fetch would show less.
+        let _back = Program::start_over_at(&url, restarts.port).await;
+        ann.says("#state", "Live").await;
+        comment(&bob, "After").await;
+        shows_without_a_fetch(&ann, &["Before", "Meanwhile", "After"]).await;
+        ann.says("#viewers", "2").await;
     })
     .await;
 }

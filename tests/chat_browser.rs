@@ -277,6 +277,30 @@ async fn a_page_that_is_left_is_counted_out_and_is_live_again_after_back() {
 }
 
 #[tokio::test]
+async fn who_comes_late_sees_the_last_hundred_messages_of_a_channel() {
+    let program = Program::start_chat_at(0).await;
+    let carol = User::login(&program, "carol").await;
+    let mut tab = carol.tab().await;
+    tab.send(&json!({"type": "join", "room": "channel:general"})).await;
+    for number in 1..=105 {
+        let data = json!({"text": format!("Number {number}")});
+        tab.send(&json!({"type": "publish", "room": "channel:general", "data": data, "ref": number})).await;
+        while tab.event().await["ref"] != json!(number) {}
+    }
+    drop(tab);
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&program.url("/")).await;
+        sign_in(&ann, "ann", 1).await;
+        ann.says(LAST, "Number 105").await;
+        let said = "return [...document.querySelectorAll('#log .said p')].map(said => said.textContent)";
+        let expected: Vec<String> = (6..=105).map(|number| format!("Number {number}")).collect();
+        assert_eq!(ann.script(said).await, json!(expected), "in order, and none twice");
+        assert_eq!(ann.script("return document.querySelectorAll('#log .note.warn').length").await, json!(0));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_hostile_channel_is_refused_with_words_and_nothing_breaks() {
     let program = Program::start_chat_at(0).await;
     Browser::run(Device::Desktop, async |browser: Browser| {

@@ -9,12 +9,12 @@ mod program;
 #[path = "support/user.rs"]
 mod user;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, timeout},
@@ -40,10 +40,12 @@ struct End {
 }
 
 /// A member on a bare stream: ten thousand of a real client's are more memory than this.
-async fn watch(port: u16, path: &str, token: &str, turn: OwnedSemaphorePermit, joined: mpsc::Sender<()>) -> End {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a TCP connection");
+async fn watch(from: Ipv4Addr, port: u16, target: &str, turn: OwnedSemaphorePermit, joined: mpsc::Sender<()>) -> End {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((from, 0).into()).expect("an address of this machine");
+    let mut stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.expect("a TCP connection");
     let head = format!(
-        "GET {path}?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.expect("a write");
@@ -87,13 +89,15 @@ async fn drain(program: Program, path: &'static str) {
     let (joined, mut counted) = mpsc::channel(1_000);
     let gate = Arc::new(Semaphore::new(200));
     for n in 0..count / EACH {
-        let token = Arc::new(User::login(&program, &format!("u{n}")).await.token.clone());
+        let target: Arc<str> = format!("{path}?token={}", User::login(&program, &format!("u{n}")).await.token).into();
+        // Below the limits of one address.
+        let from = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + 1 + u32::try_from(n).unwrap());
         for _ in 0..EACH {
-            let (token, joined, gate, port) = (Arc::clone(&token), joined.clone(), Arc::clone(&gate), program.port);
+            let (target, joined, gate, port) = (Arc::clone(&target), joined.clone(), Arc::clone(&gate), program.port);
             members.spawn(async move {
                 // The queue of the listening socket is short.
                 let turn = gate.acquire_owned().await.expect("the gate stays");
-                watch(port, path, &token, turn, joined).await
+                watch(from, port, &target, turn, joined).await
             });
         }
     }

@@ -1,5 +1,6 @@
 //! The load generator: one thread that opens connections, has messages published, and counts what arrives.
 
+mod flood;
 mod frames;
 mod member;
 mod opening;
@@ -15,7 +16,10 @@ use std::{
 use hdrhistogram::Histogram;
 use rustix::{buffer::spare_capacity, event::epoll};
 
-pub(crate) use self::opening::{Opened, open};
+pub(crate) use self::{
+    flood::Flood,
+    opening::{Opened, open},
+};
 use self::{frames::Frames, member::Member};
 use crate::{
     Result,
@@ -42,6 +46,8 @@ pub(crate) struct Shape {
     pub(crate) each: usize,
     /// Of each room's members, those that never read.
     pub(crate) silent: usize,
+    /// Connections of one user that floods the first room besides.
+    pub(crate) flood: usize,
 }
 
 impl Shape {
@@ -79,6 +85,7 @@ pub(crate) struct Load {
     rooms: Vec<Room>,
     buffer: Vec<u8>,
     events: Vec<epoll::Event>,
+    _flood: Option<Flood>,
 }
 
 /// What is under way in a room: for each publish the deliveries that are missing, oldest first.
@@ -113,6 +120,7 @@ impl Load {
             rooms: (0..shape.rooms).map(|_| Room::default()).collect(),
             buffer: vec![0; READ],
             events: Vec::with_capacity(1024),
+            _flood: if shape.flood > 0 { Some(Flood::start(server.port, shape.flood)?) } else { None },
         })
     }
 

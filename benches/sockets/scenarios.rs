@@ -90,6 +90,7 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
         many_rooms(),
         churn(),
         slow_members(),
+        flood(),
         members(),
         other_rooms(),
         cores(),
@@ -102,7 +103,7 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
 }
 
 const fn room(members: usize, in_flight: usize) -> Shape {
-    Shape { rooms: 1, members, in_flight, each: 1, silent: 0 }
+    Shape { rooms: 1, members, in_flight, each: 1, silent: 0, flood: 0 }
 }
 
 const fn setup(kind: Kind, payload: usize) -> Setup {
@@ -175,6 +176,19 @@ fn slow_members() -> Scenario {
     }
 }
 
+/// A user who sends 78 MB a second into the members' room, of messages that are allowed one by one.
+fn flood() -> Scenario {
+    let contender = |name: &str, flood| {
+        let work = Work::FanOut { shape: Shape { flood, ..room(100, 1) }, deliveries: 100_000 };
+        Contender::new(name, setup(Kind::Rooms, 256), work)
+    };
+    Scenario {
+        name: "a flood over 100 connections of one user",
+        figure: Figure::P99,
+        contenders: vec![contender("nobody floods", 0), contender("78 MB/s offered", 100)],
+    }
+}
+
 fn members() -> Scenario {
     let contender = |members| {
         let work = Work::FanOut { shape: room(members, 1), deliveries: 200_000 };
@@ -227,6 +241,7 @@ impl Contender {
                 *shape = Shape { rooms: shape.rooms.min(5), members: shape.members.min(20), each, ..*shape };
                 self.setup.each = u32::try_from(each).unwrap_or(1);
                 shape.silent = shape.silent.min(1);
+                shape.flood = shape.flood.min(2);
                 *deliveries = 1_000;
             }
             Work::Idle { connections } => *connections = 100,

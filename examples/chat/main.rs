@@ -66,24 +66,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
     tracing::info!("listening on http://localhost:{}", listener.local_addr()?.port());
 
-    let (drained, on_drained) = tokio::sync::oneshot::channel();
-    let drain = async move {
-        stop.await;
-        tracing::info!("shutting down");
-        rooms.shutdown(Shutdown::within(SHUTDOWN).at_least(SEEN)).await;
-        _ = drained.send(());
-    };
-    // HTTP goes on being answered while the members leave; then idle connections have a moment to close.
-    let served = warp::serve(routes(app)).incoming(listener).graceful(drain).run();
-    let impatience = async {
-        if on_drained.await.is_ok() {
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
-    };
-    tokio::select! {
-        () = served => {}
-        () = impatience => {}
-    }
+    // HTTP goes on being answered while the members leave.
+    let how = Shutdown::within(SHUTDOWN).at_least(SEEN);
+    rooms::warp::serve(&rooms, listener, routes(app), stop, how).await;
     tracing::info!("gone");
     Ok(())
 }
@@ -143,5 +128,6 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        tracing::info!("shutting down");
     })
 }

@@ -71,24 +71,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
     tracing::info!("listening on http://localhost:{}", listener.local_addr()?.port());
 
-    let (drained, on_drained) = tokio::sync::oneshot::channel();
-    let drain = async move {
-        stop.await;
-        tracing::info!("shutting down");
-        rooms.shutdown(Shutdown::within(SHUTDOWN).at_least(SEEN)).await;
-        _ = drained.send(());
-    };
-    // HTTP goes on being answered while the members leave; then idle connections have a moment to close.
-    let served = axum::serve(listener, router(app)).with_graceful_shutdown(drain);
-    let impatience = async {
-        if on_drained.await.is_ok() {
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
-    };
-    tokio::select! {
-        result = async { served.await } => result?,
-        () = impatience => {}
-    }
+    // HTTP goes on being answered while the members leave.
+    let how = Shutdown::within(SHUTDOWN).at_least(SEEN);
+    rooms::axum::serve(&rooms, listener, router(app), stop, how).await;
     tracing::info!("gone");
     Ok(())
 }
@@ -151,5 +136,6 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        tracing::info!("shutting down");
     })
 }

@@ -36,6 +36,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Serve it with [`serve`], which bounds what a client may do before its request is read, or with `axum::serve`.
+//!
 //! A page that watches many rooms connects once, to a handler that answers with [`RoomUpgrade::rooms`], and joins and
 //! leaves by itself.
 //!
@@ -56,41 +58,53 @@
 //! HTTP/1.1.
 //!
 //! ```
-//! use std::time::Duration;
+//! use std::{pin::pin, time::Duration};
 //!
-//! use axum::{Router, serve::Listener};
+//! use axum::{Extension, Router, extract::ConnectInfo};
 //! use hyper_util::{
-//!     rt::{TokioExecutor, TokioIo},
+//!     rt::{TokioExecutor, TokioIo, TokioTimer},
 //!     server::conn::auto::Builder,
 //!     service::TowerToHyperService,
 //! };
+//! use rooms_core::{RoomManager, adapter};
 //! use tokio::{net::TcpListener, time::timeout};
 //! use tokio_rustls::TlsAcceptor;
 //!
+//! const PATIENCE: Duration = Duration::from_secs(10);
+//!
 //! /// `tls` offers `h2` and `http/1.1` by ALPN.
-//! async fn serve(mut listener: TcpListener, tls: TlsAcceptor, app: Router) {
-//!     loop {
-//!         // axum's, which waits a moment where no file descriptor is free.
-//!         let (stream, _) = Listener::accept(&mut listener).await;
-//!         let (tls, app) = (tls.clone(), TowerToHyperService::new(app.clone()));
-//!         tokio::spawn(async move {
-//!             let Ok(Ok(stream)) = timeout(Duration::from_secs(10), tls.accept(stream)).await else { return };
-//!             let mut server = Builder::new(TokioExecutor::new());
-//!             server.http2().enable_connect_protocol();
+//! async fn serve(rooms: &RoomManager, listener: TcpListener, tls: TlsAcceptor, app: Router, stop: impl Future<Output = ()> + Send) {
+//!     adapter::serve(rooms, listener, stop, PATIENCE, move |stream, peer, mut ending| {
+//!         let (tls, app) = (tls.clone(), app.clone().layer(Extension(ConnectInfo(peer))));
+//!         async move {
+//!             let Ok(Ok(stream)) = timeout(PATIENCE, tls.accept(stream)).await else { return };
+//!             let http = Builder::new(TokioExecutor::new());
+//!             // As ALPN has settled it: to find out by itself, hyper waits for the first bytes for ever.
+//!             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+//!             let mut http = if is_http2 { http.http2_only() } else { http.http1_only() };
+//!             http.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+//!             http.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE).enable_connect_protocol();
+//!             let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app)));
 //!             // An error here is a client that is gone.
-//!             _ = server.serve_connection_with_upgrades(TokioIo::new(stream), app).await;
-//!         });
-//!     }
+//!             tokio::select! {
+//!                 _ = served.as_mut() => return,
+//!                 () = ending.begun() => served.as_mut().graceful_shutdown(),
+//!             }
+//!             _ = served.await;
+//!         }
+//!     })
+//!     .await;
 //! }
-//! # _ = serve;
+//! # _ = |rooms: &'static RoomManager, listener, tls, app| serve(rooms, listener, tls, app, std::future::pending());
 //! ```
 //!
 //! The guide's page on HTTP/2 says what such a connection costs, and what bounds it.
 
 mod events;
+mod serve;
 mod socket;
 mod upgrade;
 
-pub use self::{events::RoomEvents, upgrade::RoomUpgrade};
+pub use self::{events::RoomEvents, serve::serve, upgrade::RoomUpgrade};
 #[doc(no_inline)]
 pub use rooms_core::RoomManager;

@@ -6,12 +6,16 @@
 //! by [`ws::tcp`](crate::ws::tcp) or [`ws::over`](crate::ws::over), and hands it to
 //! [`Admission::serve_room`] or [`Admission::serve`]. The suite `testing::adapter_conformance` tests the whole.
 //!
-//! For an event stream the body of the answer is what [`Admission::events`] gives.
+//! For an event stream the body of the answer is what [`Admission::events`] gives. What an adapter's `serve` is made of is
+//! [`serve`] here, which accepts connections within bounds.
 //!
 //! A server that has no request of the crate `http` reads the [`Handshake`] by itself, serves the socket by
 //! [`RoomManager::serve_room`](crate::RoomManager::serve_room) or [`RoomManager::serve`](crate::RoomManager::serve), and
 //! turns a client away by [`refuse`].
 
+mod serve;
+
+pub use self::serve::{Ending, serve};
 pub use crate::{
     admission::{Admission, Socket},
     events::EventBody,

@@ -2,6 +2,7 @@
 
 mod events;
 mod first_message;
+mod gate;
 mod on_close;
 
 use std::{
@@ -12,20 +13,22 @@ use std::{
 
 use http::{HeaderMap, Response, Uri};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use self::{
     first_message::{Unauthenticated, attempt, close_for},
+    gate::Newcomer,
     on_close::OnClose,
 };
 use crate::{
-    auth::{AuthError, Authenticator, Identity},
+    auth::{AuthError, Authenticator, Identity, SignIn},
     close::Close,
     handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Opening, Refusal},
     join_options::JoinOptions,
     limits::Limits,
     manager::RoomManager,
     message::Form,
+    network::Network,
     room_key::RoomKey,
     session::Served,
     ws::{FrameSink, FrameStream},
@@ -42,24 +45,29 @@ pub struct Admission {
     rooms: RoomManager,
     handshake: Handshake,
     verdict: Verdict,
+    newcomer: Newcomer,
+    /// Of the endpoint, for the tokens that follow.
+    sign_in: Option<Arc<SignIn>>,
     claims: Vec<(String, Value)>,
     on_close: Option<OnClose>,
 }
 
 enum Verdict {
     Known(Identity),
-    Bad(Close),
+    /// With its place among those that are turned away by a close frame.
+    Bad(Close, OwnedSemaphorePermit),
     /// The token comes with the first message.
     Later(Box<Unauthenticated>),
 }
 
 impl RoomManager {
     /// Checks a request that would be a connection, and asks the authenticator about its token. `peer` is the other end of the
-    /// TCP connection, where the framework says it; it is for the application's own authenticator.
+    /// TCP connection, where the framework says it: it is for the application's own authenticator, and for the limits by address.
     ///
     /// # Errors
     /// [`Refusal`], whose [`response`](Refusal::response) is the answer: the process is shutting down, the request is no
-    /// upgrade or from a page that may not connect, or its token is bad and the endpoint answers that over HTTP.
+    /// upgrade or from a page that may not connect, a limit is reached, or its token is bad and the endpoint answers that over
+    /// HTTP. That is also what becomes of a bad token where `Limits::max_unauthenticated` others are being closed for theirs.
     ///
     /// ```
     /// use http::{HeaderMap, Method, Uri};
@@ -86,18 +94,23 @@ impl RoomManager {
         }
         let handshake = Handshake::read(endpoint, opening, uri, headers)
             .inspect_err(|refusal| self.log_refusal(refusal, uri, headers))?;
+        let newcomer =
+            self.newcomer(peer, headers).inspect_err(|refusal| tracing::debug!(%refusal, "an upgrade was refused"))?;
         let verdict = if handshake.awaits_message() {
             let place = Arc::clone(&self.shared.unauthenticated).try_acquire_owned();
-            let place = place.map_err(|_| Refusal::TooManyUnauthenticated)?;
+            let place = place.map_err(|_| {
+                self.shared.limiters.note_refusal();
+                Refusal::TooManyUnauthenticated
+            })?;
             let (endpoint, uri, headers) = (endpoint.clone(), uri.clone(), headers.clone());
             Verdict::Later(Box::new(Unauthenticated { endpoint, uri, headers, peer, place }))
         } else {
             let answer = match handshake.token() {
                 Ok(token) => {
                     let attempt = attempt(token, endpoint, uri, headers, peer);
-                    self.ask(self.authenticator_of(endpoint), &attempt).await
+                    self.shared.ask(self.authenticator_of(endpoint), &attempt).await
                 }
-                Err(reason) => Err(reason).inspect_err(|reason| self.log_bad_token(reason)),
+                Err(reason) => Err(reason).inspect_err(|reason| self.shared.log_bad_token(reason)),
             };
             match answer {
                 Ok(identity) => Verdict::Known(identity),
@@ -105,10 +118,14 @@ impl RoomManager {
                     return Err(Refusal::Unavailable);
                 }
                 Err(_) if handshake.bad_token() == BadToken::Refuse => return Err(Refusal::Token),
-                Err(reason) => Verdict::Bad(close_for(&reason)),
+                Err(reason) => {
+                    let place = Arc::clone(&self.shared.turned_away).try_acquire_owned();
+                    Verdict::Bad(close_for(&reason), place.map_err(|_| Refusal::Token)?)
+                }
             }
         };
-        Ok(Admission { rooms: self.clone(), handshake, verdict, claims: Vec::new(), on_close: None })
+        let (rooms, sign_in) = (self.clone(), endpoint.sign_in().cloned());
+        Ok(Admission { rooms, handshake, verdict, newcomer, sign_in, claims: Vec::new(), on_close: None })
     }
 
     fn authenticator_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a dyn Authenticator {
@@ -154,7 +171,7 @@ impl Admission {
         match &self.verdict {
             Verdict::Known(identity) => Ok(Some(identity)),
             Verdict::Later(_) => Ok(None),
-            Verdict::Bad(close) => Err(close),
+            Verdict::Bad(close, _) => Err(close),
         }
     }
 
@@ -196,8 +213,8 @@ impl Admission {
         E: fmt::Display,
     {
         let join = self.handshake.join_options().clone();
-        self.open(socket, |rooms, identity, (stream, sink)| {
-            rooms.serve_in(join.form(), stream, sink, identity, Some((room, join)))
+        self.open(socket, |rooms, who, sign_in, (stream, sink)| {
+            rooms.serve_in(join.form(), stream, sink, who, Some((room, join)), sign_in)
         });
     }
 
@@ -206,9 +223,9 @@ impl Admission {
     where
         E: fmt::Display,
     {
-        self.open(socket, |rooms, identity, (stream, sink)| {
-            let first = rooms.user_room(identity.user()).map(|room| (room, JoinOptions::new()));
-            rooms.serve_in(Form::Multi, stream, sink, identity, first)
+        self.open(socket, |rooms, who, sign_in, (stream, sink)| {
+            let first = rooms.user_room(who.0.user()).map(|room| (room, JoinOptions::new()));
+            rooms.serve_in(Form::Multi, stream, sink, who, first, sign_in)
         });
     }
 
@@ -217,9 +234,11 @@ impl Admission {
     fn open<E: fmt::Display>(
         self,
         socket: impl Socket<E>,
-        serve: impl FnOnce(&RoomManager, Identity, (FrameStream, FrameSink)) -> Served<FrameStream> + Send + 'static,
+        serve: impl FnOnce(&RoomManager, Who, Option<Arc<SignIn>>, (FrameStream, FrameSink)) -> Served<FrameStream>
+        + Send
+        + 'static,
     ) {
-        let Self { rooms, verdict, claims, on_close, .. } = self;
+        let Self { rooms, verdict, newcomer, sign_in, claims, on_close, .. } = self;
         tokio::spawn(Served::Opening(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
             let mut halves = match timeout(within, socket).await {
@@ -233,15 +252,33 @@ impl Admission {
                     return Served::over();
                 }
             };
+            let mut place = None;
             let verdict = match verdict {
                 Verdict::Known(identity) => Ok(identity),
-                Verdict::Bad(close) => Err(close),
+                Verdict::Bad(close, turned_away) => {
+                    place = Some(turned_away);
+                    Err(close)
+                }
                 // Boxed, because most have their token with the request.
                 Verdict::Later(unauthenticated) => Box::pin(unauthenticated.identity(&rooms, &mut halves.0)).await,
             };
-            let served = match verdict.and_then(|identity| with_claims(identity, claims)) {
-                Ok(identity) => serve(&rooms, identity, halves),
-                Err(close) => Served::refused(halves, close, rooms.limits().clone()),
+            let served = match verdict.and_then(|identity| with_claims(identity, claims.clone())) {
+                Ok(identity) => {
+                    let sign_in = if claims.is_empty() {
+                        sign_in
+                    } else {
+                        let of_endpoint = sign_in.map(|sign_in| SignIn::clone(&sign_in)).unwrap_or_default();
+                        Some(Arc::new(SignIn { claims, ..of_endpoint }))
+                    };
+                    let served = serve(&rooms, (identity, newcomer.from), sign_in, halves);
+                    // Now it is counted as a connection.
+                    drop(newcomer);
+                    served
+                }
+                Err(close) => {
+                    let refused = Served::refused(halves, close, rooms.limits().clone());
+                    refused.and_then(move |_| drop((place, newcomer)))
+                }
             };
             match on_close {
                 None => served,
@@ -250,6 +287,9 @@ impl Admission {
         })));
     }
 }
+
+/// Who connects, and from where.
+type Who = (Identity, Option<Network>);
 
 fn with_claims(identity: Identity, more: Vec<(String, Value)>) -> Result<Identity, Close> {
     if more.is_empty() {

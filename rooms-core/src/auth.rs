@@ -5,6 +5,8 @@ mod claim;
 mod clock;
 mod jwt;
 mod policy;
+mod revocation;
+mod sign_in;
 
 use std::{
     borrow::Cow,
@@ -24,8 +26,14 @@ pub use self::{
     clock::{SystemClock, WallClock},
     jwt::{JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET},
     policy::Decision,
+    revocation::{Revocation, RevokeError},
 };
-pub(crate) use self::{clock::wait_until, policy::Rule};
+pub(crate) use self::{
+    clock::{LONGEST_WAIT, wait_until},
+    policy::Rule,
+    revocation::{Ending, RevocationList, Revoked},
+    sign_in::SignIn,
+};
 use crate::{
     any_id,
     room_key::{RoomKeyError, check_id},
@@ -254,7 +262,7 @@ impl fmt::Debug for Identity {
 
 /// Turns a request into an [`Identity`], by its token or by whatever else it has.
 ///
-/// Called once for each upgrade, within `Limits::handshake_timeout`. A panic and a late answer are [`AuthError::Unavailable`]: no
+/// Called once for each upgrade, and for each token that a client [refreshes](crate::protocol) its connection with, within `Limits::handshake_timeout`. A panic and a late answer are [`AuthError::Unavailable`]: no
 /// fault of the token, so the client is told to come back (1013, or 503). The future may be dropped at any await. Never log
 /// the token.
 ///
@@ -355,6 +363,9 @@ pub enum AuthError {
     /// `aud` does not name the configured audience.
     #[error("the token is for another audience")]
     Audience,
+    /// It, or its user, is [revoked](crate::RoomManager::revoke).
+    #[error("the token, or its user, is revoked")]
+    Revoked,
     /// The authenticator gave no answer in time, or panicked.
     #[error("the authenticator failed")]
     Unavailable,

@@ -24,13 +24,16 @@
 //! 7. **Nobody waits for a listener.** Events are handed to a [`BusReceiver`], whose call returns at once.
 //! 8. **Dropping is safe.** A dropped `publish` is done or not done, and spoils nothing for the next.
 //!
-//! A bus may keep what is published, for those who were away: [`Bus::history`]. [`History`] has the clauses of that.
+//! A bus may keep what is published, for those who were away: [`Bus::history`]. [`History`] has the clauses of that. And it
+//! may keep the last state of a room: [`Bus::states`], with the clauses at [`States`].
 
 mod async_bus;
 mod guarded;
 pub(crate) mod history;
+mod idempotency;
 mod local;
 mod position;
+mod states;
 
 use std::{error, fmt, sync::Arc};
 
@@ -41,8 +44,10 @@ pub(crate) use self::guarded::{BusFault, GuardedBus};
 pub use self::{
     async_bus::{AsyncBus, AsyncClient},
     history::{Excerpt, History, Missing, ReadFrom, Retention, RetentionError},
+    idempotency::{Appended, IdempotencyKey, IdempotencyKeyError},
     local::LocalBus,
     position::{Position, PositionError},
+    states::{KeptState, NewState, Outcome, StatePatch, States},
 };
 use crate::{node::NodeId, room_key::RoomKey};
 
@@ -71,6 +76,12 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The part that keeps the last state of rooms; `None` for a bus that keeps none, over which no kind can
+    /// [keep a state](crate::Kind::keep_state). Always the same.
+    fn states(&self) -> Option<&dyn States> {
+        None
+    }
+
     /// Lets go of the backplane; no event comes after it has resolved.
     async fn close(&self);
 }
@@ -95,6 +106,10 @@ impl<B: Bus + ?Sized> Bus for Arc<B> {
 
     fn history(&self) -> Option<&dyn History> {
         (**self).history()
+    }
+
+    fn states(&self) -> Option<&dyn States> {
+        (**self).states()
     }
 
     async fn close(&self) {
@@ -127,6 +142,16 @@ pub enum BusEvent {
         payload: Bytes,
         /// Its place in the topic's history, where the bus keeps one.
         position: Option<Position>,
+    },
+    /// The state of a topic that this node is subscribed to was set.
+    #[non_exhaustive]
+    State {
+        /// Where.
+        topic: Topic,
+        /// What it is now.
+        state: KeptState,
+        /// What has changed, where the writer said it.
+        patch: Option<StatePatch>,
     },
     /// Everything that is published to these topics from now on arrives, until they are unsubscribed or lost.
     #[non_exhaustive]
@@ -169,6 +194,12 @@ impl BusEvent {
     #[must_use]
     pub const fn message_at(topic: Topic, payload: Bytes, position: Position) -> Self {
         Self::Message { topic, payload, position: Some(position) }
+    }
+
+    /// A [`State`](Self::State).
+    #[must_use]
+    pub const fn state(topic: Topic, state: KeptState, patch: Option<StatePatch>) -> Self {
+        Self::State { topic, state, patch }
     }
 
     /// [`Subscribed`](Self::Subscribed).

@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt};
 /// | 1001 | [`GOING_AWAY`](Self::GOING_AWAY) | the other end is going away | yes |
 /// | 1002 | [`PROTOCOL`](Self::PROTOCOL) | a frame that RFC 6455 forbids | no, the client is broken |
 /// | 1003 | [`UNSUPPORTED`](Self::UNSUPPORTED) | a kind of message that is not taken; not sent by us, as a binary message gets an `unsupported` error | no |
-/// | 1006 | none | no close frame: the network, or an upgrade refused with 401, 403 or 503; a browser tells them not apart | yes |
+/// | 1006 | none | no close frame: the network, or an upgrade refused with 401, 403, 429 or 503; a browser tells them not apart | yes |
 /// | 1007 | [`INVALID_TEXT`](Self::INVALID_TEXT) | a text message that is not UTF-8 | no |
 /// | 1008 | [`POLICY`](Self::POLICY) | `Invalid token`, and other refusals | not with the same token |
 /// | 1009 | [`TOO_BIG`](Self::TOO_BIG) | a message over the limit | no |
@@ -18,10 +18,11 @@ use std::{borrow::Cow, fmt};
 /// | 1012 | [`RESTART`](Self::RESTART) | this process is going down | yes, with a random delay |
 /// | 1013 | [`TRY_AGAIN`](Self::TRY_AGAIN) | a slow consumer, overload, or a rule without an answer | yes, later |
 /// | 4401 | [`TOKEN_EXPIRED`](Self::TOKEN_EXPIRED) | the token's time is over | with a new token |
-/// | 4403 | [`NOT_ALLOWED`](Self::NOT_ALLOWED) | the rule of the room, or its `on_join`, said no | no |
+/// | 4403 | [`NOT_ALLOWED`](Self::NOT_ALLOWED) | the rule of the room, or its `on_join`, said no; or the user was removed from it | no |
 /// | 4408 | [`NO_PONG`](Self::NO_PONG) | no answer to a ping, or no first message with the token | yes |
+/// | 4410 | [`REVOKED`](Self::REVOKED) | the token, or its user, is revoked | once with a new token; where that is revoked too, not |
 /// | 4429 | [`TOO_MANY_MESSAGES`](Self::TOO_MANY_MESSAGES) | more sent than is read, for `Limits::overload_timeout` | yes, slower |
-/// | 4430 | [`TOO_MANY_CONNECTIONS`](Self::TOO_MANY_CONNECTIONS) | this user has too many open | when another is closed |
+/// | 4430 | [`TOO_MANY_CONNECTIONS`](Self::TOO_MANY_CONNECTIONS) | this user, or this address, has too many open | when another is closed |
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(u16);
 
@@ -52,6 +53,8 @@ impl CloseCode {
     pub const NOT_ALLOWED: Self = Self(4403);
     /// 4408: no pong in time.
     pub const NO_PONG: Self = Self(4408);
+    /// 4410: revoked.
+    pub const REVOKED: Self = Self(4410);
     /// 4429: too many messages.
     pub const TOO_MANY_MESSAGES: Self = Self(4429);
     /// 4430: too many connections of one user.
@@ -124,6 +127,8 @@ impl Close {
     pub const NOT_ALLOWED: Self = Self::known(CloseCode::NOT_ALLOWED, "not allowed");
     /// The token's time is over.
     pub const TOKEN_EXPIRED: Self = Self::known(CloseCode::TOKEN_EXPIRED, "token expired");
+    /// The token, or its user, is revoked.
+    pub const REVOKED: Self = Self::known(CloseCode::REVOKED, "revoked");
     /// The member's outbox is full.
     pub const SLOW_CONSUMER: Self = Self::known(CloseCode::TRY_AGAIN, "slow consumer");
     /// This process is going down.
@@ -156,6 +161,11 @@ impl Close {
             reason = Cow::Owned(cut);
         }
         Self { code, reason }
+    }
+
+    /// Somebody is put out of the only room that the connection is for, in the application's words.
+    pub(crate) fn kicked(reason: &str) -> Self {
+        if reason.is_empty() { Self::NOT_ALLOWED } else { Self::new(CloseCode::NOT_ALLOWED, reason.to_owned()) }
     }
 
     pub(crate) const fn known(code: CloseCode, reason: &'static str) -> Self {

@@ -1,31 +1,50 @@
 //! One live connection, and the rooms that it is in.
 
+mod asking_again;
+mod beside;
 mod leaves;
 mod lists;
 mod places;
+mod replayed;
+mod token;
 
-use std::{fmt, sync::Arc, task::Poll, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::join_all;
+use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use self::{
+    asking_again::After,
+    beside::BesideWork,
     leaves::{Leaves, Leaving},
     lists::Lists,
     places::{Place, Places},
+    replayed::Replayed,
+};
+pub(crate) use self::{
+    beside::{Beside, NoRefresh, Refreshed},
+    token::Notice,
 };
 use crate::{
-    auth::{Decision, Identity},
+    auth::{Identity, SignIn},
     close::Close,
     context::Shared,
     join_options::JoinOptions,
-    kind::{HookError, Joining, Kind, Member, Tell},
+    kind::{HookError, Joining, Kind, Member, NotLetIn, Rights, Sort, Tell},
     message::{Form, Message},
     node::ConnectionId,
     outbox::{Driver, Progress, Recipient, Waiting},
-    presence::{Arrival, Listing, MemberList, Share, entry::Name},
-    protocol::{self, Ref},
-    room::{Ready, Room},
+    payload::Payload,
+    presence::{Arrival, Listing, Share, entry::Name},
+    protocol::{self, Ref, Standing},
+    room::{Arriving, Ready, Room, WentLive},
     room_key::RoomKey,
     runtime::RuntimeEnded,
     timers::Moment,
@@ -73,6 +92,23 @@ struct Seldom {
     leaves: Leaves,
     /// The lists of members that it was sent.
     lists: Lists,
+    /// How it signed in, where that is not as most do.
+    sign_in: Option<Arc<SignIn>>,
+    /// Who it is since its token was refreshed; others find it at the recipient.
+    identity: Option<Arc<Identity>>,
+    /// Apart, as many have one of the others, and few have any of it for long.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// When its client is told that the token ends.
+    notice: Notice,
+    beside: BesideWork,
+    /// Rooms that it is to enter without having asked.
+    to_enter: VecDeque<RoomKey>,
+    /// What it was given of histories and states.
+    replayed: Replayed,
 }
 
 /// Why a connection was not taken.
@@ -83,6 +119,21 @@ pub enum ConnectError {
     #[error("the user has {limit} connections on this node, and no more are allowed")]
     TooManyConnections {
         /// `Limits::max_connections_per_user`.
+        limit: usize,
+    },
+    /// The identity is [revoked](crate::RoomManager::revoke).
+    #[error("the token, or its user, is revoked")]
+    Revoked,
+    /// Too many connections come from this address.
+    #[error("there are {limit} connections from this address, and no more are allowed")]
+    TooManyFromAddress {
+        /// `Limits::max_connections_per_ip`.
+        limit: usize,
+    },
+    /// The node has as many connections as it may.
+    #[error("this node has {limit} connections, and no more are allowed")]
+    NodeFull {
+        /// `Limits::max_connections`.
         limit: usize,
     },
     /// The manager is shutting down.
@@ -99,9 +150,10 @@ impl ConnectError {
     #[must_use]
     pub const fn close(&self) -> Close {
         match self {
-            Self::TooManyConnections { .. } => Close::TOO_MANY_CONNECTIONS,
+            Self::TooManyConnections { .. } | Self::TooManyFromAddress { .. } => Close::TOO_MANY_CONNECTIONS,
+            Self::Revoked => Close::REVOKED,
             Self::Draining => Close::RESTART,
-            Self::RuntimeEnded => Close::UNAVAILABLE,
+            Self::NodeFull { .. } | Self::RuntimeEnded => Close::UNAVAILABLE,
         }
     }
 }
@@ -130,7 +182,17 @@ pub enum JoinError {
         /// `Limits::max_rooms_per_connection`.
         limit: usize,
     },
-    /// The bus did not confirm the subscription, or give the history, in time; see `Limits::subscribe_timeout`.
+    /// A client's join would make a room on this node, and its user has made too many in a short time; see
+    /// `Limits::new_rooms_per_second_per_user`. Not for [`Connection::join`], which the application calls.
+    #[error("{room}: the user has joined too many rooms that were new on this node; the next one in {retry_after:?}")]
+    TooManyNewRooms {
+        /// Where.
+        room: RoomKey,
+        /// When one more is let through.
+        retry_after: Duration,
+    },
+    /// The bus did not confirm the subscription, or give the history or the state, in time; see `Limits::subscribe_timeout`.
+    /// Or the connection was given more of them than `Limits::max_replay_bytes` just now.
     #[error("{room}: the bus did not confirm the subscription or give the history")]
     Unavailable {
         /// Where.
@@ -159,6 +221,7 @@ impl JoinError {
         match self {
             Self::NotAllowed { .. } => Close::NOT_ALLOWED,
             Self::TooManyRooms { .. } => Close::new(crate::close::CloseCode::POLICY, "too many rooms"),
+            Self::TooManyNewRooms { .. } => Close::TOO_MANY_MESSAGES,
             Self::RuleUnavailable { .. } | Self::Unavailable { .. } | Self::RuntimeEnded { .. } => Close::UNAVAILABLE,
             Self::Refused { source, .. } => source.clone().into_close(),
         }
@@ -177,10 +240,11 @@ impl Connection {
         self.recipient.id()
     }
 
-    /// Who it is.
+    /// Who it is: by the token that it has now, where that was refreshed.
     #[must_use]
     pub fn identity(&self) -> &Identity {
-        self.recipient.identity()
+        let renewed = self.seldom.as_ref().and_then(|seldom| seldom.identity.as_deref());
+        renewed.unwrap_or(self.recipient.first_identity())
     }
 
     /// The rooms that it is in.
@@ -210,18 +274,42 @@ impl Connection {
         if let Some(place) = self.place(key) {
             return Ok(place.room.share(Share::viewers));
         }
-        let joined = self.begin_join(key, options, None).await?;
+        let joined = self.begin_join(key, options, None, NewRooms::Free).await?;
         // Somebody else may be the one who drives it.
         self.recipient.wake();
         Ok(self.keep(joined))
     }
 
-    /// What one who is in a room already is told when it joins again: how many viewers there are, and who, if it was not
-    /// told that a moment ago.
-    pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<(usize, Option<MemberList>)> {
+    /// What one who is in a room already is told when it joins again: how many viewers there are, and who, if it may see that
+    /// and was not told a moment ago.
+    pub(crate) fn standing(&mut self, key: &RoomKey) -> Option<Standing> {
+        let place = self.place(key)?;
+        let (room, Rights { sort, sees_members }) = (Arc::clone(&place.room), place.room.rights(place.slot));
+        let who = Name(self.identity().user().into());
+        let listing = if sees_members { self.listing(key) } else { Listing::Nothing };
+        let (viewers, list) = room.share(|share| share.standing(&who, listing));
+        Some(Standing { viewers, list, observer: sort == Sort::Observer, ..Standing::default() })
+    }
+
+    /// All of the state of a room that it is in, if it may be given that now.
+    pub(crate) fn state(&mut self, key: &RoomKey) -> Option<Message> {
         let room = Arc::clone(&self.place(key)?.room);
-        let (who, listing) = (Name(self.identity().user().into()), self.listing(key));
-        Some(room.share(|share| share.standing(&who, listing)))
+        if !self.may_replay() {
+            return None;
+        }
+        let state = room.whole_state()?;
+        self.replayed().add(state.frame().len(), Instant::now());
+        Some(state)
+    }
+
+    fn replayed(&mut self) -> &mut Replayed {
+        &mut self.seldom.get_or_insert_default().rare.get_or_insert_default().replayed
+    }
+
+    fn may_replay(&mut self) -> bool {
+        let most = self.shared.limits.max_replay_bytes;
+        let rare = self.seldom.as_mut().and_then(|seldom| seldom.rare.as_mut());
+        rare.is_none_or(|rare| rare.replayed.may(most, Instant::now()))
     }
 
     /// Whether a join is answered with the list of the members. A connection that is for one room joins once.
@@ -248,10 +336,12 @@ impl Connection {
         key: &RoomKey,
         options: JoinOptions,
         reference: Option<Arc<Ref>>,
+        new_rooms: NewRooms,
     ) -> impl Future<Output = Result<Joined, JoinError>> + Send + use<> {
         let (shared, joined) = (Arc::clone(&self.shared), self.rooms.all().len());
-        let (mut member, listing) = (self.member(key), self.listing(key));
+        let (mut member, listing) = (self.member_of_sort(key, Sort::of(&options)), self.listing(key));
         let left = self.seldom.as_ref().and_then(|seldom| seldom.leaves.over(key));
+        let may_replay = self.may_replay();
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.seldom.get_or_insert_default().leaves.begin(key.clone()));
@@ -262,11 +352,26 @@ impl Connection {
             }
             let not_allowed = || JoinError::NotAllowed { room: key.clone() };
             let kind = shared.kinds.get(key.kind()).ok_or_else(not_allowed)?;
-            match kind.rule.decide(member.identity(), key, options.with.as_ref(), limits.rule_timeout).await {
-                Decision::Allow => {}
-                Decision::Deny => return Err(not_allowed()),
-                Decision::Unavailable => return Err(JoinError::RuleUnavailable { room: key.clone() }),
+            let (sort, with) = (Sort::of(&options), options.with.as_ref());
+            let rights = match kind.rights_now(member.identity(), key, sort) {
+                Some(rights) => rights,
+                // Boxed, as what else a join may wait for.
+                None => Box::pin(kind.rights(member.identity(), key, sort, with, limits.rule_timeout)).await,
+            };
+            let rights = match rights {
+                Ok(rights) => rights,
+                Err(NotLetIn::Denied) => return Err(not_allowed()),
+                Err(NotLetIn::Unavailable) => return Err(JoinError::RuleUnavailable { room: key.clone() }),
+            };
+            if !may_replay && (kind.history.is_some() || kind.state.is_some()) {
+                return Err(JoinError::Unavailable { room: key.clone() });
             }
+            // After the rule, or who may not join could find out whether anybody is in the room.
+            if new_rooms == NewRooms::Counted && shared.registry.find(key).is_none() {
+                let made = shared.limiters.new_room(shared.runtime.handle(), member.recipient.client());
+                made.map_err(|retry_after| JoinError::TooManyNewRooms { room: key.clone(), retry_after })?;
+            }
+            let said = options.with.clone().filter(|_| kind.rule.asks_with());
             // Before the room is entered, from when on its messages are kept.
             if let Some(left) = left {
                 left.await;
@@ -274,13 +379,13 @@ impl Connection {
             let (room, slot) = shared.registry.enter(key, kind, Arc::clone(&member.recipient));
             let room = &room;
             let entered = Entered::new(&shared, Place { room: Arc::clone(room), slot });
-            let mut joined = Joined { entered, viewers: 0, begun: None };
+            let mut joined = Joined { entered, viewers: 0, replayed: 0, begun: None, said };
             // Boxed, as is the reading of a history: a join is as large as the largest of what it waits for, and most joins
             // wait for nothing.
             if !room.knows_others() {
                 Box::pin(subscribed(&shared, room)).await?;
             }
-            if room.has_history() {
+            if room.has_history() || room.keeps_state() {
                 Box::pin(ready(&shared, room, &options)).await?;
             }
             if room.has_history() || options.with.is_some() {
@@ -293,27 +398,40 @@ impl Connection {
                 member: member.clone(),
                 leaving: Some(leaving),
             });
-            let snapshot = kind
-                .joining(|| member.clone(), limits.hook_timeout)
-                .await
-                .map_err(|source| JoinError::Refused { room: key.clone(), source })?;
-            let arrival = kind.knows_users().then(|| arrival(&shared, kind, &member));
+            let snapshot = if kind.has_on_join() {
+                Box::pin(kind.joining(|| member.clone(), limits.hook_timeout)).await
+            } else {
+                Ok(Value::Null)
+            };
+            let snapshot = snapshot.map_err(|source| JoinError::Refused { room: key.clone(), source })?;
+            let counts_user = kind.knows_users() && rights.sort == Sort::Member;
+            let arrival = counts_user.then(|| arrival(&shared, kind, &member));
+            let listing = if rights.sees_members { listing } else { Listing::Nothing };
             let welcome = |standing| protocol::room_joined(key, standing, snapshot, reference.as_deref());
-            let (viewers, effects) = room.go_live(slot, arrival, listing, &options, welcome);
+            let arriving = Arriving { arrival, listing, rights };
+            let WentLive { viewers, replayed, effects } = room.go_live(slot, arriving, &options, welcome);
             shared.registry.act(room, effects);
-            Ok(Joined { viewers, ..joined })
+            Ok(Joined { viewers, replayed, ..joined })
         }
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.
     pub(crate) fn keep(&mut self, joined: Joined) -> usize {
-        let Joined { entered, viewers, begun } = joined;
+        let Joined { entered, viewers, replayed, begun, said } = joined;
+        if replayed > 0 {
+            self.replayed().add(replayed, Instant::now());
+        }
         if let Some(begun) = begun {
             begun.kept();
             self.tidy();
         }
         if let Some(place) = entered.kept() {
+            if let Some(said) = said {
+                self.rare_mut().beside.note(place.room.key.clone(), said);
+            }
+            let room = place.room.key.clone();
             self.rooms.add(place);
+            self.plan(&room, After::Decision);
         }
         viewers
     }
@@ -322,9 +440,53 @@ impl Connection {
     ///
     /// What was published before may still arrive after it: it was on its way on another thread.
     pub fn leave(&mut self, key: &RoomKey) -> bool {
+        self.leave_in(key, Leave::Member)
+    }
+
+    /// [`leave`](Self::leave), of one who is put out: not shown for the `leave_grace` of the kind.
+    pub(crate) fn leave_in(&mut self, key: &RoomKey, how: Leave) -> bool {
         let Some(place) = self.rooms.remove(key) else { return false };
-        self.left(vec![Entered::new(&self.shared, place)]);
+        if self.rare().is_some() {
+            self.rare_mut().beside.forget(key);
+        }
+        self.left(vec![Entered::new(&self.shared, place).leaving(how)]);
         true
+    }
+
+    fn rare(&self) -> Option<&Rare> {
+        self.seldom.as_ref()?.rare.as_deref()
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.seldom.get_or_insert_default().rare.get_or_insert_default()
+    }
+
+    pub(crate) fn signed_in(&mut self, sign_in: Option<Arc<SignIn>>) {
+        if sign_in.is_some() {
+            self.seldom.get_or_insert_default().sign_in = sign_in;
+        }
+    }
+
+    /// Notes a room that it is to enter, where it is not in it.
+    pub(crate) fn is_to_enter(&mut self, room: RoomKey) {
+        // As many as may be entered, and the bound for those that are refused.
+        let most = self.shared.limits.max_rooms_per_connection;
+        let waiting = &mut self.rare_mut().to_enter;
+        if !waiting.contains(&room) && waiting.len() < most {
+            waiting.push_back(room);
+        }
+    }
+
+    /// Forgets that it is to enter a room.
+    pub(crate) fn is_not_to_enter(&mut self, room: &RoomKey) {
+        if self.rare().is_some() {
+            self.rare_mut().to_enter.retain(|entering| entering != room);
+        }
+    }
+
+    /// The next room that it is to enter.
+    pub(crate) fn next_to_enter(&mut self) -> Option<RoomKey> {
+        self.seldom.as_mut()?.rare.as_mut()?.to_enter.pop_front()
     }
 
     /// Sends to this connection alone.
@@ -352,7 +514,7 @@ impl Connection {
     pub fn drive(&self) -> impl Future<Output = Option<Close>> + Send + use<> {
         let (recipient, shared) = (Driver::of(Arc::clone(&self.recipient)), Arc::clone(&self.shared));
         std::future::poll_fn(move |cx| {
-            let close = match recipient.drive(cx) {
+            let close = match shared.drive(&recipient, cx) {
                 Progress::Closed(close) => Some(close),
                 Progress::Broken => None,
                 Progress::Open(_) | Progress::Closing(_) => return Poll::Pending,
@@ -383,29 +545,53 @@ impl Connection {
         *wake_at = at;
     }
 
+    /// It, as a hook is given it: in a room that it is in.
     pub(crate) fn member(&self, room: &RoomKey) -> Member {
+        let observed = |place: &&Place| place.room.kind.has_observers();
+        let sort = self.place(room).filter(observed).map_or(Sort::Member, |place| place.room.rights(place.slot).sort);
+        self.member_of_sort(room, sort)
+    }
+
+    fn member_of_sort(&self, room: &RoomKey, sort: Sort) -> Member {
         let rooms = Arc::clone(&self.shared) as Arc<dyn Tell>;
-        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), rooms, joining: None }
+        let identity = self.seldom.as_ref().and_then(|seldom| seldom.identity.clone());
+        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), identity, rooms, joining: None, sort }
     }
 
     pub(crate) fn leave_all(&mut self) {
         let all = std::mem::take(&mut self.rooms).into_vec();
-        let all: Vec<_> = all.into_iter().map(|place| Entered::new(&self.shared, place)).collect();
+        let how = if self.recipient.is_removed() { Leave::Removed } else { Leave::Member };
+        let all: Vec<_> = all.into_iter().map(|place| Entered::new(&self.shared, place).leaving(how)).collect();
         self.left(all);
     }
 
-    /// Forgets hooks that are over.
-    fn tidy(&mut self) {
-        self.seldom.take_if(|seldom| seldom.leaves.tidy() && seldom.lists.is_empty());
+    /// It is in the room with these rights from now on. Where it may see the members now, or may not any more, it is told how
+    /// things stand, as if it joined again.
+    fn change_rights(&mut self, key: &RoomKey, rights: Rights) {
+        let Some(place) = self.place(key) else { return };
+        if !place.room.change_rights(place.slot, rights) {
+            return;
+        }
+        if let Some(standing) = self.standing(key) {
+            self.send(&protocol::room_joined(key, standing, Value::Null, None));
+        }
+    }
+
+    /// Forgets what is over.
+    pub(crate) fn tidy(&mut self) {
+        let now = self.shared.timers.now();
+        self.seldom.take_if(|seldom| seldom.tidy(now));
     }
 
     /// Gives places up, and then runs the hooks about it in one task.
     fn left(&mut self, places: Vec<Entered>) {
         let within = self.shared.limits.hook_timeout;
-        let hook = |room: &Room| room.kind.left(|| self.member(&room.key), within);
-        let rooms = || places.iter().filter_map(Entered::room);
-        let hooks: Vec<_> = rooms().filter_map(hook).collect();
-        let first = rooms().next().map(|room| room.key.clone());
+        let hook = |Place { room, slot }: &Place| {
+            room.kind.left(|| self.member_of_sort(&room.key, room.rights(*slot).sort), within)
+        };
+        let left = || places.iter().filter_map(|entered| entered.place.as_ref());
+        let hooks: Vec<_> = left().filter_map(hook).collect();
+        let first = left().next().map(|place| place.room.key.clone());
         drop(places);
         if hooks.is_empty() {
             return;
@@ -426,6 +612,15 @@ impl Drop for Connection {
         self.recipient.abandon();
         self.shared.users.leave(&self.recipient);
     }
+}
+
+/// Whether a join that makes a room on this node counts for its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewRooms {
+    /// A client asks for it.
+    Counted,
+    /// The application does.
+    Free,
 }
 
 /// Waits until the bus has confirmed the subscription of a room.
@@ -455,8 +650,19 @@ async fn ready(shared: &Shared, room: &Arc<Room>, options: &JoinOptions) -> Resu
 pub(crate) struct Joined {
     entered: Entered,
     viewers: usize,
+    /// The bytes of the history and the state that it was given.
+    replayed: usize,
     /// Dropped after the place is given up, as `on_leave` runs after that.
     begun: Option<Begun>,
+    /// What the client said with the join, where the rule is told it.
+    said: Option<Payload>,
+}
+
+impl Joined {
+    /// The room; `None` never.
+    pub(crate) fn room(&self) -> Option<&RoomKey> {
+        self.entered.place.as_ref().map(|place| &place.room.key)
+    }
 }
 
 /// What `on_join` has begun and nobody keeps: dropping it runs `on_leave`. A join may end anywhere, by an error of the hook
@@ -487,19 +693,48 @@ impl Drop for Begun {
     }
 }
 
+/// How a member leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// As it likes: it may be back in a moment.
+    Member,
+    /// It is put out: nobody waits for it to come back.
+    Removed,
+}
+
+impl Seldom {
+    /// Forgets what is over; says whether nothing is left.
+    fn tidy(&mut self, now: Moment) -> bool {
+        self.rare.take_if(|rare| rare.is_idle(now));
+        let is_lasting = self.sign_in.is_some() || self.identity.is_some();
+        self.leaves.tidy() && self.lists.is_empty() && !is_lasting && self.rare.is_none()
+    }
+}
+
+impl Rare {
+    fn is_idle(&self, now: Moment) -> bool {
+        self.notice == Notice::default()
+            && self.to_enter.is_empty()
+            && self.replayed.is_empty()
+            && self.beside.is_idle(now)
+    }
+}
+
 /// A place in a room, joined or joining. Dropping it leaves, unless somebody else keeps the place.
 struct Entered {
     shared: Arc<Shared>,
     place: Option<Place>,
+    how: Leave,
 }
 
 impl Entered {
     fn new(shared: &Arc<Shared>, place: Place) -> Self {
-        Self { shared: Arc::clone(shared), place: Some(place) }
+        Self { shared: Arc::clone(shared), place: Some(place), how: Leave::Member }
     }
 
-    fn room(&self) -> Option<&Room> {
-        self.place.as_ref().map(|place| &*place.room)
+    fn leaving(mut self, how: Leave) -> Self {
+        self.how = how;
+        self
     }
 
     /// The place, for a connection that leaves it by itself.
@@ -511,7 +746,10 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         if let Some(Place { room, slot }) = self.place.take() {
-            let effects = room.leave(slot);
+            let effects = match self.how {
+                Leave::Member => room.leave(slot),
+                Leave::Removed => room.remove(slot),
+            };
             self.shared.registry.act(&room, effects);
         }
     }

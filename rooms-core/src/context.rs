@@ -1,6 +1,9 @@
 //! What all handles and connections of one manager share, and how a payload goes out and comes in.
 
 mod broadcast;
+mod orders;
+mod sign_in;
+mod state;
 
 use std::{
     collections::HashMap,
@@ -9,25 +12,35 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
+    task::Context,
 };
 
 use tokio::sync::Semaphore;
 
+pub(crate) use self::{orders::Searches, state::After};
 use crate::{
-    auth::{Authenticator, WallClock},
+    auth::{Authenticator, RevocationList, WallClock},
     bus::Bus,
+    counts::Counts,
     drain::Drain,
     handshake::Endpoint,
     kind::Kind,
+    limiters::Limiters,
     limits::Limits,
     node::{ConnectionIds, NodeId},
+    outbox::{Backlog, Progress, Recipient},
     presence::{Driving, Presence},
+    proxies::Proxies,
     rate_limited_log::RateLimitedLog,
     registry::Registry,
     runtime::Runtime,
     timers::Timers,
     users::Users,
 };
+
+/// Rules that are asked again at once on this node, of the application's own. 64: enough to hide the way to a database, and few
+/// enough that a recheck of a large room does not fill its pool.
+pub(crate) const RECHECKS: usize = 64;
 
 /// What all handles and connections of one manager share.
 pub(crate) struct Shared {
@@ -41,7 +54,19 @@ pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     /// Places for sockets whose token comes with their first message.
     pub(crate) unauthenticated: Arc<Semaphore>,
+    /// As many for those that are told by a close frame that their token is bad. Apart, so that who has a bad token takes
+    /// no place of one who may have a good one.
+    pub(crate) turned_away: Arc<Semaphore>,
+    /// The sockets that are not authenticated, by address.
+    pub(crate) newcomers: Arc<Counts>,
+    pub(crate) limiters: Arc<Limiters>,
+    /// Whose word about the address of a client counts.
+    pub(crate) proxies: Proxies,
     pub(crate) clock: Arc<dyn WallClock>,
+    pub(crate) revocations: Arc<RevocationList>,
+    pub(crate) searches: Searches,
+    /// Who may ask rules again.
+    pub(crate) rechecks: Semaphore,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) registry: Arc<Registry>,
@@ -65,12 +90,28 @@ pub(crate) struct Warnings {
     pub(crate) bad_payload: RateLimitedLog,
     /// The log of a room is full.
     pub(crate) full_room: RateLimitedLog,
+    /// A rule that was asked again could not decide.
+    pub(crate) undecided: RateLimitedLog,
     /// What a member published did not reach the bus.
     pub(crate) unpublished: RateLimitedLog,
     /// A page of this origin may not connect.
     pub(crate) origin: RateLimitedLog,
+    /// An address has reached a limit.
+    pub(crate) address: RateLimitedLog,
     /// Whoever makes the tokens puts milliseconds into `exp`.
     pub(crate) far_expiry: RateLimitedLog,
+}
+
+impl Shared {
+    /// Writes what waits for a connection, for its task, and has its rooms give it what they left out.
+    pub(crate) fn drive(&self, recipient: &Arc<Recipient>, cx: &mut Context<'_>) -> Progress {
+        let progress = recipient.drive(cx);
+        if let Progress::Open(Backlog { behind: true, .. }) = progress {
+            // Whoever is given something is woken for it.
+            self.registry.heal(recipient);
+        }
+        progress
+    }
 }
 
 impl fmt::Debug for Shared {

@@ -1,12 +1,13 @@
 //! What a payload on the bus says besides its JSON.
 //!
 //! Bare JSON is the rule, so that a publisher in any language needs nothing of ours. What needs more begins with byte
-//! 0x01, which no JSON text can, and `v1;`. One or both of these fields follow, and then the JSON:
+//! 0x01, which no JSON text can, and `v1;`. One or two of these fields follow, and then the JSON:
 //!
 //! | field | meaning |
 //! |---|---|
 //! | `x=<connection>;` | that connection is left out |
 //! | `w;` | published by a member, with the `type` of an event of the server's: see [`Carried::Wrapped`] |
+//! | `r;` | a broadcast that was too long: see [`Carried::Refresh`] |
 
 use bytes::Bytes;
 
@@ -19,6 +20,7 @@ const MARK: u8 = 0x01;
 const PREFIX: &[u8] = b"\x01v1;";
 const EXCEPT: &[u8] = b"x=";
 const WRAPPED: &[u8] = b"w;";
+const REFRESH: &[u8] = b"r;";
 
 /// How a payload is carried to members whose connection is for one room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +30,8 @@ pub(crate) enum Carried {
     Bare,
     /// Inside an event `message`, as on a connection for many rooms: bare, it would be taken for an event of the server's.
     Wrapped,
+    /// Not at all: the members get an event `refresh` in its place. There is a JSON `null` behind it.
+    Refresh,
 }
 
 /// A payload from the bus, opened.
@@ -71,8 +75,10 @@ pub(crate) fn seal(except: Option<ConnectionId>, carried: Carried, json: Bytes) 
         sealed.extend_from_slice(except.to_string().as_bytes());
         sealed.push(b';');
     }
-    if carried == Carried::Wrapped {
-        sealed.extend_from_slice(WRAPPED);
+    match carried {
+        Carried::Bare => {}
+        Carried::Wrapped => sealed.extend_from_slice(WRAPPED),
+        Carried::Refresh => sealed.extend_from_slice(REFRESH),
     }
     sealed.extend_from_slice(&json);
     sealed.into()
@@ -102,11 +108,16 @@ pub(crate) fn open(payload: &[u8]) -> Result<Opened<'_>, BrokenEnvelope> {
         }
         None => (None, fields),
     };
-    match (rest.strip_prefix(WRAPPED), except) {
-        (Some(json), _) => Ok(Opened { json, except, carried: Carried::Wrapped }),
-        (None, Some(_)) => Ok(Opened { json: rest, except, carried: Carried::Bare }),
-        (None, None) => Err(BrokenEnvelope),
-    }
+    let (json, carried) = if let Some(json) = rest.strip_prefix(WRAPPED) {
+        (json, Carried::Wrapped)
+    } else if let Some(json) = rest.strip_prefix(REFRESH) {
+        (json, Carried::Refresh)
+    } else if except.is_some() {
+        (rest, Carried::Bare)
+    } else {
+        return Err(BrokenEnvelope);
+    };
+    Ok(Opened { json, except, carried })
 }
 
 #[cfg(test)]
@@ -117,15 +128,16 @@ mod tests {
     fn bare_json_is_itself_and_an_envelope_opens_as_it_was_sealed() {
         let id = ConnectionId::for_test(7);
         for except in [None, Some(id)] {
-            for carried in [Carried::Bare, Carried::Wrapped] {
+            for carried in [Carried::Bare, Carried::Wrapped, Carried::Refresh] {
                 for json in [&b"{\"a\":\";\"}"[..], b"true", b""] {
                     let sealed = seal(except, carried, Bytes::from_static(json));
-                    assert_eq!(sealed.first() == Some(&MARK), except.is_some() || carried == Carried::Wrapped);
+                    assert_eq!(sealed.first() == Some(&MARK), except.is_some() || carried != Carried::Bare);
                     assert_eq!(open(&sealed), Ok(Opened { json, except, carried }));
                 }
             }
         }
         assert_eq!(seal(None, Carried::Wrapped, Bytes::from_static(b"{}")), &b"\x01v1;w;{}"[..]);
+        assert_eq!(seal(None, Carried::Refresh, Bytes::from_static(b"null")), &b"\x01v1;r;null"[..]);
         for broken in
             [&b"\x01"[..], b"\x01v1;{}", b"\x01v2;x=1-1;{}", b"\x01v1;x=1-1", b"\x01v1;x=;{}", b"\x01v1;x=\xff;{}"]
         {

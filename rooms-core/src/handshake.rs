@@ -6,11 +6,17 @@ mod opening;
 mod origin;
 mod token;
 
-use std::sync::{Arc, Once};
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode, Uri,
-    header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE},
+    header::{
+        ALLOW, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+        WWW_AUTHENTICATE,
+    },
 };
 
 pub(crate) use self::events::{Asked, MAX_ROOMS};
@@ -22,7 +28,7 @@ use self::{
 };
 pub use self::{opening::Opening, origin::OriginError};
 use crate::{
-    auth::{AuthError, Authenticator},
+    auth::{AuthError, Authenticator, SignIn},
     join_options::JoinOptions,
     room_key::RoomKey,
 };
@@ -56,7 +62,8 @@ pub struct Endpoint {
     protocols: Vec<String>,
     origins: Origins,
     bad_token: BadToken,
-    authenticator: Option<Arc<dyn Authenticator>>,
+    /// With the authenticator of its own.
+    sign_in: Option<Arc<SignIn>>,
 }
 
 /// Why an endpoint would be open to attacks, or can't be used.
@@ -96,13 +103,7 @@ impl Endpoint {
     pub fn new() -> Self {
         let sources =
             Sources { header: true, query: Vec::new(), cookies: Vec::new(), protocol: false, first_message: false };
-        Self {
-            sources,
-            protocols: Vec::new(),
-            origins: Origins::SameHost,
-            bad_token: BadToken::Close,
-            authenticator: None,
-        }
+        Self { sources, protocols: Vec::new(), origins: Origins::SameHost, bad_token: BadToken::Close, sign_in: None }
     }
 
     /// Takes the token from a query parameter, too: `?token=..`. A browser's page can send no header with an upgrade.
@@ -245,7 +246,8 @@ impl Endpoint {
     /// Gives this endpoint an authenticator of its own, in place of the manager's: so that browsers come by cookie and
     /// services by token, into the same rooms.
     pub fn authenticator(self, authenticator: impl Authenticator) -> Self {
-        Self { authenticator: Some(Arc::new(authenticator)), ..self }
+        let sign_in = SignIn { authenticator: Some(Arc::new(authenticator)), ..SignIn::default() };
+        Self { sign_in: Some(Arc::new(sign_in)), ..self }
     }
 
     /// Sets what a client with a bad token is told.
@@ -279,7 +281,12 @@ impl Endpoint {
     }
 
     pub(crate) fn own_authenticator(&self) -> Option<&Arc<dyn Authenticator>> {
-        self.authenticator.as_ref()
+        self.sign_in.as_ref()?.authenticator.as_ref()
+    }
+
+    /// What its connections keep for the tokens that follow.
+    pub(crate) const fn sign_in(&self) -> Option<&Arc<SignIn>> {
+        self.sign_in.as_ref()
     }
 
     /// The query parameters that hold tokens.
@@ -346,6 +353,16 @@ pub enum Refusal {
     /// Too many sockets wait for their first message with the token, `Limits::max_unauthenticated`.
     #[error("too many connections wait to send their token, try again")]
     TooManyUnauthenticated,
+    /// The node has `Limits::max_connections` already.
+    #[error("this process has as many connections as it may, try again")]
+    Full,
+    /// Its address has as many connections as it may, or connects too often: `Limits::max_connections_per_ip`,
+    /// `connects_per_second_per_ip` and `max_unauthenticated_per_ip`.
+    #[error("too many connections from your address, try again later")]
+    TooManyFromAddress {
+        /// When one more is let through, by what is known now.
+        retry_after: Duration,
+    },
     /// The token is bad, and the endpoint answers that with 401.
     #[error("Invalid token")]
     Token,
@@ -487,26 +504,33 @@ impl Refusal {
     #[must_use]
     pub fn response(&self) -> Response<String> {
         let mut response = Response::new(self.to_string());
+        let known = HeaderValue::from_static;
         let (status, header) = match self {
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, Some((ALLOW, "GET"))),
-            Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, Some((UPGRADE, "websocket"))),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, Some((ALLOW, known("GET")))),
+            Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, Some((UPGRADE, known("websocket")))),
             // RFC 6455 section 4.4.
-            Self::Version => (StatusCode::UPGRADE_REQUIRED, Some((SEC_WEBSOCKET_VERSION, "13"))),
+            Self::Version => (StatusCode::UPGRADE_REQUIRED, Some((SEC_WEBSOCKET_VERSION, known("13")))),
             Self::Key | Self::ManyTokens | Self::Room | Self::Rooms => (StatusCode::BAD_REQUEST, None),
             Self::Origin => (StatusCode::FORBIDDEN, None),
-            Self::Token => (StatusCode::UNAUTHORIZED, Some((http::header::WWW_AUTHENTICATE, "Bearer"))),
+            Self::Token => (StatusCode::UNAUTHORIZED, Some((WWW_AUTHENTICATE, known("Bearer")))),
             // RFC 9220 section 3; RFC 8441 names no status.
             Self::ExtendedConnect | Self::Protocol => (StatusCode::NOT_IMPLEMENTED, None),
             Self::Misconfigured => (StatusCode::INTERNAL_SERVER_ERROR, None),
-            Self::Draining | Self::Unavailable | Self::TooManyUnauthenticated => {
-                (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1")))
+            Self::Draining | Self::Unavailable | Self::TooManyUnauthenticated | Self::Full => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, known("1"))))
+            }
+            Self::TooManyFromAddress { retry_after } => {
+                // RFC 6585 section 4; whole seconds, and no sooner than said.
+                let seconds = retry_after.as_nanos().div_ceil(1_000_000_000).max(1);
+                let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX));
+                (StatusCode::TOO_MANY_REQUESTS, Some((RETRY_AFTER, seconds)))
             }
         };
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CONTENT_TYPE, known("text/plain; charset=utf-8"));
         if let Some((name, value)) = header {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.insert(name, value);
         }
         response
     }

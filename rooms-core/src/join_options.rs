@@ -15,6 +15,8 @@ pub struct JoinOptions {
     pub(crate) since: Option<Since>,
     pub(crate) newest: usize,
     pub(crate) with: Option<Payload>,
+    /// It is not to be counted.
+    pub(crate) observes: bool,
     /// The connection is to be told positions, also where it is for one room.
     pub(crate) positions: bool,
 }
@@ -64,6 +66,12 @@ impl JoinOptions {
         self
     }
 
+    /// Asks to be in the room without being counted or named, which the kind's [`observe_rule`](crate::Kind::observe_rule)
+    /// decides.
+    pub fn observe(self) -> Self {
+        Self { observes: true, ..self }
+    }
+
     /// How a connection that is for one room is told what happens in it.
     pub(crate) const fn form(&self) -> Form {
         if self.positions { Form::Positioned } else { Form::Single }
@@ -80,6 +88,8 @@ impl JoinOptions {
                 name if is_token(name) => {}
                 "since" => options = options.since(value),
                 "newest" => options = options.newest(value.parse().unwrap_or_default()),
+                // Any other value is the application's.
+                "observe" if value == "true" => options = options.observe(),
                 _ => _ = with.insert(name.into_owned(), Value::String(value.into_owned())),
             }
         }
@@ -105,6 +115,13 @@ mod tests {
         assert_eq!(options.with.unwrap().as_str(), r#"{"tab":"a b","x":""}"#);
         let plain = read("token=secret");
         assert!(plain.since.is_none() && plain.with.is_none() && !plain.positions);
+        let observer = read("observe=true&x=1");
+        assert!(
+            observer.observes
+                && !observer.positions
+                && observer.with.is_some_and(|with| with.as_str() == r#"{"x":"1"}"#)
+        );
+        assert!(!read("observe=1").observes && !read("observe").observes);
         let first = read("since=");
         assert!(first.since.is_none() && first.positions);
         for broken in ["x", "-1.1", "1.-1", "2a.7.7", "2a", "2a.", "%00", &"1".repeat(10_000)] {

@@ -2,16 +2,22 @@
 
 mod hook_error;
 mod member;
+mod oversize;
+mod rights;
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-pub(crate) use self::member::{Joining, Tell};
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
+    oversize::Oversize,
+};
+pub(crate) use self::{
+    member::{Joining, Tell},
+    rights::{NotLetIn, Rights, Sort},
 };
 use crate::{
     auth::{Decision, Identity, Rule},
@@ -56,6 +62,12 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 pub struct Kind {
     pub(crate) rule: Rule,
     pub(crate) publish: Rule,
+    /// Who sees the members.
+    members: Rule,
+    /// Who may be in a room without being counted.
+    observe: Rule,
+    /// How often the rules are asked about one who is in a room.
+    pub(crate) ask_again: Option<Duration>,
     pub(crate) overflow: Overflow,
     on_join: Option<Arc<OnJoin>>,
     on_message: Option<Arc<OnMessage>>,
@@ -67,6 +79,9 @@ pub struct Kind {
     bad_info: Arc<RateLimitedLog>,
     pub(crate) leave_grace: Duration,
     pub(crate) history: Option<Retention>,
+    pub(crate) oversize: Oversize,
+    /// For how long a state is kept that nobody uses.
+    pub(crate) state: Option<Duration>,
 }
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
@@ -82,6 +97,9 @@ impl Kind {
         Self {
             rule: Rule::Nobody,
             publish: Rule::Nobody,
+            members: Rule::Everybody,
+            observe: Rule::Nobody,
+            ask_again: None,
             overflow: Overflow::Close,
             on_join: None,
             on_message: None,
@@ -93,6 +111,8 @@ impl Kind {
             bad_info: Arc::default(),
             leave_grace: Duration::ZERO,
             history: None,
+            oversize: Oversize::Error,
+            state: None,
         }
     }
 
@@ -111,7 +131,8 @@ impl Kind {
         Self { rule: Rule::Owner, ..Self::new() }
     }
 
-    /// Sets who may join: the rule returns a [`Decision`] or a `bool`. It is asked at each join. A rule that panics, or takes
+    /// Sets who may join: the rule returns a [`Decision`] or a `bool`. It is asked at each join, and about those who are in when
+    /// their token is [refreshed](crate::protocol) and by [`recheck`](crate::RoomManager::recheck). A rule that panics, or takes
     /// longer than `Limits::rule_timeout`, decides [`Decision::Unavailable`]: the join fails, and the client is told to try again
     /// later.
     ///
@@ -199,8 +220,8 @@ impl Kind {
         Self { on_join: Some(Arc::new(move |member| hook(member).boxed())), ..self }
     }
 
-    /// Runs for each message that is no command: on a connection for one room all but `ping`, on one for many all but
-    /// `ping`, `join`, `leave` and `publish`. Without it such a message is answered by an `unknown_type` error.
+    /// Runs for each message that is no command: on a connection for one room all but `ping` and `refresh`, on one for many all
+    /// but `ping`, `refresh`, `join`, `leave` and `publish`. Without it such a message is answered by an `unknown_type` error.
     ///
     /// The hook is given the whole message as the text that came, and parses what it needs:
     /// [`message.json()?`](Payload::json), or [`message.parse::<T>()?`](Payload::parse). It is JSON within its bounds:
@@ -266,16 +287,17 @@ impl Kind {
     /// went. A user with five tabs on three nodes joins once and leaves once.
     ///
     /// Costs some hundred bytes for each user and node. At most `Limits::max_named_users` users of a room are named on each node;
-    /// the others are counted. The same on all nodes.
+    /// the others are counted. Everybody in a room sees its members, unless there is a
+    /// [`members_rule`](Self::members_rule). The same on all nodes.
     pub fn list_members(self) -> Self {
         Self { names: true, ..self }
     }
 
     /// Sets what is told about a member besides the user's id; turns [`list_members`](Self::list_members) on.
     ///
-    /// Called once for each join. At most 512 bytes of JSON, nested at most 16 deep; what is longer or deeper is logged
-    /// and left out, and `null` adds nothing. Everybody in the room sees it. Where a user has several connections on a
-    /// node, the newest one's is shown.
+    /// Called once for each join, and not again when a token is refreshed. At most 512 bytes of JSON, nested at most 16 deep;
+    /// what is longer or deeper is logged and left out, and `null` adds nothing. Whoever sees the members sees it. Where a user has
+    /// several connections on a node, the newest one's is shown.
     pub fn member_info<F>(self, info: F) -> Self
     where
         F: Fn(&Identity, &RoomKey) -> Value + Send + Sync + 'static,
@@ -327,6 +349,8 @@ impl Kind {
     /// [`protocol`](crate::protocol). Broadcasting is appending to the history and publishing in one step: where the bus is
     /// down it is an error, as a message that only this node's members were given would have no position.
     ///
+    /// With [`Overflow::Resync`](crate::Overflow::Resync) a member that reads slowly is given what it missed, too, once it reads.
+    ///
     /// The bus has to keep histories, as [`LocalBus`](crate::LocalBus) does in this process's memory; where it does not,
     /// [`build`](crate::RoomManagerBuilder::build) is an error. The same on all nodes. A node with members in the room has a
     /// copy of the history in its memory. What others publish to the room by the bus' own means, and not by appending,
@@ -342,6 +366,37 @@ impl Kind {
     /// ```
     pub fn history(self, retention: Retention) -> Self {
         Self { history: Some(retention), ..self }
+    }
+
+    /// Keeps the last state of each room, on the bus, that [`broadcast_state`](crate::RoomManager::broadcast_state) sets: a
+    /// member is told all of it when it joins, and what has changed from then on, each with a revision. See
+    /// [`protocol`](crate::protocol).
+    ///
+    /// A state is kept for `unused` after it was set, or read for a join, for the last time; 1 ms to 30 days. While there
+    /// are members in the room it is not unused: the node looks whether it has missed a state twice a minute. A state has at
+    /// most `Limits::max_broadcast_bytes`, and each node with members in the room has a copy of it.
+    ///
+    /// The bus has to keep states, as [`LocalBus`](crate::LocalBus) does in this process's memory; where it does not,
+    /// [`build`](crate::RoomManagerBuilder::build) is an error. The same on all nodes. A kind may have a
+    /// [`history`](Self::history) as well: the state is then for what the page shows, and the history for what happened.
+    /// Between the two there is no order.
+    pub fn keep_state(self, unused: Duration) -> Self {
+        Self { state: Some(unused), ..self }
+    }
+
+    /// Sets what a broadcast becomes that is longer than `Limits::max_broadcast_bytes`; an error unless set. With
+    /// [`Oversize::Refresh`] the members are told to fetch, by an event `refresh`, and the broadcast is `Ok`: for what they
+    /// could fetch as well, such as a list that has grown. In a kind with a [`history`](Self::history) the event has its
+    /// place there.
+    ///
+    /// ```
+    /// use rooms_core::{Kind, Oversize};
+    ///
+    /// let cart = Kind::authenticated().oversize(Oversize::Refresh);
+    /// # let _ = cart;
+    /// ```
+    pub fn oversize(self, oversize: Oversize) -> Self {
+        Self { oversize, ..self }
     }
 
     /// Whether the rooms know their users by name.
@@ -380,6 +435,7 @@ impl Kind {
             max_named: self.names_members().then_some(limits.max_named_users),
             leave_grace: self.leave_grace,
             tells_occupancy: self.on_occupancy.is_some(),
+            hides_members: self.hides_members(),
         }
     }
 
@@ -389,6 +445,10 @@ impl Kind {
             let room = room.clone();
             guarded("on_occupancy", within, async { hook(room, occupancy).await }).await;
         }
+    }
+
+    pub(crate) const fn has_on_join(&self) -> bool {
+        self.on_join.is_some()
     }
 
     pub(crate) const fn has_on_leave(&self) -> bool {
@@ -496,6 +556,9 @@ impl fmt::Debug for Kind {
         f.debug_struct("Kind")
             .field("join_rule", &self.rule)
             .field("publish_rule", &self.publish)
+            .field("members_rule", &self.members)
+            .field("observe_rule", &self.observe)
+            .field("ask_again_every", &self.ask_again)
             .field("overflow", &self.overflow)
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())
@@ -505,6 +568,8 @@ impl fmt::Debug for Kind {
             .field("list_members", &self.names)
             .field("leave_grace", &self.leave_grace)
             .field("history", &self.history)
+            .field("oversize", &self.oversize)
+            .field("keep_state", &self.state)
             .finish()
     }
 }

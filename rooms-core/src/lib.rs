@@ -17,6 +17,7 @@ pub mod bus;
 mod close;
 mod connection;
 mod context;
+mod counts;
 mod drain;
 mod envelope;
 mod events;
@@ -25,10 +26,13 @@ mod hooks;
 mod join_options;
 mod json;
 mod kind;
+mod limiters;
 mod limits;
 mod lock;
 mod manager;
+mod merge_patch;
 mod message;
+mod network;
 mod node;
 mod opcode;
 mod outbox;
@@ -36,6 +40,7 @@ mod payload;
 mod percent;
 mod presence;
 pub mod protocol;
+mod proxies;
 mod rate_limited_log;
 mod receipt;
 mod registry;
@@ -53,18 +58,19 @@ pub mod ws;
 pub use self::{
     auth::{
         Attempt, AuthError, Authenticator, Decision, Identity, IdentityError, JwkSet, JwkSetError, JwtAlgorithm,
-        JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET, SystemClock, WallClock,
+        JwtAuthenticator, JwtConfigError, JwtKey, MAX_TOKEN, MIN_SECRET, Revocation, RevokeError, SystemClock,
+        WallClock,
     },
     bus::{Bus, LocalBus},
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, EndpointError, OriginError},
     join_options::JoinOptions,
-    kind::{HookError, Kind, Member, Sent},
+    kind::{HookError, Kind, Member, Oversize, Sent},
     limits::Limits,
     manager::{
-        Broadcast, BuildError, Members, MembersError, Present, RoomManager, RoomManagerBuilder, Shutdown, Stats,
-        ViewerCount,
+        Broadcast, BuildError, Members, MembersError, OrderError, Present, RoomManager, RoomManagerBuilder, RoomState,
+        Shutdown, Stats, ViewerCount,
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
@@ -72,6 +78,7 @@ pub use self::{
     payload::{Payload, PayloadError},
     presence::{NodeKeyError, Occupancy},
     protocol::ErrorCode,
+    proxies::{Proxies, ProxiesError},
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
 };

@@ -28,6 +28,8 @@ pub struct Limits {
     pub max_fragments: usize,
     /// Messages a second that one connection may send for long, control frames included. 50: a fast typist with a
     /// cursor that moves. What is sent faster is read at this rate, and waits in the socket until then.
+    ///
+    /// The first time that it waits, the client is told so by a `rate_limited` error with `retry_after_ms`. Nothing is lost.
     pub messages_per_second: u32,
     /// Messages that one connection may send at once after a pause; the next ones are read at `messages_per_second`. 200:
     /// a page that comes back joins all its rooms, 128 at most, in one go.
@@ -66,12 +68,19 @@ pub struct Limits {
     pub max_log_messages: usize,
     /// The rooms that one connection may be in. 128: what a page shows at once, and some hundred bytes for each.
     pub max_rooms_per_connection: usize,
+    /// The bytes of histories and states that one connection may be given within ten seconds, by joins; the next join of a
+    /// room that has one is answered by an `unavailable` error. 16 MiB: a page that comes back to 128 rooms of which it
+    /// missed 128 KiB each. It bounds what a client draws that resumes in a loop.
+    pub max_replay_bytes: usize,
     /// The connections of one user on this node; one more is closed with 4430. 100: more than anybody's tabs.
     pub max_connections_per_user: usize,
     /// The sockets of this node that are open and have not sent their token yet, where it comes with the
     /// [first message](crate::Endpoint::first_message_token); one more is refused with 503. 1,000: with one message of
     /// `max_message_bytes` each they take 64 MB, and at 100 newcomers a second a tenth of `first_message_timeout` is enough.
     pub max_unauthenticated: usize,
+    /// The [revocations](crate::RoomManager::revoke) that are in force; one more is an error. 10,000: one each nine seconds
+    /// over a day. Some megabyte of memory on each node, and ten messages to a node that starts. At most 100,000.
+    pub max_revocations: usize,
     /// The time for an upgrade, and for an authenticator's answer. 10 s: a slow mobile link.
     pub handshake_timeout: Duration,
     /// How long an open socket may take to send its first message with the token; then it is closed with 4408. 10 s: a slow
@@ -121,12 +130,76 @@ pub struct Limits {
     /// How long the other nodes may take to say how many members they have in a room; who joins first on a node waits
     /// for them. 500 ms: some hundred round trips, and less than a reader notices.
     pub answer_timeout: Duration,
+    /// How long a [revocation](crate::RoomManager::revoke) is in force where it is not said: longer than tokens are good. 24 h:
+    /// access tokens live for minutes to hours. At most 366 days.
+    pub revocation_time: Duration,
     /// The other nodes that are counted. 1,024: a guard against a bus that is full of strangers. At most 16,384, as a
     /// heartbeat names each of them in a message of at most 1 MiB.
     pub max_nodes: usize,
     /// The users of one room that are named on this node, for kinds with [`list_members`](crate::Kind::list_members);
     /// more are counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
     pub max_named_users: usize,
+    /// Bytes a second that one connection may send for long, as they are on its socket: headers of frames, empty fragments and
+    /// control frames included. Counted together with `messages_per_second`, of which a message takes the time of one, or of
+    /// its bytes if that is longer; so many seconds of it may come at once as of messages, which is 1 MiB. 256 KiB: a page
+    /// that saves a long text every quarter of a second.
+    pub bytes_per_second: u32,
+    /// Joins and leaves a second that one connection may send for long; a rule may ask a database, and a new room is
+    /// subscribed. They are counted together with `messages_per_second`, too. 40: what the guide's page sends; 160 may come at
+    /// once, and a connection may be in 128 rooms.
+    pub joins_per_second: u32,
+    /// What one user may publish in a second for long, messages for `on_message` included, with all connections to this node
+    /// together; the bytes of all of it count as those of one connection do, by `bytes_per_second`. One more is answered with a
+    /// `rate_limited` error, and costs the connection as much as ten messages. 100: two busy pages.
+    pub publishes_per_second_per_user: u32,
+    /// What one user may publish at once after a pause. 400: two pages that send what has waited; so many seconds of
+    /// `bytes_per_second` may come at once as of these, which is 1 MiB, what an outbox holds.
+    pub publish_burst_per_user: u32,
+    /// Rooms that were on this node for nobody before and that one user may join in a second for long, with all connections
+    /// together. One more is answered with a `rate_limited` error. A room is a subscription at the backplane, which lingers.
+    /// 20: a page whose reader goes through a list.
+    pub new_rooms_per_second_per_user: u32,
+    /// Such rooms that one user may join at once after a pause. 512: four pages of 128 rooms after a restart.
+    pub new_room_burst_per_user: u32,
+    /// The connections of this node; one more is refused with 503, and with 1013 where it comes too far to be refused. 100,000:
+    /// 115 MB while they are idle. Each needs a file descriptor, of which a process often has 1,024 unless `ulimit -n` is
+    /// raised: set this below it.
+    pub max_connections: usize,
+    /// The connections from one address on this node, or from one /64 where it is IPv6; one more is refused with 429. 1,000:
+    /// an office, or the customers that share an address of a mobile network. Behind a proxy name it, see
+    /// [`Proxies`](crate::Proxies): all that it forwards are one address otherwise.
+    ///
+    /// The limits by address apply where the framework says the address of the client: Axum does where the service is made
+    /// with `into_make_service_with_connect_info::<SocketAddr>()`, or is run by `rooms_axum::serve`.
+    pub max_connections_per_ip: usize,
+    /// Upgrades in a second from one address for long, bad ones included, as each has its token checked, and its join told
+    /// to the members; one more is refused with 429. 50: some hundred people behind one address who go from page to page.
+    pub connects_per_second_per_ip: u32,
+    /// Upgrades from one address at once after a pause. 1,000: all that may be connected come back after a restart.
+    pub connect_burst_per_ip: u32,
+    /// The sockets from one address that are not authenticated: their token is being checked, has not come yet, or was bad
+    /// and they are being closed; one more is refused with 429. 100: a tenth of `max_unauthenticated`, so that ten addresses
+    /// at the least are needed to keep everybody out.
+    pub max_unauthenticated_per_ip: usize,
+    /// The connections of one user over all nodes; one more is closed with 4430. For connections that join the room of their
+    /// user, `user:{id}`, whose viewers are counted over nodes: those to the multi-room endpoint, where there is a kind `user`
+    /// that lets them in. It is as exact as [`ViewerCount`](crate::ViewerCount): who comes to two nodes within one
+    /// `viewer_window`, 250 ms, may be counted by neither, and those of a node that crashed count for the seconds until it is
+    /// found gone. 200: twice those of one node, so that who comes back from a crashed node is not refused.
+    pub max_connections_per_user_over_nodes: usize,
+    /// The HTTP connections that a server accepts before anything is known of them, where it is run by the `serve` of an
+    /// adapter: those whose request is being read or answered, and idle ones. Further ones wait to be accepted. A connection
+    /// that has become a WebSocket is not one of them. 4,096: with `max_head_bytes` each they take 256 MB.
+    pub max_http_connections: usize,
+    /// Those from one address, or one /64, unless it is that of a named proxy; one more is answered with 429 and closed. 256:
+    /// a sixteenth of all, and forty browsers with six connections each.
+    pub max_http_connections_per_ip: usize,
+    /// How long a client may take to send the head of a request, from the first byte that may come or from the answer before:
+    /// so it ends idle HTTP connections, too. 10 s: as `handshake_timeout`.
+    pub header_timeout: Duration,
+    /// The longest head of a request, in bytes; a longer one is answered with 431. 64 KiB: above what other servers take, and
+    /// a token of Keycloak's with many groups fits. At least 8 KiB.
+    pub max_head_bytes: usize,
 }
 
 /// What a client may send: two numbers of [`Limits`], small because every connection has them.
@@ -167,8 +240,10 @@ impl Default for Limits {
             max_log_bytes: 4 * 1024 * 1024,
             max_log_messages: 1024,
             max_rooms_per_connection: 128,
+            max_replay_bytes: 16 * 1024 * 1024,
             max_connections_per_user: 100,
             max_unauthenticated: 1000,
+            max_revocations: 10_000,
             handshake_timeout: Duration::from_secs(10),
             first_message_timeout: Duration::from_secs(10),
             rule_timeout: Duration::from_secs(5),
@@ -185,8 +260,25 @@ impl Default for Limits {
             viewer_window: Duration::from_millis(250),
             heartbeat_interval: Duration::from_secs(2),
             answer_timeout: Duration::from_millis(500),
+            revocation_time: Duration::from_secs(86_400),
             max_nodes: 1024,
             max_named_users: 1000,
+            bytes_per_second: 256 * 1024,
+            joins_per_second: 40,
+            publishes_per_second_per_user: 100,
+            publish_burst_per_user: 400,
+            new_rooms_per_second_per_user: 20,
+            new_room_burst_per_user: 512,
+            max_connections: 100_000,
+            max_connections_per_ip: 1000,
+            connects_per_second_per_ip: 50,
+            connect_burst_per_ip: 1000,
+            max_unauthenticated_per_ip: 100,
+            max_connections_per_user_over_nodes: 200,
+            max_http_connections: 4096,
+            max_http_connections_per_ip: 256,
+            header_timeout: Duration::from_secs(10),
+            max_head_bytes: 64 * 1024,
         }
     }
 }
@@ -200,8 +292,17 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// The users that fit into one message between nodes, each with the longest id and the most that may be said of it.
 const MOST_NAMED: usize = 1000;
 
+/// The revocations that a node can be told at once: a hundred messages.
+const MOST_REVOCATIONS: usize = 100_000;
+
+/// The longest time of a revocation. A year: a forged one ends some day, too.
+pub(crate) const LONGEST_REVOCATION: Duration = Duration::from_secs(366 * 86_400);
+
 /// The nodes that fit into one heartbeat: 40 bytes for each, in a message between nodes of at most 1 MiB.
 pub(crate) const MOST_NODES: usize = 16_384;
+
+/// The shortest head of a request that HTTP servers can be told: hyper panics below it.
+const SHORTEST_HEAD: usize = 8192;
 
 impl Limits {
     /// Makes "never" a time that can be reckoned with.
@@ -224,6 +325,7 @@ impl Limits {
             &mut self.viewer_window,
             &mut self.heartbeat_interval,
             &mut self.answer_timeout,
+            &mut self.header_timeout,
         ] {
             *duration = FOREVER.min(*duration);
         }
@@ -231,7 +333,10 @@ impl Limits {
             *duration = SHORTEST.max(*duration);
         }
         self.max_named_users = self.max_named_users.min(MOST_NAMED);
+        self.max_revocations = self.max_revocations.min(MOST_REVOCATIONS);
+        self.revocation_time = self.revocation_time.min(LONGEST_REVOCATION);
         self.max_nodes = self.max_nodes.min(MOST_NODES);
+        self.max_head_bytes = self.max_head_bytes.max(SHORTEST_HEAD);
     }
 
     pub(crate) fn inbound(&self) -> Inbound {
@@ -254,10 +359,25 @@ impl Limits {
             ("max_log_bytes", self.max_log_bytes),
             ("max_log_messages", self.max_log_messages),
             ("max_rooms_per_connection", self.max_rooms_per_connection),
+            ("max_replay_bytes", self.max_replay_bytes),
             ("max_connections_per_user", self.max_connections_per_user),
             ("send_buffer_bytes", self.send_buffer_bytes.unwrap_or(usize::MAX)),
             ("ping_interval", self.ping_interval.as_nanos().min(1) as usize),
             ("heartbeat_interval", self.heartbeat_interval.as_nanos().min(1) as usize),
+            ("bytes_per_second", self.bytes_per_second as usize),
+            ("joins_per_second", self.joins_per_second as usize),
+            ("publishes_per_second_per_user", self.publishes_per_second_per_user as usize),
+            ("publish_burst_per_user", self.publish_burst_per_user as usize),
+            ("new_rooms_per_second_per_user", self.new_rooms_per_second_per_user as usize),
+            ("new_room_burst_per_user", self.new_room_burst_per_user as usize),
+            ("max_connections", self.max_connections),
+            ("max_connections_per_ip", self.max_connections_per_ip),
+            ("connects_per_second_per_ip", self.connects_per_second_per_ip as usize),
+            ("connect_burst_per_ip", self.connect_burst_per_ip as usize),
+            ("max_unauthenticated_per_ip", self.max_unauthenticated_per_ip),
+            ("max_connections_per_user_over_nodes", self.max_connections_per_user_over_nodes),
+            ("max_http_connections", self.max_http_connections),
+            ("max_http_connections_per_ip", self.max_http_connections_per_ip),
         ]
         .into_iter()
         .find_map(|(name, value)| (value == 0).then_some(name))

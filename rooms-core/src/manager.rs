@@ -3,37 +3,41 @@
 mod broadcast;
 mod builder;
 mod inbox;
+mod orders;
 mod presence;
 mod shutdown;
+mod state;
 
 use std::{
     fmt,
-    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
 };
 
-use futures::{FutureExt as _, Sink};
-use tokio::time::timeout;
+use futures::Sink;
 
 pub(crate) use self::broadcast::USER;
 pub use self::{
     broadcast::Broadcast,
     builder::{BuildError, RoomManagerBuilder},
+    orders::OrderError,
     presence::{Members, MembersError, Present, ViewerCount},
     shutdown::Shutdown,
+    state::RoomState,
 };
 use crate::{
-    auth::{Attempt, AuthError, Authenticator, Identity},
+    auth::{Attempt, AuthError, Identity},
     connection::{ConnectError, Connection},
     context::{Shared, Warnings},
     drain::Drain,
     handshake::Endpoint,
     limits::Limits,
     message::{Form, Message},
+    network::Network,
     node::NodeId,
     outbox::{Outbox, Recipient, Transport},
     presence::Share,
     room_key::RoomKey,
+    users::TooMany,
     ws::FrameSink,
 };
 
@@ -81,8 +85,13 @@ pub struct Stats {
     pub unsigned: u64,
     /// Nodes that are live, this one included.
     pub nodes: usize,
+    /// Revocations that are in force.
+    pub revocations: usize,
     /// Presence entries that were published: what this node has in a room, each time that it changed.
     pub entries_published: u64,
+    /// Upgrades, connections, joins and publications that were refused because a limit on their number or rate was reached,
+    /// and the times that a connection began to be read more slowly because it sends too much.
+    pub limited: u64,
     /// Whether the bus is known to be down.
     pub bus_down: bool,
     /// Whether the process is shutting down.
@@ -134,13 +143,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// [`ConnectError`], when the user has too many connections, the process is shutting down, or the runtime that the
     /// manager was built in has ended.
     pub fn connect(&self, identity: Identity, sink: S) -> Result<Connection, ConnectError> {
-        self.try_connect(identity, sink, Form::Single).map_err(|(error, _)| error)
+        self.try_connect(identity, None, sink, Form::Single).map_err(|(error, _)| error)
     }
 
     /// [`connect`](Self::connect), which gives the sink back so that the client can be told.
     pub(crate) fn try_connect(
         &self,
         identity: Identity,
+        from: Option<Network>,
         sink: S,
         form: Form,
     ) -> Result<Connection, (ConnectError, Transport)> {
@@ -151,61 +161,55 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         if shared.runtime.has_ended() {
             return Err((ConnectError::RuntimeEnded, (self.transport)(sink)));
         }
-        let id = shared.connection_ids.next();
+        if shared.revocations.cover(&identity) {
+            return Err((ConnectError::Revoked, (self.transport)(sink)));
+        }
+        let id = shared.connection_ids.next(shared.users.mark(identity.user()));
         let outbox = Outbox::new((self.transport)(sink), &shared.limits).in_form(form);
-        let recipient = Arc::new(Recipient::new(id, identity, outbox));
-        let limit = shared.limits.max_connections_per_user;
-        match shared.users.enter(&recipient, limit) {
+        let recipient = Arc::new(Recipient::new(id, identity, outbox).from(from));
+        match shared.users.enter(&recipient, &shared.limits) {
             Ok(()) => {
                 // A shutdown that began since the first look has either seen this seat or begun before it was taken: one
                 // of the two closes the connection.
                 if let Some(drain) = shared.drain.get() {
                     recipient.close_after(drain.come_back(), drain.close.clone());
                 }
+                // The same with a revocation.
+                shared.end_if_revoked(&recipient);
                 Ok(Connection::new(Arc::clone(shared), recipient))
             }
-            Err(_) => match Arc::into_inner(recipient).and_then(|recipient| recipient.into_outbox().into_sink()) {
-                Some(sink) => Err((ConnectError::TooManyConnections { limit }, sink)),
-                None => unreachable!("a refused seat keeps no outbox"),
-            },
+            Err(too_many) => {
+                shared.limiters.note_refusal();
+                let error = too_many.error(&shared.limits);
+                match Arc::into_inner(recipient).and_then(|recipient| recipient.into_outbox().into_sink()) {
+                    Some(sink) => Err((error, sink)),
+                    None => unreachable!("a refused seat keeps no outbox"),
+                }
+            }
         }
     }
 
     /// Asks the manager's authenticator about a token, within `Limits::handshake_timeout`.
     ///
     /// # Errors
-    /// [`AuthError`]; a panic and a late answer are [`AuthError::Unavailable`]. The reason is logged, the token is not.
+    /// [`AuthError`]; what is [revoked](Self::revoke) is [`AuthError::Revoked`], and a panic and a late answer are
+    /// [`AuthError::Unavailable`]. The reason is logged, the token is not.
     pub async fn authenticate(&self, token: Option<&str>) -> Result<Identity, AuthError> {
-        self.ask(&*self.shared.authenticator, &Attempt::new(token)).await
-    }
-
-    /// Asks an authenticator about a request.
-    pub(crate) async fn ask(
-        &self,
-        authenticator: &dyn Authenticator,
-        attempt: &Attempt<'_>,
-    ) -> Result<Identity, AuthError> {
-        // The call is inside the block, so that a panic in the function itself is caught like one in its future.
-        let answer = AssertUnwindSafe(async { authenticator.authenticate(attempt).await }).catch_unwind();
-        let identity = match timeout(self.shared.limits.handshake_timeout, answer).await {
-            Ok(Ok(identity)) => identity,
-            Ok(Err(_)) | Err(_) => Err(AuthError::Unavailable),
-        };
-        identity.inspect_err(|reason| self.log_bad_token(reason))
-    }
-
-    pub(crate) fn log_bad_token(&self, reason: &AuthError) {
-        tracing::debug!(%reason, "a token was refused");
-        // The signature is right, so it is not the client that is wrong: no token of that issuer's is good.
-        if *reason == AuthError::FarExpiry
-            && let Some(left_out) = self.warnings().far_expiry.line()
-        {
-            tracing::warn!(%reason, left_out, "a token was refused although its signature is right");
-        }
+        self.shared.ask(&*self.shared.authenticator, &Attempt::new(token)).await
     }
 
     pub(crate) fn warnings(&self) -> &Warnings {
         &self.shared.warnings
+    }
+}
+
+impl TooMany {
+    const fn error(self, limits: &Limits) -> ConnectError {
+        match self {
+            Self::Connections => ConnectError::NodeFull { limit: limits.max_connections },
+            Self::OfUser => ConnectError::TooManyConnections { limit: limits.max_connections_per_user },
+            Self::FromAddress => ConnectError::TooManyFromAddress { limit: limits.max_connections_per_ip },
+        }
     }
 }
 
@@ -228,7 +232,9 @@ impl<S> RoomManager<S> {
             undecodable: shared.presence.undecodable_count(),
             unsigned: shared.presence.unsigned_count(),
             nodes: shared.presence.peers() + 1,
+            revocations: shared.revocations.count(),
             entries_published: shared.presence.entries_published(),
+            limited: shared.limiters.refused(),
             bus_down: shared.bus_down.load(Ordering::Relaxed),
             draining: self.is_draining(),
             runtime_ended: shared.runtime.has_ended(),

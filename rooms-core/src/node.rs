@@ -87,18 +87,27 @@ impl ConnectionId {
         self.node
     }
 
+    /// What [`ConnectionIds::next`] was given for it, if this process made it.
+    pub(crate) const fn mark(&self) -> usize {
+        self.number as usize % MARKS
+    }
+
     #[cfg(test)]
     pub(crate) const fn for_test(number: u64) -> Self {
         Self::new(NodeId(0), number)
     }
 }
 
+/// The marks that an id may have. 64: a connection is found by its id in a 64th of the time.
+pub(crate) const MARKS: usize = 64;
+
 /// Gives out the ids of one node's connections.
 ///
 /// A number is a keyed hash (SipHash) of a counter. The key is 128 bits that the operating system gave the standard
 /// library for its hash maps, and is never told, so from some numbers nobody can tell another; and no call to the system
 /// is needed for each connection. Two of a million connections are given the same number once in some ten million times,
-/// as with any 64 random bits.
+/// as with any 64 random bits. The lowest of them are a mark, by which the connection is found: a keyed hash of its user, so
+/// nobody can tell anything from them either.
 #[derive(Debug)]
 pub(crate) struct ConnectionIds {
     node: NodeId,
@@ -111,8 +120,10 @@ impl ConnectionIds {
         Self { node, key: RandomState::new(), next: AtomicU64::new(0) }
     }
 
-    pub(crate) fn next(&self) -> ConnectionId {
-        ConnectionId::new(self.node, self.key.hash_one(self.next.fetch_add(1, Ordering::Relaxed)))
+    /// An id with this mark, which is less than [`MARKS`].
+    pub(crate) fn next(&self, mark: usize) -> ConnectionId {
+        let random = self.key.hash_one(self.next.fetch_add(1, Ordering::Relaxed));
+        ConnectionId::new(self.node, random - random % MARKS as u64 + (mark % MARKS) as u64)
     }
 }
 
@@ -189,7 +200,9 @@ mod tests {
     fn a_connection_is_not_guessed_from_the_ones_before_it() {
         let node = NodeId::random();
         let (ids, other) = (ConnectionIds::of(node), ConnectionIds::of(node));
-        let numbers: Vec<_> = (0..10_000).map(|_| ids.next().number).collect();
+        let mark = RandomState::new();
+        let next = |ids: &ConnectionIds, user: u32| ids.next(mark.hash_one(user) as usize).number;
+        let numbers: Vec<_> = (0..10_000).map(|user| next(&ids, user)).collect();
         let mut differ = numbers.clone();
         differ.sort_unstable();
         differ.dedup();
@@ -203,7 +216,7 @@ mod tests {
             // Ten times the standard deviation of a coin that is thrown ten thousand times.
             assert!((4_500..=5_500).contains(&set), "bit {bit} is set in {set} of 10,000");
         }
-        assert!((0..10_000).all(|_| !numbers.contains(&other.next().number)), "each manager has a key of its own");
+        assert!((0..10_000).all(|user| !numbers.contains(&next(&other, user))), "each manager has a key of its own");
     }
 
     #[test]

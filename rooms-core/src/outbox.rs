@@ -6,12 +6,14 @@
 
 #[cfg(all(test, rooms_loom))]
 mod model;
+mod order;
 mod queue;
 mod recipient;
 mod transport;
 
 use std::{
     fmt,
+    num::NonZeroU64,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -20,19 +22,22 @@ use tokio::sync::Notify;
 
 pub use self::queue::Overflow;
 pub(crate) use self::{
+    order::Order,
     queue::{About, Backlog, Source},
     recipient::{Driver, Recipient},
     transport::Transport,
 };
 use self::{
-    queue::{Bounds, Overrun, Queue},
+    queue::{Bounds, Offered, Overrun, Queue},
     transport::{Broken, Full, Wrote},
 };
 use crate::{
+    auth::Identity,
     close::{Close, CloseCode},
     limits::Limits,
     lock::{Mutex, lock},
     message::{Form, Message},
+    room_key::RoomKey,
 };
 
 /// Kept small: there is one for each connection, and nearly all are idle.
@@ -79,6 +84,10 @@ struct State {
     /// The sink said that it is full; it is tried again by the connection's task only.
     full: Full,
     drivers: u32,
+    /// A session serves the connection, and carries out orders.
+    served: bool,
+    /// The user is put out, and is not expected back.
+    removed: bool,
     /// What few connections need, or only at their end.
     seldom: Option<Box<Seldom>>,
 }
@@ -89,6 +98,22 @@ struct Seldom {
     close: Option<Close>,
     /// Told when nothing is taken any more; there only while somebody waits for that.
     closed: Option<Arc<Notify>>,
+    /// The rooms that have left messages out, each with the member's slot in it.
+    behind: Vec<(RoomKey, usize)>,
+    /// For the connection's task.
+    orders: Vec<Order>,
+    /// Who it is since its token was refreshed.
+    renewed: Option<Arc<Identity>>,
+}
+
+impl Seldom {
+    fn is_empty(&self) -> bool {
+        self.close.is_none()
+            && self.closed.is_none()
+            && self.behind.is_empty()
+            && self.orders.is_empty()
+            && self.renewed.is_none()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +164,8 @@ impl Outbox {
             phase: Phase::Open,
             full: Full::No,
             drivers: 0,
+            served: false,
+            removed: false,
             seldom: None,
         };
         Self { state: Mutex::new(state), fixed: Fixed::new(Bounds::new(limits), Form::Single) }
@@ -158,21 +185,37 @@ impl Outbox {
         self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.fixed.bounds())))
     }
 
-    /// Gives the member messages of a room, each with what it is about; where too many wait, the room's rule decides.
-    pub(crate) fn deliver_from(&self, source: &Source, batch: &[Message], about: &[About]) {
+    /// Gives the member messages of a room, each with what it is about; where too many wait, the room's rule decides. Gives
+    /// the offset from which on it left out what the log has, if it did: it may not be called again before the member was
+    /// given that.
+    pub(crate) fn deliver_from(&self, source: &Source, batch: &[Message], about: &[About]) -> Option<NonZeroU64> {
+        let mut behind = None;
         self.give(batch, |queue, at| {
             let (message, this) = batch.get(at).zip(about.get(at))?;
             // A later one of the batch would replace it, and to look for what is replaced costs a turn of the queue.
             let later = about.get(at + 1..).unwrap_or_default();
-            if source.replaces(*this) && later.contains(this) {
+            let left_out = behind.is_some() && this.offset().is_some();
+            if left_out || source.replaces(*this) && later.iter().any(|later| later.is_of_the_sort_of(*this)) {
                 return None;
             }
-            Some(queue.offer_from(message, *this, source, self.fixed.bounds()))
+            match queue.offer_from(message, *this, source, self.fixed.bounds()) {
+                Ok(Offered::Queued) => Some(Ok(())),
+                Ok(Offered::Behind(offset)) => {
+                    behind = behind.or(Some(offset));
+                    Some(Ok(()))
+                }
+                Err(overrun) => Some(Err(overrun)),
+            }
         });
+        behind
     }
 
     /// Tries the sink with the batch, and has `offer` queue what it did not take, by its place in the batch.
-    fn give(&self, batch: &[Message], offer: impl Fn(&mut Queue, usize) -> Option<Result<(), Overrun>>) -> Delivery {
+    fn give(
+        &self,
+        batch: &[Message],
+        mut offer: impl FnMut(&mut Queue, usize) -> Option<Result<(), Overrun>>,
+    ) -> Delivery {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return Delivery::Closed;
@@ -195,16 +238,79 @@ impl Outbox {
     ///
     /// For callers that hold a lock of their own, under which nothing may be written.
     pub(crate) fn queue(&self, mut messages: impl Iterator<Item = Message>) {
+        self.queue_by(|queue, bounds| messages.try_for_each(|message| queue.offer(&message, bounds)));
+    }
+
+    /// The same with one message of a room, by the room's rule; wakes the connection's task. Gives what [`deliver_from`](Self::deliver_from) does.
+    pub(crate) fn queue_from(&self, source: &Source, message: &Message, about: About) -> Option<NonZeroU64> {
+        let offered = self.queue_by(|queue, bounds| queue.offer_from(message, about, source, bounds));
+        self.wake();
+        match offered? {
+            Offered::Queued => None,
+            Offered::Behind(offset) => Some(offset),
+        }
+    }
+
+    /// Queues what a room has left out, in order, as far as there is space. What is `None` is not for this member, and has
+    /// its place. Gives the offset of the last that it has now, if it was given any.
+    pub(crate) fn refill(
+        &self,
+        source: &Source,
+        missed: impl Iterator<Item = (NonZeroU64, Option<Message>)>,
+    ) -> Option<NonZeroU64> {
+        let last = self.queue_by(|queue, bounds| {
+            let (mut last, mut one) = (None, true);
+            for (offset, message) in missed {
+                if let Some(message) = message {
+                    let fits = queue.refill(&message, About::Logged(offset), source, bounds, std::mem::take(&mut one));
+                    if !fits {
+                        break;
+                    }
+                }
+                last = Some(offset);
+            }
+            Ok(last)
+        });
+        self.wake();
+        last?
+    }
+
+    fn queue_by<T>(&self, offer: impl FnOnce(&mut Queue, Bounds) -> Result<T, Overrun>) -> Option<T> {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
-            return;
+            return None;
         }
         // From here on the order is the queue's, until the task has written it.
         state.full = Full::Yes;
-        let queue = state.waiting.get_or_insert_default();
-        if messages.try_for_each(|message| queue.offer(&message, self.fixed.bounds())).is_err() {
+        let offered = offer(state.waiting.get_or_insert_default(), self.fixed.bounds());
+        if offered.is_err() {
             state.close(Close::SLOW_CONSUMER, Waiting::Drop);
         }
+        offered.ok()
+    }
+
+    /// A room has left out messages for the member in this slot of it. The connection's task asks for them once the sink
+    /// takes something.
+    pub(crate) fn falls_behind(&self, room: &RoomKey, slot: usize) {
+        let mut state = lock(&self.state);
+        let behind = &mut state.seldom.get_or_insert_default().behind;
+        if behind.iter().all(|(other, _)| other != room) {
+            behind.push((room.clone(), slot));
+        }
+        // It may take something already.
+        state.wake();
+    }
+
+    /// The member has what that room left out, or was told that it can't be given it, or has left.
+    pub(crate) fn caught_up(&self, room: &RoomKey) {
+        if let Some(seldom) = &mut lock(&self.state).seldom {
+            seldom.behind.retain(|(other, _)| other != room);
+        }
+    }
+
+    /// The rooms that have left messages out, each with the member's slot in it.
+    pub(crate) fn behind(&self) -> Vec<(RoomKey, usize)> {
+        lock(&self.state).seldom.as_ref().map(|seldom| seldom.behind.clone()).unwrap_or_default()
     }
 
     fn write_now(&self, state: &mut State, batch: &[Message]) -> usize {
@@ -230,6 +336,66 @@ impl Outbox {
         if state.phase == Phase::Open {
             state.close(close, waiting);
         }
+    }
+
+    /// [`close`](Self::close) of somebody who is put out: nobody waits for them to come back.
+    pub(crate) fn remove(&self, close: Close, waiting: Waiting) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.removed = true;
+            state.close(close, waiting);
+        }
+    }
+
+    /// Whether it was closed by [`remove`](Self::remove).
+    pub(crate) fn is_removed(&self) -> bool {
+        lock(&self.state).removed
+    }
+
+    /// From here on a session carries out the orders.
+    pub(crate) fn serve(&self) {
+        lock(&self.state).served = true;
+    }
+
+    /// Leaves an order for the session; `false` where there is none to carry it out. One who has too many that wait is asked
+    /// to come back.
+    pub(crate) fn order(&self, order: Order) -> bool {
+        let mut state = lock(&self.state);
+        if !state.served {
+            return false;
+        }
+        if state.phase != Phase::Open {
+            return true;
+        }
+        let orders = &mut state.seldom.get_or_insert_default().orders;
+        if orders.contains(&order) && matches!(order, Order::Recheck(_)) {
+            return true;
+        }
+        if orders.len() < order::WAITING {
+            orders.push(order);
+            state.wake();
+        } else {
+            state.close(Close::UNAVAILABLE, Waiting::Drop);
+        }
+        true
+    }
+
+    /// The orders that were left.
+    pub(crate) fn take_orders(&self) -> Vec<Order> {
+        let mut state = lock(&self.state);
+        let orders = state.seldom.as_mut().map(|seldom| std::mem::take(&mut seldom.orders)).unwrap_or_default();
+        // After a recheck of a large room nothing is left of it.
+        state.seldom.take_if(|seldom| seldom.is_empty());
+        orders
+    }
+
+    /// Who it is since its token was refreshed; `None` where it never was.
+    pub(crate) fn renewed(&self) -> Option<Arc<Identity>> {
+        lock(&self.state).seldom.as_ref()?.renewed.clone()
+    }
+
+    pub(super) fn renew(&self, identity: Arc<Identity>) {
+        lock(&self.state).seldom.get_or_insert_default().renewed = Some(identity);
     }
 
     /// [`close`](Self::close) with a last message in front of the close frame, whatever waits already.
@@ -288,7 +454,11 @@ impl Outbox {
         }
         let progress = match state.phase {
             Phase::Open => {
-                Progress::Open(state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.fixed.bounds())))
+                let seldom = state.seldom.as_ref();
+                let orders = seldom.is_some_and(|seldom| !seldom.orders.is_empty());
+                let behind = (any_moved || state.full == Full::No) && seldom.is_some_and(|it| !it.behind.is_empty());
+                let backlog = state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.fixed.bounds()));
+                Progress::Open(Backlog { orders, behind, ..backlog })
             }
             Phase::Broken => Progress::Broken,
             Phase::Closing if state.waiting.is_none() && state.full == Full::No => Progress::Closed(state.last_close()),

@@ -56,7 +56,10 @@
 //!   outlived by its next two.
 //! - An old goodbye is that of an id that nobody has any more.
 //!
-//! So what a repeated message does ends one lease after the last one, at the latest.
+//! - An [order](order) is carried out once, and not when it is more than a minute old.
+//! - Old [revocations](revocation_sync) are known already, or over.
+//!
+//! So what a repeated message does to the counts ends one lease after the last one, at the latest.
 
 mod allowance;
 mod audience;
@@ -74,12 +77,14 @@ mod known_users;
 mod ledger;
 mod node;
 mod occupancy;
+mod order;
 mod peer;
 mod peers;
 mod queries;
 mod rechecks;
 mod replica;
 mod replies;
+mod revocation_sync;
 mod rooms;
 mod share;
 mod signature;
@@ -104,9 +109,10 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    audience::{Event, Listing, MemberList, Person},
+    audience::{Event, For, Listing, MemberList, Person},
     kinds::kinds,
     known_users::Arrival,
+    order::{MAX_CLAIM, MAX_CLAIM_VALUE, MAX_PAYLOAD, NodeOrder, Whom},
     rooms::Rooms,
     share::{Due, Known, Listed, Rules, Share},
     signature::NodeKeys,
@@ -116,7 +122,7 @@ pub(crate) use self::{
 use self::{
     entry::Entry,
     ledger::Ledger,
-    node::{Misplaced, Node},
+    node::{Misplaced, Node, Received},
     queries::Reply,
     replica::EntrySource,
     wire::NodeMessage,
@@ -124,7 +130,8 @@ use self::{
 };
 pub use self::{occupancy::Occupancy, signature::NodeKeyError};
 use crate::{
-    bus::{Bus, GuardedBus, Topic},
+    auth::{Ending, RevocationList, Revoked},
+    bus::{Bus, BusError, BusFault, GuardedBus, Topic},
     limits::Limits,
     lock::{Mutex, lock},
     node::NodeId,
@@ -132,10 +139,19 @@ use crate::{
     room_key::RoomKey,
 };
 
+/// What another node asks for of the connections here.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Order(NodeOrder),
+    /// What is revoked since just now.
+    Revoked(Vec<Revoked>),
+}
+
 /// A node's handle to counting.
 #[derive(Debug)]
 pub(crate) struct Presence {
     node: Mutex<Node>,
+    revocations: Arc<RevocationList>,
     ledger: Arc<Ledger>,
     keys: NodeKeys,
     /// Tells an entry from another with the same version.
@@ -175,11 +191,14 @@ impl Presence {
         bus: Arc<dyn Bus>,
         keys: NodeKeys,
         kinds: Option<kinds::Kinds>,
+        revocations: Arc<RevocationList>,
     ) -> Arc<Self> {
         let ledger = Arc::new(Ledger::default());
-        let node = Node::new(me, limits, kinds, RandomState::new(), Arc::clone(&ledger), Instant::now());
+        let (secret, of_node) = (RandomState::new(), Arc::clone(&revocations));
+        let node = Node::new(me, limits, kinds, secret, Arc::clone(&ledger), of_node, Instant::now());
         Arc::new(Self {
             node: Mutex::new(node),
+            revocations,
             ledger,
             keys,
             secret: RandomState::new(),
@@ -228,19 +247,25 @@ impl Presence {
         });
     }
 
-    /// Takes what came on a topic of the nodes.
-    pub(crate) fn receive(&self, rooms: &impl Rooms, topic: &Topic, payload: &[u8]) {
+    /// Takes what came on a topic of the nodes; returns what it asks for of the connections here.
+    pub(crate) fn receive(&self, rooms: &impl Rooms, topic: &Topic, payload: &[u8]) -> Option<Told> {
         if self.keys.check(payload).is_err() {
-            return self.unsigned();
+            self.unsigned();
+            return None;
         }
         let packet = match wire::decode(payload) {
             Ok(packet) => packet,
-            Err(error) => return self.undecodable(payload.len(), &error.to_string()),
+            Err(error) => {
+                self.undecodable(payload.len(), &error.to_string());
+                return None;
+            }
         };
         let now = Instant::now();
         match self.with_node(|node| node.receive(topic, packet, now)) {
-            Ok(None) => {}
-            Ok(Some((peer, entry))) => {
+            Ok(Received::Nothing) => {}
+            Ok(Received::Order(order)) => return Some(Told::Order(order)),
+            Ok(Received::Revoked(revoked)) => return Some(Told::Revoked(revoked)),
+            Ok(Received::Entry(peer, entry)) => {
                 let (room, source) = (entry.room.clone(), EntrySource::Published { checksum: self.checksum(&entry) });
                 if let Some(applied) = rooms.change(&room, |share| share.apply(&peer, entry, source)) {
                     self.with_node(|node| node.applied(&peer, applied));
@@ -248,6 +273,31 @@ impl Presence {
             }
             Err(Misplaced(why)) => self.undecodable(payload.len(), why),
         }
+        None
+    }
+
+    /// Has all other nodes carry out an order; for one connection, where it is known to be, that node alone.
+    pub(crate) async fn order(&self, order: NodeOrder, at: Option<NodeId>) -> Result<(), BusError> {
+        let (me, id, topic) = self.with_node(|node| {
+            let topic = at.filter(|at| node.has_peer(*at)).map_or(Topic::Nodes, Topic::Node);
+            (node.me(), node.next_order(), topic)
+        });
+        self.tell(me, &topic, NodeMessage::Order { id, at: self.revocations.now(), order }).await
+    }
+
+    /// Tells all other nodes what is revoked. Who does not hear it finds out by this node's heartbeats.
+    pub(crate) async fn tell_revocation(&self, revocation: Ending) -> Result<(), BusError> {
+        let me = lock(&self.node).me();
+        let message = NodeMessage::Revocations { entries: vec![revocation], parts_left: None };
+        self.tell(me, &Topic::Nodes, message).await
+    }
+
+    async fn tell(&self, from: NodeId, topic: &Topic, message: NodeMessage) -> Result<(), BusError> {
+        let payload = self.keys.sign(wire::encode(from, message));
+        self.bus.publish(topic, payload).await.map_err(|fault| match fault {
+            BusFault::Refused(error) => error,
+            fault @ (BusFault::NoAnswer(_) | BusFault::Panicked) => BusError::Unknown(Box::new(fault)),
+        })
     }
 
     /// An entry's content, to be told from another content under the same version.

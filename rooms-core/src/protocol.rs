@@ -11,9 +11,14 @@
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
 //! | in | any other `type`: for the room's `on_message` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`, or `"slow_consumer"`, `"history_gap"`, `"epoch"`: messages may have been lost, fetch what you show again |
+//! | out | `{"type":"refresh","room":"post:42"}`: something was broadcast that is too long to be sent, for a kind with [`Oversize::Refresh`](crate::Oversize::Refresh); fetch what you show again |
 //! | out | `{"type":"message","room":"post:42","data":{"type":"error"}}`: a payload that a member published, whose own `type` is that of an event in these tables; see below |
+//! | out | `{"type":"token_expiring","in_ms":60000}`: the token ends then, and the connection with it, unless a new one comes before |
+//! | in | `{"type":"refresh","token":".."}`: a new token of the same user |
+//! | out | `{"type":"refreshed","in_ms":900000}`: it is taken, and ends then; without `in_ms` it does not end |
 //! | out | `{"type":"reconnect","in_ms":1234}`, and then the close frame 1012 (or 1001): come back after that time, which differs from client to client |
 //! | out | `{"type":"error","code":"bad_message","message":".."}` with an [`ErrorCode`]; the connection goes on |
+//! | out | `{"type":"error","code":"rate_limited","message":"..","retry_after_ms":20}`: more than [`Limits`](crate::Limits) allow; who goes on is closed with 4429 |
 //!
 //! On a connection that is in many rooms, each event names its room. A command may have a `ref`, any JSON value of at
 //! most 128 bytes but `null`, which its answer repeats, where it has one: `on_message` has none, and `publish` without a
@@ -29,11 +34,24 @@
 //! | out | `{"type":"published","room":"post:42","ref":2}`, if the command has a `ref`; with `"reach":"local_only"` where the bus is down and only the members of this node were told |
 //! | out | `{"type":"message","room":"post:42","data":{..}}`: a payload, published by the application or a member |
 //! | out | `{"type":"viewer_joined","viewers":4,"room":"post:42"}`, and the same with `viewer_left` |
-//! | out | `pong`, `resync`, `reconnect` and `error` as above; an `error` has the `room` and the `ref` of the command |
+//! | out | `{"type":"room_left","room":"post:42","reason":"kicked","message":"spam"}`: without a `leave`; see below |
+//! | in, out | `refresh` with a `token`, `refreshed` and `token_expiring` as above, with a `ref` where the command has one |
+//! | out | `{"type":"message","data":{..}}`: from the application to this connection, by [`send_to`](crate::RoomManager::send_to); it travels bare on a connection that is for one room |
+//! | out | `pong`, `resync`, `refresh`, `reconnect` and `error` as above; an `error` has the `room` and the `ref` of the command |
 //!
 //! Who joins is counted, and for a kind with members listed, in its own `room_joined`, and is sent no `viewer_joined` for
 //! itself alone. Where several come within one `Limits::viewer_window`, they are named to all in one event, and each finds
 //! itself in it once more.
+//!
+//! Where the kind of a room has a [`members_rule`](crate::Kind::members_rule), those of whom it says no are told numbers alone:
+//! their `room_joined` has `viewers`, and neither `users` nor `members`, and their `viewer_joined` and `viewer_left` have no
+//! `users` and come only where the number of viewers changed.
+//!
+//! A `join` with `"observe":true` is that of an observer, whom the kind's [`observe_rule`](crate::Kind::observe_rule) lets in,
+//! in place of its `join_rule`. An observer is given all that members are given, and its `room_joined` has
+//! `"observer":true`. It is in no number and in no list, on no node, and nobody is told that it came or went. Whether a
+//! connection observes a room is settled by the join that enters it: one that is a member stays a member, and an observer
+//! stays an observer, until it leaves.
 //!
 //! A `join` of a room that the connection is in already is answered with `room_joined` as things stand now: a page that
 //! may have missed something has the list again. The list of one room is sent to one connection twice in five seconds, also
@@ -46,8 +64,8 @@
 //! Its `type` may be that of an event, such as `viewer_left`: inside `data` it can't be taken for one. A room may also have
 //! members whose connection is for that room alone, to whom payloads travel bare. They are given such a payload inside
 //! `{"type":"message","room":"post:42","data":{..}}`, as the others are, on every node; the types are `error`, `message`,
-//! `ping`, `pong`, `published`, `reconnect`, `refresh`, `resync`, `room_joined`, `room_left`, `viewer_joined` and
-//! `viewer_left`, and a payload with several `type`s is taken for each. What the application itself broadcasts, here or from
+//! `ping`, `pong`, `published`, `reconnect`, `refresh`, `refreshed`, `resync`, `room_joined`, `room_left`, `room_state`,
+//! `token_expiring`, `viewer_joined` and `viewer_left`, and a payload with several `type`s is taken for each. What the application itself broadcasts, here or from
 //! another language over the bus, always travels bare: it may write events.
 //!
 //! The room `user:5` is joined for user 5 from the start, where there is a kind `user` that lets them in; its
@@ -55,6 +73,30 @@
 //! was no command whose `ref` an `error` could repeat, and a client that comes back tries again.
 //!
 //! What was published before a `leave` may still arrive after `room_left`.
+//!
+//! # A token that ends, and a new one
+//! `token_expiring` comes 60 s before the end of a token, and after half of its time where it is good for less than two
+//! minutes. A client answers with `refresh`, on the same connection. The new token is checked as at the upgrade, by the same
+//! authenticator, while everything else goes on. It has to be of the same user, and replaces the old one at once, also
+//! where it ends sooner. Then the rules of all rooms that the connection is in are asked again, with the new claims.
+//!
+//! A token that is refused is answered by an `error` of the code `bad_token`, and one that can't be checked just now by
+//! `unavailable`; the connection goes on with the token that it has, and is closed with 4401 when that ends. One is checked
+//! at a time, two at once and then one each five seconds; what is more is answered by `unavailable`.
+//!
+//! # Left without having asked
+//! A client is told by `room_left` with a `reason` that it is in a room no more:
+//!
+//! | `reason` | why | |
+//! |---|---|---|
+//! | `kicked` | the application has put the user [out of the room](crate::RoomManager::kick) | `message` says why, in the application's words |
+//! | `not_allowed` | the rule was asked again, after a `refresh`, by a [`recheck`](crate::RoomManager::recheck), or because the [time of the kind](crate::Kind::ask_again_every) had passed, and says no | |
+//! | `left` | the application [has it leave](crate::RoomManager::leave) | |
+//!
+//! It should not join the room again by itself. On a connection that is for this room alone nothing is left to do: it is
+//! closed with 4403, and the reason is `message`, or `not allowed`. A `room_joined` that nobody asked for is that of a room
+//! that the application has it [enter](crate::RoomManager::enter); or it tells who may see the members now, or may not any more,
+//! how things stand, as a `join` of a room that the connection is in would.
 //!
 //! # Rooms with a history
 //! In a room whose kind has a [`history`](crate::Kind::history) each message has a position, a text that is opaque to
@@ -70,8 +112,9 @@
 //! Every message that comes after the `position` of `room_joined` follows, in order and once. So a client that keeps the
 //! last of `position` and `offset` can come back with it as `since`, whenever its connection ends. Where `recovered` is
 //! `true`, that position is its `since`, and what it missed follows. Where it is `false`, one `resync` follows with the
-//! reason: `history_gap`, where the history does not have all of it any more, or it is more than three quarters of an
-//! outbox, or the room has no history; `epoch`, where the position is of another log, or is none. Then follow the
+//! reason: `history_gap`, where the history does not have all of it any more, or the room has no history, or it is more than
+//! three quarters of an outbox and the kind does not have [`Overflow::Resync`](crate::Overflow::Resync), with which the rest
+//! follows as the client reads; `epoch`, where the position is of another log, or is none. Then follow the
 //! `newest` messages that it asked for, at most as many as are kept and fit, and what is published from then on. Who gives
 //! no `since` is given the `newest` right away. A room is resumed by the `join` that enters it; one of a room that the
 //! connection is in already is answered without `position` and `recovered`.
@@ -81,10 +124,37 @@
 //!
 //! On a connection that is for one room they are parameters of the URL: `?since=2a.7&newest=50`; an empty `since` asks for
 //! nothing to be resumed. Where one of the two is there, what happens in the room is told as on a connection for many:
-//! payloads in `message`, with their `offset`, and events with their `room`. Without them payloads are bare. The other
-//! parameters, but the token, are its `with`, an object of strings.
+//! payloads in `message`, with their `offset`, and events with their `room`. Without them payloads are bare. `observe=true` asks
+//! to observe. The other parameters, but the token, are its `with`, an object of strings.
 //!
-//! What others publish to the room by the bus' own means has no `offset`, and is not kept.
+//! What others publish to the room by the bus' own means has no `offset`, and is not kept. A `refresh` has an `offset`, as
+//! the message has in whose place it comes.
+//!
+//! # Rooms with a state
+//! In a room whose kind [keeps a state](crate::Kind::keep_state) the application sets the state of the room, any JSON, and
+//! the members have the last one. It comes in the same form on both kinds of connection:
+//!
+//! | direction | message |
+//! |---|---|
+//! | out | `{"type":"room_state","room":"post:42","revision":"2a.7","state":{..}}`: all of it |
+//! | out | `{"type":"room_state","room":"post:42","revision":"2a.8","since":"2a.7","patch":{..}}`: what has changed since that revision, as a JSON merge patch (RFC 7396) |
+//!
+//! A revision is a text that is opaque to clients, and no position of the history. Behind `room_joined` comes all of the
+//! state, where there is one, and then the messages of the history that were asked for. From then on each new state comes, as
+//! a patch where that is shorter and says the same: a member can't be set to `null` by one, so such a state comes whole, and
+//! so does the next one wherever the server may have missed some.
+//!
+//! A client keeps the state and its revision. A `room_state` with `state` takes the place of what it has. One with `patch`
+//! is applied where its `since` is the revision that the client has. Where it is another one, something in between was left
+//! out, as a slow member's messages may be; and after a `resync` something may have been. Then a `join` of the room, in
+//! which it is already, is answered with `room_joined` and, behind it, all of the state; on a connection that is for one
+//! room, a new connection gets it. The answer may overtake a patch that was on its way, whose `since` then does not match
+//! either: wait a random time of some seconds before the `join`, and once is enough.
+//!
+//! # How much is given
+//! One connection is given `Limits::max_replay_bytes` of histories and states within ten seconds, and what the last join goes
+//! beyond them. Until those are over, a `join` of a room with a history or a state is answered by an `unavailable` error; and
+//! one of a room that the connection is in, without the state.
 //!
 //! # Event streams
 //! The same as `text/event-stream` (HTML standard, section "Server-sent events"), the answer to a `GET`. The client says nothing
@@ -148,8 +218,13 @@ pub enum ErrorCode {
     TooBig,
     /// `refused`: a hook of the application says no, in words of its own.
     Refused,
+    /// `bad_token`: the token of a `refresh` is not good, or is another user's.
+    BadToken,
     /// `unavailable`: it did not work just now, and may later.
     Unavailable,
+    /// `rate_limited`: too much of it in a short time; the event has `retry_after_ms`. With a `ref` or a `room`, that command
+    /// was not carried out. Without, the connection sends faster than it is read, and what it sent waits.
+    RateLimited,
 }
 
 /// Why a member may have missed messages.
@@ -183,6 +258,8 @@ pub(crate) struct Request<'a> {
 #[derive(Debug)]
 pub(crate) enum Command<'a> {
     Ping,
+    /// A new token.
+    Refresh(Cow<'a, str>),
     Join(RoomKey, JoinOptions),
     Leave(RoomKey),
     /// The data is JSON, and its bounds are not looked at: whether the client may publish is asked before.
@@ -197,16 +274,23 @@ pub(crate) struct Fault {
     pub(crate) code: ErrorCode,
     pub(crate) message: Cow<'static, str>,
     pub(crate) room: Option<Box<str>>,
+    /// How long to wait before it is tried again.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Fault {
     pub(crate) const fn new(code: ErrorCode, message: &'static str) -> Self {
-        Self { code, message: Cow::Borrowed(message), room: None }
+        Self { code, message: Cow::Borrowed(message), room: None, retry_after: None }
+    }
+
+    /// A limit is reached, and this is how long it is.
+    pub(crate) fn rate_limited(message: &'static str, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::RateLimited, message) }
     }
 
     /// In the application's words.
-    pub(crate) const fn refused(message: Cow<'static, str>) -> Self {
-        Self { code: ErrorCode::Refused, message, room: None }
+    pub(crate) fn refused(message: Cow<'static, str>) -> Self {
+        Self { message, ..Self::new(ErrorCode::Refused, "") }
     }
 
     /// Names the room as the client did, unless that is longer than any room's name, and says what is wrong with it.
@@ -219,12 +303,23 @@ impl Fault {
         let more = if shown.len() < name.len() { ".." } else { "" };
         let message = format!("{shown:?}{more} is no room: {error}").into();
         let room = (name.len() <= LONGEST).then(|| name.into());
-        Self { code: ErrorCode::BadRoom, message, room }
+        Self { message, room, ..Self::new(ErrorCode::BadRoom, "") }
     }
 
     pub(crate) fn of(self, room: &RoomKey) -> Self {
         Self { room: Some(room.as_str().into()), ..self }
     }
+}
+
+/// Why a member is in a room no more that did not ask to leave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// In the application's words.
+    Kicked(Box<str>),
+    /// The rule, asked again, said no.
+    NotAllowed,
+    /// The application has it leave.
+    Left,
 }
 
 /// What a client gave a command to know its answer by: JSON that is repeated as it came.
@@ -251,6 +346,8 @@ enum Event<'a> {
         position: Option<Position>,
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<bool>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        observer: bool,
         #[serde(flatten)]
         list: Option<MemberList>,
         #[serde(flatten)]
@@ -260,6 +357,10 @@ enum Event<'a> {
     },
     RoomLeft {
         room: &'a RoomKey,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<&'a str>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a Ref>,
     },
@@ -290,12 +391,28 @@ enum Event<'a> {
         room: &'a RoomKey,
         reason: Reason,
     },
+    Refresh {
+        room: &'a RoomKey,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offset: Option<Position>,
+    },
     Reconnect {
         in_ms: u64,
+    },
+    TokenExpiring {
+        in_ms: u64,
+    },
+    Refreshed {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        in_ms: Option<u64>,
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<&'a Ref>,
     },
     Error {
         code: ErrorCode,
         message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<&'a str>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -305,7 +422,7 @@ enum Event<'a> {
 
 /// The types that the server's own events have, now or by what is reserved for later. A payload of a member that has one
 /// reaches no member bare.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 15] = [
     "error",
     "message",
     "ping",
@@ -313,9 +430,12 @@ const RESERVED: [&str; 12] = [
     "published",
     "reconnect",
     "refresh",
+    "refreshed",
     "resync",
     "room_joined",
     "room_left",
+    "room_state",
+    "token_expiring",
     "viewer_joined",
     "viewer_left",
 ];
@@ -337,6 +457,8 @@ impl Event<'_> {
 pub(crate) struct Standing {
     pub(crate) viewers: usize,
     pub(crate) list: Option<MemberList>,
+    /// It is in the room and not counted.
+    pub(crate) observer: bool,
     /// Everything that was published after it follows.
     pub(crate) position: Option<Position>,
     /// Whether it is given what it missed, where it asked for that.
@@ -345,8 +467,8 @@ pub(crate) struct Standing {
 
 /// The first event of a member. The snapshot's fields stand beside ours; ours win.
 pub(crate) fn room_joined(room: &RoomKey, standing: Standing, snapshot: Value, reference: Option<&Ref>) -> Message {
-    let Standing { viewers, list, position, recovered } = standing;
-    if let (Value::Null, None, None, None) = (&snapshot, &list, position, recovered) {
+    let Standing { viewers, list, observer, position, recovered } = standing;
+    if let (Value::Null, None, false, None, None) = (&snapshot, &list, observer, position, recovered) {
         return Event::PlainRoomJoined { room, viewers, reference }.message();
     }
     let mut snapshot = match snapshot {
@@ -357,14 +479,33 @@ pub(crate) fn room_joined(room: &RoomKey, standing: Standing, snapshot: Value, r
     let named: &[_] = if list.is_some() { &["users", "members"] } else { &[] };
     // Those of a history only where there is one: an application may have used these names before.
     let place: &[_] = if position.is_some() || recovered.is_some() { &["position", "recovered"] } else { &[] };
-    for ours in ["type", "room", "viewers", "ref"].iter().chain(named).chain(place) {
+    let sort: &[_] = if observer { &["observer"] } else { &[] };
+    for ours in ["type", "room", "viewers", "ref"].iter().chain(named).chain(place).chain(sort) {
         snapshot.remove(*ours);
     }
-    Event::RoomJoined { room, viewers, position, recovered, list, snapshot, reference }.message()
+    Event::RoomJoined { room, viewers, position, recovered, observer, list, snapshot, reference }.message()
 }
 
 pub(crate) fn room_left(room: &RoomKey, reference: Option<&Ref>) -> Message {
-    Event::RoomLeft { room, reference }.message()
+    Event::RoomLeft { room, reason: None, message: None, reference }.message()
+}
+
+/// A member is in a room no more, and did not ask for that.
+pub(crate) fn put_out(room: &RoomKey, departure: &Departure) -> Message {
+    let (reason, message) = match departure {
+        Departure::Kicked(words) => ("kicked", Some(&**words).filter(|words| !words.is_empty())),
+        Departure::NotAllowed => ("not_allowed", None),
+        Departure::Left => ("left", None),
+    };
+    Event::RoomLeft { room, reason: Some(reason), message, reference: None }.message()
+}
+
+pub(crate) fn token_expiring(left: Duration) -> Message {
+    Event::TokenExpiring { in_ms: millis(left) }.message()
+}
+
+pub(crate) fn refreshed(left: Option<Duration>, reference: Option<&Ref>) -> Message {
+    Event::Refreshed { in_ms: left.map(millis), reference }.message()
 }
 
 pub(crate) fn published(room: &RoomKey, receipt: Receipt, reference: &Ref) -> Message {
@@ -386,8 +527,32 @@ pub(crate) fn resync(room: &RoomKey, reason: Reason) -> Message {
     Event::Resync { room, reason }.message()
 }
 
+/// In place of a broadcast that is too long. With its position where the room has a history.
+pub(crate) fn refresh(room: &RoomKey, offset: Option<Position>) -> Message {
+    Event::Refresh { room, offset }.message()
+}
+
+/// All of a room's state, which is JSON already.
+pub(crate) fn room_state(room: &RoomKey, revision: Position, state: &[u8]) -> Message {
+    state_event(room, &format!(r#""revision":"{revision}","state":"#), state)
+}
+
+/// What has changed in a room's state.
+pub(crate) fn room_state_patch(room: &RoomKey, since: Position, revision: Position, patch: &[u8]) -> Message {
+    state_event(room, &format!(r#""revision":"{revision}","since":"{since}","patch":"#), patch)
+}
+
+fn state_event(room: &RoomKey, fields: &str, json: &[u8]) -> Message {
+    let room = room.as_str().as_bytes();
+    Message::text_of(&[br#"{"type":"room_state","room":""#, room, br#"","#, fields.as_bytes(), json, b"}"])
+}
+
 pub(crate) fn reconnect(after: Duration) -> Message {
-    Event::Reconnect { in_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) }.message()
+    Event::Reconnect { in_ms: millis(after) }.message()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn pong(reference: Option<&Ref>) -> Message {
@@ -395,7 +560,16 @@ pub(crate) fn pong(reference: Option<&Ref>) -> Message {
 }
 
 pub(crate) fn error(fault: &Fault, reference: Option<&Ref>) -> Message {
-    Event::Error { code: fault.code, message: &fault.message, room: fault.room.as_deref(), reference }.message()
+    // Rounded up, so that who comes then is not refused again.
+    let millis = |time: Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Event::Error {
+        code: fault.code,
+        message: &fault.message,
+        retry_after_ms: fault.retry_after.map(millis),
+        room: fault.room.as_deref(),
+        reference,
+    }
+    .message()
 }
 
 #[cfg(test)]
@@ -413,15 +587,40 @@ mod tests {
             text(room_joined(&room, Standing { viewers: 3, ..Standing::default() }, snapshot, None)),
             r#"{"type":"room_joined","room":"post:42","viewers":3,"post_id":42}"#,
         );
+        let observer = Standing { viewers: 3, observer: true, ..Standing::default() };
+        assert_eq!(
+            text(room_joined(&room, observer, json!({"observer": "mine"}), None)),
+            r#"{"type":"room_joined","room":"post:42","viewers":3,"observer":true}"#,
+        );
         let one = || Standing { viewers: 1, ..Standing::default() };
         let welcome = |reference| text(room_joined(&room, one(), Value::Null, reference));
         assert_eq!(welcome(None), r#"{"type":"room_joined","room":"post:42","viewers":1}"#);
         let reference = Ref(RawValue::from_string("[1, 2]".to_owned()).unwrap());
         assert_eq!(welcome(Some(&reference)), r#"{"type":"room_joined","room":"post:42","viewers":1,"ref":[1, 2]}"#);
         assert_eq!(text(room_left(&room, None)), r#"{"type":"room_left","room":"post:42"}"#);
+        let out = |departure| text(put_out(&room, &departure));
+        let kicked = r#"{"type":"room_left","room":"post:42","reason":"kicked","message":"spam"}"#;
+        assert_eq!(out(Departure::Kicked("spam".into())), kicked);
+        assert_eq!(out(Departure::Kicked("".into())), r#"{"type":"room_left","room":"post:42","reason":"kicked"}"#);
+        assert_eq!(out(Departure::NotAllowed), r#"{"type":"room_left","room":"post:42","reason":"not_allowed"}"#);
+        assert_eq!(out(Departure::Left), r#"{"type":"room_left","room":"post:42","reason":"left"}"#);
+        assert_eq!(text(token_expiring(Duration::from_secs(60))), r#"{"type":"token_expiring","in_ms":60000}"#);
+        assert_eq!(text(refreshed(Some(Duration::from_secs(1)), None)), r#"{"type":"refreshed","in_ms":1000}"#);
+        assert_eq!(text(refreshed(None, None)), r#"{"type":"refreshed"}"#);
         assert_eq!(text(viewers_changed(Change::Joined, 4, &[])), r#"{"type":"viewer_joined","viewers":4}"#);
         assert_eq!(text(viewers_changed(Change::Left, 3, &[])), r#"{"type":"viewer_left","viewers":3}"#);
         assert_eq!(text(resync(&room, Reason::BusGap)), r#"{"type":"resync","room":"post:42","reason":"bus_gap"}"#);
+        assert_eq!(text(refresh(&room, None)), r#"{"type":"refresh","room":"post:42"}"#);
+        let [before, at] = [Position::new(42, 7), Position::new(42, 8)];
+        assert_eq!(text(refresh(&room, Some(at))), r#"{"type":"refresh","room":"post:42","offset":"2a.8"}"#);
+        assert_eq!(
+            text(room_state(&room, at, br#"{"a":1}"#)),
+            r#"{"type":"room_state","room":"post:42","revision":"2a.8","state":{"a":1}}"#,
+        );
+        assert_eq!(
+            text(room_state_patch(&room, before, at, br#"{"a":1}"#)),
+            r#"{"type":"room_state","room":"post:42","revision":"2a.8","since":"2a.7","patch":{"a":1}}"#,
+        );
         assert_eq!(text(reconnect(Duration::from_millis(1_234))), r#"{"type":"reconnect","in_ms":1234}"#);
         assert_eq!(text(pong(None)), r#"{"type":"pong"}"#);
         let fault = Fault::new(ErrorCode::BadMessage, "not JSON");

@@ -2,7 +2,7 @@
 
 use crate::{
     auth::IdentityError,
-    bus::{BusError, Position},
+    bus::{BusError, IdempotencyKeyError, Position},
     room_key::RoomKey,
 };
 
@@ -15,13 +15,15 @@ pub struct Receipt {
     /// Its position in the history of the room, where the kind has one. Members are given it as `offset` beside the
     /// message: the answer of a REST handler may carry it to the page that posted, which can then leave out its own.
     pub position: Option<Position>,
+    /// A broadcast with the same idempotency key was there before, at that position, and this one did nothing.
+    pub repeated: bool,
 }
 
-/// How far a broadcast went.
+/// How far a broadcast went, or an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reach {
-    /// To every node with members of the room.
+    /// To every node that it concerns: the bus has it.
     AllNodes,
     /// To this node's members alone: the bus is down.
     LocalOnly,
@@ -55,9 +57,45 @@ pub enum BroadcastError {
         /// Where.
         room: RoomKey,
     },
+    /// The state is another one than the writer knows: somebody else has set it meanwhile.
+    #[error("{room}: the state was set by somebody else meanwhile")]
+    Conflict {
+        /// Where.
+        room: RoomKey,
+        /// The revision of the state that there is; `None` where there is none.
+        current: Option<Position>,
+    },
+    /// The kind keeps no state; see [`Kind::keep_state`](crate::Kind::keep_state).
+    #[error("{room}: rooms of this kind keep no state")]
+    NoState {
+        /// Where.
+        room: RoomKey,
+    },
+    /// The state of the room does not decode as the type that was asked for.
+    #[error("{room}: the state is not what it was decoded as")]
+    Decode {
+        /// Where.
+        room: RoomKey,
+        /// Why.
+        source: serde_json::Error,
+    },
     /// There can be no such user.
     #[error("no user has this id")]
     User(#[source] IdentityError),
+    /// It has an idempotency key, and the kind of the room has no history that could tell a repetition.
+    #[error("{room}: an idempotency key needs a kind with a history")]
+    NoHistory {
+        /// Where.
+        room: RoomKey,
+    },
+    /// The idempotency key is none.
+    #[error("{room}: the idempotency key is not allowed")]
+    IdempotencyKey {
+        /// Where.
+        room: RoomKey,
+        /// Why.
+        source: IdempotencyKeyError,
+    },
     /// The tokio runtime that the manager was built in has ended, so that nobody would be given it.
     #[error("{room}: the tokio runtime that the rooms were built in has ended")]
     RuntimeEnded {

@@ -3,6 +3,7 @@
 mod counting;
 mod history;
 mod occupancy;
+mod states;
 mod subscriptions;
 
 use std::{
@@ -108,6 +109,9 @@ impl Registry {
         if effects.read {
             self.runtime.spawn(history::read(Arc::clone(self), Arc::clone(room)));
         }
+        if effects.read_state {
+            self.runtime.spawn(states::read(Arc::clone(self), Arc::clone(room)));
+        }
         if effects.linger {
             self.subscriptions.linger(self, room.key.clone());
         }
@@ -134,6 +138,16 @@ impl Registry {
         let (kept, effects) = room.arrive(logged);
         self.act(room, effects);
         kept
+    }
+
+    /// Gives a connection what rooms have left out for it.
+    pub(crate) fn heal(self: &Arc<Self>, recipient: &Arc<Recipient>) {
+        for (key, slot) in recipient.behind() {
+            if let Some(room) = self.find(&key) {
+                let effects = room.heal(slot, recipient);
+                self.act(&room, effects);
+            }
+        }
     }
 
     pub(crate) fn find(&self, key: &RoomKey) -> Option<Arc<Room>> {

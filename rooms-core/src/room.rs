@@ -4,9 +4,11 @@
 //! goes round the members and gives each all that it has not had. Methods here compute under the room's lock and say in
 //! [`Effects`] what is to be done outside it.
 
+mod behind;
 mod counting;
 mod flush;
 mod history;
+mod last_state;
 mod log;
 mod loss;
 mod replay;
@@ -26,12 +28,14 @@ pub(crate) use self::flush::{Flusher, flush};
 use self::{
     flush::Progress,
     history::Resumed,
+    last_state::LastState,
     log::{Entry, Log, Span},
     loss::Loss,
     replay::Replay,
 };
 pub(crate) use self::{
     history::Ready,
+    last_state::Revision,
     replay::{Logged, Read},
 };
 use crate::{
@@ -39,13 +43,13 @@ use crate::{
     close::Close,
     envelope::Carried,
     join_options::JoinOptions,
-    kind::Kind,
+    kind::{Kind, Rights, Sort},
     limits::Limits,
     lock::{Mutex, lock},
     message::{Form, Message},
     node::ConnectionId,
-    outbox::{About, Recipient, Source, Waiting},
-    presence::{Arrival, Known, Listing, Share},
+    outbox::{About, Overflow, Recipient, Source, Waiting},
+    presence::{Arrival, Due, Known, Listing, Share},
     protocol::{self, Reason, Standing, multi},
     room_key::RoomKey,
 };
@@ -69,6 +73,8 @@ struct Bounds {
     log_messages: usize,
     held_bytes: usize,
     held_messages: usize,
+    /// What the room's history has is left out where too much is held, and given later.
+    heals: bool,
 }
 
 struct State {
@@ -82,6 +88,8 @@ struct State {
     loss: Loss,
     /// Of a kind with a history.
     replay: Option<Box<Replay>>,
+    /// Of a kind that keeps a state.
+    last_state: Option<Box<LastState>>,
     /// Apart from what each broadcast touches. And two allocations of a middle size fit where one of both does not.
     share: Box<Share>,
     subscription: Subscription,
@@ -93,12 +101,20 @@ struct State {
 
 struct Member {
     recipient: Arc<Recipient>,
-    /// The position of the next message that it is given.
+    /// The position of the next message that it is given; past all of them while it is [behind].
     cursor: u64,
     /// What was published while it was still joining; `None` once it is told that it joined.
     held: Option<Box<Held>>,
-    /// Which user it is, where the room knows. Boxed, because most rooms do not.
-    known: Option<Box<Known>>,
+    /// Boxed, because there is nothing to know of the members of most rooms.
+    facts: Option<Box<Facts>>,
+}
+
+/// What is known of a member.
+#[derive(Debug)]
+struct Facts {
+    /// Which user it is, where the room counts users.
+    known: Option<Known>,
+    rights: Rights,
 }
 
 #[derive(Default)]
@@ -110,14 +126,34 @@ struct Held {
     first: Vec<Message>,
     /// Where the room stood in its history when the member entered: what came after that is held.
     from: Option<Position>,
+    /// Messages of the history are not held from this offset on.
+    left_out: Option<NonZeroU64>,
     /// It is counted, and its `room_joined` is being made: it has to hear of every change from here on.
     counted: bool,
+}
+
+/// One who is about to be told that it joined.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    /// Where the room counts users.
+    pub(crate) arrival: Option<Arrival>,
+    pub(crate) listing: Listing,
+    pub(crate) rights: Rights,
 }
 
 /// What a connection is told that was counted just now.
 struct Counted {
     standing: Standing,
     effects: Effects,
+}
+
+/// What a joining connection became a member with.
+pub(crate) struct WentLive {
+    /// How many viewers it was told that there are.
+    pub(crate) viewers: usize,
+    /// The bytes of the history and the state that it was given.
+    pub(crate) replayed: usize,
+    pub(crate) effects: Effects,
 }
 
 /// How a room stands with the bus.
@@ -177,6 +213,8 @@ pub(crate) struct Effects {
     pub(crate) subscribe: bool,
     /// The history is to be read.
     pub(crate) read: bool,
+    /// The state is to be read.
+    pub(crate) read_state: bool,
 }
 
 impl Room {
@@ -187,6 +225,7 @@ impl Room {
             held_bytes: limits.max_outbox_bytes,
             // The welcome comes before them.
             held_messages: limits.max_outbox_messages - 1,
+            heals: kind.overflow == Overflow::Resync && kind.history.is_some(),
         };
         let state = State {
             log: Log::default(),
@@ -196,6 +235,7 @@ impl Room {
             ahead: 0,
             loss: Loss::default(),
             replay: history::replay_of(&kind, bounds),
+            last_state: kind.state.map(|_| Box::default()),
             share: Box::new(share),
             subscription: Subscription::No,
             empty_since: None,
@@ -221,7 +261,7 @@ impl Room {
         state.ahead = head;
         let from = state.replay.as_ref().and_then(|replay| replay.head());
         let held = Box::new(Held { from, ..Held::default() });
-        let member = Member { recipient, cursor: head, held: Some(held), known: None };
+        let member = Member { recipient, cursor: head, held: Some(held), facts: None };
         let slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
@@ -245,41 +285,43 @@ impl Room {
     }
 
     /// Makes a joining connection a member: it gets `welcome`, which is told how many viewers there are and who, then what
-    /// it asks for of the room's history, then what was published since it entered, then everything else. Returns that
-    /// number of viewers.
+    /// it asks for of the room's history, then what was published since it entered, then everything else.
     pub(crate) fn go_live(
         &self,
         slot: usize,
-        arrival: Option<Arrival>,
-        listing: Listing,
+        arriving: Arriving,
         join: &JoinOptions,
         welcome: impl FnOnce(Standing) -> Message,
-    ) -> (usize, Effects) {
-        let Counted { standing, effects } = self.count_in(slot, arrival, listing, join);
-        let viewers = standing.viewers;
+    ) -> WentLive {
+        let Counted { standing, effects } = self.count_in(slot, arriving, join);
+        let went = WentLive { viewers: standing.viewers, replayed: 0, effects };
         // Encoded without the lock: a snapshot and a list may be long.
         let welcome = welcome(standing);
         let mut state = lock(&self.state);
-        let State { members, log, ahead, .. } = &mut *state;
-        let Some(Some(member)) = members.get_mut(slot) else { return (viewers, effects) };
+        let State { members, log, ahead, replay, .. } = &mut *state;
+        let Some(Some(member)) = members.get_mut(slot) else { return went };
         // What the flusher has not come by with yet goes the same way.
         member.hold(log, &self.key, self.bounds);
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(held) = member.held.take() else { return (viewers, effects) };
-        let Held { messages, first, .. } = *held;
+        let Some(held) = member.held.take() else { return went };
+        let Held { messages, first, left_out, .. } = *held;
+        let replayed = first.iter().map(|message| message.frame().len()).sum();
         let messages = messages.into_iter().map(|(_, message)| message);
         let first = [welcome].into_iter().chain(first).chain(messages);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
         member.recipient.queue(first);
-        (viewers, effects)
+        if let (Some(left_out), Some(replay)) = (left_out, replay) {
+            member.begin_behind(self, slot, replay, left_out);
+        }
+        WentLive { replayed, ..went }
     }
 
     /// Counts a joining connection: what it is to be told, while what changes from here on is kept for it.
-    fn count_in(&self, slot: usize, arrival: Option<Arrival>, listing: Listing, join: &JoinOptions) -> Counted {
+    fn count_in(&self, slot: usize, arriving: Arriving, join: &JoinOptions) -> Counted {
         let mut state = lock(&self.state);
-        let State { members, log, share, ahead, replay, .. } = &mut *state;
+        let State { members, log, share, ahead, replay, last_state, .. } = &mut *state;
         let viewers = share.viewers();
         let nothing = Counted { standing: Standing { viewers, ..Standing::default() }, effects: Effects::default() };
         let Some(Some(member)) = members.get_mut(slot) else { return nothing };
@@ -289,21 +331,49 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
-        let Resumed { position, recovered, first, has_up_to } =
+        let Resumed { position, recovered, first, has_up_to, left_out } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
-        held.start_with(first, has_up_to);
-        let (arriving, due) = share.arrive(member.recipient.id(), arrival, listing);
-        member.known = arriving.known.map(Box::new);
+        // Before the messages: what a page makes of one may depend on the state.
+        let whole = last_state.as_ref().and_then(|last| last.whole());
+        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds);
+        if let Some(left_out) = left_out {
+            held.leave_out(left_out);
+        }
+        let Arriving { arrival, listing, rights } = arriving;
+        let (arrived, due) = match rights.sort {
+            Sort::Member => share.arrive(member.recipient.id(), arrival, listing),
+            Sort::Observer => share.observe(member.recipient.id(), listing),
+        };
+        let ordinary = arrived.known.is_none() && rights == Rights::MEMBER;
+        member.facts = (!ordinary).then(|| Box::new(Facts { known: arrived.known, rights }));
         let effects = state.take_due(due);
-        let standing = Standing { viewers: arriving.viewers, list: arriving.list, position, recovered };
+        let observer = rights.sort == Sort::Observer;
+        let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
         Counted { standing, effects }
     }
 
     /// Takes a member out, joined or joining.
     pub(crate) fn leave(&self, slot: usize) -> Effects {
+        self.take_out(slot, |share, known| share.leave(known, Instant::now()))
+    }
+
+    /// [`leave`](Self::leave), of one who is put out, and is not shown any more.
+    pub(crate) fn remove(&self, slot: usize) -> Effects {
+        self.take_out(slot, Share::remove)
+    }
+
+    /// The connections of all members, joined or joining.
+    pub(crate) fn recipients(&self) -> Vec<Arc<Recipient>> {
+        lock(&self.state).members.iter().flatten().map(|member| Arc::clone(&member.recipient)).collect()
+    }
+
+    fn take_out(&self, slot: usize, count_out: impl FnOnce(&mut Share, Option<&Known>) -> Due) -> Effects {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
+        if state.replay.as_mut().is_some_and(|replay| replay.behind.remove(&slot).is_some()) {
+            member.recipient.caught_up(&self.key);
+        }
         self.multi.fetch_sub(usize::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
@@ -317,7 +387,11 @@ impl Room {
         }
         let mut effects = Effects::default();
         if member.held.is_none_or(|held| held.counted) {
-            let due = state.share.leave(member.known.as_deref(), Instant::now());
+            let facts = member.facts.as_deref();
+            let due = match facts.map(|facts| facts.rights.sort) {
+                Some(Sort::Observer) => state.share.stop_observing(),
+                _ => count_out(&mut state.share, facts.and_then(|facts| facts.known.as_ref())),
+            };
             effects = state.take_due(due);
         }
         effects.linger = empty && !std::mem::replace(&mut state.lingering, true);
@@ -325,14 +399,14 @@ impl Room {
     }
 
     /// Appends a message for every member but `except`; `false` where the log is so full that it was dropped. Where it is
-    /// carried wrapped it is in that form already.
+    /// not carried bare it is in that form already.
     ///
     /// A publisher on this node holds a [`Reservation`]; one on another node can't be made to wait. Past twice the bound
     /// its message is dropped, and the members are told.
     pub(crate) fn append(&self, message: Message, except: Option<ConnectionId>, carried: Carried) -> (bool, Effects) {
         // Made without the lock, where there is a member for it; for one that enters meanwhile it is made later.
         let multi = match carried {
-            Carried::Wrapped => Some(message.clone()),
+            Carried::Wrapped | Carried::Refresh => Some(message.clone()),
             Carried::Bare if self.multi.load(Ordering::Relaxed) > 0 => {
                 Some(multi::message(&self.key, message.payload()))
             }
@@ -356,7 +430,7 @@ impl Room {
     /// What its messages say of themselves at an outbox.
     fn source(&self) -> Source {
         let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
-        Source { room: self.key.clone(), overflow: self.kind.overflow, resync }
+        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.bounds.heals, resync }
     }
 
     /// Waits until the log has space for a message, and keeps it for the caller.
@@ -502,35 +576,70 @@ impl State {
 impl Held {
     /// Keeps a message until the member has joined; one that can't be kept costs the member its connection.
     fn keep(&mut self, message: &Message, offset: Option<NonZeroU64>, bounds: Bounds) -> Result<(), Close> {
-        self.bytes += message.frame().len();
-        if self.bytes > bounds.held_bytes || self.first.len() + self.messages.len() >= bounds.held_messages {
+        if offset.is_some() && self.left_out.is_some() {
+            return Ok(());
+        }
+        let length = message.frame().len();
+        if let Some(offset) = offset.filter(|_| bounds.heals && !self.fits(length, bounds)) {
+            self.leave_out(self.messages.iter().find_map(|(offset, _)| *offset).unwrap_or(offset));
+            return Ok(());
+        }
+        if !self.fits(length, bounds) {
             return Err(Close::SLOW_CONSUMER);
         }
+        self.bytes += length;
         self.messages.push((offset, message.clone()));
         Ok(())
     }
 
+    fn fits(&self, length: usize, bounds: Bounds) -> bool {
+        self.bytes + length <= bounds.held_bytes && self.first.len() + self.messages.len() < bounds.held_messages
+    }
+
+    /// Holds nothing more of the history from an offset on; what is held of it is after that.
+    fn leave_out(&mut self, from: NonZeroU64) {
+        self.left_out = Some(from);
+        self.messages.retain(|(offset, _)| offset.is_none());
+        self.count();
+    }
+
     /// Puts messages in front of what is held, of which the member has a part already.
-    fn start_with(&mut self, first: Vec<Message>, has_up_to: u64) {
+    fn start_with(&mut self, first: Vec<Message>, has_up_to: u64, bounds: Bounds) {
         let had = |offset: &Option<NonZeroU64>| offset.is_some_and(|offset| offset.get() <= has_up_to);
         self.messages.retain(|(offset, _)| !had(offset));
-        let length = |message: &Message| message.frame().len();
-        self.bytes = self.messages.iter().map(|(_, message)| length(message)).chain(first.iter().map(length)).sum();
         self.first = first;
+        let next = NonZeroU64::MIN.saturating_add(has_up_to);
+        self.left_out = self.left_out.map(|left_out| left_out.max(next));
+        self.count();
+        let many = self.first.len() + self.messages.len() > bounds.held_messages || self.bytes > bounds.held_bytes;
+        if let Some(from) = self.messages.iter().find_map(|(offset, _)| *offset).filter(|_| many && bounds.heals) {
+            self.leave_out(from);
+        }
+    }
+
+    fn count(&mut self) {
+        let all = self.messages.iter().map(|(_, message)| message).chain(&self.first);
+        self.bytes = all.map(|message| message.frame().len()).sum();
     }
 }
 
 impl Member {
     /// Keeps the log's news for a member that is still joining.
     fn hold(&mut self, log: &mut Log, room: &RoomKey, bounds: Bounds) {
+        let rights = self.rights();
         let Some(held) = &mut self.held else { return };
         for entry in log.since_mut(self.cursor) {
             // Until it is counted, its `room_joined` will say how many there are, and who.
-            let said = !held.counted && matches!(entry.about, About::Viewers | About::Names);
-            if said || entry.except == Some(self.recipient.id()) {
+            // The state follows it.
+            let said = !held.counted && (entry.state || matches!(entry.about, About::Viewers | About::Names));
+            if said || entry.except == Some(self.recipient.id()) || !rights.hears(entry.to) {
                 continue;
             }
-            let offset = entry.offset;
+            let offset = entry.about.offset();
+            if entry.about == About::Loss {
+                // It is told to fetch, and so has what came before.
+                held.left_out = None;
+            }
             let message = match self.recipient.form() {
                 Form::Single => &entry.message,
                 Form::Multi | Form::Positioned => entry.multi(room),

@@ -3,7 +3,10 @@
 mod commands;
 mod farewell;
 mod heartbeat;
+mod orders;
 mod rate;
+mod source;
+mod work;
 
 use std::{
     pin::Pin,
@@ -15,21 +18,25 @@ use futures::{Sink, Stream, StreamExt as _, future::BoxFuture};
 use tokio::time::timeout;
 
 pub use self::farewell::refuse;
+pub(crate) use self::source::Source;
 use self::{
-    commands::{Done, Work},
+    commands::Done,
     farewell::{Peer, farewell, turn_away},
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
-    rate::{Rate, TooMany},
+    rate::{Rate, TooMany, a_message_of},
+    source::Estimated,
+    work::Work,
 };
 use crate::{
-    auth::Identity,
+    auth::{Identity, SignIn},
     close::Close,
-    connection::{ConnectError, Connection},
+    connection::{Beside, ConnectError, Connection},
     join_options::JoinOptions,
     limits::Limits,
     manager::RoomManager,
     message::{Form, Message},
-    outbox::{GONE, Progress, Waiting},
+    network::Network,
+    outbox::{GONE, Order, Progress, Waiting},
     protocol::{self, ErrorCode, Fault},
     room_key::RoomKey,
     timers::Moment,
@@ -68,7 +75,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
-        self.serve_in(options.form(), stream, sink, identity, Some((room, options)))
+        self.serve_in(options.form(), Estimated::new(stream), sink, (identity, None), Some((room, options)), None)
     }
 
     /// Serves a connection whose client joins and leaves rooms by itself; returns why it ended. What is said is in
@@ -97,22 +104,23 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
         let first = self.user_room(identity.user()).map(|room| (room, JoinOptions::new()));
-        self.serve_in(Form::Multi, stream, sink, identity, first)
+        self.serve_in(Form::Multi, Estimated::new(stream), sink, (identity, None), first, None)
     }
 
-    pub(crate) fn serve_in<R>(
+    pub(crate) fn serve_in<R: Source>(
         &self,
         form: Form,
         stream: R,
         sink: S,
-        identity: Identity,
+        (identity, from): (Identity, Option<Network>),
         first: Option<(RoomKey, JoinOptions)>,
-    ) -> Served<R>
-    where
-        R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
-    {
-        match self.try_connect(identity, sink, form) {
-            Ok(connection) => Served::Session(Session::new(connection, stream, first)),
+        sign_in: Option<Arc<SignIn>>,
+    ) -> Served<R> {
+        match self.try_connect(identity, from, sink, form) {
+            Ok(mut connection) => {
+                connection.signed_in(sign_in);
+                Served::Session(Session::new(connection, stream, first))
+            }
             Err((error, transport)) => {
                 let limits = self.limits().clone();
                 let (last, close) = self.no_place(error);
@@ -144,7 +152,7 @@ pub(crate) enum Served<R> {
     Ending(BoxFuture<'static, Close>),
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Served<R> {
+impl<R: Source> Served<R> {
     /// No connection came of it.
     pub(crate) fn over() -> Self {
         Self::Ending(Box::pin(std::future::ready(GONE)))
@@ -171,7 +179,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Serve
     }
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Future for Served<R> {
+impl<R: Source> Future for Served<R> {
     type Output = Close;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
@@ -225,13 +233,20 @@ enum Event {
     /// The next command has its turn.
     Next(Box<str>),
     Beat(Beat),
-    Done(Done),
+    /// Somebody else wants something done.
+    Orders(Vec<Order>),
+    /// Something that goes on beside the commands has come to an end.
+    Beside(Beside),
+    /// The command at work is done; perhaps it was a join of this room, whose rule is to be asked again.
+    Done(Done, Option<RoomKey>),
     /// Somebody closed the outbox, or its sink failed.
     Closing(Close),
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
-    fn new(connection: Connection, stream: R, first: Option<(RoomKey, JoinOptions)>) -> Self {
+impl<R: Source> Session<R> {
+    fn new(mut connection: Connection, stream: R, first: Option<(RoomKey, JoinOptions)>) -> Self {
+        connection.recipient().serve();
+        connection.watch_token();
         let shared = connection.shared();
         let heartbeat = Heartbeat::new(shared.timers.now(), &shared.limits);
         let mut session = Self { connection, stream, work: None, next: None, heartbeat, rate: Rate::new() };
@@ -247,7 +262,8 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
             let step = match ready!(self.poll_event(cx, now)) {
                 Event::Incoming(Some(Ok(incoming))) => {
                     self.heartbeat.heard();
-                    match self.rate.took(now, &self.connection.shared().limits) {
+                    let limits = &self.connection.shared().limits;
+                    match self.rate.took(now, a_message_of(self.stream.bytes(), limits), limits) {
                         Ok(()) => self.take(incoming),
                         Err(TooMany) => Err(End::Closing(Close::TOO_MANY_MESSAGES)),
                     }
@@ -255,15 +271,35 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                 Event::Incoming(Some(Err(error))) => Err(error.close().map_or(End::Gone, End::Closing)),
                 Event::Incoming(None) => Err(End::Gone),
                 Event::Next(text) => {
-                    self.carry_out(&text);
-                    Ok(())
+                    self.carry_out(&text, now).map_err(|TooMany| End::Closing(Close::TOO_MANY_MESSAGES))
                 }
                 Event::Beat(Beat::Ping) => {
+                    self.connection.tidy();
                     self.connection.send(&Message::ping());
                     Ok(())
                 }
+                Event::Beat(Beat::Expiring(left)) => {
+                    self.connection.was_told();
+                    self.connection.send(&protocol::token_expiring(left));
+                    Ok(())
+                }
+                Event::Beat(Beat::AskAgain) => {
+                    self.connection.ask_again();
+                    Ok(())
+                }
+                Event::Orders(orders) => {
+                    self.obey(orders);
+                    Ok(())
+                }
+                Event::Beside(done) => self.beside(done),
                 Event::Beat(Beat::Over(close)) | Event::Closing(close) => Err(End::Closing(close)),
-                Event::Done(done) => self.finish(done).map_err(End::Closing),
+                Event::Done(done, again) => {
+                    let finished = self.finish(done).map_err(End::Closing);
+                    if let Some(room) = again {
+                        self.connection.begin_recheck(Some(&room));
+                    }
+                    finished
+                }
             };
             if let Err(end) = step {
                 return Poll::Ready(end);
@@ -272,7 +308,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Event> {
-        let backlog = match self.connection.recipient().drive(cx) {
+        let backlog = match self.connection.shared().drive(self.connection.recipient(), cx) {
             Progress::Open(backlog) => backlog,
             Progress::Broken => return Poll::Ready(Event::Closing(GONE)),
             Progress::Closing(close) | Progress::Closed(close) => return Poll::Ready(Event::Closing(close)),
@@ -296,24 +332,49 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
             }
             return Poll::Ready(Event::Beat(beat));
         }
-        if let Some(work) = &mut self.work {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                self.work = None;
-                return Poll::Ready(Event::Done(done));
-            }
-        } else if !backlog.heavy
-            && let Some(text) = self.next.take()
-        {
-            return Poll::Ready(Event::Next(text));
+        if backlog.orders {
+            return Poll::Ready(Event::Orders(self.connection.recipient().take_orders()));
         }
-        if self.next.is_some() || self.rate.poll_open(cx, now, &self.connection.shared().limits).is_pending() {
+        if let Poll::Ready(done) = self.connection.poll_beside(cx) {
+            return Poll::Ready(Event::Beside(done));
+        }
+        if let Poll::Ready(event) = self.poll_work(cx, backlog.heavy) {
+            return Poll::Ready(event);
+        }
+        if self.next.is_some() {
+            return Poll::Pending;
+        }
+        if self.rate.poll_open(cx, now, &self.connection.shared().limits).is_pending() {
+            if let Some(wait) = self.rate.untold(now) {
+                self.connection.shared().limiters.note_refusal();
+                self.connection.send(&protocol::error(&Fault::rate_limited("too many messages", wait), None));
+            }
             return Poll::Pending;
         }
         let incoming = self.stream.poll_next_unpin(cx);
         if incoming.is_pending() {
-            self.rate.found_nothing();
+            self.rate.found_nothing(now, &self.connection.shared().limits);
         }
         incoming.map(Event::Incoming)
+    }
+
+    /// Goes on with the command at work, or with the next one.
+    fn poll_work(&mut self, cx: &mut Context<'_>, heavy: bool) -> Poll<Event> {
+        loop {
+            if let Some(work) = &mut self.work {
+                let done = ready!(work.as_mut().poll(cx));
+                let recheck = self.work.take().is_some_and(|work| work.is_to_recheck());
+                let again = if recheck { done.joined().cloned() } else { None };
+                return Poll::Ready(Event::Done(done, again));
+            }
+            if heavy || !self.enter_next() {
+                break;
+            }
+        }
+        match self.next.take_if(|_| !heavy) {
+            Some(text) => Poll::Ready(Event::Next(text)),
+            None => Poll::Pending,
+        }
     }
 
     /// What it is time for, if anything; where not, the task is woken when it is.
@@ -326,7 +387,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         if now < self.connection.wakes_at() {
             return None;
         }
-        match self.heartbeat.due(now, Terms::of(shared, self.connection.identity()), pong) {
+        match self.heartbeat.due(now, Terms::of(shared, &self.connection), pong) {
             Ok(beat) => Some(beat),
             Err(next) => {
                 self.connection.wake_at(next);
@@ -408,7 +469,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
 #[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
     use super::*;
-    use crate::ws::FrameStream;
+    use crate::{connection::NewRooms, ws::FrameStream};
 
     /// A task of tokio's is this, some 100 bytes of its own, and then up to the next multiple of 128 bytes.
     #[test]
@@ -424,7 +485,12 @@ mod tests {
         let rooms = RoomManager::build_for().kind("post", crate::Kind::authenticated()).build().unwrap();
         let (sink, _received) = futures::channel::mpsc::unbounded::<Message>();
         let mut connection = rooms.connect(Identity::new("5").unwrap(), sink).unwrap();
-        let size = size_of_val(&connection.begin_join(&RoomKey::new("post", 1).unwrap(), JoinOptions::new(), None));
+        let size = size_of_val(&connection.begin_join(
+            &RoomKey::new("post", 1).unwrap(),
+            JoinOptions::new(),
+            None,
+            NewRooms::Counted,
+        ));
         assert!(size < 1000, "{size}");
     }
 }

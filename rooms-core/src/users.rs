@@ -13,12 +13,16 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
+    counts::Counts,
+    limits::Limits,
     lock::{Mutex, MutexGuard, lock},
+    network::Network,
+    node::{ConnectionId, MARKS},
     outbox::Recipient,
     shrink::{shrink, shrink_set},
 };
 
-const SHARDS: usize = 64;
+const SHARDS: usize = MARKS;
 
 /// The connections of some users. Most users have one, which takes one pointer: it knows its user, so this is a set.
 #[derive(Default)]
@@ -36,13 +40,18 @@ pub(crate) struct Users {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     connections: AtomicUsize,
+    by_address: Counts,
     /// Told when the last connection is gone.
     emptied: Notify,
 }
 
-/// The user has as many connections on this node as are allowed.
-#[derive(Debug)]
-pub(crate) struct TooMany;
+/// Of what there are as many as are allowed on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TooMany {
+    Connections,
+    OfUser,
+    FromAddress,
+}
 
 impl Users {
     pub(crate) fn new() -> Self {
@@ -50,39 +59,73 @@ impl Users {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             connections: AtomicUsize::new(0),
+            by_address: Counts::default(),
             emptied: Notify::new(),
         }
     }
 
     /// Counts a connection in. Whoever called counts it out again with [`leave`](Self::leave).
-    pub(crate) fn enter(&self, recipient: &Arc<Recipient>, most: usize) -> Result<(), TooMany> {
-        let mut shard = self.shard(recipient.identity().user());
-        if shard.count(recipient.identity().user()) >= most {
-            return Err(TooMany);
+    pub(crate) fn enter(&self, recipient: &Arc<Recipient>, limits: &Limits) -> Result<(), TooMany> {
+        let (user, from) = (recipient.user(), recipient.network());
+        let mut shard = self.shard(user);
+        if shard.count(user) >= limits.max_connections_per_user {
+            return Err(TooMany::OfUser);
+        }
+        if from.is_some_and(|from| !self.by_address.enter(from, limits.max_connections_per_ip)) {
+            return Err(TooMany::FromAddress);
+        }
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= limits.max_connections {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            from.inspect(|from| self.by_address.leave(*from));
+            return Err(TooMany::Connections);
         }
         shard.add(recipient);
-        self.connections.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Counts a connection out; one that is out already stays so.
     pub(crate) fn leave(&self, recipient: &Arc<Recipient>) {
-        if !self.shard(recipient.identity().user()).remove(recipient) {
+        if !self.shard(recipient.user()).remove(recipient) {
             return;
         }
+        recipient.network().inspect(|from| self.by_address.leave(*from));
         if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.emptied.notify_waiters();
         }
+    }
+
+    /// How many connections come from an address.
+    pub(crate) fn from(&self, network: Network) -> usize {
+        self.by_address.count(network)
     }
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Those of one user.
+    pub(crate) fn of(&self, user: &str) -> Vec<Arc<Recipient>> {
+        self.shard(user).of(user).cloned().collect()
+    }
+
+    /// The connection of this id.
+    pub(crate) fn find(&self, id: ConnectionId) -> Option<Arc<Recipient>> {
+        lock(self.shards.get(id.mark())?).all().find(|recipient| recipient.id() == id).cloned()
+    }
+
+    /// What an id of a connection is marked with, so that [`find`](Self::find) looks through a part of the users alone.
+    pub(crate) fn mark(&self, user: &str) -> usize {
+        self.hasher.hash_one(user) as usize % SHARDS
+    }
+
+    /// All connections that there are now, in parts.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<Arc<Recipient>>> + '_ {
+        self.shards.iter().map(|shard| lock(shard).all().cloned().collect())
+    }
+
     /// All connections that there are now.
     pub(crate) fn all(&self) -> Vec<Arc<Recipient>> {
-        let of = |shard: &Mutex<Shard>| -> Vec<_> { lock(shard).all().cloned().collect() };
-        self.shards.iter().flat_map(of).collect()
+        self.parts().flatten().collect()
     }
 
     /// Resolves when there is no connection.
@@ -100,7 +143,7 @@ impl Users {
 
     fn shard(&self, user: &str) -> MutexGuard<'_, Shard> {
         let [first, ..] = &self.shards;
-        lock(self.shards.get(self.hasher.hash_one(user) as usize % SHARDS).unwrap_or(first))
+        lock(self.shards.get(self.mark(user)).unwrap_or(first))
     }
 }
 
@@ -109,12 +152,17 @@ impl Shard {
         usize::from(self.first.contains(user)) + self.others.get(user).map_or(0, Vec::len)
     }
 
+    fn of<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a Arc<Recipient>> {
+        let first = self.first.get(user).map(|ByUser(first)| first);
+        first.into_iter().chain(self.others.get(user).into_iter().flatten())
+    }
+
     fn all(&self) -> impl Iterator<Item = &Arc<Recipient>> {
         self.first.iter().map(|ByUser(first)| first).chain(self.others.values().flatten())
     }
 
     fn add(&mut self, recipient: &Arc<Recipient>) {
-        let user = recipient.identity().user();
+        let user = recipient.user();
         if !self.first.contains(user) {
             self.first.insert(ByUser(Arc::clone(recipient)));
         } else if let Some(others) = self.others.get_mut(user) {
@@ -126,7 +174,7 @@ impl Shard {
 
     /// Whether it was there.
     fn remove(&mut self, recipient: &Arc<Recipient>) -> bool {
-        let user = recipient.identity().user();
+        let user = recipient.user();
         let Some(ByUser(first)) = self.first.get(user) else { return false };
         if Arc::ptr_eq(first, recipient) {
             self.first.remove(user);
@@ -150,19 +198,19 @@ impl Shard {
 
 impl Borrow<str> for ByUser {
     fn borrow(&self) -> &str {
-        self.0.identity().user()
+        self.0.user()
     }
 }
 
 impl Hash for ByUser {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.identity().user().hash(state);
+        self.0.user().hash(state);
     }
 }
 
 impl PartialEq for ByUser {
     fn eq(&self, other: &Self) -> bool {
-        self.0.identity().user() == other.0.identity().user()
+        self.0.user() == other.0.user()
     }
 }
 

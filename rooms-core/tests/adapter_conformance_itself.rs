@@ -38,6 +38,10 @@ caught! {
     a_foreign_page_let_in_is_caught: origins catches IgnoresOrigins;
     a_bad_token_that_a_page_can_not_see_is_caught: bad_tokens catches TellsBadTokensOverHttp;
     a_header_overlooked_is_caught: token_places catches OverlooksHeaders;
+    a_way_in_that_is_not_as_the_endpoint_says_is_caught:
+        ways_in catches AnswersNoProtocol, KnowsOneEndpoint, LosesThePeer, AddsNoClaims;
+    a_way_in_that_is_open_is_caught: closed_ways_in catches IgnoresOrigins, KnowsOneEndpoint;
+    an_end_that_is_not_told_is_caught: ends catches TellsNoEnd;
     an_escaped_room_is_caught: escapes catches KeepsEscapes;
     a_wrong_room_is_caught: one_room catches JoinsAnotherRoom;
     a_query_that_is_lost_is_caught: resumption catches LosesTheQuery;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     future::pending,
     sync::{
         Arc, Mutex, OnceLock,
@@ -17,7 +17,10 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use rooms_core::{
     Bus, LocalBus,
-    bus::{BusError, BusEvent, BusReceiver, Excerpt, History, Lost, Position, ReadFrom, Retention, Topic},
+    bus::{
+        Appended, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, Lost, NewState,
+        Outcome, Position, ReadFrom, Retention, States, Topic,
+    },
     bus_conformance,
     testing::bus_conformance::{self as suite, Backplane, Cut},
 };
@@ -58,6 +61,19 @@ enum Fault {
     GoesOnInTheSameEpoch,
     AppendsWhatItCalledDown,
     LosesAppends,
+    SetsSilently,
+    SetsAsAMessage,
+    LeavesOutTheChange,
+    LetsEverybodyWin,
+    KeepsTheFirst,
+    TellsNobodyWhatThereIs,
+    SetsInTheSameEpoch,
+    IgnoresKeys,
+    PublishesRepetitions,
+    HidesRepetitions,
+    AnswersRepetitionsWithTheHead,
+    HasKeysOfAllTopics,
+    KeepsKeysForEver,
 }
 
 use Fault::*;
@@ -76,6 +92,9 @@ struct Common {
     receivers: Mutex<Vec<Arc<dyn BusReceiver>>>,
     kept: Mutex<Vec<(Topic, Bytes)>>,
     appended: Mutex<Vec<(Topic, Bytes)>>,
+    first_state: Mutex<Option<KeptState>>,
+    /// The first message with each key.
+    keys: Mutex<HashMap<(Option<Topic>, String), Position>>,
 }
 
 struct Peer {
@@ -251,6 +270,10 @@ impl Bus for Peer {
         Some(self)
     }
 
+    fn states(&self) -> Option<&dyn States> {
+        Some(self)
+    }
+
     async fn close(&self) {
         if self.fault != TalksAfterTheClose {
             self.inner.close().await;
@@ -282,6 +305,42 @@ impl History for Peer {
         Ok(self.told(Position::new(position.epoch(), offset)))
     }
 
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        let of = match self.fault {
+            HasKeysOfAllTopics => Some(None),
+            KeepsKeysForEver => Some(Some(topic.clone())),
+            _ => None,
+        };
+        let of = of.map(|topic| (topic, key.to_string()));
+        if let Some(before) = of.as_ref().and_then(|of| self.common.keys.lock().unwrap().get(of).copied()) {
+            return Ok(Appended::Before(before));
+        }
+        if self.fault == IgnoresKeys {
+            return self.append(topic, payload, retention).await.map(Appended::Now);
+        }
+        let appended = self.inner.append_once(topic, payload.clone(), retention, key).await?;
+        if let Some(of) = of {
+            self.common.keys.lock().unwrap().insert(of, appended.position());
+        }
+        Ok(match (self.fault, appended) {
+            (PublishesRepetitions, Appended::Before(position)) => {
+                self.say(BusEvent::message_at(topic.clone(), payload, position));
+                appended
+            }
+            (HidesRepetitions, appended) => Appended::Now(appended.position()),
+            (AnswersRepetitionsWithTheHead, Appended::Before(_)) => {
+                Appended::Before(self.inner.read(topic, ReadFrom::Newest(0), retention).await?.head)
+            }
+            (_, appended) => appended,
+        })
+    }
+
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
         if self.common.away.load(Ordering::Relaxed) {
             return Err(BusError::Down);
@@ -304,6 +363,38 @@ impl History for Peer {
             _ => {}
         }
         Ok(Excerpt::new(self.told(head), messages))
+    }
+}
+
+#[async_trait]
+impl States for Peer {
+    async fn set_state(&self, topic: &Topic, mut new: NewState) -> Result<Outcome, BusError> {
+        let current = self.inner.state(topic, new.keep).await?.map(|kept| kept.revision);
+        match self.fault {
+            LetsEverybodyWin => new.after = current,
+            SetsAsAMessage => self.inner.publish(topic, new.state.clone()).await?,
+            LeavesOutTheChange => new.patch = None,
+            SetsInTheSameEpoch => {
+                // As it told them.
+                new.after = new.after.zip(current).map(|(told, is)| Position::new(is.epoch(), told.offset()));
+            }
+            _ => {}
+        }
+        Ok(match (self.fault, self.inner.set_state(topic, new).await?) {
+            (SetsInTheSameEpoch, Outcome::Set(is)) => Outcome::Set(Position::new(1, is.offset())),
+            (TellsNobodyWhatThereIs, Outcome::Conflict(_)) => Outcome::Conflict(None),
+            (_, outcome) => outcome,
+        })
+    }
+
+    async fn state(&self, topic: &Topic, keep: Duration) -> Result<Option<KeptState>, BusError> {
+        let kept = self.inner.state(topic, keep).await?;
+        if self.fault != KeepsTheFirst {
+            return Ok(kept);
+        }
+        let mut first = self.common.first_state.lock().unwrap();
+        *first = first.take().or(kept);
+        Ok(first.clone())
     }
 }
 
@@ -360,6 +451,9 @@ struct Ear {
 
 impl BusReceiver for Ear {
     fn event(&self, event: BusEvent) {
+        if self.fault == SetsSilently && matches!(event, BusEvent::State { .. }) {
+            return;
+        }
         let BusEvent::Message { payload, position, .. } = &event else { return self.inner.event(event) };
         match self.fault {
             AppendsSilently | PublishesWithoutAPosition if position.is_some() => {}
@@ -429,6 +523,14 @@ caught! {
     clause_11_catches_logs_that_are_not_trimmed: logs_are_trimmed
         catches IgnoresTheNumber, IgnoresTheBytes, IgnoresTheAge;
     clause_12_catches_an_epoch_of_two_logs: another_log_is_another_epoch catches GoesOnInTheSameEpoch;
+    clause_13_catches_keys_that_do_not_count_once: a_key_counts_once
+        catches IgnoresKeys, PublishesRepetitions, HidesRepetitions, AnswersRepetitionsWithTheHead, HasKeysOfAllTopics,
+        KeepsKeysForEver;
+    clause_14_catches_what_is_not_heard_as_it_was_set: setting_publishes
+        catches SetsSilently, SetsAsAMessage, LeavesOutTheChange;
+    clause_15_and_16_catch_writers_that_overwrite_each_other_and_old_reads: one_writer_wins
+        catches LetsEverybodyWin, KeepsTheFirst, TellsNobodyWhatThereIs;
+    clause_17_catches_an_epoch_of_two_states: a_lost_state_is_another_epoch catches SetsInTheSameEpoch;
     an_outage_catches_what_is_missing_or_did_not_happen: an_outage_leaves_no_holes
         catches AppendsWhatItCalledDown, LosesAppends;
     the_close_must_be_the_end: closed_is_silent catches TalksAfterTheClose;

@@ -422,6 +422,28 @@ async fn however_many_come_back_at_once_the_history_is_read_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_while_the_history_is_read_waits_for_that_read() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let last = publish(&elsewhere, 1..=50).await;
+    bus.faults().permits.forget_permits(usize::MAX >> 3);
+    let mut talks = Vec::new();
+    for n in 0..10 {
+        let talk = Talk::multi(&rooms, "a");
+        talk.say(join(&json!({"since": Position::new(last.epoch(), n)})));
+        talks.push((talk, n));
+        idle().await;
+    }
+    bus.faults().permits.add_permits(100);
+    for (mut talk, n) in talks {
+        assert_eq!(talk.inbox.next().await["recovered"], true);
+        assert_eq!(numbers(&mut talk.inbox).await, (n + 1..=50).collect::<Vec<_>>());
+    }
+    assert_eq!(bus.reads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_join_whose_history_can_not_be_read_fails_and_may_be_tried_again() {
     let bus = Flaky::new(LocalBus::new());
     let rooms = over(bus.clone(), posts());
@@ -508,6 +530,41 @@ async fn a_made_up_position_disturbs_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_resumes_in_a_loop_is_given_so_much_and_then_nothing_for_a_while() {
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("post", posts())
+        .kind("silent", Kind::authenticated())
+        .limits(|limits| limits.max_replay_bytes = 10_000)
+        .build()
+        .unwrap();
+    let first = publish(&rooms, 1..=1).await;
+    let text = "x".repeat(1_000);
+    rooms.broadcast(&key(POST), &text).await.unwrap();
+    let leave = json!({"type": "leave", "room": POST}).to_string();
+    let mut talk = Talk::multi(&rooms, "a");
+    let mut other = Talk::multi(&rooms, "b");
+    // Each of them draws something more than 1,000 bytes.
+    let mut given = 0;
+    for _ in 0..30 {
+        let answer = talk.ask(join(&json!({"since": first}))).await;
+        if answer["code"] == "unavailable" {
+            break;
+        }
+        assert_eq!(answer["recovered"], true);
+        given += talk.inbox.all().await.iter().filter(|event| event["data"] == text).count();
+        talk.ask(&*leave).await;
+        talk.inbox.all().await;
+    }
+    assert_eq!(given, 10, "and what the last one goes beyond the bound");
+    assert_eq!(talk.ask(join(&json!({}))).await["code"], "unavailable", "also without a position");
+    let silent = talk.ask(json!({"type": "join", "room": "silent:1"}).to_string()).await;
+    assert_eq!(silent["type"], "room_joined", "where there is nothing to draw it may join");
+    assert_eq!(other.ask(join(&json!({"since": first}))).await["recovered"], true, "others are not concerned");
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(talk.ask(join(&json!({"since": first}))).await["recovered"], true);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rule_may_decide_by_what_the_join_says() {
     let kind = Kind::new().join_rule_with(|_, room, with| async move {
         with.and_then(|with| with.parse::<String>().ok()).is_some_and(|key| key == room.id())
@@ -539,4 +596,26 @@ async fn the_last_message_before_a_silence_is_found_missing_within_half_a_minute
     drop(one);
     sleep(Duration::from_secs(300)).await;
     assert!(bus.reads() <= reads + 1, "a room without members is not looked at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_with_a_key_is_one_message_on_all_nodes_and_its_receipt_says_so() {
+    let hub = LocalBus::new();
+    let (rooms, elsewhere) = (over(hub.peer(), posts()), over(hub.peer(), posts()));
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    let post = key(POST);
+    let first = rooms.to(&post).idempotency_key("k").json(&1).await.unwrap();
+    let again = elsewhere.to(&post).idempotency_key("k").json(&1).await.unwrap();
+    assert_eq!((first.repeated, again.repeated, again.position), (false, true, first.position));
+    assert!(!rooms.to(&post).idempotency_key("l").json(&2).await.unwrap().repeated);
+    assert!(!rooms.broadcast(&post, &3).await.unwrap().repeated);
+    assert_eq!(numbers(&mut talk.inbox).await, [1, 2, 3]);
+    for bad in ["", &"x".repeat(129)] {
+        let refused = rooms.to(&post).idempotency_key(bad).json(&4).await.unwrap_err();
+        let BroadcastError::IdempotencyKey { room, source } = refused else { panic!("{refused:?}") };
+        assert_eq!((room.as_str(), source.to_string().contains("1 to 128 bytes")), (POST, true));
+    }
+    let refused = rooms.to(&key("silent:1")).idempotency_key("k").json(&4).await.unwrap_err();
+    assert_eq!(refused.to_string(), "silent:1: an idempotency key needs a kind with a history");
+    assert!(talk.inbox.is_silent().await);
 }

@@ -1,5 +1,5 @@
-//! Pages that come and go while messages are lost, buses are down, reads fail and logs are trimmed or lost: what a page is
-//! given is in order and once, and nothing is missing without a word.
+//! Pages that come and go, and read slowly, while messages are lost, buses are down, reads fail and logs are trimmed or
+//! lost: what a page is given is in order and once, and nothing is missing without a word.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -11,19 +11,24 @@ mod page;
 mod rig;
 #[path = "support/talk.rs"]
 mod talk;
+#[path = "support/tap.rs"]
+mod tap;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use futures::channel::mpsc;
 use proptest::prelude::*;
 use rooms_core::{
-    Kind, LocalBus, RoomManager,
+    Kind, Limits, LocalBus, Overflow, RoomManager,
     bus::{BusEvent, Retention, Topic},
 };
 use tokio::{runtime, time::sleep};
 
 use flaky::Flaky;
 use page::{Page, Truth};
-use rig::{Rooms, idle, key};
+use rig::{Inbox, idle, key, who};
+use talk::Talk;
+use tap::{Tap, TapSink};
 
 const ROOM: &str = "post:42";
 const NODES: usize = 2;
@@ -35,6 +40,9 @@ enum Step {
     /// Comes back with the position that it has, or for the first time; with the newest, if a number.
     Join(usize, usize),
     Go(usize),
+    /// Its socket takes so many messages, and no more until it is opened.
+    Shut(usize, usize),
+    Open(usize),
     Muted(usize, bool),
     Gap(usize),
     Down(usize),
@@ -52,6 +60,8 @@ enum Step {
 enum Faults {
     /// The log has everything, and can be read in the end.
     Mild,
+    /// So it is, and little may wait for a page.
+    Slow,
     /// It is trimmed and lost, and can't be read.
     Harsh,
 }
@@ -62,7 +72,9 @@ fn step(faults: Faults) -> impl Strategy<Value = Step> {
     prop_oneof![
         10 => (node.clone(), 1..6usize).prop_map(|(node, count)| Step::Publish(node, count)),
         8 => (page.clone(), 0..8usize).prop_map(|(page, newest)| Step::Join(page, newest.saturating_sub(5))),
-        4 => page.prop_map(Step::Go),
+        4 => page.clone().prop_map(Step::Go),
+        4 => (page.clone(), 0..20_usize).prop_map(|(page, but)| Step::Shut(page, but)),
+        2 => page.prop_map(Step::Open),
         3 => (node.clone(), any::<bool>()).prop_map(|(node, on)| Step::Muted(node, on)),
         2 => node.clone().prop_map(Step::Gap),
         1 => node.clone().prop_map(Step::Down),
@@ -78,24 +90,38 @@ fn step(faults: Faults) -> impl Strategy<Value = Step> {
 
 struct Node {
     bus: Flaky,
-    rooms: Rooms,
+    rooms: RoomManager<TapSink>,
+}
+
+impl Node {
+    fn over(bus: LocalBus, faults: Faults) -> Self {
+        let bus = Flaky::new(bus);
+        let retention = Retention::messages(if faults == Faults::Harsh { 12 } else { 10_000 });
+        let kind = Kind::authenticated().history(retention).overflow(Overflow::Resync);
+        let limits = |limits: &mut Limits| {
+            // One that does not read is not alive; here it is.
+            limits.ping_interval = Duration::from_secs(100_000);
+            if faults != Faults::Mild {
+                limits.max_outbox_messages = 16;
+            }
+        };
+        let rooms = RoomManager::build_for().kind("post", kind).limits(limits).bus(bus.clone()).build().unwrap();
+        Self { bus, rooms }
+    }
+
+    fn talk(&self, tap: &Tap) -> Talk {
+        let (send, stream) = mpsc::unbounded();
+        let (sink, receiver) = mpsc::unbounded();
+        let ended = tokio::spawn(self.rooms.serve(stream, tap.sink(sink), who("a")));
+        Talk { send, inbox: Inbox(receiver), ended }
+    }
 }
 
 async fn run(faults: Faults, steps: Vec<Step>) {
     let hub = LocalBus::new();
-    let retention = match faults {
-        Faults::Mild => Retention::messages(10_000),
-        Faults::Harsh => Retention::messages(12),
-    };
-    let nodes: Vec<Node> = (0..NODES)
-        .map(|_| {
-            let bus = Flaky::new(hub.peer());
-            let kind = Kind::authenticated().history(retention);
-            let rooms = RoomManager::build_for().kind("post", kind).bus(bus.clone()).build().unwrap();
-            Node { bus, rooms }
-        })
-        .collect();
+    let nodes: Vec<Node> = (0..NODES).map(|_| Node::over(hub.peer(), faults)).collect();
     let mut pages: Vec<Page> = (0..PAGES).map(|_| Page::default()).collect();
+    let taps: Vec<Tap> = (0..PAGES).map(|_| Tap::default()).collect();
     let (mut truth, mut number) = (Truth::default(), 0);
     for step in steps {
         match step {
@@ -108,9 +134,11 @@ async fn run(faults: Faults, steps: Vec<Step>) {
                 }
             }
             Step::Join(page, newest) if pages[page].talk.is_none() => {
-                pages[page].join(&nodes[page % NODES].rooms, ROOM, newest)
+                pages[page].join_over(nodes[page % NODES].talk(&taps[page]), ROOM, newest);
             }
             Step::Go(page) => pages[page].go(),
+            Step::Shut(page, but) => taps[page].shut(but),
+            Step::Open(page) => taps[page].open(),
             Step::Muted(node, on) => nodes[node].bus.set(|faults| &faults.muted, on),
             Step::Gap(node) => nodes[node].bus.say(BusEvent::gap(Topic::Room(key(ROOM)))),
             Step::Down(node) => nodes[node].bus.go_down(),
@@ -125,6 +153,7 @@ async fn run(faults: Faults, steps: Vec<Step>) {
         }
         pages.iter_mut().for_each(|page| page.look(&truth));
     }
+    taps.iter().for_each(Tap::open);
     for node in &nodes {
         node.bus.faults().failing.store(0, Ordering::Relaxed);
         node.bus.set(|faults| &faults.muted, false);
@@ -137,7 +166,7 @@ async fn run(faults: Faults, steps: Vec<Step>) {
     }
     for page in 0..PAGES {
         if pages[page].talk.is_none() {
-            pages[page].join(&nodes[page % NODES].rooms, ROOM, 0);
+            pages[page].join_over(nodes[page % NODES].talk(&taps[page]), ROOM, 0);
         }
     }
     idle().await;
@@ -162,6 +191,13 @@ proptest! {
         steps in prop::collection::vec(step(Faults::Mild), 1..80)
     ) {
         check(Faults::Mild, steps);
+    }
+
+    #[test]
+    fn nothing_is_missing_and_nobody_is_told_to_fetch_though_pages_read_slowly(
+        steps in prop::collection::vec(step(Faults::Slow), 1..120)
+    ) {
+        check(Faults::Slow, steps);
     }
 
     #[test]

@@ -241,7 +241,10 @@ async fn ten_thousand_joins_in_a_second_end_the_connection_that_sent_them_and_no
     assert_eq!((rooms.stats().rooms, rooms.stats().connections), (1, 1));
 
     // Where the application lets so many through, each has its answer.
-    let rooms = limited(|limits| (limits.message_burst, limits.messages_per_second) = (20_000, 20_000));
+    let rooms = limited(|limits| {
+        (limits.message_burst, limits.messages_per_second) = (20_000, 20_000);
+        (limits.joins_per_second, limits.bytes_per_second) = (20_000, u32::MAX);
+    });
     let mut talk = Talk::multi(&rooms, "a");
     for n in 0..10_000 {
         talk.say(command("join", &format!("post:x{n}"), n));

@@ -169,7 +169,10 @@ async fn a_client_that_goes_on_sending_too_much_is_closed_with_4429() {
     for _ in 0..10_000 {
         talk.say(r#"{"type":"ping"}"#);
     }
-    assert_eq!(talk.inbox.all().await.len(), 200, "the burst is read at once");
+    let first = talk.inbox.all().await;
+    assert_eq!(first.len(), 200 + 1, "the burst is read at once");
+    let told = json!({"type": "error", "code": "rate_limited", "message": "too many messages", "retry_after_ms": 20});
+    assert_eq!(first[200], told, "and it is told so, once");
     tokio::time::sleep(Duration::from_secs(10)).await;
     let read = talk.inbox.all().await.len();
     assert!((495..=505).contains(&read), "and then 50 a second: {read} in 10 s");
@@ -201,7 +204,7 @@ async fn a_process_that_stood_still_closes_nobody_who_kept_to_the_rate() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     heard += talk.inbox.all().await.len();
-    assert_eq!(heard, said, "each has its answer");
+    assert_eq!(heard, said + 3, "each has its answer, and each time it was told that it is read more slowly");
     assert!(!talk.ended.is_finished());
 }
 

@@ -9,7 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rooms_core::{
     Bus,
-    bus::{BusError, BusReceiver, Excerpt, History, Position, ReadFrom, Retention, Topic},
+    bus::{
+        Appended, BusError, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, NewState, Outcome, Position,
+        ReadFrom, Retention, States, Topic,
+    },
 };
 use tokio::{
     task::AbortHandle,
@@ -28,7 +31,7 @@ use crate::{
     routes::Routes,
     server::Server,
     shared::Shared,
-    subscriber,
+    states, subscriber,
 };
 
 /// The bus over Redis: a cheap handle, of which the manager gets one and a health page another.
@@ -201,6 +204,10 @@ impl Bus for RedisBus {
         Some(self)
     }
 
+    fn states(&self) -> Option<&dyn States> {
+        Some(self)
+    }
+
     async fn close(&self) {
         let Shared { limits, status, .. } = self.shared();
         let begun = Instant::now();
@@ -217,7 +224,20 @@ impl History for RedisBus {
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
         self.check_length(&payload)?;
         let (channel, link) = self.link(topic)?;
-        let call = Call::append(&channel, payload, retention, self.shared().pubsub);
+        let call = Call::append(&channel, payload, retention, self.shared().pubsub, None);
+        history::appended(&self.count(link.queue.call(channel, call).await)?).map(|appended| appended.position())
+    }
+
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        self.check_length(&payload)?;
+        let (channel, link) = self.link(topic)?;
+        let call = Call::append(&channel, payload, retention, self.shared().pubsub, Some(key));
         history::appended(&self.count(link.queue.call(channel, call).await)?)
     }
 
@@ -225,6 +245,22 @@ impl History for RedisBus {
         let (channel, link) = self.link(topic)?;
         let call = Call::read(&channel, from, retention);
         history::read(link.queue.call(channel, call).await?, retention)
+    }
+}
+
+#[async_trait]
+impl States for RedisBus {
+    async fn set_state(&self, topic: &Topic, new: NewState) -> Result<Outcome, BusError> {
+        self.check_length(&new.state)?;
+        let (channel, link) = self.link(topic)?;
+        let call = states::set(&channel, new, self.shared().pubsub);
+        states::outcome(&self.count(link.queue.call(channel, call).await)?)
+    }
+
+    async fn state(&self, topic: &Topic, keep: Duration) -> Result<Option<KeptState>, BusError> {
+        let (channel, link) = self.link(topic)?;
+        let call = states::read(&channel, keep);
+        states::kept(link.queue.call(channel, call).await?)
     }
 }
 

@@ -3,11 +3,11 @@
 //! Both are written by one script, which also publishes; another one reads. Redis runs a script as a whole, so no message
 //! comes between, and what is read has no holes. `docs/history.md` has the keys and what is in them.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use redis::{Script, Value};
-use rooms_core::bus::{BusError, Excerpt, Position, ReadFrom, Retention};
+use rooms_core::bus::{Appended, BusError, Excerpt, IdempotencyKey, Position, ReadFrom, Retention};
 
 use crate::{channels::Channel, pubsub::PubSub, random};
 
@@ -15,19 +15,25 @@ use crate::{channels::Channel, pubsub::PubSub, random};
 /// `docs/history.md` of the repository tells how to call it.
 pub const APPEND_SCRIPT: &str = include_str!("history/append.lua");
 
-static APPEND: Ours = Ours { code: APPEND_SCRIPT, hash: LazyLock::new(|| hash(APPEND_SCRIPT)) };
-static READ: Ours = Ours { code: READ_SCRIPT, hash: LazyLock::new(|| hash(READ_SCRIPT)) };
-const READ_SCRIPT: &str = include_str!("history/read.lua");
+static APPEND: Ours = Ours::new(APPEND_SCRIPT);
+static READ: Ours = Ours::new(include_str!("history/read.lua"));
 
+/// A script of ours.
 #[derive(Debug)]
-struct Ours {
+pub(crate) struct Ours {
     code: &'static str,
     /// By which Redis knows it.
-    hash: LazyLock<String>,
+    hash: OnceLock<String>,
 }
 
-fn hash(code: &str) -> String {
-    Script::new(code).get_hash().to_owned()
+impl Ours {
+    pub(crate) const fn new(code: &'static str) -> Self {
+        Self { code, hash: OnceLock::new() }
+    }
+
+    fn hash(&self) -> &str {
+        self.hash.get_or_init(|| Script::new(self.code).get_hash().to_owned())
+    }
 }
 
 /// What a message that was appended begins with on its channel: no JSON text does, and no other payload of ours.
@@ -40,19 +46,29 @@ const LONGEST: usize = 37;
 #[derive(Debug)]
 pub(crate) struct Call {
     script: &'static Ours,
-    keys: [String; 2],
+    keys: Vec<String>,
     arguments: Vec<Bytes>,
     /// Redis did not know it, so it is sent as a whole.
     unknown: bool,
 }
 
 impl Call {
-    pub(crate) fn append(channel: &Channel, payload: Bytes, retention: Retention, pubsub: PubSub) -> Self {
+    pub(crate) const fn of(script: &'static Ours, keys: Vec<String>, arguments: Vec<Bytes>) -> Self {
+        Self { script, keys, arguments, unknown: false }
+    }
+
+    pub(crate) fn append(
+        channel: &Channel,
+        payload: Bytes,
+        retention: Retention,
+        pubsub: PubSub,
+        idempotency: Option<&IdempotencyKey>,
+    ) -> Self {
         let publish = match pubsub {
             PubSub::Classic => "PUBLISH",
             PubSub::Sharded => "SPUBLISH",
         };
-        let arguments = vec![
+        let mut arguments = vec![
             Bytes::copy_from_slice(channel.as_bytes()),
             payload,
             publish.into(),
@@ -61,7 +77,12 @@ impl Call {
             milliseconds(retention.max_age()).to_string().into(),
             epoch(),
         ];
-        Self { script: &APPEND, keys: keys(channel), arguments, unknown: false }
+        let mut keys = vec![key("log", channel), key("mark", channel)];
+        if let Some(idempotency) = idempotency {
+            keys.push(key("keys", channel));
+            arguments.push(Bytes::copy_from_slice(idempotency.as_str().as_bytes()));
+        }
+        Self::of(&APPEND, keys, arguments)
     }
 
     pub(crate) fn read(channel: &Channel, from: ReadFrom, retention: Retention) -> Self {
@@ -71,18 +92,36 @@ impl Call {
         };
         let age = milliseconds(retention.max_age()).to_string();
         let arguments = vec![age.into(), epoch(), what.into(), number.into()];
-        Self { script: &READ, keys: keys(channel), arguments, unknown: false }
+        Self::of(&READ, vec![key("log", channel), key("mark", channel)], arguments)
     }
 
-    pub(crate) fn add_to(&self, pipeline: &mut redis::Pipeline) {
+    /// Whether one call can do both: they append to one log, without a key.
+    pub(crate) fn goes_with(&self, other: &Self) -> bool {
+        let retention = |call: &Self| call.arguments.get(2..6).map(<[_]>::to_vec);
+        let plain = |call: &Self| std::ptr::eq(call.script, &raw const APPEND) && call.arguments.len() == PLAIN;
+        plain(self)
+            && plain(other)
+            && self.unknown == other.unknown
+            && self.keys == other.keys
+            && retention(self) == retention(other)
+    }
+
+    /// Adds the command to a pipeline, for the payloads of others that [go with](Self::goes_with) it too.
+    pub(crate) fn add_to<'a>(&'a self, others: impl Iterator<Item = &'a Self>, pipeline: &mut redis::Pipeline) {
         if self.unknown {
             pipeline.cmd("EVAL").arg(self.script.code);
         } else {
-            pipeline.cmd("EVALSHA").arg(&*self.script.hash);
+            pipeline.cmd("EVALSHA").arg(self.script.hash());
         }
         pipeline.arg(self.keys.len()).arg(&self.keys);
         for argument in &self.arguments {
             pipeline.arg(&**argument);
+        }
+        for (number, other) in others.enumerate() {
+            if number == 0 {
+                pipeline.arg(b"");
+            }
+            pipeline.arg(other.arguments.get(1).map_or(&[][..], |payload| payload));
         }
     }
 
@@ -97,21 +136,24 @@ impl Call {
     }
 }
 
-/// The log and its mark. They are in the slot of the channel, so that one script has all of it: where the channel has no
-/// hash tag of its own, it is the hash tag.
-fn keys(channel: &Channel) -> [String; 2] {
+/// How many arguments the script that appends has without an idempotency key.
+const PLAIN: usize = 7;
+
+/// What is kept of a room is in the slot of its channel, so that one script has all of it: where the channel has no hash tag
+/// of its own, it is the hash tag.
+pub(crate) fn key(part: &str, channel: &Channel) -> String {
     let tagged = channel.split_once('{').is_some_and(|(_, rest)| rest.find('}').is_some_and(|end| end > 0));
     let [open, close] = if tagged { ["", ""] } else { ["{", "}"] };
-    ["log", "mark"].map(|part| format!("rooms:{part}:{open}{channel}{close}"))
+    format!("rooms:{part}:{open}{channel}{close}")
 }
 
 /// A random epoch, for a log that begins.
-fn epoch() -> Bytes {
+pub(crate) fn epoch() -> Bytes {
     // Of 16 digits always, so that it is written in one way only.
     format!("{:x}", random::bits() | 1 << 63).into()
 }
 
-fn milliseconds(age: Duration) -> u64 {
+pub(crate) fn milliseconds(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
@@ -124,10 +166,32 @@ pub(crate) fn positioned(payload: &[u8]) -> Option<(Position, usize)> {
 }
 
 /// What the script that appends has answered.
-pub(crate) fn appended(answer: &Value) -> Result<Position, BusError> {
+pub(crate) fn appended(answer: &Value) -> Result<Appended, BusError> {
     let Value::Array(answer) = answer else { return Err(odd()) };
-    let [epoch, offset, _receivers] = answer.as_slice() else { return Err(odd()) };
-    position(epoch, offset)
+    let [epoch, offset, receivers] = answer.as_slice() else { return Err(odd()) };
+    let position = position(epoch, offset)?;
+    Ok(if matches!(receivers, Value::Int(_)) { Appended::Now(position) } else { Appended::Before(position) })
+}
+
+/// The answers to so many messages that one call has appended: it answered with the position of the last.
+pub(crate) fn shared_out(answer: Value, count: usize) -> impl Iterator<Item = Value> {
+    let before = (1..count as u64).rev().map(|after| share(&answer, after)).collect::<Vec<_>>();
+    before.into_iter().chain([answer])
+}
+
+/// The answer to the message that has so many after it.
+fn share(answer: &Value, after: u64) -> Value {
+    match answer {
+        Value::Array(parts) => match parts.as_slice() {
+            [epoch, offset, receivers] => {
+                let number = text(offset).ok().and_then(|offset| offset.parse::<u64>().ok()).unwrap_or_default();
+                let offset = Value::BulkString(number.saturating_sub(after).to_string().into());
+                Value::Array(vec![epoch.clone(), offset, receivers.clone()])
+            }
+            _ => answer.clone(),
+        },
+        _ => answer.clone(),
+    }
 }
 
 /// How many connections got what was appended.
@@ -179,7 +243,7 @@ fn position(epoch: &Value, offset: &Value) -> Result<Position, BusError> {
     Ok(Position::new(epoch, text(offset)?.parse().map_err(|_| odd())?))
 }
 
-fn text(value: &Value) -> Result<&str, BusError> {
+pub(crate) fn text(value: &Value) -> Result<&str, BusError> {
     match value {
         Value::BulkString(text) => std::str::from_utf8(text).map_err(|_| odd()),
         Value::SimpleString(text) => Ok(text),
@@ -187,7 +251,7 @@ fn text(value: &Value) -> Result<&str, BusError> {
     }
 }
 
-fn odd() -> BusError {
+pub(crate) fn odd() -> BusError {
     BusError::Unknown("Redis gave an answer that no script of ours gives".into())
 }
 
@@ -198,11 +262,10 @@ mod tests {
 
     #[test]
     fn the_keys_of_a_room_are_in_the_slot_of_its_channel() {
-        assert_eq!(keys(&"ws:post:42".into()), ["rooms:log:{ws:post:42}", "rooms:mark:{ws:post:42}"]);
+        assert_eq!(key("log", &"ws:post:42".into()), "rooms:log:{ws:post:42}");
         for channel in ["ws:post:42", "{shop}ws:post:42", "shop{:ws:post:42", "a{b}c{d}:post:1"] {
-            for key in keys(&channel.into()) {
-                assert_eq!(slot(&key), slot(channel), "{key}");
-            }
+            let key = key("mark", &channel.into());
+            assert_eq!(slot(&key), slot(channel), "{key}");
         }
     }
 

@@ -76,6 +76,7 @@ mod sentinel;
 mod server;
 mod shared;
 mod shrink;
+mod states;
 mod status;
 mod subscriber;
 mod subscriptions;
@@ -86,4 +87,5 @@ pub use self::{
     history::APPEND_SCRIPT,
     limits::RedisLimits,
     pubsub::PubSub,
+    states::STATE_SCRIPT,
 };

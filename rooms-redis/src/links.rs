@@ -64,6 +64,12 @@ impl Links {
         table.links.get(&table.routes.link(channel)?).cloned()
     }
 
+    /// The link to a node of the cluster, if there is one.
+    pub(crate) fn at(&self, address: &Address) -> Option<Arc<Link>> {
+        let table = lock(&self.table);
+        table.links.get(table.addresses.get(address)?).cloned()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Link>> {
         lock(&self.table).links.values().cloned().collect()
     }

@@ -1,6 +1,8 @@
 //! The publishing connection: one task keeps it up and sends in pipelines what waits.
 
-use std::sync::Arc;
+mod batch;
+
+use std::{sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 use rooms_core::bus::BusError;
@@ -18,7 +20,7 @@ use crate::{
     links::Links,
     pubsub::PubSub,
     queue::{Command, Job},
-    refusal::moved_to,
+    refusal::{asked_at, moved_to},
     shared::Shared,
 };
 
@@ -28,6 +30,11 @@ const PIPELINE: usize = 256;
 
 /// How often a publication follows a slot that has moved. 5: the first is enough, unless a cluster is torn apart.
 const MOST_MOVES: u8 = 5;
+
+/// The pause before what a script needs, which is on its way to another server, is looked for again; and how often it is. 2 s
+/// in all: the keys of a room are moved one after the other, in milliseconds, but for those that are beside many large ones.
+const WAIT: Duration = Duration::from_millis(20);
+const MOST_WAITS: u8 = 100;
 
 /// Keeps the publishing connection of a link up, for ever.
 pub(crate) async fn supervise(links: Arc<Links>, link: Arc<Link>) {
@@ -77,14 +84,25 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
         let jobs = link.queue.take(PIPELINE).await;
         let since = shared.subscriptions.now();
         let mut pipeline = redis::pipe();
-        for job in &jobs {
+        let (mut jobs, lengths) = batch::gathered(jobs);
+        let mut commands = lengths.len();
+        let mut left = jobs.as_slice();
+        for length in &lengths {
+            let (batch, rest) = left.split_at(*length);
+            left = rest;
+            let Some((job, others)) = batch.split_first() else { continue };
+            if job.asking {
+                pipeline.cmd("ASKING");
+                commands += 1;
+            }
             match &job.command {
                 Command::Publish(payload) => _ = pipeline.cmd(command).arg(&*job.channel).arg(&**payload),
-                Command::Call(call) => call.add_to(&mut pipeline),
+                Command::Call(call) => call.add_to(others.iter().filter_map(|job| job.command.call()), &mut pipeline),
             }
         }
-        let commands = jobs.len() + usize::from(link.server.add_check(&mut pipeline));
-        let answers = match connection.send_packed_commands(&pipeline, 0, commands).await {
+        let checks = link.server.add_check(&mut pipeline);
+        let sent = connection.send_packed_commands(&pipeline, 0, commands + usize::from(checks)).await;
+        let answers = match sent {
             Ok(answers) => answers,
             // It may have run in part: nobody can tell, so nobody tries again.
             Err(error) => {
@@ -95,21 +113,35 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
             }
         };
         // A server that is the wrong one takes publications too, and they reach only those who are on it.
-        if let Some(Err(fault)) = answers.get(jobs.len()).map(|answer| link.server.check(answer)) {
+        if let Some(Err(fault)) = answers.get(commands).map(|answer| link.server.check(answer)) {
             for job in jobs {
                 _ = job.answer.send(Err(BusError::Unknown(fault.line().into())));
             }
             return fault;
         }
-        let mut moved = Vec::new();
-        for (job, answer) in jobs.into_iter().zip(answers) {
-            match resolve(shared, link, job, answer, since) {
-                Some(Elsewhere::Moved(job, slot, address)) => moved.push((job, slot, address)),
-                Some(Elsewhere::Unknown(job)) => call_in_full(link, job),
-                None => {}
+        let (mut moved, mut on_the_way) = (Vec::new(), Vec::new());
+        let (mut jobs, mut answers) = (jobs.drain(..).peekable(), answers.into_iter());
+        for length in lengths {
+            // Of `ASKING`, which the answer to what follows it says more of.
+            if jobs.peek().is_some_and(|job| job.asking) {
+                _ = answers.next();
+            }
+            let Some(answer) = answers.next() else { break };
+            for (answer, job) in history::shared_out(answer, length).zip(&mut jobs) {
+                match resolve(shared, link, job, answer, since) {
+                    Some(Elsewhere::Moved(job, slot, address)) => moved.push((job, slot, address)),
+                    Some(Elsewhere::Asked(job, address)) => match links.at(&address) {
+                        Some(there) => there.queue.push_again(Job { asking: true, ..job }),
+                        None => on_the_way.push(job),
+                    },
+                    Some(Elsewhere::OnTheWay(job)) => on_the_way.push(job),
+                    Some(Elsewhere::Unknown(job)) => call_in_full(link, job),
+                    None => {}
+                }
             }
         }
         follow(links, moved);
+        wait(links, on_the_way);
     }
 }
 
@@ -117,6 +149,10 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
 enum Elsewhere {
     /// The slot of its channel is at another server.
     Moved(Job, u16, Address),
+    /// The slot of its channel is on the way to another server, and what the script needs is there already.
+    Asked(Job, Address),
+    /// The same, and a part of what the script needs is here, and a part there.
+    OnTheWay(Job),
     /// The server does not know its script.
     Unknown(Job),
 }
@@ -129,10 +165,14 @@ fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) ->
             if let Some((slot, address)) = moved_to(&error, link.host()) {
                 return Some(Elsewhere::Moved(job, slot, address));
             }
+            if let Some(address) = asked_at(&error, link.host()) {
+                return Some(Elsewhere::Asked(job, address));
+            }
             match error.kind() {
-                // Nobody serves the slot, or it is on its way: it certainly did not happen.
-                ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain | ServerErrorKind::Ask) => {
-                    Err(BusError::Down)
+                // Nobody serves the slot: it certainly did not happen.
+                ErrorKind::Server(ServerErrorKind::ClusterDown) => Err(BusError::Down),
+                ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::Ask) => {
+                    return Some(Elsewhere::OnTheWay(job));
                 }
                 ErrorKind::Server(ServerErrorKind::NoScript) => return Some(Elsewhere::Unknown(job)),
                 _ => Err(BusError::Refused(Box::new(error))),
@@ -162,13 +202,13 @@ fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) ->
 }
 
 /// Sends the script as a whole to a server that does not know it: one that was restarted, or was told to forget it.
-fn call_in_full(link: &Link, Job { channel, command, answer, moves }: Job) {
+fn call_in_full(link: &Link, Job { channel, command, answer, moves, waits, asking }: Job) {
     let command = match command {
         Command::Call(call) => call.in_full().map(|call| Command::Call(Box::new(call))),
         Command::Publish(_) => None,
     };
     match command {
-        Some(command) => link.queue.push_again(Job { channel, command, answer, moves }),
+        Some(command) => link.queue.push_again(Job { channel, command, answer, moves, waits, asking }),
         None => _ = answer.send(Err(BusError::Refused("Redis does not know a script that it was just given".into()))),
     }
 }
@@ -183,9 +223,30 @@ fn follow(links: &Arc<Links>, moved: Vec<(Job, u16, Address)>) {
     links.shared.doubt();
     for (mut job, _, _) in moved {
         job.moves += 1;
+        job.asking = false;
         match links.by_channel(&job.channel) {
             Some(link) if job.moves <= MOST_MOVES => link.queue.push_again(job),
             _ => _ = job.answer.send(Err(BusError::Down)),
         }
     }
+}
+
+/// Tries again a little later, at the server that has the slot by then, what was turned away and so did not happen.
+fn wait(links: &Arc<Links>, jobs: Vec<Job>) {
+    if jobs.is_empty() {
+        return;
+    }
+    let again = Arc::clone(links);
+    // One task for all of a pipeline.
+    links.shared.runtime.spawn(async move {
+        sleep(WAIT).await;
+        for mut job in jobs {
+            job.waits += 1;
+            job.asking = false;
+            match again.by_channel(&job.channel) {
+                Some(link) if job.waits <= MOST_WAITS => link.queue.push_again(job),
+                _ => _ = job.answer.send(Err(BusError::Down)),
+            }
+        }
+    });
 }

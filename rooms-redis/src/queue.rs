@@ -37,6 +37,10 @@ pub(crate) struct Job {
     pub(crate) answer: oneshot::Sender<Result<Value, BusError>>,
     /// How often it was turned away, because the slot of the channel had moved.
     pub(crate) moves: u8,
+    /// How often it had to wait, as what it is about was on its way to another server.
+    pub(crate) waits: u8,
+    /// It is sent to the server to which its slot is on the way.
+    pub(crate) asking: bool,
 }
 
 /// What is to be done on a channel.
@@ -49,6 +53,13 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    pub(crate) fn call(&self) -> Option<&Call> {
+        match self {
+            Self::Publish(_) => None,
+            Self::Call(call) => Some(call),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Publish(payload) => payload.len(),
@@ -97,7 +108,8 @@ impl Queue {
 
     async fn ask(&self, channel: Channel, command: Command, bound: Bound) -> Result<Value, BusError> {
         let (answer, answered) = oneshot::channel();
-        self.push(Job { channel, command, answer, moves: 0 }, bound).map_err(|(_, error)| error)?;
+        self.push(Job { channel, command, answer, moves: 0, waits: 0, asking: false }, bound)
+            .map_err(|(_, error)| error)?;
         answered.await.unwrap_or_else(|_| Err(BusError::Unknown("the connection to Redis was lost".into())))
     }
 

@@ -9,6 +9,18 @@ pub(crate) fn moved_to(error: &RedisError, host: &str) -> Option<(u16, Address)>
     if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
         return None;
     }
+    elsewhere(error, host)
+}
+
+/// Where this one command is to go, as the slot is on its way there, if that is what the error says.
+pub(crate) fn asked_at(error: &RedisError, host: &str) -> Option<Address> {
+    if error.kind() != ErrorKind::Server(ServerErrorKind::Ask) {
+        return None;
+    }
+    Some(elsewhere(error, host)?.1)
+}
+
+fn elsewhere(error: &RedisError, host: &str) -> Option<(u16, Address)> {
     let (address, slot) = error.redirect_node()?;
     let (name, port) = address.rsplit_once(':')?;
     let name = if name.is_empty() { host } else { name };
@@ -40,6 +52,18 @@ mod tests {
         match redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap() {
             Value::ServerError(error) => error.into(),
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_that_names_no_host_means_its_own() {
+        let here = |name: &str| (name.to_owned(), 7001);
+        assert_eq!(moved_to(&error("MOVED 7 b:7001"), "a"), Some((7, here("b"))));
+        assert_eq!(moved_to(&error("MOVED 7 :7001"), "a"), Some((7, here("a"))));
+        assert_eq!(asked_at(&error("ASK 7 b:7001"), "a"), Some(here("b")));
+        assert_eq!(asked_at(&error("ASK 7 :7001"), "a"), Some(here("a")));
+        for text in ["ASK", "ASK 7", "ASK 7 b", "ASK 7 b:x", "TRYAGAIN later", "MOVED 7 b:7001"] {
+            assert_eq!(asked_at(&error(text), "a"), None, "{text}");
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rooms_core::bus::{BusError, BusEvent, BusReceiver, Lost, Position, Topic};
+use rooms_core::bus::{BusError, BusEvent, BusReceiver, KeptState, Lost, Position, StatePatch, Topic};
 use tokio::sync::watch;
 
 use crate::{fault::Fault, lock::lock, log_gate::LogGate, routes::LinkId};
@@ -119,6 +119,10 @@ impl Status {
     /// [`message`](Self::message), of a topic with a history.
     pub(crate) fn message_at(&self, from: (LinkId, u64), topic: Topic, payload: Bytes, position: Position) {
         self.received(from, BusEvent::message_at(topic, payload, position));
+    }
+
+    pub(crate) fn state(&self, from: (LinkId, u64), topic: Topic, state: KeptState, patch: Option<StatePatch>) {
+        self.received(from, BusEvent::state(topic, state, patch));
     }
 
     fn received(&self, (link, generation): (LinkId, u64), event: BusEvent) {

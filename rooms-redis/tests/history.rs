@@ -13,12 +13,12 @@ use std::{error::Error, fs, process::Command, time::Duration};
 
 use futures::future::join_all;
 use rooms_core::{
-    Bus,
-    bus::{BusError, Excerpt, History, Missing, Position, ReadFrom, Retention, Topic},
+    BroadcastError, Bus, JoinError,
+    bus::{Appended, BusError, Excerpt, History, IdempotencyKey, Missing, Position, ReadFrom, Retention, Topic},
 };
 use rooms_redis::{APPEND_SCRIPT, RedisBus};
 
-use fleet::quick;
+use fleet::{Node, key, quick};
 use listener::{Listener, healthy, room, subscribe};
 use redis_server::RedisServer;
 
@@ -131,6 +131,69 @@ async fn keys_of_another_type_are_an_error_in_their_room_alone() {
     let heard = heard.hears("post:42 after").await;
     assert!(!heard.contains(&"post:42 refused".to_owned()), "{heard:?}");
     assert!(bus.health().connected);
+}
+
+#[tokio::test]
+async fn a_room_whose_keys_are_spoilt_is_unavailable_and_the_others_go_on() {
+    let redis = RedisServer::start().await;
+    let node = Node::start(quick(redis.url())).await;
+    let mut there = node.join("a", "log:1").await;
+    redis.cli(&["SET", "rooms:mark:{ws:log:42}", "not ours"]).await;
+    redis.cli(&["SET", "rooms:state:{ws:board:42}", "not ours"]).await;
+    for room in ["log:42", "board:42"] {
+        let refused = node.try_join("b", room).await.err();
+        assert!(matches!(refused, Some(JoinError::Unavailable { .. })), "{refused:?}");
+    }
+    let refused = node.rooms.broadcast(&key("log:42"), &1).await.unwrap_err();
+    assert!(matches!(refused, BroadcastError::Bus { source: BusError::Refused(_), .. }), "{refused:?}");
+    node.rooms.broadcast(&key("log:1"), &1).await.unwrap();
+    assert_eq!(there.next().await, 1);
+    redis.cli(&["DEL", "rooms:mark:{ws:log:42}", "rooms:state:{ws:board:42}"]).await;
+    for room in ["log:42", "board:42"] {
+        node.join("b", room).await;
+    }
+}
+
+#[tokio::test]
+async fn what_redis_evicts_to_make_room_is_missing_and_said_so() {
+    let redis = RedisServer::with(&["--maxmemory-policy", "allkeys-random"]).await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let text = "x".repeat(1_000);
+    let used: u64 = redis
+        .cli(&["INFO", "memory"])
+        .await
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    redis.cli(&["CONFIG", "SET", "maxmemory", &(used + 3_000_000).to_string()]).await;
+    let mut appended: Vec<Vec<Position>> = vec![Vec::new(); 300];
+    for _ in 0..20 {
+        for (number, positions) in appended.iter_mut().enumerate() {
+            let room = room(&format!("post:{number}"));
+            positions.push(
+                bus.append(&room, text.clone().into(), RETENTION).await.expect("there is room, made by eviction"),
+            );
+        }
+    }
+    let (mut whole, mut said) = (0, 0);
+    for (number, positions) in appended.iter().enumerate() {
+        let room = room(&format!("post:{number}"));
+        for (place, position) in positions.iter().enumerate() {
+            let excerpt = bus.read(&room, ReadFrom::After(*position), RETENTION).await.unwrap();
+            match excerpt.since(*position) {
+                Ok(missed) => {
+                    assert_eq!(missed.len(), positions.len() - place - 1, "after {position} of room {number}");
+                    whole += 1;
+                }
+                Err(Missing::Epoch | Missing::Trimmed) => said += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+    assert!(whole > 100 && said > 100, "{whole} are whole, of {said} it is said");
 }
 
 #[tokio::test]
@@ -320,4 +383,73 @@ async fn arguments_that_are_none_change_nothing() {
     let answer = redis.cli(&call).await;
     assert!(answer.contains("nknown"), "{answer}");
     assert_eq!(redis.cli(&["LLEN", LOG]).await, "0");
+}
+
+#[tokio::test]
+async fn what_waits_together_is_appended_together_and_each_is_told_its_own_position() {
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let heard = Listener::of(&bus);
+    subscribe(&bus, &[post()]).await;
+    let before = append(&bus, "before").await.unwrap();
+    redis.cli(&["CONFIG", "RESETSTAT"]).await;
+    let positions = join_all((0..200).map(|n| {
+        let bus = &bus;
+        async move { (append(bus, &n.to_string()).await.unwrap(), n) }
+    }))
+    .await;
+    let calls = redis.cli(&["INFO", "commandstats"]).await;
+    let calls = calls.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();
+    let calls: usize = calls.split(',').next().unwrap().parse().unwrap();
+    assert!(calls < 20, "{calls} calls for 200 messages");
+    for (position, n) in positions {
+        assert_eq!(position, Position::new(before.epoch(), before.offset() + 1 + n), "{n}");
+    }
+    let expected: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    assert_eq!(since(&bus, before).await.unwrap(), expected);
+    let all = heard.take(201).await;
+    assert!(all[1..].iter().eq(expected.iter().map(|n| format!("post:42 {n}")).collect::<Vec<_>>().iter()));
+
+    // What one is refused, all are; and what the server has forgotten is sent again as a whole.
+    redis.cli(&["SCRIPT", "FLUSH"]).await;
+    let again = join_all((0..50).map(|_| append(&bus, "again"))).await;
+    assert!(again.iter().all(Result::is_ok), "{again:?}");
+    redis.cli(&["DEL", LOG]).await;
+    redis.cli(&["SET", LOG, "not ours"]).await;
+    for outcome in join_all((0..50).map(|_| append(&bus, "refused"))).await {
+        assert!(refusal(outcome).contains("WRONGTYPE"));
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_stored_as_the_page_says_and_a_restart_or_a_takeover_does_not_forget_it() {
+    let mut redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let bus = RedisBus::builder(redis.url()).connect().await.unwrap();
+    let key = |text: &str| IdempotencyKey::new(text).unwrap();
+    let (one, two) = (key("one"), key("{two} \n \u{e9}"));
+    let small = Retention::messages(2);
+    let first = bus.append_once(&post(), "1".into(), small, &one).await.unwrap();
+    let second = bus.append_once(&post(), "2".into(), small, &two).await.unwrap();
+    let kept = redis.cli(&["ZRANGE", "rooms:keys:{ws:post:42}", "0", "0", "WITHSCORES"]).await;
+    assert_eq!(kept, "one\n1");
+    redis.kill();
+    redis.restart().await;
+    healthy(&bus, |health| health.connected).await;
+    for (key, appended) in [(&one, first), (&two, second)] {
+        let again = bus.append_once(&post(), "again".into(), small, key).await.unwrap();
+        assert_eq!(again, Appended::Before(appended.position()));
+    }
+    // Another epoch begins, and the position of the second is what it was.
+    bus.append(&post(), "3".into(), small).await.unwrap();
+    let again = bus.append_once(&post(), "again".into(), small, &two).await.unwrap();
+    assert_eq!(again, Appended::Before(second.position()));
+    let anew = bus.append_once(&post(), "1".into(), small, &one).await.unwrap();
+    assert!(matches!(anew, Appended::Now(_)), "its message is not kept any more");
+    assert_ne!(anew.position().epoch(), first.position().epoch());
+    assert_eq!(redis.cli(&["ZCARD", "rooms:keys:{ws:post:42}"]).await, "1");
+    // A set of another make is an error, and nothing was done.
+    redis.cli(&["SET", "rooms:keys:{ws:post:42}", "not ours"]).await;
+    let refused = refusal(bus.append_once(&post(), "4".into(), small, &two).await);
+    assert!(refused.contains("WRONGTYPE"), "{refused}");
+    assert_eq!(read(&bus, ReadFrom::Newest(0)).await.head, anew.position());
 }

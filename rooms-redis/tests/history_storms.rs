@@ -30,6 +30,9 @@ use storm::Storm;
 const ROOM: &str = "log:42";
 const CHANNEL: &str = "ws:log:42";
 
+/// What is kept of the room, in the order in which it is moved.
+const KEYS: [&str; 2] = ["rooms:mark:{ws:log:42}", "rooms:log:{ws:log:42}"];
+
 /// A server that has its data back after it was killed.
 async fn saving() -> RedisServer {
     RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]).await
@@ -128,6 +131,28 @@ async fn a_slot_moved_with_its_log() {
     storm.redis.until_listeners(to, CHANNEL, 3).await;
     storm.redis.move_slot(CHANNEL, to, from).await;
     storm.redis.until_listeners(from, CHANNEL, 3).await;
+    storm.is_over(0).await;
+    all_is_there(storm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_moved_key_by_key_while_there_is_traffic() {
+    let cluster = Cluster::start().await;
+    let (urls, publishing) = (cluster.urls(), cluster.quick(PubSub::Sharded));
+    let storm = Storm::in_room(ROOM, cluster, || cluster::quick(&urls, PubSub::Sharded), publishing).await;
+    let cluster = &storm.redis;
+    let from = cluster.owner(CHANNEL).await;
+    let to = (from + 1) % 3;
+    for (from, to) in [(from, to), (to, from)] {
+        cluster.begin_move(CHANNEL, from, to).await;
+        for key in KEYS {
+            sleep(Duration::from_millis(150)).await;
+            cluster.move_keys(&[key], from, to).await;
+        }
+        sleep(Duration::from_millis(150)).await;
+        cluster.end_move(CHANNEL, from, to).await;
+        cluster.until_listeners(to, CHANNEL, 3).await;
+    }
     storm.is_over(0).await;
     all_is_there(storm).await;
 }

@@ -13,9 +13,11 @@ mod redis_server;
 #[path = "support/sentinels.rs"]
 mod sentinels;
 
+use std::time::Duration;
+
 use rooms_core::{
     Bus,
-    bus::{BusError, History, ReadFrom, Retention, Topic},
+    bus::{Appended, BusError, History, IdempotencyKey, NewState, Outcome, ReadFrom, Retention, States, Topic},
 };
 use rooms_redis::{APPEND_SCRIPT, PubSub, RedisBus};
 
@@ -98,6 +100,18 @@ async fn each_right_of_the_processes_is_needed() {
     }
 }
 
+/// Uses all of a state: it is read, set, found to be another one, and set again.
+async fn keeps_states(bus: &RedisBus) -> Result<(), BusError> {
+    let (room, keep) = (room("post:42"), Duration::from_secs(60));
+    bus.state(&room, keep).await?;
+    let set = async |after| bus.set_state(&room, NewState::new(after, "1".into(), keep)).await;
+    let Outcome::Set(first) = set(None).await? else { panic!("there was none") };
+    assert_eq!(set(None).await?, Outcome::Conflict(Some(first)));
+    assert!(matches!(set(Some(first)).await?, Outcome::Set(_)));
+    assert!(bus.state(&room, keep).await?.is_some());
+    Ok(())
+}
+
 /// Uses all of a history: it is begun, appended to, trimmed, found spoilt, and read.
 async fn keeps_histories(bus: &RedisBus, redis: &RedisServer) -> Result<(), BusError> {
     let (room, retention) = (room("post:42"), Retention::messages(2));
@@ -105,12 +119,20 @@ async fn keeps_histories(bus: &RedisBus, redis: &RedisServer) -> Result<(), BusE
     for n in 0..4 {
         bus.append(&room, n.to_string().into(), retention).await?;
     }
+    bus.append(&room, "the longest".into(), retention.bytes(11)).await?;
     redis.cli(&["RPUSH", "rooms:log:{ws:post:42}", "not ours"]).await;
-    let last = bus.append(&room, "4".into(), retention).await?;
+    let key = IdempotencyKey::new("once").unwrap();
+    let last = bus.append_once(&room, "4".into(), retention, &key).await?.position();
+    assert_eq!(bus.append_once(&room, "4".into(), retention, &key).await?, Appended::Before(last));
     let read = bus.read(&room, ReadFrom::Newest(9), retention).await?;
     assert_eq!((read.head, &*read.messages), (last, &["4".into()][..]));
     redis.cli(&["FLUSHALL"]).await;
     Ok(())
+}
+
+async fn keeps(bus: &RedisBus, redis: &RedisServer) -> Result<(), BusError> {
+    keeps_states(bus).await?;
+    keeps_histories(bus, redis).await
 }
 
 #[tokio::test]
@@ -119,7 +141,7 @@ async fn the_user_of_processes_with_histories_has_the_rights_that_these_need() {
     assert_eq!(redis.cli(&line("rooms-keeper")).await, "OK");
     let bus = RedisBus::connect(url("rooms-keeper", redis.port)).await.unwrap();
     works(&bus).await;
-    keeps_histories(&bus, &redis).await.unwrap();
+    keeps(&bus, &redis).await.unwrap();
     nothing_was_refused(redis.port).await;
     for command in [&["LRANGE", "a", "0", "-1"][..], &["GET", "rooms:log:{ws:post:42}"], &["DEL", "rooms:log:post:42"]]
     {
@@ -132,10 +154,10 @@ async fn the_user_of_processes_with_histories_has_the_rights_that_these_need() {
 async fn each_right_of_processes_with_histories_is_needed_and_a_missing_one_is_an_error_of_histories_alone() {
     let redis = RedisServer::start().await;
     let page = line("rooms-keeper");
-    // `+rpop` is for what can't be published, and `+info` for servers that take over.
+    // `+rpop` and `+zrem` are for what can't be published, and `+info` for servers that take over.
     let scripts = page.iter().position(|word| *word == "+eval").unwrap();
     let needed = page.iter().filter(|word| word.starts_with('~')).chain(&page[scripts..]);
-    for (number, right) in needed.filter(|right| !["+rpop", "+info"].contains(right)).enumerate() {
+    for (number, right) in needed.filter(|right| !["+rpop", "+zrem", "+info"].contains(right)).enumerate() {
         let user = format!("keeper-{number}");
         let mut words = page.clone();
         words.retain(|word| word != right);
@@ -143,7 +165,7 @@ async fn each_right_of_processes_with_histories_is_needed_and_a_missing_one_is_a
         assert_eq!(redis.cli(&words).await, "OK");
         let bus = RedisBus::connect(url(&user, redis.port)).await.unwrap();
         redis.cli(&["SCRIPT", "FLUSH"]).await;
-        let outcome = keeps_histories(&bus, &redis).await;
+        let outcome = keeps(&bus, &redis).await;
         assert!(matches!(outcome, Err(BusError::Refused(_))), "without {right}: {outcome:?}");
         works_beside(&bus).await;
         redis.cli(&["FLUSHALL"]).await;
@@ -160,13 +182,21 @@ async fn works_beside(bus: &RedisBus) {
 async fn a_foreign_publisher_to_histories_needs_no_more_than_the_page_says() {
     let redis = RedisServer::start().await;
     assert_eq!(redis.cli(&line("rooms-writer")).await, "OK");
-    let [log, mark] = ["rooms:log:{ws:post:42}", "rooms:mark:{ws:post:42}"];
+    let [log, mark, keys] = ["log", "mark", "keys"].map(|part| format!("rooms:{part}:{{ws:post:42}}"));
+    let [log, mark, keys] = [&*log, &*mark, &*keys];
     for n in 1..=3 {
         let call = ["EVAL", APPEND_SCRIPT, "2", log, mark, "ws:post:42", "{}", "PUBLISH", "2", "99", "9999", "8a"];
         assert_eq!(as_user(&redis, "rooms-writer", &call).await, format!("8a\n{n}\n0"));
     }
+    for answer in ["8a\n4\n0", "8a\n4\nrepeated"] {
+        let call =
+            ["EVAL", APPEND_SCRIPT, "3", log, mark, keys, "ws:post:42", "{}", "PUBLISH", "2", "99", "9999", "8a", "k"];
+        assert_eq!(as_user(&redis, "rooms-writer", &call).await, answer);
+    }
     nothing_was_refused(redis.port).await;
-    for command in [&["LRANGE", log, "0", "-1"][..], &["PUBLISH", "rooms-nodes", "x"], &["SUBSCRIBE", "ws:post:42"]] {
+    for command in
+        [&["LRANGE", "a", "0", "-1"][..], &["GET", log], &["PUBLISH", "rooms-nodes", "x"], &["SUBSCRIBE", "ws:post:42"]]
+    {
         let answer = as_user(&redis, "rooms-writer", command).await;
         assert!(answer.contains("NOPERM"), "{command:?}: {answer}");
     }

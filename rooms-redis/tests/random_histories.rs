@@ -4,6 +4,8 @@
 
 #[path = "support/dice.rs"]
 mod dice;
+#[path = "support/faults.rs"]
+mod faults;
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "../../rooms-core/tests/support/page.rs"]
@@ -23,6 +25,7 @@ use rooms_core::{BroadcastError, bus::BusError};
 use tokio::time::{Instant, sleep};
 
 use dice::Dice;
+use faults::{Stored, fault};
 use fleet::{Node, key, quick};
 use page::{Page, Truth};
 use proxy::{Link, Proxy};
@@ -49,7 +52,7 @@ async fn run(mut dice: Dice) {
     let mut pages: Vec<Page> = (0..6).map(|_| Page::default()).collect();
     let (mut truth, mut number) = (Truth { epochs_follow: true, ..Truth::default() }, 0);
     for _ in 0..FAULTS {
-        fault(&mut dice, &mut redis, &proxy).await;
+        fault(&mut dice, &mut redis, std::slice::from_ref(&proxy), 1_200, Stored::MayGo).await;
         for _ in 0..LOOKS {
             for _ in 0..dice.below(4) {
                 number += 1;
@@ -88,31 +91,5 @@ async fn run(mut dice: Dice) {
         }
         sleep(Duration::from_millis(200)).await;
         pages.iter_mut().for_each(|page| page.look(&truth));
-    }
-}
-
-async fn fault(dice: &mut Dice, redis: &mut RedisServer, proxy: &Proxy) {
-    let long = dice.millis(1_200);
-    match dice.below(8) {
-        0 => {
-            redis.kill();
-            sleep(long / 2).await;
-            redis.restart().await;
-        }
-        1 => {
-            redis.freeze();
-            sleep(long).await;
-            redis.thaw();
-        }
-        2 => _ = redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await,
-        3 => _ = redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]).await,
-        4 => proxy.cut(),
-        5 => _ = redis.cli(&["FLUSHALL"]).await,
-        6 => _ = redis.cli(&["SCRIPT", "FLUSH"]).await,
-        _ => {
-            proxy.set_present(*dice.of(&[Link::Stalled, Link::Mute, Link::HidesTheEnd]));
-            sleep(long).await;
-            proxy.set(Link::Open);
-        }
     }
 }

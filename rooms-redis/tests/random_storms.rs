@@ -4,6 +4,8 @@
 
 #[path = "support/dice.rs"]
 mod dice;
+#[path = "support/faults.rs"]
+mod faults;
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "support/proxy.rs"]
@@ -19,8 +21,9 @@ use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use dice::Dice;
+use faults::{Stored, fault};
 use fleet::{Member, Node, key, quick};
-use proxy::{Link, Proxy};
+use proxy::Proxy;
 use redis_server::{PATIENCE, RedisServer, size};
 use storm::Storm;
 
@@ -50,7 +53,7 @@ async fn rage(mut dice: Dice) {
     let mut storm = Storm::over(redis, || quick(urls.pop().expect("one for each node")), publishing).await;
     let mut visitors: Vec<(&str, Member)> = Vec::new();
     for _ in 0..FAULTS {
-        fault(&mut dice, &mut storm.redis, &proxies).await;
+        fault(&mut dice, &mut storm.redis, &proxies, 1_500, Stored::Stays).await;
         visit(&mut dice, &storm.nodes, &mut visitors).await;
         sleep(dice.millis(600)).await;
     }
@@ -75,42 +78,6 @@ async fn counted(nodes: &[Node], room: &str, truth: usize) {
         }
         assert!(Instant::now() < deadline, "{room} has {truth} viewers, and not {counts:?}");
         sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// One fault, from its beginning to its end.
-async fn fault(dice: &mut Dice, redis: &mut RedisServer, proxies: &[Proxy]) {
-    let long = dice.millis(1_500);
-    match dice.below(7) {
-        0 => {
-            redis.kill();
-            sleep(long / 2).await;
-            redis.restart().await;
-        }
-        1 => {
-            redis.freeze();
-            sleep(long).await;
-            redis.thaw();
-        }
-        2 => _ = redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await,
-        3 => _ = redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]).await,
-        4 => dice.of(proxies).cut(),
-        _ => {
-            let link = *dice.of(&[Link::Stalled, Link::Mute, Link::HidesTheEnd, Link::HalfClosed]);
-            let proxy = dice.of(proxies);
-            // Also for the connections that are made meanwhile, or only for those that there are.
-            if dice.below(2) == 0 {
-                proxy.set(link)
-            } else {
-                proxy.set_present(link)
-            }
-            sleep(long).await;
-            if dice.below(2) == 0 {
-                // Behind the back of who was left in the dark.
-                _ = redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-            }
-            proxy.set(Link::Open);
-        }
     }
 }
 

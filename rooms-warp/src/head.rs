@@ -14,6 +14,8 @@ use warp::{
     path::FullPath,
 };
 
+use crate::serve::Peer;
+
 pub(crate) struct Head {
     pub(crate) method: Method,
     /// Of an extended CONNECT.
@@ -24,11 +26,14 @@ pub(crate) struct Head {
 }
 
 pub(crate) fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Copy {
+    // The address as warp's own server knows it, or as ours does.
+    let ours = warp::ext::optional::<Peer>().map(|peer: Option<Peer>| peer.map(|Peer(peer)| peer));
+    let peer = warp::addr::remote().and(ours).map(Option::or);
     warp::method()
         .and(warp::ext::optional::<Protocol>())
         .and(uri())
         .and(warp::header::headers_cloned())
-        .and(warp::addr::remote())
+        .and(peer)
         .map(|method, protocol, uri, headers, peer| Head { method, protocol, uri, headers, peer })
 }
 

@@ -38,6 +38,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Serve it with [`serve`], which bounds what a client may do before its request is read, or with `warp::serve`.
+//!
 //! Warp gives the parameters of a path as they stand in the URL. [`RoomUpgrade::room`] decodes them; in a handler that
 //! broadcasts, [`RoomKey::from_url`](rooms_core::RoomKey::from_url) does.
 //!
@@ -64,11 +66,13 @@
 
 mod events;
 mod head;
+mod serve;
 mod socket;
 mod upgrade;
 
 pub use self::{
     events::{RoomEvents, events, events_at},
+    serve::serve,
     upgrade::{RoomUpgrade, upgrade, upgrade_at},
 };
 #[doc(no_inline)]

@@ -10,8 +10,13 @@
 // { newest: 50 })` asks for the newest messages: for a page that comes for the first time, or can't be given what it missed.
 // At the endpoint of one room `history: true`, or `history: { newest: 50 }`, asks for it, and payloads come in `message`.
 //
-// `token(code)` resolves to a token, or to null where there is none, which is the end. Where the last token was given up,
-// `code` is the close code that it met: 1008 and 4401 are about it, 1006 may be. No `token` where a cookie is the credential.
+// A room with a state: `room_state` always has all of it, as `state`; what the server sends of it is put together here.
+//
+// `token(code)` resolves to a token, or to null where there is none, which is the end. It is asked at each connection, and a
+// minute before a token ends, whose connection goes on with the new one. Where the last token was refused, `code` is the close
+// code that it met: 1008, 4401 and 4410 are about it, 1006 may be. No `token` where a cookie is the credential.
+// `tokenIn` says how it travels, as the endpoint takes it: "query" unless set; "protocol", with the application's `protocol`
+// beside it, as `{ tokenIn: "protocol", protocol: "app.v1" }`; or "message", which is the first one.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
@@ -23,23 +28,25 @@ const LONGEST_DELAY = 30_000;
 const LATER = 4;                // failures that "later" counts for: 4 s to 8 s
 const RESYNC_WITHIN = 5_000;    // every page is told at once, and they shall not all ask at once
 const LIST_WINDOW = 5_000;      // the server sends a room's members twice in this time to one connection
-const JOINS_PER_SECOND = 40;    // the server reads 50 messages a second, and closes with 4429 who sends more for 30 s
+const JOINS_PER_SECOND = 40;    // the server reads as many a second, and closes with 4429 who sends more for 30 s
 const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its place for 20 s at most
 
 // Close codes. Whatever is not here is worth another try.
 const GOING_AWAY = 1001, ABNORMAL = 1006, BAD_TOKEN = 1008, TRY_LATER = 1013;
-const EXPIRED = 4401, NO_ANSWER = 4408, TOO_MANY = 4430;
-const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED];
+const EXPIRED = 4401, NO_ANSWER = 4408, REVOKED = 4410, TOO_MANY = 4430;
+const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED, REVOKED];
 const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
-const NOT_SO_SOON = [1011, TRY_LATER, 4429];
+const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
 
-export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = () => {}, history = false }) {
+export function connect(path, options) {
+  const { token, tokenIn = "query", protocol, history = false } = options;
+  const { onEvent, onOffline = () => {}, onEnd = () => {} } = options;
   const wanted = new Map();     // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map();     // where this page stands in the history of each room; at the endpoint of one room under null
+  const states = new Map();     // the state of each room that has one, and its revision
   const over = new AbortController();
   let connection = null;
-  let jwt = null;
-  let refusal = {};             // the code and the reason for which the last token was given up
+  let refusal = {};             // the code and the reason for which the last token was refused
   let failures = 0;             // since a connection last proved good
   let inMs = null;              // when to come back, where the server said it
   let placeTries = 0;           // how often 4430 may mean this page's own old connection, which is still being closed
@@ -51,22 +58,25 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
   async function open() {
     letGo();
     const mine = turn;
-    let given = jwt;
+    let jwt = null;
     try {
-      if (token) given ??= await inTime(token(refusal.code));
+      if (token) jwt = await inTime(token(refusal.code));
     } catch (fault) {
       if (mine === turn) ended(ABNORMAL, String(fault));
       return;
     }
     if (mine !== turn) return;
-    if (token && !given) return noToken();
-    jwt = given;
+    if (token && !jwt) return noToken();
     const url = new URL(path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
-    if (jwt) url.searchParams.set("token", jwt);
+    const protocols = protocol ? [protocol] : [];
+    if (jwt && tokenIn === "query") url.searchParams.set("token", jwt);
+    if (jwt && tokenIn === "protocol") protocols.push("bearer", jwt);
+    const first = jwt && tokenIn === "message" ? { type: "auth", token: jwt } : null;
     if (history) url.searchParams.set("since", places.get(null) ?? "");
     if (history?.newest) url.searchParams.set("newest", history.newest);
-    connection = new Connection(url, room => ({ since: places.get(room), ...wanted.get(room) }), wanted, heard, ended);
+    const saying = room => ({ since: places.get(room), ...wanted.get(room) });
+    connection = new Connection({ url, protocols, first }, { wanted, states, saying, note, heard, ended, again: open });
   }
 
   function noToken() {
@@ -88,15 +98,29 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
   // What is said on the endpoint of one room may be any JSON.
   function heard(event) {
     if (event?.type === "reconnect" && event.in_ms >= 0) inMs = event.in_ms;
-    note(event);
     // The first pong comes after a while: a connection that is closed before has not proved good.
-    if (event?.type === "pong") failures = placeTries = 0;
+    if (event?.type === "pong") [failures, placeTries, refusal] = [0, 0, {}];
+    if (event?.type === "token_expiring" && token) refresh();
+    // Put out, or made to leave: who joins again after the next reconnect is refused, or does what nobody wants.
+    if (event?.type === "room_left" && event.reason) {
+      wanted.delete(event.room);
+      places.delete(event.room);
+    }
     onEvent(event);
+  }
+
+  // Where there is no new token in time the connection ends with the old one, and the next one asks again.
+  async function refresh() {
+    const mine = turn;
+    try {
+      const jwt = await inTime(token());
+      if (jwt && mine === turn) send({ type: "refresh", token: jwt });
+    } catch { /* told by `onOffline`, if it comes to that */ }
   }
 
   // The position that the page comes back with.
   function note(event) {
-    const place = event?.type === "room_joined" ? event.position : event?.type === "message" ? event.offset : null;
+    const place = { room_joined: event?.position, message: event?.offset, refresh: event?.offset }[event?.type];
     if (!place) return;
     if (history) places.set(null, place);
     else if (wanted.has(event.room)) places.set(event.room, place);
@@ -108,12 +132,14 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
     connection = null;
     // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
     const ownPlace = code === TOO_MANY && placeTries > 0;
-    const forGood = (FOR_GOOD.includes(code) && !ownPlace) || (code === BAD_TOKEN && !token);
+    // A new token may be of a new sign-in, once.
+    const revoked = code === REVOKED && (!token || refusal.code === REVOKED);
+    const forGood = (FOR_GOOD.includes(code) && !ownPlace) || (code === BAD_TOKEN && !token) || revoked;
     if (forGood && inMs === null) return stop(code, reason);
     if (ownPlace) placeTries -= 1;
     // A slow connection keeps its place until its close frame is out.
     if (code === TRY_LATER) placeTries = TRIES_FOR_A_PLACE;
-    if (refused || ABOUT_THE_TOKEN.includes(code)) [jwt, refusal] = [null, { code, reason }];
+    refusal = refused || ABOUT_THE_TOKEN.includes(code) ? { code, reason } : {};
     // Nothing is wrong with a token that has had its time, and nothing to tell.
     if (code === EXPIRED && failures === 0 && inMs === null) {
       failures = 1;
@@ -172,13 +198,14 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
   return {
     // Also for a room that the page is in: the answer has the members as they are now. The server sends them twice in five
     // seconds; where an answer comes without, the room is joined once more after that time.
-    join(room, { newest, with: words } = {}) {
-      wanted.set(room, { newest, with: words });
+    join(room, { newest, with: words, observe } = {}) {
+      wanted.set(room, { newest, with: words, observe });
       connection?.joinAgain(room);
     },
     leave(room) {
       wanted.delete(room);
       places.delete(room);
+      states.delete(room);
       connection?.settle();
     },
     // Any message, as for the application's `on_message`; among many rooms it names its `room`. Whether it was sent: what is
@@ -188,9 +215,9 @@ export function connect(path, { token, onEvent, onOffline = () => {}, onEnd = ()
     publish(room, data, ref) {
       return send({ type: "publish", room, data, ref });
     },
-    // Comes again with a new token: where the user's rights have changed, or before the old one ends. `onOffline` is silent.
+    // Comes again with a new token: where the user's rights have changed. `onOffline` is silent.
     renew() {
-      [jwt, refusal] = [null, {}];
+      refusal = {};
       if (!over.signal.aborted && !asleep) open();
     },
     // For good; nothing is heard after it.
@@ -206,6 +233,18 @@ function inTime(promise) {
   return Promise.race([promise, late]);
 }
 
+// What a JSON merge patch (RFC 7396) makes of a value. `fromEntries`, as a name may be `__proto__`.
+function merged(value, patch) {
+  const isObject = it => it !== null && typeof it === "object" && !Array.isArray(it);
+  if (!isObject(patch)) return patch;
+  const members = new Map(isObject(value) ? Object.entries(value) : []);
+  for (const [name, change] of Object.entries(patch)) {
+    if (change === null) members.delete(name);
+    else members.set(name, merged(members.get(name), change));
+  }
+  return Object.fromEntries(members);
+}
+
 // One connection, from the upgrade to its end, which is told once.
 class Connection {
   opened = false;
@@ -214,17 +253,16 @@ class Connection {
   #joinsLeft = JOINS_PER_SECOND;
   #resyncs = new Set();
   #told = new Set();            // the rooms whose `room_joined` has said what the next `resync` does
+  #anew = new Set();            // the rooms whose state is asked for anew, soon
   #lists = new Map();           // the rooms whose members are asked for again: the timer, or null once that was done
   #over = false;
   #beat = 0;
   #silence = 0;
 
-  constructor(url, saying, wanted, heard, ended) {
-    this.saying = saying;
-    this.wanted = wanted;
-    this.heard = heard;
-    this.ended = ended;
-    this.socket = new WebSocket(url);
+  constructor({ url, protocols, first }, page) {
+    this.first = first;
+    this.page = page;
+    this.socket = new WebSocket(url, protocols);
     this.socket.onopen = () => this.#begin();
     this.socket.onmessage = ({ data }) => this.#received(data);
     this.socket.onclose = ({ code, reason }) => this.#end(code, reason);
@@ -236,6 +274,7 @@ class Connection {
     this.opened = true;
     clearTimeout(this.#silence);
     this.#beat = setInterval(() => this.ping(), PING_EVERY);
+    if (this.first) this.send(this.first);
     this.settle();
   }
 
@@ -253,7 +292,7 @@ class Connection {
   #end(code, reason) {
     if (this.#over) return;
     this.drop();
-    this.ended(code, reason);
+    this.page.ended(code, reason);
   }
 
   // Ends it, and tells nobody.
@@ -275,19 +314,51 @@ class Connection {
     if (this.#over) return;
     clearTimeout(this.#silence);
     const event = JSON.parse(data);
-    if (event?.type === "resync") return this.#resync(event);
+    this.page.note(event);
+    if (event?.type === "resync" || event?.type === "refresh") return this.#fetchSoon(event);
+    if (event?.type === "room_state") return this.#state(event);
     if (event?.type === "error") this.#refused(event);
     if (event?.type === "room_joined") this.#joined(event);
-    this.heard(event);
+    if (event?.type === "room_left" && event.reason) this.#asked.delete(event.room);
+    this.page.heard(event);
   }
 
   // Heard once for each room, and not at all where a new connection has joined it anew by then.
-  #resync(event) {
-    if (this.#told.delete(event.room) || this.#resyncs.has(event.room)) return;
-    this.#resyncs.add(event.room);
+  #fetchSoon(event) {
+    const { type, room } = event;
+    if (type === "resync" && this.#told.delete(room)) return;
+    const what = `${type} ${room}`;
+    if (this.#resyncs.has(what)) return;
+    this.#resyncs.add(what);
     setTimeout(() => {
-      this.#resyncs.delete(event.room);
-      if (!this.#over) this.heard(event);
+      this.#resyncs.delete(what);
+      if (!this.#over) this.page.heard(event);
+    }, Math.random() * RESYNC_WITHIN);
+    // What has changed in it may have been left out too.
+    if (type === "resync" && this.page.states.has(room)) this.#stateAnew(room);
+  }
+
+  // A change of another state than the page has is of no use.
+  #state({ type, room, revision, since, state, patch }) {
+    const before = this.page.states.get(room);
+    if (patch !== undefined) {
+      if (before?.revision === revision) return;
+      if (before?.revision !== since) return this.#stateAnew(room);
+      state = merged(before.state, patch);
+    }
+    this.page.states.set(room, { revision, state });
+    this.page.heard({ type, room, revision, state });
+  }
+
+  // Whoever joins is sent all of it. A room that was not joined by name is that of the endpoint.
+  #stateAnew(room) {
+    if (this.#anew.has(room)) return;
+    this.#anew.add(room);
+    setTimeout(() => {
+      this.#anew.delete(room);
+      if (this.#over) return;
+      if (this.page.wanted.has(room)) this.joinAgain(room);
+      else this.page.again();
     }, Math.random() * RESYNC_WITHIN);
   }
 
@@ -314,9 +385,9 @@ class Connection {
   settle() {
     if (!this.opened || this.#over) return;
     for (const room of this.#asked.keys()) {
-      if (!this.wanted.has(room) && !this.#leave(room)) return;
+      if (!this.page.wanted.has(room) && !this.#leave(room)) return;
     }
-    for (const room of this.wanted.keys()) {
+    for (const room of this.page.wanted.keys()) {
       if (!this.#asked.get(room) && !this.#join(room)) return;
     }
   }
@@ -325,7 +396,7 @@ class Connection {
     if (!this.#mayAsk()) return false;
     const ref = `join ${++this.#lastRef}`;
     this.#asked.set(room, ref);
-    return this.send({ type: "join", room, ref, ...this.saying(room) });
+    return this.send({ type: "join", room, ref, ...this.page.saying(room) });
   }
 
   #leave(room) {
@@ -351,11 +422,12 @@ class Connection {
     for (const [room, asked] of this.#asked) {
       if (asked === null || asked !== event.ref) continue;
       event.room ??= room;      // also where it is no name of a room
-      if (event.code !== "unavailable") {
+      if (!["unavailable", "rate_limited"].includes(event.code)) {
         this.#asked.delete(room);
-        this.wanted.delete(room);
+        this.page.wanted.delete(room);
       } else {
-        setTimeout(() => this.joinAgain(room), ANSWER_WITHIN * (1 + Math.random()) / 2);
+        const later = ANSWER_WITHIN * (1 + Math.random()) / 2;
+        setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
       }
     }
   }

@@ -176,7 +176,7 @@ impl Page {
     /// Keeps the sockets that the page opens from now on, as `sockets`.
     pub(crate) async fn keep_sockets(&self) {
         let keep = "window.sockets = [];
-            window.WebSocket = class extends WebSocket { constructor(url) { super(url); sockets.push(this); } };";
+            window.WebSocket = class extends WebSocket { constructor(...how) { super(...how); sockets.push(this); } };";
         self.script(keep).await;
     }
 

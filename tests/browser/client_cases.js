@@ -8,8 +8,9 @@ class FakeSocket {
   static OPEN = 1;
   readyState = 0;
   sent = [];
-  constructor(url) {
+  constructor(url, protocols = []) {
     this.url = url;
+    this.protocols = protocols;
     sockets.push(this);
   }
   send(text) {
@@ -48,13 +49,14 @@ async function pass(time) {
 }
 
 // A client whose tokens are counted.
-function start(token) {
+function start(token, options) {
   before?.rooms.close();
   fakes();
   const it = before = { tokens: 0, events: [] };
   token ??= async () => `token-${++it.tokens}`;
   if (token === "cookie") token = undefined;
   it.rooms = client("/ws", {
+    ...options,
     token,
     onEvent: event => it.events.push(event),
     onOffline: how => it.events.push({ type: "offline", ...how }),
@@ -87,11 +89,91 @@ window.cases = {
       const when = in_ms < 250 ? "at once" : in_ms <= 500 ? "soon" : in_ms >= 4_000 && in_ms <= 8_000 ? "later" : "at some time";
       return `${when}, ${sockets[1].token}`;
     };
-    for (const code of [1000, 1001, 1005, 1006, 1012, 4000, 4408]) same([code, await outcome(code)], [code, "soon, token-1"]);
+    for (const code of [1000, 1001, 1005, 1006, 1012, 4000, 4408]) same([code, await outcome(code)], [code, "soon, token-2"]);
     same(await outcome(1008), "soon, token-2");
     same(await outcome(4401), "quiet, token-2");
-    for (const code of [1011, 1013, 4429]) same([code, await outcome(code)], [code, "later, token-1"]);
+    for (const code of [1011, 1013, 4410, 4429]) same([code, await outcome(code)], [code, "later, token-2"]);
     for (const code of [1002, 1003, 1007, 1009, 4403, 4430]) same([code, await outcome(code)], [code, "for good"]);
+  },
+
+  async a_token_that_ends_is_refreshed_and_the_connection_goes_on() {
+    const codes = [], it = start(async code => (codes.push(code ?? null), `token-${codes.length}`)), socket = await opened();
+    socket.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    same(socket.sent.at(-1), { type: "refresh", token: "token-2" });
+    socket.says({ type: "refreshed", in_ms: 900_000 });
+    same([it.types(), sockets.length, codes], [["token_expiring", "refreshed"], 1, [null, null]]);
+  },
+
+  async where_there_is_no_new_token_the_connection_ends_with_the_old_one() {
+    for (const none of [async () => null, async () => { throw new Error("no"); }, () => new Promise(() => {})]) {
+      let asked = 0;
+      const it = start(code => ++asked === 1 ? Promise.resolve("first") : none(code)), socket = await opened();
+      const before = socket.sent.length;
+      socket.says({ type: "token_expiring", in_ms: 60_000 });
+      await pass(15_000);
+      socket.says({ type: "pong" });
+      same([socket.sent.slice(before).filter(({ type }) => type === "refresh"), it.types().includes("end")], [[], false]);
+    }
+    // One whose credential is a cookie has nothing to send.
+    start("cookie");
+    const socket = await opened();
+    socket.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    same(socket.sent, []);
+    // A token that comes when another connection is there is not sent on it.
+    let give;
+    const it = start(() => new Promise(done => { give = done; }));
+    await pass(0);
+    give("first");
+    const old = await opened();
+    old.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    const late = give;
+    it.rooms.renew();
+    await pass(0);
+    give("third");
+    const current = await opened();
+    late("second");
+    await pass(0);
+    same([old.sent, current.sent], [[], []]);
+  },
+
+  async what_is_revoked_comes_once_with_a_new_token_and_then_not() {
+    const codes = [], it = start(async code => (codes.push(code ?? null), `token-${codes.length}`));
+    (await opened()).dies(4410, "revoked");
+    const { type, in_ms } = it.events.pop();
+    same([type, in_ms >= 4_000], ["offline", true]);
+    await pass(in_ms);
+    (await opened()).dies(4410, "revoked");
+    same([it.events.pop(), codes], [{ type: "end", code: 4410, reason: "revoked" }, [null, 4410]]);
+    // A connection that was good in between is another story.
+    const other = start();
+    (await opened()).dies(4410);
+    await pass(other.events.pop().in_ms);
+    (await opened()).says({ type: "pong" });
+    sockets.at(-1).dies(4410);
+    same(other.events.pop().type, "offline");
+    // A cookie is no newer for being sent again.
+    const cookie = start("cookie");
+    (await opened()).dies(4410);
+    same(cookie.events.pop().type, "end");
+  },
+
+  async a_room_that_it_was_put_out_of_is_not_joined_again() {
+    const it = start();
+    it.rooms.join("post:1");
+    it.rooms.join("post:2");
+    const socket = await opened();
+    socket.says({ type: "room_left", room: "post:1", reason: "kicked", message: "spam" });
+    it.rooms.join("post:3");
+    same(socket.rooms, ["join post:1", "join post:2", "join post:3"]);
+    socket.dies(1006);
+    await pass(500);
+    same((await opened()).rooms, ["join post:2", "join post:3"]);
+    // Who asks for it, asks.
+    it.rooms.join("post:1");
+    same(sockets.at(-1).rooms.at(-1), "join post:1");
   },
 
   async a_refused_upgrade_may_be_the_token() {
@@ -316,6 +398,77 @@ window.cases = {
     same(it.types(), ["offline"]);
   },
 
+  async a_refresh_is_heard_once_in_five_seconds_and_its_place_is_kept_at_once() {
+    const it = start();
+    const socket = await opened();
+    it.rooms.join("a:1");
+    const refresh = { type: "refresh", room: "a:1", offset: "2a.7" };
+    socket.says(refresh);
+    socket.says({ type: "message", room: "a:1", offset: "2a.8", data: 1 });
+    socket.says({ ...refresh, offset: "2a.9" });
+    same(it.types(), ["message"]);
+    socket.says({ type: "message", room: "a:1", offset: "2a.10", data: 1 });
+    await pass(5_000);
+    same(it.types(), ["message", "refresh"]);
+    socket.dies(1006);
+    await pass(500);
+    sockets[1].opens();
+    same(sockets[1].sent[0].since, "2a.10");
+  },
+
+  async a_state_is_handed_on_whole_and_asked_for_anew_where_a_change_does_not_fit() {
+    const it = start();
+    it.rooms.join("a:1");
+    const socket = await opened();
+    const says = more => socket.says({ type: "room_state", room: "a:1", ...more });
+    const heard = () => it.events.splice(0).map(({ type, revision, state, patch }) => ({ type, revision, state, patch }));
+    const state = { a: { b: 1, c: [1] }, d: 1 };
+    says({ revision: "2a.1", state });
+    says({ revision: "2a.2", since: "2a.1", patch: { a: { b: null, e: { f: 2 } }, d: { g: 1 } } });
+    const second = { a: { c: [1], e: { f: 2 } }, d: { g: 1 } };
+    same(heard(), [
+      { type: "room_state", revision: "2a.1", state },
+      { type: "room_state", revision: "2a.2", state: second },
+    ]);
+    same(state, { a: { b: 1, c: [1] }, d: 1 });
+    says({ revision: "2a.2", since: "2a.1", patch: { d: 7 } });
+    same([heard(), socket.rooms], [[], ["join a:1"]]);
+
+    says({ revision: "2a.4", since: "2a.3", patch: { d: 4 } });
+    says({ revision: "2a.5", since: "2a.4", patch: { d: 5 } });
+    await pass(5_000);
+    same([heard(), socket.rooms], [[], ["join a:1", "join a:1"]]);
+    says({ revision: "2a.5", state: { d: 5 } });
+    says({ revision: "2a.6", since: "2a.5", patch: JSON.parse('{"__proto__":{"evil":1},"d":null}') });
+    const last = it.events.splice(0).at(-1).state;
+    same([JSON.stringify(last), {}.evil, last.evil], ['{"__proto__":{"evil":1}}', undefined, undefined]);
+
+    socket.says({ type: "resync", room: "a:1", reason: "slow_consumer" });
+    await pass(5_000);
+    same([it.types(), socket.rooms.length], [["resync"], 3]);
+
+    // After a reconnect it comes whole; what a page has left is forgotten.
+    socket.dies(1006);
+    await pass(500);
+    sockets[1].opens();
+    sockets[1].says({ type: "room_state", room: "a:1", revision: "2a.9", state: { d: 9 } });
+    same(heard().at(-1), { type: "room_state", revision: "2a.9", state: { d: 9 } });
+    it.rooms.leave("a:1");
+    sockets[1].says({ type: "room_state", room: "a:1", revision: "2a.10", since: "2a.9", patch: { d: 10 } });
+    same(heard(), []);
+  },
+
+  async at_the_endpoint_of_one_room_a_state_that_does_not_fit_is_a_new_connection() {
+    const it = start();
+    const socket = await opened();
+    socket.says({ type: "room_state", room: "post:42", revision: "2a.1", state: [1] });
+    socket.says({ type: "room_state", room: "post:42", revision: "2a.3", since: "2a.2", patch: {} });
+    await pass(5_000);
+    sockets[1].opens();
+    sockets[1].says({ type: "room_state", room: "post:42", revision: "2a.3", state: { b: 1 } });
+    same([sockets.length, it.tokens, it.events.map(event => event.state)], [2, 1, [[1], { b: 1 }]]);
+  },
+
   async a_token_that_does_not_come_is_waited_for_and_none_is_the_end() {
     let it = start(() => new Promise(() => {}));
     await pass(10_000);
@@ -384,6 +537,27 @@ window.cases = {
     it.rooms.renew();
     await pass(0);
     same([it.types(), sockets.length, sockets[2].token], [["offline"], 3, "token-3"]);
+  },
+
+  async the_token_travels_as_the_page_chooses() {
+    const ways = {
+      query: { token: "token-1", protocols: [], sent: [] },
+      protocol: { token: null, protocols: ["app.v1", "bearer", "token-1"], sent: [] },
+      message: { token: null, protocols: [], sent: [{ type: "auth", token: "token-1" }] },
+    };
+    for (const [tokenIn, { token, protocols, sent }] of Object.entries(ways)) {
+      const it = start(undefined, { tokenIn, protocol: tokenIn === "protocol" ? "app.v1" : undefined });
+      it.rooms.join("post:42", { observe: true });
+      const socket = await opened();
+      const join = { type: "join", room: "post:42", ref: "join 1", observe: true };
+      same([tokenIn, socket.token, socket.protocols, socket.sent], [tokenIn, token, protocols, [...sent, join]]);
+      // Each connection says it anew, and a token that was given up is not said again.
+      socket.dies(1008);
+      await pass(1_000);
+      const next = await opened();
+      const said = JSON.stringify([next.url, next.protocols, next.sent]);
+      same([tokenIn, said.includes("token-1"), said.includes("token-2")], [tokenIn, false, true]);
+    }
   },
 
   async a_cookie_needs_no_token() {

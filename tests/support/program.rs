@@ -34,7 +34,12 @@ impl Program {
 
     /// As one of several processes, joined by a Redis.
     pub(crate) async fn start_over(redis: &str) -> Self {
-        Self::start_with("live_posts", &[("PORT", "0"), ("REDIS_URL", redis)]).await
+        Self::start_over_at(redis, 0).await
+    }
+
+    /// The same, at a port, or at any with 0.
+    pub(crate) async fn start_over_at(redis: &str, port: u16) -> Self {
+        Self::start_with("live_posts", &[("PORT", &port.to_string()), ("REDIS_URL", redis)]).await
     }
 
     /// The chat, as one of several processes.
@@ -42,7 +47,8 @@ impl Program {
         Self::start_with("chat", &[("PORT", "0"), ("REDIS_URL", redis)]).await
     }
 
-    async fn start_with(example: &str, environment: &[(&str, &str)]) -> Self {
+    /// Any example, with what it takes from the environment.
+    pub(crate) async fn start_with(example: &str, environment: &[(&str, &str)]) -> Self {
         let mut process = Command::new(lines::example(example))
             .env_remove("REDIS_URL")
             .env("JWT_SECRET", SECRET)
@@ -54,6 +60,11 @@ impl Program {
         let mut log = Lines::of(process.stdout.take().unwrap());
         let port = log.after("listening on http://localhost:").await.parse().unwrap();
         Self { process, log, port }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

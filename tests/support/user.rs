@@ -77,8 +77,14 @@ impl Live {
         self.0.send(Message::text(message.to_string())).await.unwrap();
     }
 
+    /// The next message that is no ping, as JSON.
     pub(crate) async fn event(&mut self) -> Value {
-        serde_json::from_str(self.message().await.to_text().unwrap()).unwrap()
+        loop {
+            match self.message().await {
+                Message::Ping(_) => {}
+                message => return serde_json::from_str(message.to_text().unwrap()).unwrap(),
+            }
+        }
     }
 
     /// All events up to the answer to a ping, which comes after whatever was sent before it.

@@ -4,7 +4,8 @@ use std::io;
 
 use axum::{Router, extract::Path, response::Response, routing::get};
 use rooms::{
-    Connection, Endpoint, Identity, JwtAuthenticator, Kind, Limits, RoomKey, RoomManager, axum::RoomUpgrade, ws,
+    Connection, Endpoint, HookError, Identity, JwtAuthenticator, Kind, Limits, Member, Payload, RoomKey, RoomManager,
+    axum::RoomUpgrade, ws,
 };
 use tokio::net::TcpListener;
 use warp::Filter as _;
@@ -16,8 +17,13 @@ pub(super) async fn serve(filling: Filling, setup: Setup) -> Result<()> {
     let rooms = RoomManager::builder()
         .authenticator(JwtAuthenticator::hs256(SECRET)?)
         .endpoint(Endpoint::new().query_token("token"))
-        .kind("post", Kind::authenticated())
+        .kind("post", Kind::authenticated().on_message(pass_on))
         .kind("other", Kind::authenticated())
+        // All of the load comes from one address, by its thousands.
+        .limits(|limits| {
+            (limits.max_connections_per_ip, limits.max_unauthenticated_per_ip) = (usize::MAX, usize::MAX);
+            (limits.connects_per_second_per_ip, limits.connect_burst_per_ip) = (u32::MAX, u32::MAX);
+        })
         .build()?;
     let _others = fill(&rooms, setup.other_rooms).await?;
     let times = calls::begin(&rooms, setup.call)?;
@@ -45,6 +51,12 @@ async fn listen(kind: super::Kind, listener: TcpListener, rooms: RoomManager) ->
         return Ok(());
     }
     axum::serve(listener, Router::new().route("/posts/{post}/live", get(live)).with_state(rooms)).await
+}
+
+/// For a scenario in which members say something.
+async fn pass_on(member: Member, message: Payload) -> std::result::Result<(), HookError> {
+    let message: serde_json::Value = message.json().map_err(|_| HookError::refused("not JSON"))?;
+    member.broadcast(&message).await.map(drop).map_err(|_| HookError::unavailable())
 }
 
 async fn live(upgrade: RoomUpgrade, Path(post): Path<u64>) -> Response {

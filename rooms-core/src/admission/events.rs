@@ -43,7 +43,10 @@ impl Admission {
         let join = self.handshake.join_options().clone();
         let Connecting { first, said, form, ids } = Connecting::new(rooms, asked, join)?;
         let (input, sink, body) = events::open(said, ids);
-        let served = manager.serve_in::<EventInput>(form, input, sink, identity, first);
+        let who = (identity, self.newcomer.from);
+        let served = manager.serve_in::<EventInput>(form, input, sink, who, first, None);
+        // Now it is counted as a connection.
+        drop(self.newcomer);
         tokio::spawn(match self.on_close {
             None => served,
             Some(on_close) => served.and_then(|close| on_close.ended(close)),

@@ -44,7 +44,7 @@ impl Unauthenticated {
         let first = timeout(rooms.limits().first_message_timeout, first_text(stream)).await;
         let text = first.unwrap_or(Err(Close::NO_TOKEN))?;
         let bad = |reason: AuthError| {
-            rooms.log_bad_token(&reason);
+            rooms.shared.log_bad_token(&reason);
             Close::INVALID_TOKEN
         };
         let auth: Auth = serde_json::from_str(&text).map_err(|_| bad(AuthError::Malformed))?;
@@ -52,7 +52,7 @@ impl Unauthenticated {
             return Err(bad(AuthError::Missing));
         }
         let attempt = attempt(auth.token.as_deref(), &self.endpoint, &self.uri, &self.headers, self.peer);
-        let identity = rooms.ask(rooms.authenticator_of(&self.endpoint), &attempt).await;
+        let identity = rooms.shared.ask(rooms.authenticator_of(&self.endpoint), &attempt).await;
         drop(self.place);
         identity.map_err(|reason| close_for(&reason))
     }
@@ -71,7 +71,11 @@ pub(super) fn attempt<'a>(
 
 /// An authenticator that does not answer is no fault of the token, and the client should come back.
 pub(super) fn close_for(reason: &AuthError) -> Close {
-    if *reason == AuthError::Unavailable { Close::UNAVAILABLE } else { Close::INVALID_TOKEN }
+    match reason {
+        AuthError::Unavailable => Close::UNAVAILABLE,
+        AuthError::Revoked => Close::REVOKED,
+        _ => Close::INVALID_TOKEN,
+    }
 }
 
 async fn first_text<R>(stream: &mut R) -> Result<String, Close>

@@ -9,7 +9,8 @@ use crate::percent;
 static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 static NO_URI: LazyLock<Uri> = LazyLock::new(Uri::default);
 
-/// A request that would be a connection: its token, if it has one, and the rest of it.
+/// A request that would be a connection: its token, if it has one, and the rest of it. Where a client refreshes the token of a
+/// connection that it has, the token is all there is: the headers are none, the URI is `/`, and there is no peer.
 ///
 /// ```
 /// use rooms_core::Attempt;
@@ -90,7 +91,10 @@ impl<'a> Attempt<'a> {
     /// The other end of the TCP connection, where the adapter knows it. Behind a proxy that is the proxy; its
     /// `X-Forwarded-For` is worth something only where nobody else can reach this process.
     ///
-    /// Axum knows it where the service is made with `into_make_service_with_connect_info::<SocketAddr>()`.
+    /// [`Proxies::client`](crate::Proxies::client) finds the client's address for the proxies that are named.
+    ///
+    /// Axum knows it where the service is made with `into_make_service_with_connect_info::<SocketAddr>()`, or run by
+    /// `rooms_axum::serve`.
     #[must_use]
     pub const fn peer(&self) -> Option<SocketAddr> {
         self.peer

@@ -59,6 +59,8 @@ pub(crate) enum Rule {
     Claim(Arc<str>),
     /// Whoever the application says.
     Ask(Arc<Ask>),
+    /// The same, with what the client said with its join.
+    AskWith(Arc<Ask>),
 }
 
 impl Rule {
@@ -76,7 +78,17 @@ impl Rule {
         F: Fn(Arc<Identity>, RoomKey, Option<Payload>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
-        Self::Ask(Arc::new(move |who, room, with| rule(who, room, with).map(Into::into).boxed()))
+        Self::AskWith(Arc::new(move |who, room, with| rule(who, room, with).map(Into::into).boxed()))
+    }
+
+    /// Whether the application is asked, which may take a while.
+    pub(crate) const fn asks(&self) -> bool {
+        matches!(self, Self::Ask(_) | Self::AskWith(_))
+    }
+
+    /// Whether it is told what the client said with its join.
+    pub(crate) const fn asks_with(&self) -> bool {
+        matches!(self, Self::AskWith(_))
     }
 
     pub(crate) async fn decide(
@@ -92,7 +104,7 @@ impl Rule {
             Self::Authenticated => (!who.is_guest()).into(),
             Self::Owner => (who.user() == room.id()).into(),
             Self::Claim(name) => claim::names_room(who.claims_text(), name, room).into(),
-            Self::Ask(ask) => {
+            Self::Ask(ask) | Self::AskWith(ask) => {
                 // A copy, because a connection keeps its identity in one allocation with all else that is known of it. The
                 // call is inside the block, so that a panic in the closure itself is caught like one in its future.
                 let ask = async { ask(Arc::new(who.clone()), room.clone(), with.cloned()).await };
@@ -122,6 +134,7 @@ impl fmt::Debug for Rule {
             Self::Owner => "Owner",
             Self::Claim(_) => "Claim",
             Self::Ask(_) => "Ask",
+            Self::AskWith(_) => "AskWith",
         })
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::{sync::Notify, time::sleep};
 
-use super::{Bus, BusError, BusEvent, BusReceiver, History, Topic};
+use super::{Bus, BusError, BusEvent, BusReceiver, History, States, Topic};
 use crate::lock::{Mutex, lock};
 
 /// The pause before a refused subscription is tried again, and its bound: it doubles. Half a minute, as rights are
@@ -49,6 +49,11 @@ pub trait AsyncClient: fmt::Debug + Send + Sync + 'static {
 
     /// As [`Bus::history`].
     fn history(&self) -> Option<&dyn History> {
+        None
+    }
+
+    /// As [`Bus::states`].
+    fn states(&self) -> Option<&dyn States> {
         None
     }
 
@@ -148,6 +153,10 @@ impl<C: AsyncClient> Bus for AsyncBus<C> {
 
     fn history(&self) -> Option<&dyn History> {
         self.client.history()
+    }
+
+    fn states(&self) -> Option<&dyn States> {
+        self.client.states()
     }
 
     async fn close(&self) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::time::timeout;
 
-use super::{Bus, BusError, History, Topic};
+use super::{Bus, BusError, History, States, Topic};
 
 /// Calls a bus so that no hang and no panic of it ends the tasks on which every later join, and every count, waits.
 #[derive(Debug)]
@@ -48,6 +48,11 @@ impl GuardedBus {
     /// The history that it keeps, if any; what is asked of it is to be awaited by [`answer`](Self::answer).
     pub(crate) fn history(&self) -> Option<&dyn History> {
         self.bus.history()
+    }
+
+    /// The states that it keeps, if any; what is asked of it is to be awaited by [`answer`](Self::answer).
+    pub(crate) fn states(&self) -> Option<&dyn States> {
+        self.bus.states()
     }
 
     pub(crate) async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusFault> {

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{BusError, Position, Topic};
+use super::{Appended, BusError, IdempotencyKey, Position, Topic};
 
 /// How much of a room's messages is kept: their number, their age and their bytes. What is beyond one of them goes, the
 /// oldest first.
@@ -120,6 +120,9 @@ impl Retention {
 /// 12. **Another log is another epoch.** A log that was lost, as a whole or at its end, and goes on differently has an epoch
 ///     that no log had before: no position of the old one names a message of the new one. Where what was not lost has
 ///     the same messages at the same offsets, the log may say so by [`Excerpt::earlier`].
+/// 13. **A key counts once.** Of the messages that are appended to one topic [with the same key](Self::append_once), by
+///     whatever node, the first is appended and published; each of the others is answered with its position, for as long
+///     as the log keeps it.
 ///
 /// [`BusEvent::Message`]: super::BusEvent::Message
 #[async_trait]
@@ -131,6 +134,20 @@ pub trait History: fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`Bus::publish`](super::Bus::publish). With [`BusError::Unknown`] the message may be in the log, or not.
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError>;
+
+    /// Appends a message as [`append`](Self::append) does, unless the log keeps one that was appended with this key.
+    ///
+    /// Whether the payload is the same is not looked at.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append). After [`BusError::Unknown`] it may be called again with the same key.
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError>;
 
     /// Reads the log of a topic. Where there is none one is begun, so that there is a position to go on from.
     ///

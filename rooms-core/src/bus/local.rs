@@ -1,6 +1,7 @@
 //! The bus of one process.
 
 mod logs;
+mod states;
 
 use std::{
     collections::HashMap,
@@ -9,13 +10,17 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::logs::Logs;
-use super::{Bus, BusError, BusEvent, BusReceiver, Excerpt, History, Position, ReadFrom, Retention, Topic};
+use super::{
+    Appended, Bus, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, NewState, Outcome,
+    Position, ReadFrom, Retention, StatePatch, States, Topic,
+};
 use crate::{
     lock::{Mutex, lock},
     shrink::shrink,
@@ -23,7 +28,7 @@ use crate::{
 
 /// A bus inside one process: never down, loses nothing.
 ///
-/// A message is handed over in the publisher's own call. Histories are kept in memory, and gone with the process. One `LocalBus` is the bus of one manager; [`peer`](Self::peer)
+/// A message is handed over in the publisher's own call. Histories and states are kept in memory, and gone with the process. One `LocalBus` is the bus of one manager; [`peer`](Self::peer)
 /// makes another on the same hub, so that several managers in one process are nodes of each other.
 ///
 /// ```
@@ -63,6 +68,7 @@ const SHARDS: usize = 16;
 struct Shard {
     subscribers: HashMap<Topic, Subscribers>,
     logs: Logs,
+    states: states::States,
 }
 
 type Subscribers = Arc<[Subscriber]>;
@@ -82,10 +88,14 @@ impl LocalBus {
         Self { hub: Arc::new(hub), port: 0, alone: OnceLock::new() }
     }
 
-    /// Forgets all histories, as a process that ends does: what is published from then on is in other logs. For tests of
+    /// Forgets all histories and states, as a process that ends does: what is published from then on is in other logs. For tests of
     /// what happens to members that come back.
     pub fn forget_histories(&self) {
-        self.hub.shards.iter().for_each(|shard| lock(shard).logs.forget_all());
+        for shard in &self.hub.shards {
+            let mut shard = lock(shard);
+            shard.logs.forget_all();
+            shard.states.forget_all();
+        }
     }
 
     /// Another bus on the same hub: what is published on one is heard on both.
@@ -186,6 +196,10 @@ impl Bus for LocalBus {
         Some(self)
     }
 
+    fn states(&self) -> Option<&dyn States> {
+        Some(self)
+    }
+
     async fn close(&self) {
         self.hub.remove_all(self.port);
     }
@@ -194,18 +208,65 @@ impl Bus for LocalBus {
 #[async_trait]
 impl History for LocalBus {
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
-        let mut shard = lock(self.hub.shard(topic));
-        let Shard { subscribers, logs } = &mut *shard;
-        let position = logs.append(topic, payload.clone(), retention, |topic| subscribers.contains_key(topic));
-        // Under the shard's lock, so that the order of what is heard is that of the offsets.
-        shard.say(topic, || BusEvent::message_at(topic.clone(), payload.clone(), position));
-        Ok(position)
+        Ok(self.append_with(topic, &payload, retention, None).position())
+    }
+
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        Ok(self.append_with(topic, &payload, retention, Some(key)))
     }
 
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
         let mut shard = lock(self.hub.shard(topic));
-        let Shard { subscribers, logs } = &mut *shard;
+        let Shard { subscribers, logs, .. } = &mut *shard;
         Ok(logs.read(topic, from, retention, |topic| subscribers.contains_key(topic)))
+    }
+}
+
+#[async_trait]
+impl States for LocalBus {
+    async fn set_state(&self, topic: &Topic, new: NewState) -> Result<Outcome, BusError> {
+        let mut shard = lock(self.hub.shard(topic));
+        let Shard { subscribers, states, .. } = &mut *shard;
+        let outcome = states.set(topic, &new, |topic| subscribers.contains_key(topic));
+        if let Outcome::Set(revision) = outcome {
+            let patch = new.after.zip(new.patch).map(|(since, patch)| StatePatch::new(since, patch));
+            let state = KeptState::new(revision, new.state);
+            // Under the shard's lock, so that the order of what is heard is that of the revisions.
+            shard.say(topic, || BusEvent::state(topic.clone(), state.clone(), patch.clone()));
+        }
+        Ok(outcome)
+    }
+
+    async fn state(&self, topic: &Topic, keep: Duration) -> Result<Option<KeptState>, BusError> {
+        let mut shard = lock(self.hub.shard(topic));
+        let Shard { subscribers, states, .. } = &mut *shard;
+        Ok(states.read(topic, keep, |topic| subscribers.contains_key(topic)))
+    }
+}
+
+impl LocalBus {
+    fn append_with(
+        &self,
+        topic: &Topic,
+        payload: &Bytes,
+        retention: Retention,
+        key: Option<&IdempotencyKey>,
+    ) -> Appended {
+        let mut shard = lock(self.hub.shard(topic));
+        let Shard { subscribers, logs, .. } = &mut *shard;
+        let subscribed = |topic: &Topic| subscribers.contains_key(topic);
+        let appended = logs.append(topic, payload.clone(), retention, key, subscribed);
+        if let Appended::Now(position) = appended {
+            // Under the shard's lock, so that the order of what is heard is that of the offsets.
+            shard.say(topic, || BusEvent::message_at(topic.clone(), payload.clone(), position));
+        }
+        appended
     }
 }
 

@@ -12,15 +12,15 @@ use tokio::time::timeout;
 
 use super::Shared;
 use crate::{
-    bus::{BusError, History, Position, Retention, Topic},
+    bus::{Appended, BusError, History, IdempotencyKey, Position, Retention, Topic},
     envelope::{self, BadPayload, Carried, Opened},
     join_options::JoinOptions,
     json,
-    kind::Tell,
+    kind::{Oversize, Tell},
     message::Message,
     node::ConnectionId,
     payload::Payload,
-    protocol::{is_reserved, multi},
+    protocol::{self, is_reserved, multi},
     receipt::{BroadcastError, Reach, Receipt},
     room::{Logged, Ready, Room},
     room_key::RoomKey,
@@ -41,10 +41,30 @@ impl Shared {
         except: Option<ConnectionId>,
         carried: Carried,
     ) -> Result<Receipt, BroadcastError> {
-        let limit = self.limits.max_broadcast_bytes;
-        if payload.len() > limit {
-            return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
+        self.broadcast_once(room, payload, except, carried, None).await
+    }
+
+    /// [`broadcast`](Self::broadcast); where there is a key, once for it.
+    pub(crate) async fn broadcast_once(
+        &self,
+        room: &RoomKey,
+        payload: Bytes,
+        except: Option<ConnectionId>,
+        carried: Carried,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Receipt, BroadcastError> {
+        let history = self.history_of(room);
+        if key.is_some() && history.is_none() {
+            return Err(BroadcastError::NoHistory { room: room.clone() });
         }
+        let limit = self.limits.max_broadcast_bytes;
+        let (payload, carried) = if payload.len() <= limit {
+            (payload, carried)
+        } else if self.kinds.get(room.kind()).is_some_and(|kind| kind.oversize == Oversize::Refresh) {
+            (Bytes::from_static(b"null"), Carried::Refresh)
+        } else {
+            return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
+        };
         if json::check_depth(&payload).is_err() {
             return Err(BroadcastError::TooDeep { room: room.clone() });
         }
@@ -59,11 +79,16 @@ impl Shared {
         let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
         let payload = envelope::seal(except, carried, payload);
         let topic = Topic::Room(room.clone());
-        let history = self.history_of(room);
         let publish = async {
-            match history {
-                Some((history, retention)) => history.append(&topic, payload.clone(), retention).await.map(Some),
-                None => self.bus.publish(&topic, payload.clone()).await.map(|()| None),
+            let payload = payload.clone();
+            match (history, key) {
+                (Some((history, retention)), Some(key)) => {
+                    history.append_once(&topic, payload, retention, key).await.map(Some)
+                }
+                (Some((history, retention)), None) => {
+                    history.append(&topic, payload, retention).await.map(|position| Some(Appended::Now(position)))
+                }
+                (None, _) => self.bus.publish(&topic, payload).await.map(|()| None),
             }
         };
         let publish = AssertUnwindSafe(publish).catch_unwind();
@@ -73,12 +98,16 @@ impl Shared {
             Err(elapsed) => Err(BusError::Unknown(elapsed.into())),
         };
         match published {
-            Ok(position) => Ok(Receipt { reach: Reach::AllNodes, position }),
+            Ok(appended) => Ok(Receipt {
+                reach: Reach::AllNodes,
+                position: appended.map(|appended| appended.position()),
+                repeated: matches!(appended, Some(Appended::Before(_))),
+            }),
             // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus. In a
             // history it has no place, so there it is an error.
             Err(BusError::Down) if history.is_none() => {
                 self.deliver(room, &payload);
-                Ok(Receipt { reach: Reach::LocalOnly, position: None })
+                Ok(Receipt { reach: Reach::LocalOnly, position: None, repeated: false })
             }
             Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
         }
@@ -86,18 +115,22 @@ impl Shared {
 }
 
 impl Shared {
-    /// Waits until what one who joins needs of a room's history is known, or could not be read.
+    /// Waits until what one who joins needs of a room's history and its state is known, or could not be read.
     ///
     /// May be dropped at any time.
     pub(crate) async fn history(&self, room: &Arc<Room>, join: &JoinOptions) -> Ready {
-        let mut seen = None;
+        let (mut seen, mut seen_of_state) = (None, None);
         loop {
             let mut changed = pin!(room.history_changed());
             changed.as_mut().enable();
             let (ready, effects) = room.look(join, &mut seen);
             self.registry.act(room, effects);
-            if ready != Ready::NotYet {
-                return ready;
+            let (of_state, effects) = room.look_at_state(&mut seen_of_state);
+            self.registry.act(room, effects);
+            match (ready, of_state) {
+                (Ready::Yes, Ready::Yes) => return Ready::Yes,
+                (Ready::Failed, _) | (_, Ready::Failed) => return Ready::Failed,
+                (Ready::NotYet, _) | (_, Ready::NotYet) => {}
             }
             changed.await;
         }
@@ -133,6 +166,7 @@ impl Shared {
                 let message = match carried {
                     Carried::Bare => Message::text_of(&[json]),
                     Carried::Wrapped => multi::message(room, json),
+                    Carried::Refresh => protocol::refresh(room, None),
                 };
                 if !self.registry.append(room, message, except, carried) {
                     self.note_full(room);
@@ -166,14 +200,14 @@ impl Shared {
     }
 
     /// Counts bytes that are no message, and says so from time to time.
-    fn note_bad(&self, room: &RoomKey, length: usize, fault: &BadPayload) {
+    pub(super) fn note_bad(&self, room: &RoomKey, length: usize, fault: &BadPayload) {
         self.bad_payloads.fetch_add(1, Ordering::Relaxed);
         if let Some(left_out) = self.warnings.bad_payload.line() {
             tracing::warn!(%room, length, %fault, left_out, "a payload from the bus was dropped");
         }
     }
 
-    fn note_full(&self, room: &RoomKey) {
+    pub(super) fn note_full(&self, room: &RoomKey) {
         if let Some(left_out) = self.warnings.full_room.line() {
             tracing::warn!(%room, left_out, "a message was dropped: the room's log is full");
         }

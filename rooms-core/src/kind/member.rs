@@ -5,6 +5,7 @@ use std::{fmt, pin::pin, sync::Arc};
 use futures::future::BoxFuture;
 use serde::Serialize;
 
+use super::Sort;
 use crate::{
     auth::Identity,
     bus::Position,
@@ -45,9 +46,12 @@ use crate::{
 pub struct Member {
     pub(crate) room: RoomKey,
     pub(crate) recipient: Arc<Recipient>,
+    /// Who it is since its token was refreshed.
+    pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) rooms: Arc<dyn Tell>,
     /// What its join said and came to; known to `on_join` and `on_leave`.
     pub(crate) joining: Option<Arc<Joining>>,
+    pub(crate) sort: Sort,
 }
 
 /// What a join says besides the room, and where it begins.
@@ -87,16 +91,23 @@ impl Member {
         &self.room
     }
 
-    /// Who it is.
+    /// Who it is, by the token that the connection had when this hook was called. A member that is kept keeps this identity;
+    /// where the token is [refreshed](crate::protocol) later, the hooks that are called from then on are given the new one.
     #[must_use]
     pub fn identity(&self) -> &Identity {
-        self.recipient.identity()
+        self.identity.as_deref().unwrap_or(self.recipient.first_identity())
     }
 
     /// Which connection.
     #[must_use]
     pub fn connection(&self) -> ConnectionId {
         self.recipient.id()
+    }
+
+    /// Whether it [observes](crate::Kind::observe_rule) the room: it is not counted, and nobody is told of it.
+    #[must_use]
+    pub fn is_observer(&self) -> bool {
+        self.sort == Sort::Observer
     }
 
     /// The position in the room's history from which this member is given everything: every message that comes after it.

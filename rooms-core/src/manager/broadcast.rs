@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::RoomManager;
 use crate::{
+    bus::IdempotencyKey,
     context::Shared,
     envelope::Carried,
     node::ConnectionId,
@@ -23,6 +24,7 @@ pub struct Broadcast<'a> {
     shared: &'a Shared,
     room: &'a RoomKey,
     except: Option<ConnectionId>,
+    key: Option<&'a str>,
 }
 
 impl<S> RoomManager<S> {
@@ -77,7 +79,7 @@ impl<S> RoomManager<S> {
 
     /// Begins a broadcast with options: `rooms.to(&room).except(connection).json(&value).await`.
     pub fn to<'a>(&'a self, room: &'a RoomKey) -> Broadcast<'a> {
-        Broadcast { shared: &self.shared, room, except: None }
+        Broadcast { shared: &self.shared, room, except: None, key: None }
     }
 }
 
@@ -85,6 +87,32 @@ impl<'a> Broadcast<'a> {
     /// Leaves one connection out: the one that caused it, usually.
     pub fn except(self, connection: ConnectionId) -> Self {
         Self { except: Some(connection), ..self }
+    }
+
+    /// Sends it once for this key, of 1 to 128 bytes, such as the one that came with a POST request: where the history of the
+    /// room keeps a message that was sent with the same key, by whatever node, nothing is sent, and the [`Receipt`] has the
+    /// position of that one and says that this was a repetition. So a request that is tried again is one message. What is
+    /// sent is not compared.
+    ///
+    /// The kind needs a [history](crate::Kind::history); without one it is an error. A key is forgotten with its message.
+    ///
+    /// ```
+    /// use rooms_core::{Kind, RoomKey, RoomManager, bus::Retention};
+    /// use serde_json::json;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let posts = Kind::authenticated().history(Retention::messages(500));
+    /// let rooms: RoomManager = RoomManager::builder().kind("post", posts).build()?;
+    /// let room = RoomKey::new("post", 42)?;
+    /// let comment = json!({"type": "new_comment"});
+    /// let first = rooms.to(&room).idempotency_key("4f1b54d6").json(&comment).await?;
+    /// let again = rooms.to(&room).idempotency_key("4f1b54d6").json(&comment).await?;
+    /// assert_eq!((first.repeated, again.repeated), (false, true));
+    /// assert_eq!(first.position, again.position);
+    /// # Ok(()) }
+    /// ```
+    pub fn idempotency_key(self, key: &'a str) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     /// Encodes the value now, and sends it when awaited.
@@ -98,7 +126,9 @@ impl<'a> Broadcast<'a> {
         let payload = serde_json::to_vec(value);
         async move {
             let payload = payload.map_err(|source| BroadcastError::Encode { room: self.room.clone(), source })?;
-            self.shared.broadcast(self.room, payload.into(), self.except, Carried::Bare).await
+            let key = self.key.map(IdempotencyKey::new).transpose();
+            let key = key.map_err(|source| BroadcastError::IdempotencyKey { room: self.room.clone(), source })?;
+            self.shared.broadcast_once(self.room, payload.into(), self.except, Carried::Bare, key.as_ref()).await
         }
     }
 }

@@ -7,21 +7,24 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
+    time::Duration,
 };
 
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{RoomManager, inbox::Inbox};
 use crate::{
-    auth::{Authenticator, DenyAll, SystemClock, WallClock},
-    bus::{Bus, LocalBus, RetentionError},
-    context::{Shared, Warnings},
+    auth::{Authenticator, DenyAll, RevocationList, SystemClock, WallClock},
+    bus::{Bus, LocalBus, Retention, RetentionError},
+    context::{RECHECKS, Searches, Shared, Warnings},
     handshake::{Endpoint, EndpointError},
     kind::Kind,
+    limiters::Limiters,
     limits::Limits,
     node::{ConnectionIds, NodeId},
     outbox::Transport,
     presence::{self, NodeKeyError, NodeKeys, Presence},
+    proxies::Proxies,
     registry::Registry,
     room_key::{RoomKeyError, check_kind},
     runtime::Runtime,
@@ -41,6 +44,7 @@ pub struct RoomManagerBuilder<S = FrameSink> {
     bus: Arc<dyn Bus>,
     transport: fn(S) -> Transport,
     node_keys: Vec<Vec<u8>>,
+    proxies: Proxies,
 }
 
 /// Why a manager can't be built.
@@ -83,6 +87,20 @@ pub enum BuildError {
         /// The name.
         kind: String,
     },
+    /// A kind is to keep a state for no time, or for too long.
+    #[error("the state of the kind `{kind}` can be kept for 1 ms to {max:?}, not {keep:?}", max = Retention::MAX_AGE)]
+    KeepState {
+        /// The name.
+        kind: String,
+        /// How long it is to be kept.
+        keep: Duration,
+    },
+    /// A kind keeps a state, and the bus can't.
+    #[error("the kind `{kind}` keeps a state, and the bus keeps none")]
+    NoStates {
+        /// The name.
+        kind: String,
+    },
     /// A key for node messages is too short.
     #[error("the node key is too short")]
     NodeKey(#[source] NodeKeyError),
@@ -105,6 +123,7 @@ impl<S> RoomManagerBuilder<S> {
             bus: Arc::new(LocalBus::new()),
             transport,
             node_keys: Vec::new(),
+            proxies: Proxies::none(),
         }
     }
 
@@ -134,6 +153,12 @@ impl<S> RoomManagerBuilder<S> {
     /// Sets what joins this process to others. Without it there is [`LocalBus`]: one process.
     pub fn bus(self, bus: impl Bus) -> Self {
         Self { bus: Arc::new(bus), ..self }
+    }
+
+    /// Names the proxies in front of this process, which say in a header whom they forward. Without this nobody's header counts,
+    /// and all that comes through a proxy has that proxy's address, and shares the limits of one client.
+    pub fn proxies(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// Signs what this node says to the others with HMAC-SHA256, and takes from them only what is signed with the same key.
@@ -189,6 +214,14 @@ impl<S> RoomManagerBuilder<S> {
                     return Err(BuildError::NoHistory { kind: name });
                 }
             }
+            if let Some(keep) = kind.state {
+                if !(Duration::from_millis(1)..=Retention::MAX_AGE).contains(&keep) {
+                    return Err(BuildError::KeepState { kind: name, keep });
+                }
+                if self.bus.states().is_none() {
+                    return Err(BuildError::NoStates { kind: name });
+                }
+            }
             if kinds.insert(Box::from(&*name), Arc::new(kind)).is_some() {
                 return Err(BuildError::KindTwice { kind: name });
             }
@@ -199,9 +232,13 @@ impl<S> RoomManagerBuilder<S> {
             keys.add(key).map_err(BuildError::NodeKey)?;
         }
         let application = presence::kinds(kinds.keys().map(|name| &**name));
-        let presence = Presence::new(node, &self.limits, Arc::clone(&self.bus), keys, application);
+        let revocations = Arc::new(RevocationList::new(self.limits.max_revocations, Arc::clone(&self.clock)));
+        let presence =
+            Presence::new(node, &self.limits, Arc::clone(&self.bus), keys, application, Arc::clone(&revocations));
         let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&presence));
         let unauthenticated = self.limits.max_unauthenticated.min(Semaphore::MAX_PERMITS);
+        let timers = Arc::new(Timers::new());
+        let limiters = Arc::new(Limiters::new(&self.limits, Arc::clone(&timers)));
         let shared = Arc::new(Shared {
             node,
             connection_ids: ConnectionIds::of(node),
@@ -211,13 +248,20 @@ impl<S> RoomManagerBuilder<S> {
             authenticator: self.authenticator,
             endpoint: self.endpoint,
             unauthenticated: Arc::new(Semaphore::new(unauthenticated)),
+            turned_away: Arc::new(Semaphore::new(unauthenticated)),
+            newcomers: Arc::default(),
+            limiters,
+            proxies: self.proxies,
             clock: self.clock,
+            revocations,
+            searches: Searches::default(),
+            rechecks: Semaphore::new(RECHECKS),
             bus: self.bus,
             presence,
             registry,
             driving: OnceLock::new(),
             users: Users::new(),
-            timers: Arc::new(Timers::new()),
+            timers,
             runtime: Runtime::guarded(runtime),
             drain: OnceLock::new(),
             bus_down: AtomicBool::new(false),
@@ -228,7 +272,7 @@ impl<S> RoomManagerBuilder<S> {
         shared.bus.attach(Arc::new(Inbox::new(&Arc::downgrade(&shared))));
         let driving = shared.presence.start(shared.runtime.handle(), Arc::clone(&shared.registry));
         _ = shared.driving.set(driving);
-        if shared.keeps_histories {
+        if shared.kinds.values().any(|kind| kind.history.is_some() || kind.state.is_some()) {
             shared.registry.check_histories();
         }
         Ok(RoomManager { shared, transport: self.transport })

@@ -24,12 +24,20 @@ impl BusReceiver for Inbox {
             BusEvent::Message { topic: Topic::Room(room), payload, position: Some(position) } => {
                 shared.deliver_at(&room, &payload, position);
             }
+            BusEvent::State { topic: Topic::Room(room), state, patch } => {
+                shared.deliver_state(&room, &state, patch.as_ref());
+            }
+            BusEvent::State { .. } => {}
             BusEvent::Gap { topic: Topic::Room(room) } => {
                 if let Some(room) = shared.registry.find(&room) {
                     shared.registry.act(&room, room.gap());
                 }
             }
-            BusEvent::Message { topic, payload, .. } => shared.presence.receive(&shared.registry, &topic, &payload),
+            BusEvent::Message { topic, payload, .. } => {
+                if let Some(told) = shared.presence.receive(&shared.registry, &topic, &payload) {
+                    shared.obey(told);
+                }
+            }
             BusEvent::Gap { .. } => shared.presence.gap(),
             BusEvent::Subscribed { topics } => {
                 shared.registry.subscribed(&topics);

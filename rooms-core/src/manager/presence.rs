@@ -80,7 +80,7 @@ pub enum MembersError {
 }
 
 impl<S> RoomManager<S> {
-    /// How many connections are in a room, over all nodes.
+    /// How many connections are in a room, over all nodes; [observers](crate::Kind::observe_rule) are not counted.
     ///
     /// On a node with members of the room this is known, and resolves at once. Another asks the live nodes, which takes a
     /// round trip, and `Limits::answer_timeout` at the most. May be dropped at any time.

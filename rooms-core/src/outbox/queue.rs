@@ -1,13 +1,16 @@
 //! What waits for a member whose socket is full, and what happens when too much does.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroU64,
+};
 
 use crate::{limits::Limits, message::Message, room_key::RoomKey};
 
 /// What happens to a member that does not keep up with a room, once `Limits::max_outbox_bytes` or `max_outbox_messages` wait for
 /// it; set for a kind with [`Kind::overflow`](crate::Kind::overflow).
 ///
-/// A connection that is still joining when so much waits is closed whatever the choice. The room's other members do not
+/// A connection that is still joining when so much waits is closed, but where a history has it. The room's other members do not
 /// notice. What waits for the connection from other rooms, and what it was sent alone, stays; where that fills the outbox
 /// by itself, the connection is closed as with [`Close`](Self::Close).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,6 +25,11 @@ pub enum Overflow {
     /// replaced is not announced.
     Latest,
     /// All the room's messages that wait are dropped, and one `resync` stands in their place.
+    ///
+    /// Of a kind with a [history](crate::Kind::history) the member is given them later, once its socket takes something
+    /// again: from this node's copy of the log, or by one read of it. There is a `resync` only where the log does not have
+    /// them any more. Until then it holds none of them, and what else happens in the room, such as the number of viewers,
+    /// is told before them.
     Resync,
 }
 
@@ -30,6 +38,8 @@ pub enum Overflow {
 pub(crate) struct Source {
     pub(crate) room: RoomKey,
     pub(crate) overflow: Overflow,
+    /// What the log of the room has is not dropped but left out, and given later.
+    pub(crate) heals: bool,
     /// Makes the message that tells the member that it missed something.
     pub(crate) resync: fn(&RoomKey) -> Message,
 }
@@ -39,6 +49,8 @@ pub(crate) struct Source {
 pub(crate) enum About {
     /// Something of the application's.
     Content,
+    /// The same, which the log of the room has at this offset.
+    Logged(NonZeroU64),
     /// How many viewers there are: while it waits, the next one replaces it.
     Viewers,
     /// Which users came and went: no other message stands for it.
@@ -47,13 +59,27 @@ pub(crate) enum About {
     Loss,
 }
 
+impl About {
+    pub(crate) const fn offset(self) -> Option<NonZeroU64> {
+        match self {
+            Self::Logged(offset) => Some(offset),
+            Self::Content | Self::Viewers | Self::Names | Self::Loss => None,
+        }
+    }
+
+    /// Whether the one may replace the other.
+    pub(super) fn is_of_the_sort_of(self, other: Self) -> bool {
+        self == other || matches!((self, other), (Self::Content | Self::Logged(_), Self::Content | Self::Logged(_)))
+    }
+}
+
 impl Source {
     /// Whether a message of this sort takes the place of those that wait.
     pub(super) fn replaces(&self, about: About) -> bool {
         match about {
             About::Viewers => true,
             About::Names => false,
-            About::Content | About::Loss => self.overflow == Overflow::Latest,
+            About::Content | About::Logged(_) | About::Loss => self.overflow == Overflow::Latest,
         }
     }
 }
@@ -83,6 +109,14 @@ impl Bounds {
 /// More waits than may, and nothing of it may be dropped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overrun;
+
+/// What became of a message of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offered {
+    Queued,
+    /// What the log of the room has from this offset on is left out.
+    Behind(NonZeroU64),
+}
 
 /// Messages that are brought together at a time where others between them are gone: as many as one `writev` takes.
 const BATCH: usize = 64;
@@ -141,7 +175,7 @@ struct Latest {
 impl Latest {
     const fn of(&mut self, about: About) -> &mut Option<u64> {
         match about {
-            About::Content => &mut self.content,
+            About::Content | About::Logged(_) => &mut self.content,
             About::Viewers => &mut self.viewers,
             About::Names => &mut self.names,
             About::Loss => &mut self.loss,
@@ -157,6 +191,10 @@ pub(crate) struct Backlog {
     pub(crate) heavy: bool,
     /// The client has taken some since the last look.
     pub(crate) taken: bool,
+    /// Somebody left orders for the connection.
+    pub(crate) orders: bool,
+    /// A room has left messages out, and the client can be given some of them.
+    pub(crate) behind: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +223,7 @@ impl Queue {
     /// Whether the client should read before it asks for more, and whether it has read since the last look.
     pub(super) fn look(&mut self, bounds: Bounds) -> Backlog {
         let heavy = self.own.messages > bounds.messages as usize / 2 || self.own.bytes > bounds.bytes as usize / 2;
-        Backlog { heavy, taken: std::mem::take(&mut self.taken) }
+        Backlog { heavy, taken: std::mem::take(&mut self.taken), ..Backlog::default() }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -241,7 +279,7 @@ impl Queue {
         about: About,
         source: &Source,
         bounds: Bounds,
-    ) -> Result<(), Overrun> {
+    ) -> Result<Offered, Overrun> {
         if source.replaces(about) {
             self.remove_latest(&source.room, about);
         }
@@ -250,8 +288,19 @@ impl Queue {
             // Where messages are dropped to keep a member, a ping or an answer must not be the one too many.
             Overflow::DropOldest | Overflow::Resync => bounds.all_but_a_sixteenth(),
         };
+        let mut offered = Offered::Queued;
         match source.overflow {
             _ if self.fits(message, roomy) => {}
+            Overflow::Resync if source.heals => {
+                let first = self.leave_out(&source.room);
+                if let Some(offset) = about.offset() {
+                    return Ok(Offered::Behind(first.unwrap_or(offset)));
+                }
+                offered = first.map_or(offered, Offered::Behind);
+                if !self.fits(message, roomy) {
+                    self.thin(source, Bounds { messages: 0, bytes: 0 });
+                }
+            }
             Overflow::Close | Overflow::Latest => return Err(Overrun),
             Overflow::DropOldest => self.thin(source, bounds.three_quarters()),
             Overflow::Resync => self.thin(source, Bounds { messages: 0, bytes: 0 }),
@@ -260,7 +309,49 @@ impl Queue {
             return Err(Overrun);
         }
         self.push(message.clone(), Some(Tag::new(source, about)));
-        Ok(())
+        Ok(offered)
+    }
+
+    /// Appends a message that was left out, if there is space: all that is given so leaves a quarter free for what comes,
+    /// but for one, so that a member to which other rooms send much is given something too.
+    pub(super) fn refill(
+        &mut self,
+        message: &Message,
+        about: About,
+        source: &Source,
+        bounds: Bounds,
+        one: bool,
+    ) -> bool {
+        let most = if one { bounds.all_but_a_sixteenth() } else { bounds.three_quarters() };
+        let fits = self.fits(message, most);
+        if fits {
+            self.push(message.clone(), Some(Tag::new(source, about)));
+        }
+        fits
+    }
+
+    /// Takes out what the log of a room has, but for the first, by which it is seen when the socket takes something again.
+    /// Gives the offset of the next, if nothing that waits says it is lost.
+    fn leave_out(&mut self, room: &RoomKey) -> Option<NonZeroU64> {
+        let (mut stays, mut first) = (true, None);
+        for (message, place) in self.messages.iter_mut().zip(&mut self.tags) {
+            match place.as_ref().filter(|tag| tag.room == *room).map(|tag| tag.about) {
+                Some(About::Logged(_)) if std::mem::take(&mut stays) => {}
+                Some(About::Logged(offset)) => {
+                    first = first.or(Some(offset));
+                    self.waiting.subtract(message);
+                    (*message, *place) = (Message::gone(), None);
+                }
+                // Who is told to fetch has what came before.
+                Some(About::Loss) => first = None,
+                _ => {}
+            }
+        }
+        self.gather(self.messages.len());
+        // One that never reads keeps no memory of what it was not given.
+        self.messages.shrink_to_fit();
+        self.tags.shrink_to_fit();
+        first
     }
 
     /// An empty queue takes any one message: a client that reads is not slow because its snapshot is large.
@@ -380,7 +471,7 @@ impl Queue {
                     told = true;
                     self.push(message, tag);
                 }
-                Some(About::Content | About::Names) if over => {
+                Some(About::Content | About::Logged(_) | About::Names) if over => {
                     if !std::mem::replace(&mut told, true) {
                         self.push((source.resync)(&source.room), Some(Tag::new(source, About::Loss)));
                     }
@@ -400,7 +491,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { messages: 8, bytes: 1_000 };
 
     fn source(room: &str, overflow: Overflow) -> Source {
-        Source { room: room.parse().unwrap(), overflow, resync: |_| Message::text("resync") }
+        Source { room: room.parse().unwrap(), overflow, heals: false, resync: |_| Message::text("resync") }
     }
 
     /// What waits, with where it comes from.
@@ -415,7 +506,7 @@ mod tests {
 
     fn fill(queue: &mut Queue, source: &Source, numbers: std::ops::Range<usize>) -> Result<(), Overrun> {
         numbers.into_iter().try_for_each(|number| {
-            queue.offer_from(&Message::text(format!("{number}")), About::Content, source, BOUNDS)
+            queue.offer_from(&Message::text(format!("{number}")), About::Content, source, BOUNDS).map(drop)
         })
     }
 
@@ -446,6 +537,30 @@ mod tests {
         fill(&mut queue, &other, 100..102).unwrap();
         fill(&mut queue, &ours, 0..7).unwrap();
         assert_eq!(texts(&queue), ["100", "101", "resync", "6"]);
+    }
+
+    #[test]
+    fn what_the_log_has_is_left_out_but_for_one_and_its_memory_is_given_back() {
+        let bounds = Bounds { messages: 1_000, bytes: 1_000_000 };
+        let ours = Source { heals: true, ..source("post:1", Overflow::Resync) };
+        let logged = |number| About::Logged(NonZeroU64::new(number).unwrap());
+        let mut queue = Queue::default();
+        let mut offer = |number, about| queue.offer_from(&Message::text(format!("{number}")), about, &ours, bounds);
+        offer(0, About::Content).unwrap();
+        let offered = (1..=1_000).map(|number| offer(number, logged(number)).unwrap());
+        let behind: Vec<_> = offered.filter(|offered| *offered != Offered::Queued).take(1).collect();
+        assert_eq!(behind, [Offered::Behind(NonZeroU64::new(2).unwrap())]);
+        assert_eq!(texts(&queue), ["0", "1"]);
+        assert!(queue.messages.capacity() <= 4, "{}", queue.messages.capacity());
+
+        // A word of a loss covers what was before it.
+        let mut queue = Queue::default();
+        let mut offer = |number, about| queue.offer_from(&Message::text(format!("{number}")), about, &ours, BOUNDS);
+        for number in 1..=8 {
+            offer(number, if number == 4 { About::Loss } else { logged(number) }).unwrap();
+        }
+        assert_eq!(offer(9, logged(9)), Ok(Offered::Behind(NonZeroU64::new(5).unwrap())));
+        assert_eq!(texts(&queue), ["1", "4"]);
     }
 
     #[test]
@@ -486,7 +601,7 @@ mod tests {
             assert_eq!(look(&mut queue), (count > 4, false));
         }
         queue.written(1);
-        assert_eq!(queue.look(BOUNDS), Backlog { heavy: false, taken: true });
+        assert_eq!(queue.look(BOUNDS), Backlog { taken: true, ..Backlog::default() });
         assert_eq!(queue.look(BOUNDS), Backlog::default());
     }
 

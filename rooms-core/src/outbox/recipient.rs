@@ -3,7 +3,7 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use super::Outbox;
-use crate::{auth::Identity, node::ConnectionId};
+use crate::{auth::Identity, network::Network, node::ConnectionId};
 
 /// Who is at the other end, and the outbox that leads there; shared by all who know the connection.
 pub(crate) struct Recipient {
@@ -16,19 +16,55 @@ pub(crate) struct Recipient {
 struct Who {
     id: ConnectionId,
     identity: Identity,
+    /// Where it connects from, if the framework says so.
+    from: Option<Network>,
 }
 
 impl Recipient {
     pub(crate) fn new(id: ConnectionId, identity: Identity, outbox: Outbox) -> Self {
-        Self { who: Box::new(Who { id, identity }), outbox }
+        Self { who: Box::new(Who { id, identity, from: None }), outbox }
+    }
+
+    /// The same from this address.
+    pub(crate) fn from(mut self, from: Option<Network>) -> Self {
+        self.who.from = from;
+        self
     }
 
     pub(crate) fn id(&self) -> ConnectionId {
         self.who.id
     }
 
-    pub(crate) fn identity(&self) -> &Identity {
+    /// The user's id, which a connection keeps.
+    pub(crate) fn user(&self) -> &str {
+        self.who.identity.user()
+    }
+
+    /// Who it was when it connected; see [`renewed`](Outbox::renewed).
+    pub(crate) fn first_identity(&self) -> &Identity {
         &self.who.identity
+    }
+
+    /// Looks at who it is now.
+    pub(crate) fn with_identity<T>(&self, look: impl FnOnce(&Identity) -> T) -> T {
+        match self.renewed() {
+            Some(identity) => look(&identity),
+            None => look(&self.who.identity),
+        }
+    }
+
+    /// From now on it is this identity, of the same user.
+    pub(crate) fn renew(&self, identity: Arc<Identity>) {
+        self.outbox.renew(identity);
+    }
+
+    /// No refresh changes it, as a guest has no token.
+    pub(crate) fn is_guest(&self) -> bool {
+        self.who.identity.is_guest()
+    }
+
+    pub(crate) fn network(&self) -> Option<Network> {
+        self.who.from
     }
 
     pub(crate) fn into_outbox(self) -> Outbox {
@@ -46,7 +82,10 @@ impl Deref for Recipient {
 
 impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recipient").field("id", &self.id()).field("identity", self.identity()).finish_non_exhaustive()
+        f.debug_struct("Recipient")
+            .field("id", &self.id())
+            .field("identity", self.first_identity())
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,6 +121,6 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert_eq!((size_of::<Recipient>(), size_of::<Who>()), (88, 40), "every connection has one");
+        assert_eq!((size_of::<Recipient>(), size_of::<Who>()), (88, 48), "every connection has one");
     }
 }

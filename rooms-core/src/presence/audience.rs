@@ -14,6 +14,8 @@ use crate::node::ConnectionId;
 #[derive(Debug)]
 pub(super) struct Audience {
     viewers: Viewers,
+    /// Some members may not see the others: what names them is told twice, once with the number alone.
+    hides: bool,
     /// For a kind that names its members.
     pub(super) users: Option<Box<KnownUsers>>,
 }
@@ -27,6 +29,17 @@ pub(crate) struct Event {
     pub(crate) users: Vec<Person>,
     /// Who knows already.
     pub(crate) except: Option<ConnectionId>,
+    pub(crate) to: For,
+}
+
+/// Whom an event is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    All,
+    /// Those who may see the members.
+    Seeing,
+    /// Those who may not, and are told the number alone.
+    Counting,
 }
 
 /// A user, as the members of a room are told.
@@ -55,11 +68,13 @@ pub(crate) const MAX_LISTED: usize = 100;
 pub(crate) enum Listing {
     Names,
     Count,
+    /// Neither: it may not see the members.
+    Nothing,
 }
 
 impl Audience {
-    pub(super) fn new(users: Option<KnownUsers>) -> Self {
-        Self { viewers: Viewers::default(), users: users.map(Box::new) }
+    pub(super) fn new(users: Option<KnownUsers>, hides: bool) -> Self {
+        Self { viewers: Viewers::default(), hides, users: users.map(Box::new) }
     }
 
     /// Whoever joins next begins with what there is: nobody is here to be told anything else.
@@ -103,40 +118,40 @@ impl Audience {
         self.events(announcement, replica)
     }
 
-    /// One is here again who was never told to have left.
+    /// One is told what there is, and changes nothing: an observer, or one who is here again and was never told to have left.
     pub(super) fn returned(&mut self, counts: Counts, connection: ConnectionId) {
         self.viewers.returned(counts, connection);
     }
 
     /// Something changed: what the members are told of it now.
-    pub(super) fn changed(&mut self, counts: Counts, members: usize, replica: &Replica) -> Vec<Event> {
-        let news = self.has_news(members);
+    pub(super) fn changed(&mut self, counts: Counts, listeners: usize, replica: &Replica) -> Vec<Event> {
+        let news = self.has_news(listeners);
         let announcement = self.viewers.changed(counts, news);
-        self.events(announcement.filter(|_| members > 0), replica)
+        self.events(announcement.filter(|_| listeners > 0), replica)
     }
 
     /// The window ended: what the members are told of all that happened in it.
-    pub(super) fn window_ended(&mut self, counts: Counts, members: usize, replica: &Replica) -> Vec<Event> {
+    pub(super) fn window_ended(&mut self, counts: Counts, listeners: usize, replica: &Replica) -> Vec<Event> {
         if !self.viewers.has_window() {
-            return self.changed(counts, members, replica);
+            return self.changed(counts, listeners, replica);
         }
-        let news = self.has_news(members);
+        let news = self.has_news(listeners);
         let announcement = self.viewers.window_ended(counts, news);
-        self.events(announcement.filter(|_| members > 0), replica)
+        self.events(announcement.filter(|_| listeners > 0), replica)
     }
 
     pub(super) const fn has_window(&self) -> bool {
         self.viewers.has_window()
     }
 
-    fn has_news(&self, members: usize) -> bool {
-        members > 0 && self.users.as_ref().is_some_and(|users| users.has_news())
+    fn has_news(&self, listeners: usize) -> bool {
+        listeners > 0 && self.users.as_ref().is_some_and(|users| users.has_news())
     }
 
     /// Who the members here were told of, and before all others the one who is to be told now, where it is named: it knows
     /// that it is there.
     pub(super) fn list(&self, who: Option<&Name>, listing: Listing, replica: &Replica) -> Option<MemberList> {
-        let users = self.users.as_ref()?;
+        let users = self.users.as_ref().filter(|_| listing != Listing::Nothing)?;
         let (told, who) = (users.told(), who.filter(|who| users.user(who).is_some()));
         let names = || {
             let others = told.iter().filter(|name| Some(*name) != who);
@@ -149,10 +164,11 @@ impl Audience {
 
     /// The events that tell a change: first who came, then who went, each with the number that is.
     fn events(&mut self, announcement: Option<Announcement>, replica: &Replica) -> Vec<Event> {
-        let Some(Announcement { change, count: viewers, except }) = announcement else { return Vec::new() };
-        let Some(known) = self.users.as_mut().filter(|users| users.has_news()) else {
-            return vec![Event { change, viewers, users: Vec::new(), except }];
-        };
+        let Some(Announcement { change, count: viewers, moved, except }) = announcement else { return Vec::new() };
+        let number = |to| Event { change, viewers, users: Vec::new(), except, to };
+        let Some(known) = self.users.as_mut().filter(|users| users.has_news()) else { return vec![number(For::All)] };
+        let (to, alone_told) = if self.hides { (For::Seeing, moved) } else { (For::All, false) };
+        let counted = alone_told.then(|| number(For::Counting));
         let news = known.tell();
         let people = |names: Vec<Name>| names.into_iter().map(|name| person(known, name, replica)).collect();
         // Whoever joined was told of itself, and of the others here it may hear only now.
@@ -169,7 +185,8 @@ impl Audience {
             (Change::Left, None, people(news.went)),
         ];
         let events = events.into_iter().filter(|(_, _, users)| !users.is_empty());
-        events.map(|(change, except, users)| Event { change, viewers, users, except }).collect()
+        let events = events.map(|(change, except, users)| Event { change, viewers, users, except, to });
+        events.chain(counted).collect()
     }
 }
 

@@ -13,11 +13,19 @@ pub(crate) struct Entry {
     pub(crate) room: RoomKey,
     pub(crate) version: u64,
     pub(crate) connections: u32,
+    /// Nobody is counted there, and somebody observes the room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) observed: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) users: Option<Users>,
 }
 
 impl Entry {
+    /// Whether somebody is there, counted or not.
+    pub(crate) const fn is_there(&self) -> bool {
+        self.connections > 0 || self.observed
+    }
+
     /// The bytes that it takes on the wire, at most.
     pub(crate) fn size(&self) -> usize {
         /// Names of fields, numbers, quotes.

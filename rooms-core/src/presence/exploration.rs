@@ -9,7 +9,7 @@
 
 mod world;
 
-use world::{Broken, Fate, World};
+use world::{Broken, Fate, SimKind, World};
 
 /// The choices of one run.
 #[derive(Default)]
@@ -51,8 +51,7 @@ struct Scope {
     faults: usize,
     /// Whether a member was on each node before.
     members: bool,
-    /// Whether the kind names its members.
-    names: bool,
+    kind: SimKind,
 }
 
 /// Tries all runs; how many there were, or what is wrong after one of them.
@@ -68,7 +67,7 @@ fn explore(scope: Scope, broken: Broken) -> Result<usize, String> {
 }
 
 fn run(scope: Scope, broken: Broken, choices: &mut Choices) -> Result<(), String> {
-    let mut world = World::settled(scope.nodes, scope.members, scope.names, broken);
+    let mut world = World::settled(scope.nodes, scope.members, scope.kind, broken);
     let (mut happened, mut faults) = (Vec::new(), scope.faults);
     for _ in 0..scope.events {
         let events = world.possible();
@@ -101,27 +100,32 @@ fn long() -> usize {
 
 #[test]
 fn two_nodes_know_the_truth_after_some_events_and_a_fault() {
-    holds(Scope { nodes: 2, events: 4 + long(), faults: 1, members: false, names: false });
+    holds(Scope { nodes: 2, events: 4 + long(), faults: 1, members: false, kind: SimKind::Counted });
 }
 
 #[test]
 fn two_nodes_know_the_truth_after_a_few_events_and_some_faults() {
-    holds(Scope { nodes: 2, events: 2 + long(), faults: 3, members: false, names: false });
+    holds(Scope { nodes: 2, events: 2 + long(), faults: 3, members: false, kind: SimKind::Counted });
 }
 
 #[test]
 fn two_nodes_know_who_is_there() {
-    holds(Scope { nodes: 2, events: 3 + long(), faults: 2, members: true, names: true });
+    holds(Scope { nodes: 2, events: 3 + long(), faults: 2, members: true, kind: SimKind::Named });
+}
+
+#[test]
+fn two_nodes_know_who_is_there_where_some_observe() {
+    holds(Scope { nodes: 2, events: 3 + long(), faults: 1, members: false, kind: SimKind::Observed });
 }
 
 #[test]
 fn three_nodes_know_the_truth() {
-    holds(Scope { nodes: 3, events: 2 + long(), faults: 1, members: true, names: false });
+    holds(Scope { nodes: 3, events: 2 + long(), faults: 1, members: true, kind: SimKind::Counted });
 }
 
 #[test]
 fn it_finds_what_is_broken() {
-    let scope = |events, faults, members| Scope { nodes: 2, events, faults, members, names: false };
+    let scope = |events, faults, members| Scope { nodes: 2, events, faults, members, kind: SimKind::Counted };
     let without = [
         (Broken::Forgets, scope(1, 0, true)),
         (Broken::Syncs, scope(1, 1, true)),

@@ -5,6 +5,7 @@
 //! code runs in the [driver](super::driver) of a process, and in the test that explores every order of loss, delay and crash.
 
 mod asking;
+mod revoking;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,20 +18,30 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    allowance::Allowance,
     digest::Digest,
     entry::Entry,
     failure_detector::{FailureDetector, lease},
     kinds::{Kinds, Strangers},
     ledger::Ledger,
+    order::{MAX_PAYLOAD, NodeOrder, SeenOrders},
     peer::Peer,
     peers::Peers,
     queries::{Purpose, Queries, Reply},
     rechecks::{Recheck, Rechecks},
     replica::Applied,
     replies::{Asked, Asker, Replies},
+    revocation_sync::RevocationSync,
     wire::{NodeMessage, Packet, ROOMS, Space},
 };
-use crate::{bus::Topic, limits::Limits, node::NodeId, rate_limited_log::RateLimitedLog, room_key::RoomKey};
+use crate::{
+    auth::{RevocationList, Revoked},
+    bus::Topic,
+    limits::Limits,
+    node::NodeId,
+    rate_limited_log::RateLimitedLog,
+    room_key::RoomKey,
+};
 
 #[derive(Debug)]
 pub(super) struct Node {
@@ -40,6 +51,12 @@ pub(super) struct Node {
     queries: Queries,
     replies: Replies,
     rechecks: Rechecks,
+    revocations: Arc<RevocationList>,
+    revocation_sync: RevocationSync,
+    revocation_replies: Allowance,
+    orders: SeenOrders,
+    /// The longest payload of an order.
+    max_payload: usize,
     subscribed: Subscribed,
     heartbeats: Heartbeats,
     renewal: Renewal,
@@ -132,6 +149,18 @@ pub(super) enum Action {
     },
 }
 
+/// What a message of another node asks for at once.
+#[derive(Debug)]
+pub(super) enum Received {
+    Nothing,
+    /// An entry, for the room of it.
+    Entry(Arc<Peer>, Entry),
+    /// For the connections of this node.
+    Order(NodeOrder),
+    /// What is revoked since just now.
+    Revoked(Vec<Revoked>),
+}
+
 /// A node message that can be decoded, and makes no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Misplaced(pub(super) &'static str);
@@ -143,6 +172,7 @@ impl Node {
         kinds: Option<Kinds>,
         secret: RandomState,
         ledger: Arc<Ledger>,
+        revocations: Arc<RevocationList>,
         now: Instant,
     ) -> Self {
         let times = Times {
@@ -157,6 +187,11 @@ impl Node {
             queries: Queries::default(),
             replies: Replies::default(),
             rechecks: Rechecks::default(),
+            revocations,
+            revocation_sync: RevocationSync::new(times.reply, times.heartbeat / 4),
+            revocation_replies: revoking::replies(),
+            orders: SeenOrders::default(),
+            max_payload: limits.max_broadcast_bytes.min(MAX_PAYLOAD),
             subscribed: Subscribed { nodes: false, own: false, next: now, hello: None },
             heartbeats: Heartbeats { number: 0, next: now, called: false, next_answer: now },
             renewal: Renewal { wanted: false, id: None, next: now, log: RateLimitedLog::default() },
@@ -170,17 +205,17 @@ impl Node {
         }
     }
 
+    /// Whether a node is live, as far as is known.
+    pub(super) fn has_peer(&self, node: NodeId) -> bool {
+        self.peers.find(node).is_some()
+    }
+
     pub(super) const fn me(&self) -> NodeId {
         self.peers.me()
     }
 
-    /// Takes a message of another node. An entry is handed back, for the room of it.
-    pub(super) fn receive(
-        &mut self,
-        topic: &Topic,
-        packet: Packet,
-        now: Instant,
-    ) -> Result<Option<(Arc<Peer>, Entry)>, Misplaced> {
+    /// Takes a message of another node. What is not the node's own is handed back.
+    pub(super) fn receive(&mut self, topic: &Topic, packet: Packet, now: Instant) -> Result<Received, Misplaced> {
         let Packet { node, message, .. } = packet;
         if let NodeMessage::Goodbye {} = message {
             // Elsewhere, the one that it is about can't hear it.
@@ -189,12 +224,15 @@ impl Node {
                 return Err(Misplaced("a goodbye that is not for all nodes"));
             }
             self.departs(node, now);
-            return Ok(None);
+            return Ok(Received::Nothing);
         }
-        let Some(peer) = self.peers.hear(node, now) else { return Ok(None) };
+        let Some(peer) = self.peers.hear(node, now) else { return Ok(Received::Nothing) };
         match message {
             NodeMessage::Hello {} => self.call(),
-            NodeMessage::Heartbeat { number, digests, kinds } => self.compare(&peer, number, &digests, kinds, now),
+            NodeMessage::Heartbeat { number, digests, kinds, revoked } => {
+                self.compare(&peer, number, &digests, kinds, now);
+                self.compare_revocations(node, revoked, now);
+            }
             NodeMessage::Goodbye {} => {}
             NodeMessage::Query { rooms, .. } if rooms.len() > ROOMS => {
                 return Err(Misplaced("a query for too many rooms"));
@@ -209,12 +247,28 @@ impl Node {
             }
             NodeMessage::Entry(entry) if matches!(topic, Topic::Control(room) if *room == entry.room) => {
                 self.urgent |= self.peers.is_urgent(node);
-                return Ok(Some((peer, entry)));
+                return Ok(Received::Entry(peer, entry));
             }
             NodeMessage::Entry(_) => return Err(Misplaced("an entry on another room's topic")),
+            NodeMessage::Order { .. } | NodeMessage::RevocationQuery { .. } | NodeMessage::Revocations { .. }
+                if !matches!(topic, Topic::Nodes | Topic::Node(_)) =>
+            {
+                return Err(Misplaced("what concerns all of a node, on a room's topic"));
+            }
+            NodeMessage::Order { id, at, order } => {
+                order.check(self.max_payload).map_err(Misplaced)?;
+                self.urgent |= self.peers.is_urgent(node);
+                let is_new = self.orders.is_new(id, at, self.revocations.now());
+                return Ok(if is_new { Received::Order(order) } else { Received::Nothing });
+            }
+            NodeMessage::RevocationQuery { digest } => self.revocations_asked(&peer, digest, now),
+            NodeMessage::Revocations { entries, parts_left } => {
+                self.urgent |= self.peers.is_urgent(node);
+                return self.revocations_told(node, entries, parts_left, now);
+            }
         }
         self.urgent |= self.peers.is_urgent(node);
-        Ok(None)
+        Ok(Received::Nothing)
     }
 
     fn compare(
@@ -244,6 +298,7 @@ impl Node {
             // What this node says itself, when it goes, comes back to it too.
             self.renewal.wanted = !self.detector.is_stopped();
         } else if let Some(peer) = self.peers.depart(node, now) {
+            self.revocation_sync.forget(node);
             self.actions.push_back(Action::Forget(peer));
         }
         self.urgent = true;
@@ -291,6 +346,7 @@ impl Node {
         // Whatever it was, the entries of everybody tell it.
         self.peers.want_all();
         self.call();
+        self.revocation_sync.begin_anew(self.polled);
     }
 
     pub(super) fn bus_down(&mut self) {
@@ -300,6 +356,7 @@ impl Node {
     pub(super) fn bus_up(&mut self, now: Instant) {
         self.detector.resume(now);
         self.call();
+        self.revocation_sync.begin_anew(now);
     }
 
     /// This node says goodbye, and nothing more.
@@ -385,6 +442,7 @@ impl Node {
         }
         if let Some(since) = self.detector.silent_since(now, self.times.lease) {
             let gone = self.peers.expire(since);
+            gone.iter().for_each(|peer| self.revocation_sync.forget(peer.id()));
             self.actions.extend(gone.into_iter().map(Action::Forget));
         }
         if self.begin(now) {
@@ -398,6 +456,7 @@ impl Node {
         let syncs = self.peers.begin_syncs();
         self.actions.extend(syncs.into_iter().map(Action::Sync));
         self.recheck(now);
+        self.ask_for_revocations(now);
     }
 
     /// Asks for what is said to every node and to this one, again until the bus has both; then says hello.
@@ -450,7 +509,8 @@ impl Node {
         let next_answer = now + self.times.heartbeat / 10;
         let number = self.heartbeats.number + 1;
         self.heartbeats = Heartbeats { number, next: now + self.times.heartbeat, called: false, next_answer };
-        self.send(Topic::Nodes, NodeMessage::Heartbeat { number, digests: self.peers.digests(), kinds: self.kinds });
+        let (digests, revoked) = (self.peers.digests(), self.revocations.digest());
+        self.send(Topic::Nodes, NodeMessage::Heartbeat { number, digests, kinds: self.kinds, revoked });
     }
 
     fn recheck(&mut self, now: Instant) {
@@ -491,6 +551,7 @@ impl Node {
         let Heartbeats { next, called, next_answer, .. } = self.heartbeats;
         let beat = if called { next.min(next_answer) } else { next };
         let wake = wake.min(beat);
+        let wake = self.revocation_sync.due().map_or(wake, |due| due.min(wake));
         self.rechecks.due().map_or(wake, |due| due.min(wake))
     }
 }

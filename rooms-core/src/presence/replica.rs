@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     digest::{Digest, digest},
-    entry::{Entry, Name, User},
+    entry::{Entry, Name, User, Users},
     known_users::KnownUsers,
     ledger::Ledger,
     peer::Peer,
@@ -19,11 +19,31 @@ pub(super) struct Replica {
     elsewhere: usize,
 }
 
+/// What this node has in the room.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Here {
+    pub(super) connections: usize,
+    /// Somebody is here who is not counted.
+    pub(super) observed: bool,
+}
+
+impl Here {
+    pub(super) const fn is_empty(self) -> bool {
+        self.connections == 0 && !self.observed
+    }
+
+    fn entry(self, room: &RoomKey, version: u64, users: Option<Users>) -> Entry {
+        let connections = u32::try_from(self.connections).unwrap_or(u32::MAX);
+        Entry { room: room.clone(), version, connections, observed: self.observed && connections == 0, users }
+    }
+}
+
 /// This node's entry, as it was last given out.
 #[derive(Debug, Default)]
 struct Own {
     version: u64,
-    connections: u32,
+    /// Somebody was here, counted or not.
+    there: bool,
     /// Something changed since.
     stale: bool,
     /// It waits to be published.
@@ -49,6 +69,8 @@ struct Other {
     peer: Arc<Peer>,
     version: u64,
     connections: u32,
+    /// Somebody is there, counted or not.
+    there: bool,
     users: HashMap<Name, User>,
     unnamed: u32,
     /// Of the entry that was published under this version; 0 where it was not that one that was taken.
@@ -129,7 +151,7 @@ impl Replica {
     pub(super) fn take(
         &mut self,
         room: &RoomKey,
-        connections: usize,
+        here: Here,
         users: Option<&mut KnownUsers>,
         ledger: &Ledger,
     ) -> Option<Outgoing> {
@@ -137,26 +159,21 @@ impl Replica {
         if !std::mem::take(&mut self.own.stale) {
             return None;
         }
-        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
         // From nothing, all of it is as short as what changed.
-        let since = (self.own.connections > 0).then_some(self.own.version);
+        let since = self.own.there.then_some(self.own.version);
         let version = ledger.next_version();
         self.flip_all(room);
-        (self.own.version, self.own.connections) = (version, connections);
+        (self.own.version, self.own.there) = (version, !here.is_empty());
         self.flip_all(room);
         let users = users.map(|users| users.changed_since(since));
-        let first = std::mem::take(&mut self.own.occupied) && connections > 0;
-        Some(Outgoing { entry: Entry { room: room.clone(), version, connections, users }, first })
+        let first = std::mem::take(&mut self.own.occupied) && self.own.there;
+        Some(Outgoing { entry: here.entry(room, version, users), first })
     }
 
     /// All of the entry as it is now, for one who asks. Its version is the one given out last; what changed since comes to
     /// the asker again with the next.
-    pub(super) fn whole(&self, room: &RoomKey, connections: usize, users: Option<&KnownUsers>) -> Option<Entry> {
-        if connections == 0 {
-            return None;
-        }
-        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
-        Some(Entry { room: room.clone(), version: self.own.version, connections, users: users.map(KnownUsers::whole) })
+    pub(super) fn whole(&self, room: &RoomKey, here: Here, users: Option<&KnownUsers>) -> Option<Entry> {
+        (!here.is_empty()).then(|| here.entry(room, self.own.version, users.map(KnownUsers::whole)))
     }
 
     /// Takes a peer's entry.
@@ -185,11 +202,11 @@ impl Replica {
         }
         let mut other = match at {
             Some(at) => self.others.swap_remove(at),
-            None if entry.connections == 0 => return Applied::Old,
+            None if !entry.is_there() => return Applied::Old,
             None => Other::new(peer),
         };
         other.flip(&entry.room, &self.own);
-        (other.version, other.connections) = (entry.version, entry.connections);
+        (other.version, other.connections, other.there) = (entry.version, entry.connections, entry.is_there());
         other.behind = ledger.last_query();
         other.checksum = match source {
             EntrySource::Published { checksum } => checksum,
@@ -257,6 +274,7 @@ impl Other {
             peer: Arc::clone(peer),
             version: 0,
             connections: 0,
+            there: false,
             users: HashMap::new(),
             unnamed: 0,
             checksum: 0,
@@ -286,9 +304,9 @@ impl Other {
         }
     }
 
-    /// Puts this pair of entries into the digests of the peer, or takes it out: it is in them while both have members.
+    /// Puts this pair of entries into the digests of the peer, or takes it out: it is in them while somebody is on both nodes.
     fn flip(&self, room: &RoomKey, own: &Own) {
-        if own.connections > 0 && self.connections > 0 {
+        if own.there && self.there {
             let of = |version: u64| -> Digest { digest(room, version) };
             self.peer.flip(of(own.version), of(self.version));
         }

@@ -32,7 +32,7 @@ pub(super) fn apply(rooms: &impl Rooms, peer: &Arc<Peer>, query: u64, told: &[Ro
     let mut entries: std::collections::HashMap<_, _> =
         entries.into_iter().map(|entry| (entry.room.clone(), entry)).collect();
     for room in told {
-        let none = || Entry { room: room.clone(), version, connections: 0, users: None };
+        let none = || Entry { room: room.clone(), version, connections: 0, observed: false, users: None };
         let entry = entries.remove(room).unwrap_or_else(none);
         rooms.change(room, |share| share.apply(peer, entry, EntrySource::Replied { query }));
     }

@@ -14,7 +14,7 @@ use super::{
     ledger::Ledger,
     occupancy::{Occupancy, ToldOccupancy},
     peer::Peer,
-    replica::{Applied, EntrySource, Outgoing, Replica},
+    replica::{Applied, EntrySource, Here, Outgoing, Replica},
     viewers::Counts,
 };
 use crate::{node::ConnectionId, room_key::RoomKey};
@@ -26,6 +26,8 @@ pub(crate) struct Share {
     departing: Departing,
     /// Members that joined and did not leave.
     members: usize,
+    /// Who is here and not counted.
+    observers: usize,
     /// [`window_ended`](Self::window_ended) will be called.
     timer: bool,
     occupancy: ToldOccupancy,
@@ -42,6 +44,8 @@ pub(crate) struct Rules {
     pub(crate) leave_grace: Duration,
     /// The application is told when a room is occupied, and when it is empty.
     pub(crate) tells_occupancy: bool,
+    /// Not every member may see the others.
+    pub(crate) hides_members: bool,
 }
 
 /// What is to be done because of a change.
@@ -84,9 +88,10 @@ impl Share {
     pub(crate) fn new(rules: Rules, ledger: Arc<Ledger>) -> Self {
         Self {
             replica: Replica::default(),
-            audience: Audience::new(rules.max_named.map(KnownUsers::new)),
+            audience: Audience::new(rules.max_named.map(KnownUsers::new), rules.hides_members),
             departing: Departing::default(),
             members: 0,
+            observers: 0,
             timer: false,
             occupancy: ToldOccupancy::default(),
             rules,
@@ -106,7 +111,17 @@ impl Share {
 
     fn counts(&self) -> Counts {
         let here = self.here();
-        Counts { here, all: here.saturating_add(self.replica.elsewhere()) }
+        Counts { here, all: here.saturating_add(self.replica.elsewhere()), observers: self.observers }
+    }
+
+    /// How many there are here to be told something.
+    const fn listeners(&self) -> usize {
+        self.members + self.observers
+    }
+
+    /// What this node has in the room, as the others are told.
+    fn presence(&self) -> Here {
+        Here { connections: self.here(), observed: self.observers > 0 }
     }
 
     /// A connection joins: how many viewers there are with it, and who.
@@ -116,10 +131,10 @@ impl Share {
         arrival: Option<Arrival>,
         listing: Listing,
     ) -> (Arriving, Due) {
-        if self.members == 0 {
+        if self.listeners() == 0 {
             self.audience.settle();
         }
-        let was_empty = self.here() == 0;
+        let was_empty = self.presence().is_empty();
         let returned = arrival.as_ref().and_then(|arrival| self.departing.back(&arrival.user));
         self.members += 1;
         if let (Some(named), Some(Arrival { user, info, .. })) = (returned, &arrival) {
@@ -158,6 +173,62 @@ impl Share {
         self.changed()
     }
 
+    /// A connection joins that is not counted: how many viewers there are without it, and who.
+    ///
+    /// The other nodes are told that somebody is here, and not how many: so that both nodes find out where an entry was lost.
+    pub(crate) fn observe(&mut self, connection: ConnectionId, listing: Listing) -> (Arriving, Due) {
+        if self.listeners() == 0 {
+            self.audience.settle();
+        }
+        if self.presence().is_empty() {
+            self.replica.change();
+            self.replica.occupied();
+        }
+        self.observers += 1;
+        self.audience.returned(self.counts(), connection);
+        let list = self.audience.list(None, listing, &self.replica);
+        (Arriving { viewers: self.viewers(), list, known: None }, self.due(Vec::new()))
+    }
+
+    /// An observer left.
+    pub(crate) fn stop_observing(&mut self) -> Due {
+        self.observers -= 1;
+        if self.presence().is_empty() {
+            self.replica.change();
+        }
+        self.due(Vec::new())
+    }
+
+    /// A member is taken out, and its user with it, where the user has no other connection here: nobody who left a moment ago
+    /// is shown in its place.
+    pub(crate) fn remove(&mut self, known: Option<&Known>) -> Due {
+        self.members -= 1;
+        if let Some(Known { user, named }) = known {
+            self.audience.depart(user, *named);
+            self.end_departing(user);
+        }
+        self.replica.change();
+        self.changed()
+    }
+
+    /// Counts out at once those connections of a user that left and are still counted.
+    pub(crate) fn end_grace_of(&mut self, user: &Name) -> Due {
+        if !self.end_departing(user) {
+            return Due::default();
+        }
+        self.replica.change();
+        self.changed()
+    }
+
+    fn end_departing(&mut self, user: &Name) -> bool {
+        let mut any = false;
+        while let Some(named) = self.departing.back(user) {
+            self.audience.depart(user, named);
+            any = true;
+        }
+        any
+    }
+
     /// The window ended: tells what happened in it, and counts out whoever left long enough ago.
     pub(crate) fn window_ended(&mut self, now: Instant) -> Due {
         self.timer = false;
@@ -166,7 +237,7 @@ impl Share {
             self.audience.depart(&user, named);
             self.replica.change();
         }
-        let events = self.audience.window_ended(self.counts(), self.members, &self.replica);
+        let events = self.audience.window_ended(self.counts(), self.listeners(), &self.replica);
         self.due(events)
     }
 
@@ -217,13 +288,13 @@ impl Share {
 
     /// The entry to publish.
     pub(crate) fn take_entry(&mut self, room: &RoomKey) -> Option<Outgoing> {
-        let here = self.here();
+        let here = self.presence();
         self.replica.take(room, here, self.audience.users.as_deref_mut(), &self.ledger)
     }
 
     /// What this node has in the room, for one who asks; `None` where nothing.
     pub(crate) fn entry(&mut self, room: &RoomKey) -> (Option<Entry>, Due) {
-        let entry = self.replica.whole(room, self.here(), self.audience.users.as_deref());
+        let entry = self.replica.whole(room, self.presence(), self.audience.users.as_deref());
         // What was not worth publishing while this node was alone is now.
         (entry, self.due(Vec::new()))
     }
@@ -265,7 +336,7 @@ impl Share {
     }
 
     fn changed(&mut self) -> Due {
-        let events = self.audience.changed(self.counts(), self.members, &self.replica);
+        let events = self.audience.changed(self.counts(), self.listeners(), &self.replica);
         self.due(events)
     }
 

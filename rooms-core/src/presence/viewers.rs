@@ -12,6 +12,15 @@ pub(super) struct Counts {
     pub(super) here: usize,
     /// On all nodes.
     pub(super) all: usize,
+    /// On this node, not counted, and told of the others.
+    pub(super) observers: usize,
+}
+
+impl Counts {
+    /// How many there are on this node to be told.
+    const fn listeners(self) -> usize {
+        self.here.saturating_add(self.observers)
+    }
 }
 
 /// Which way the number went.
@@ -51,6 +60,8 @@ enum Joined {
 pub(super) struct Announcement {
     pub(super) change: Change,
     pub(super) count: usize,
+    /// Somebody believes in another number: where not, there is other news to be told with it.
+    pub(super) moved: bool,
     /// Who knows already.
     pub(super) except: Option<ConnectionId>,
 }
@@ -59,13 +70,14 @@ impl Viewers {
     /// One more is here, and is told the number with itself.
     pub(super) fn joined(&mut self, counts: Counts, connection: ConnectionId) -> Option<Announcement> {
         if self.window.is_none() {
-            return self.tell(counts, Change::Joined, Some(connection));
+            return self.tell(counts, Change::Joined, counts.all != self.told, Some(connection));
         }
         self.believes(counts, connection);
         None
     }
 
-    /// One is here again who was never told to have left; it is told the number that is now.
+    /// One is told the number that is now, and changes nothing about it: an observer, or one who is here again and was never
+    /// told to have left.
     pub(super) fn returned(&mut self, counts: Counts, connection: ConnectionId) {
         self.believes(counts, connection);
     }
@@ -82,21 +94,25 @@ impl Viewers {
 
     /// The numbers may have changed; `news` where something else is to be told with them.
     pub(super) fn changed(&mut self, counts: Counts, news: bool) -> Option<Announcement> {
-        let same = counts.all == self.told && !news;
-        if self.window.is_some() || same { None } else { self.tell(counts, self.change(counts), None) }
+        let moved = counts.all != self.told;
+        if self.window.is_some() || (!moved && !news) {
+            return None;
+        }
+        self.tell(counts, self.change(counts), moved, None)
     }
 
     pub(super) fn window_ended(&mut self, counts: Counts, news: bool) -> Option<Announcement> {
         let window = self.window.take()?;
-        if window.least == counts.all && window.most == counts.all && !news {
+        let moved = window.least != counts.all || window.most != counts.all;
+        if !moved && !news {
             return None;
         }
         let except = match window.joined {
             // It may have left since: then whoever is here alone is another.
-            Joined::One(connection, told) if told == counts.all && counts.here > 1 => Some(connection),
+            Joined::One(connection, told) if told == counts.all && counts.listeners() > 1 => Some(connection),
             _ => None,
         };
-        self.tell(counts, self.change(counts), except)
+        self.tell(counts, self.change(counts), moved, except)
     }
 
     pub(super) const fn has_window(&self) -> bool {
@@ -107,14 +123,20 @@ impl Viewers {
         if counts.all > self.told { Change::Joined } else { Change::Left }
     }
 
-    fn tell(&mut self, counts: Counts, change: Change, except: Option<ConnectionId>) -> Option<Announcement> {
+    fn tell(
+        &mut self,
+        counts: Counts,
+        change: Change,
+        moved: bool,
+        except: Option<ConnectionId>,
+    ) -> Option<Announcement> {
         self.told = counts.all;
-        if counts.here == 0 || (counts.here == 1 && except.is_some()) {
+        if counts.listeners() == 0 || (counts.listeners() == 1 && except.is_some()) {
             // There is nobody to tell, so nothing is to be spared either.
             return None;
         }
         self.window = Some(Window { least: counts.all, most: counts.all, joined: Joined::Nobody });
-        Some(Announcement { change, count: counts.all, except })
+        Some(Announcement { change, count: counts.all, moved, except })
     }
 }
 
@@ -129,11 +151,11 @@ mod tests {
     }
 
     const fn counts(here: usize, elsewhere: usize) -> Counts {
-        Counts { here, all: here + elsewhere }
+        Counts { here, all: here + elsewhere, observers: 0 }
     }
 
     const fn told(change: Change, count: usize, except: Option<ConnectionId>) -> Option<Announcement> {
-        Some(Announcement { change, count, except })
+        Some(Announcement { change, count, moved: true, except })
     }
 
     #[test]
@@ -165,8 +187,19 @@ mod tests {
         assert_eq!(viewers.joined(counts(1, 7), id(1)), None, "it is told 8 as it joins");
         assert_eq!(viewers.changed(counts(1, 4), false), told(Change::Left, 5, None));
         assert_eq!(viewers.changed(counts(1, 4), true), None, "the window is open");
-        assert_eq!(viewers.window_ended(counts(1, 4), true), told(Change::Left, 5, None));
+        let news = Announcement { change: Change::Left, count: 5, moved: false, except: None };
+        assert_eq!(viewers.window_ended(counts(1, 4), true), Some(news), "who sees no names need not hear of it");
         assert_eq!(viewers.window_ended(counts(1, 4), false), None);
+    }
+
+    #[test]
+    fn an_observer_is_told_where_nobody_else_is_here() {
+        let mut viewers = Viewers::default();
+        let watched = |here, elsewhere| Counts { observers: 1, ..counts(here, elsewhere) };
+        viewers.returned(watched(0, 0), id(9));
+        assert_eq!(viewers.changed(watched(0, 1), false), told(Change::Joined, 1, None));
+        assert_eq!(viewers.window_ended(watched(0, 1), false), None);
+        assert_eq!(viewers.joined(watched(1, 1), id(1)), told(Change::Joined, 2, Some(id(1))));
     }
 
     #[test]
@@ -182,14 +215,21 @@ mod tests {
     proptest! {
         /// Members by what each believes, against what `Viewers` says to tell them.
         #[test]
-        fn everybody_ends_up_with_the_right_number(steps in prop::collection::vec((0..6u8, 0..4usize), 0..60)) {
+        fn everybody_ends_up_with_the_right_number(steps in prop::collection::vec((0..8u8, 0..4usize), 0..60)) {
             let mut viewers = Viewers::default();
             let mut beliefs: Vec<(ConnectionId, usize)> = Vec::new();
+            // Those of the beliefs that are not counted.
+            let mut observers: Vec<ConnectionId> = Vec::new();
             let (mut next, mut elsewhere) = (0, 0);
+            let counts = |here: usize, elsewhere, observers: &[ConnectionId]| Counts {
+                observers: observers.len(),
+                ..counts(here - observers.len(), elsewhere)
+            };
             let tell = |beliefs: &mut Vec<(ConnectionId, usize)>, told: Option<Announcement>| {
                 if let Some(event) = told {
                     for (member, belief) in beliefs.iter_mut().filter(|(m, _)| Some(*m) != event.except) {
                         prop_assert!(*belief != event.count || event.except.is_none(), "{member:?} told twice");
+                        prop_assert!(*belief == event.count || event.moved, "{member:?} may not hear of it");
                         *belief = event.count;
                     }
                 }
@@ -199,35 +239,44 @@ mod tests {
                 match step {
                     0 | 1 => {
                         next += 1;
-                        let now = counts(beliefs.len() + 1, elsewhere);
+                        let now = counts(beliefs.len() + 1, elsewhere, &observers);
                         beliefs.push((id(next), now.all));
                         tell(&mut beliefs, viewers.joined(now, id(next)))?;
                     }
                     2 if !beliefs.is_empty() => {
-                        beliefs.remove(next as usize % beliefs.len());
-                        let told = viewers.changed(counts(beliefs.len(), elsewhere), false);
+                        let (gone, _) = beliefs.remove(next as usize % beliefs.len());
+                        observers.retain(|observer| *observer != gone);
+                        let told = viewers.changed(counts(beliefs.len(), elsewhere, &observers), false);
                         tell(&mut beliefs, told)?;
                     }
                     3 => {
                         elsewhere = number;
-                        let told = viewers.changed(counts(beliefs.len(), elsewhere), false);
+                        let told = viewers.changed(counts(beliefs.len(), elsewhere, &observers), false);
                         tell(&mut beliefs, told)?;
                     }
-                    4 if !beliefs.is_empty() => {
+                    4 if beliefs.iter().any(|(member, _)| !observers.contains(member)) => {
                         // It left, is still counted, and is back.
                         next += 1;
-                        let now = counts(beliefs.len(), elsewhere);
-                        beliefs.remove(number % beliefs.len());
+                        let now = counts(beliefs.len(), elsewhere, &observers);
+                        let at = beliefs.iter().position(|(member, _)| !observers.contains(member)).unwrap();
+                        beliefs.remove(at);
+                        beliefs.push((id(next), now.all));
+                        viewers.returned(now, id(next));
+                    }
+                    5 | 6 => {
+                        next += 1;
+                        observers.push(id(next));
+                        let now = counts(beliefs.len() + 1, elsewhere, &observers);
                         beliefs.push((id(next), now.all));
                         viewers.returned(now, id(next));
                     }
                     _ => {
-                        let told = viewers.window_ended(counts(beliefs.len(), elsewhere), false);
+                        let told = viewers.window_ended(counts(beliefs.len(), elsewhere, &observers), false);
                         tell(&mut beliefs, told)?;
                     }
                 }
             }
-            let now = counts(beliefs.len(), elsewhere);
+            let now = counts(beliefs.len(), elsewhere, &observers);
             let told = viewers.window_ended(now, false);
             tell(&mut beliefs, told)?;
             prop_assert!(beliefs.iter().all(|(_, belief)| *belief == now.all), "{:?}", beliefs);

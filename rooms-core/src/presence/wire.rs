@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{digest::Digest, entry::Entry, kinds::Kinds};
-use crate::{json, node::NodeId, room_key::RoomKey};
+use super::{digest::Digest, entry::Entry, kinds::Kinds, order::NodeOrder};
+use crate::{auth::Ending, json, node::NodeId, room_key::RoomKey};
 
 /// The version of this format.
 const VERSION: u32 = 1;
@@ -18,6 +18,9 @@ pub(crate) const MAX_PACKET: usize = 1024 * 1024;
 
 /// Rooms in one query. 512, as in one call of the bus: some ten kilobytes.
 pub(crate) const ROOMS: usize = 512;
+
+/// Revocations in one message. 1,000, with the longest names there are some 600 kB.
+pub(crate) const REVOCATIONS: usize = 1000;
 
 /// A message, and the node that sent it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +46,9 @@ pub(crate) enum NodeMessage {
         /// The sender's application, where it has rooms.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kinds: Option<Kinds>,
+        /// Of all revocations that the sender has; 0 for none.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        revoked: u64,
     },
     /// The node stops.
     Goodbye {},
@@ -59,6 +65,22 @@ pub(crate) enum NodeMessage {
     },
     /// An entry that changed.
     Entry(Entry),
+    /// Something to be done to connections, once: who has heard this `id` does nothing. `at` is the time of day of the sender,
+    /// in milliseconds since 1970.
+    Order { id: u64, at: u64, order: NodeOrder },
+    /// Asks for all revocations of a node, of one that has those of this digest.
+    RevocationQuery { digest: u64 },
+    /// Revocations. In a reply to a query, how many parts of it follow.
+    Revocations {
+        entries: Vec<Ending>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parts_left: Option<u32>,
+    },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+const fn is_zero(digest: &u64) -> bool {
+    *digest == 0
 }
 
 /// The place for entries in one reply. The rest is for the names of the rooms that are left out.

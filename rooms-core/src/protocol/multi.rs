@@ -22,12 +22,14 @@ struct Head<'a> {
     since: Option<&'a RawValue>,
     newest: Option<&'a RawValue>,
     with: Option<&'a RawValue>,
+    observe: Option<&'a RawValue>,
+    token: Option<&'a RawValue>,
 }
 
 pub(crate) fn read(text: &str) -> Request<'_> {
     let refused = |fault| Request { command: Err(bad(fault)), reference: None };
-    let names = ["type", "ref", "room", "data", "since", "newest", "with"];
-    let [kind, reference, room, data, since, newest, with] = match head::fields(text, names) {
+    let names = ["type", "ref", "room", "data", "since", "newest", "with", "observe", "token"];
+    let [kind, reference, room, data, since, newest, with, observe, token] = match head::fields(text, names) {
         Ok(fields) => fields,
         Err(fault) => return refused(fault),
     };
@@ -36,7 +38,7 @@ pub(crate) fn read(text: &str) -> Request<'_> {
         return refused("a `ref` has at most 128 bytes");
     }
     Request {
-        command: Head { kind, room, data, since, newest, with }.command(),
+        command: Head { kind, room, data, since, newest, with, observe, token }.command(),
         reference: reference.map(|it| Ref(it.to_owned())),
     }
 }
@@ -46,6 +48,11 @@ impl<'a> Head<'a> {
         let kind = self.kind.and_then(head::string).ok_or_else(|| bad("a message has a `type`, a string"))?;
         match &*kind {
             "ping" => Ok(Command::Ping),
+            "refresh" => {
+                let token =
+                    self.token.and_then(head::string).ok_or_else(|| bad("`refresh` has a `token`, a string"))?;
+                Ok(Command::Refresh(token))
+            }
             "join" => {
                 let room = self.room()?;
                 let options = self.options().map_err(|fault| bad(fault).of(&room))?;
@@ -71,6 +78,10 @@ impl<'a> Head<'a> {
         }
         if let Some(newest) = given(self.newest) {
             options = options.newest(newest.get().parse().map_err(|_| "`newest` is a number of messages")?);
+        }
+        if let Some(observe) = given(self.observe) {
+            let observe = observe.get().parse().map_err(|_| "`observe` is `true` or `false`")?;
+            options = if observe { options.observe() } else { options };
         }
         if let Some(with) = given(self.with) {
             if with.get().len() > MAX_WITH {
@@ -101,6 +112,11 @@ pub(crate) const fn unknown() -> Fault {
 /// A payload of a room. It is JSON already, and a room's name has nothing to escape, so this is a copy.
 pub(crate) fn message(room: &RoomKey, payload: &[u8]) -> Message {
     Message::text_of(&[br#"{"type":"message","room":""#, room.as_str().as_bytes(), br#"","data":"#, payload, b"}"])
+}
+
+/// A payload for one connection, of no room.
+pub(crate) fn to_connection(payload: &[u8]) -> Message {
+    Message::text_of(&[br#"{"type":"message","data":"#, payload, b"}"])
 }
 
 /// A payload of a room with a history, and its position there.
@@ -152,6 +168,9 @@ mod tests {
             let (_, options) = join(nothing);
             assert!(options.since.is_none() && options.newest == 0 && options.with.is_none(), "{nothing}");
         }
+        for (more, observes) in [(r#","observe":true"#, true), (r#","observe":false"#, false), ("", false)] {
+            assert_eq!(join(more).1.observes, observes, "{more}");
+        }
         for broken in ["x", "-1.1", "2a.-7", "2a.7 ", &"1".repeat(10_000)] {
             let (_, options) = join(&format!(r#","since":"{broken}""#));
             assert_eq!(options.since, Some(Since::Nowhere), "{broken:.20}");
@@ -188,6 +207,9 @@ mod tests {
             r#"{"type":"join","room":"post:42","since":"1.1","since":"1.1"}"#,
             r#"{"type":"join","room":"post:42","newest":-1}"#,
             r#"{"type":"join","room":"post:42","newest":"1"}"#,
+            r#"{"type":"join","room":"post:42","observe":"true"}"#,
+            r#"{"type":"join","room":"post:42","observe":1}"#,
+            r#"{"type":"join","room":"post:42","observe":true,"observe":false}"#,
             &format!("{{\"type\":\"join\",\"room\":\"post:42\",\"with\":\"{}\"}}", "x".repeat(4_095)),
             &format!("{{\"type\":\"join\",\"room\":\"post:42\",\"with\":{}1{}}}", "[".repeat(65), "]".repeat(65)),
             r#"{"type":"publish","room":"post:42"}"#,

@@ -11,6 +11,10 @@ fn command(text: &str) -> Result<Command<'_>, &'static str> {
     let [kind] = head::fields(text, ["type"])?;
     match kind.and_then(head::string).ok_or("a message has one `type`, a string")?.as_ref() {
         "ping" => Ok(Command::Ping),
+        "refresh" => {
+            let [token] = head::fields(text, ["token"])?;
+            token.and_then(head::string).map(Command::Refresh).ok_or("`refresh` has a `token`, a string")
+        }
         _ => Ok(Command::Application(None)),
     }
 }
@@ -24,6 +28,7 @@ mod tests {
         let command = |text: &str| read(text).command.map(|command| format!("{command:?}"));
         assert_eq!(command(r#" {"type":"ping","extra":[1]}"#).unwrap(), "Ping");
         assert_eq!(command(r#"{"type":"p\u0069ng"}"#).unwrap(), "Ping");
+        assert_eq!(command(r#"{"type":"refresh","token":"a"}"#).unwrap(), "Refresh(\"a\")");
         assert_eq!(command(r#"{"type":"vote","for":1,"for":2}"#).unwrap(), "Application(None)");
         for bad in [
             "",
@@ -36,6 +41,9 @@ mod tests {
             "{}",
             r#"{"type":5}"#,
             r#"{"type":null}"#,
+            r#"{"type":"refresh"}"#,
+            r#"{"type":"refresh","token":5}"#,
+            r#"{"type":"refresh","token":"a","token":"b"}"#,
             r#"{"type":"ping"} x"#,
             r#"{"type":"ping","type":"ping"}"#,
             &format!("{{\"type\":{}", "[".repeat(50_000)),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{interval, sleep},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 const AT_ONCE: usize = 64;
 
 /// The pause after a read that failed, which doubles with each, and the longest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+pub(super) const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// How often the head of each room with members here is looked at, in rounds over the shards: so the last message before a
 /// silence, which the bus lost without a word, is found missing within half a minute. Nodes begin their rounds when they
@@ -35,6 +35,14 @@ pub(super) struct Reads(Semaphore);
 impl Default for Reads {
     fn default() -> Self {
         Self(Semaphore::new(AT_ONCE))
+    }
+}
+
+impl Reads {
+    /// Waits for one's turn, which ends when this is dropped.
+    pub(super) async fn begin(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.0.acquire().await.ok()
     }
 }
 
@@ -62,7 +70,7 @@ pub(super) async fn read(registry: Arc<Registry>, room: Arc<Room>) {
 }
 
 impl Registry {
-    /// Looks for messages that the bus lost without a word, for as long as the registry is there.
+    /// Looks for messages and states that the bus lost without a word, for as long as the registry is there.
     pub(crate) fn check_histories(self: &Arc<Self>) {
         let registry = Arc::downgrade(self);
         self.runtime.spawn(async move {
@@ -71,8 +79,12 @@ impl Registry {
                 ticks.tick().await;
                 let Some(registry) = registry.upgrade() else { return };
                 for shard in registry.shards.iter().skip(shards).take(TOGETHER) {
-                    let rooms: Vec<_> = lock(shard).values().filter(|room| room.has_history()).cloned().collect();
-                    rooms.iter().for_each(|room| registry.act(room, room.check()));
+                    let kept = |room: &&Arc<Room>| room.has_history() || room.keeps_state();
+                    let rooms: Vec<_> = lock(shard).values().filter(kept).cloned().collect();
+                    for room in rooms {
+                        registry.act(&room, room.check());
+                        registry.act(&room, room.check_state());
+                    }
                 }
             }
         });
@@ -82,7 +94,7 @@ impl Registry {
         let (Some(history), Some(retention)) = (self.presence.bus().history(), room.kind.history) else {
             return Err(BusError::Refused("the bus keeps no histories".into()));
         };
-        let _one_of = self.reads.0.acquire().await;
+        let _one_of = self.reads.begin().await;
         let topic = Topic::Room(room.key.clone());
         let read = self.presence.bus().answer(history.read(&topic, from, retention)).await;
         match read {

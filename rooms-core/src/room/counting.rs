@@ -1,7 +1,8 @@
 //! A room's share in counting over nodes, under its lock.
 
-use super::{Effects, Room, State, log::Entry};
+use super::{Effects, Member, Room, State, log::Entry};
 use crate::{
+    kind::Rights,
     lock::lock,
     outbox::About,
     presence::{Due, Event, Share},
@@ -20,6 +21,27 @@ impl Room {
         let (result, due) = change(&mut state.share);
         (result, state.take_due(due))
     }
+
+    /// What a member was let in for.
+    pub(crate) fn rights(&self, slot: usize) -> Rights {
+        let state = lock(&self.state);
+        let member = state.members.get(slot).and_then(Option::as_ref);
+        member.map_or(Rights::MEMBER, Member::rights)
+    }
+
+    /// Changes that; whether there is something to change.
+    pub(crate) fn change_rights(&self, slot: usize, rights: Rights) -> bool {
+        let mut state = lock(&self.state);
+        let facts = state.members.get_mut(slot).and_then(Option::as_mut).and_then(|member| member.facts.as_mut());
+        // Who has no facts is a member of a kind without such rules.
+        facts.is_some_and(|facts| std::mem::replace(&mut facts.rights, rights) != rights)
+    }
+}
+
+impl Member {
+    pub(super) fn rights(&self) -> Rights {
+        self.facts.as_ref().map_or(Rights::MEMBER, |facts| facts.rights)
+    }
 }
 
 impl State {
@@ -27,10 +49,10 @@ impl State {
     pub(super) fn take_due(&mut self, due: Due) -> Effects {
         let Due { events, entry, timer, occupancy } = due;
         let mut effects = Effects { entry, window: timer, occupancy, ..Effects::default() };
-        for Event { change, viewers, users, except } in events {
+        for Event { change, viewers, users, except, to } in events {
             let about = if users.is_empty() { About::Viewers } else { About::Names };
             let message = protocol::viewers_changed(change, viewers, &users);
-            effects.flush |= self.push(Entry::new(message, except, about)).flush;
+            effects.flush |= self.push(Entry { to, ..Entry::new(message, except, about) }).flush;
         }
         effects
     }

@@ -3,9 +3,12 @@
 #[cfg(all(test, rooms_loom))]
 mod model;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    num::NonZeroU64,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
@@ -13,10 +16,12 @@ use tokio::runtime::Handle;
 
 use super::{Room, State};
 use crate::{
+    kind::Rights,
     lock::lock,
     message::{Form, Message},
     node::ConnectionId,
     outbox::{About, Recipient, Source},
+    presence::For,
 };
 
 /// Members served between two looks at the room and two turns of the runtime: at some 9 µs a write about half a
@@ -111,13 +116,34 @@ struct Chunk {
     about: Vec<About>,
     /// The position of the first message.
     first: u64,
-    /// The messages that one member does not get: rarely any.
-    excepts: Vec<(usize, ConnectionId)>,
+    /// The messages that some members do not get, in their order: rarely any.
+    excepts: Vec<(usize, Except)>,
+    /// The members that were not given all of it, each with the offset of the first that it was not given.
+    behind: Vec<(usize, Arc<Recipient>, NonZeroU64)>,
 }
 
 struct Due {
     recipient: Arc<Recipient>,
+    slot: usize,
     cursor: u64,
+    rights: Rights,
+}
+
+/// Whom a message is not for.
+#[derive(Debug, Clone, Copy)]
+enum Except {
+    Connection(ConnectionId),
+    /// All but those.
+    AllBut(For),
+}
+
+impl Except {
+    fn is(self, due: &Due) -> bool {
+        match self {
+            Self::Connection(connection) => connection == due.recipient.id(),
+            Self::AllBut(to) => !due.rights.hears(to),
+        }
+    }
 }
 
 impl Flusher {
@@ -126,6 +152,10 @@ impl Flusher {
         chunk.clear();
         let room = Arc::clone(&self.room);
         let mut state = lock(&room.state);
+        // Before the chunk counts as delivered, so that none of them is in the next round.
+        for (slot, recipient, offset) in chunk.behind.drain(..) {
+            state.fall_behind(&room, slot, &recipient, offset);
+        }
         self.put_down(&mut state.progress);
         let mut helpers = 0;
         loop {
@@ -180,6 +210,7 @@ impl Drop for Flusher {
 impl State {
     /// Forgets what every member has had, and begins the next round; `false` where nobody is behind.
     fn begin_round(&mut self, room: &Room) -> bool {
+        self.tell_those_behind(room);
         self.log.trim(self.progress.goal);
         room.say_again(self);
         let head = self.log.head();
@@ -193,21 +224,24 @@ impl State {
     /// Puts the round's next members into the chunk, with what they have not had.
     fn fill(&mut self, room: &Room, chunk: &mut Chunk) {
         let head = self.log.head();
+        let hides = room.kind.hides_members();
         chunk.first = head;
-        for place in self.members.iter_mut().skip(self.progress.slot) {
+        for (slot, place) in self.members.iter_mut().enumerate().skip(self.progress.slot) {
             if chunk.members.len() == CHUNK {
                 break;
             }
             self.progress.slot += 1;
             let Some(member) = place else { continue };
-            if member.cursor == head {
+            if member.cursor >= head {
                 continue;
             }
             if member.held.is_some() {
                 member.hold(&mut self.log, &room.key, room.bounds);
             } else {
                 chunk.first = chunk.first.min(member.cursor);
-                chunk.members.push(Due { recipient: Arc::clone(&member.recipient), cursor: member.cursor });
+                let rights = if hides { member.rights() } else { Rights::MEMBER };
+                let recipient = Arc::clone(&member.recipient);
+                chunk.members.push(Due { recipient, slot, cursor: member.cursor, rights });
             }
             member.cursor = head;
             self.ahead = head;
@@ -219,7 +253,10 @@ impl State {
             chunk.messages.push(entry.message.clone());
             chunk.about.push(entry.about);
             if let Some(connection) = entry.except {
-                chunk.excepts.push((index, connection));
+                chunk.excepts.push((index, Except::Connection(connection)));
+            }
+            if entry.to != For::All {
+                chunk.excepts.push((index, Except::AllBut(entry.to)));
             }
         }
     }
@@ -235,39 +272,64 @@ impl Chunk {
             about: Vec::new(),
             first: 0,
             excepts: Vec::new(),
+            behind: Vec::new(),
         }
     }
 
     /// Gives each member its messages, outside every lock but its own; returns how many.
-    fn deliver(&self) -> u64 {
-        if self.multi.is_empty() {
+    fn deliver(&mut self) -> u64 {
+        let mut behind = std::mem::take(&mut self.behind);
+        let count = if self.multi.is_empty() {
             // Without a look at each member, because this is the hot path of most rooms.
-            return self.deliver_in(|_| &self.messages);
-        }
-        self.deliver_in(|recipient| match recipient.form() {
-            Form::Single => &self.messages,
-            Form::Multi | Form::Positioned => &self.multi,
-        })
+            self.deliver_in(|_| &self.messages, &mut behind)
+        } else {
+            let messages = |recipient: &Recipient| match recipient.form() {
+                Form::Single => &*self.messages,
+                Form::Multi | Form::Positioned => &*self.multi,
+            };
+            self.deliver_in(messages, &mut behind)
+        };
+        self.behind = behind;
+        count
     }
 
-    fn deliver_in<'a>(&'a self, messages: impl Fn(&Recipient) -> &'a [Message]) -> u64 {
+    fn deliver_in<'a>(
+        &'a self,
+        messages: impl Fn(&Recipient) -> &'a [Message],
+        behind: &mut Vec<(usize, Arc<Recipient>, NonZeroU64)>,
+    ) -> u64 {
         let mut count = 0;
         for due in &self.members {
             let messages = messages(&due.recipient);
             let mut from = usize::try_from(due.cursor - self.first).unwrap_or(usize::MAX);
-            let skipped = self.excepts.iter().filter(|(_, connection)| *connection == due.recipient.id());
+            let skipped = self.excepts.iter().filter(|(_, except)| except.is(due));
             let ends = skipped.map(|(index, _)| *index).chain([messages.len()]);
             for end in ends {
                 // A skipped message may lie before the member's cursor.
                 let place = from..end.max(from);
                 if let (Some(batch @ [_, ..]), Some(about)) = (messages.get(place.clone()), self.about.get(place)) {
-                    due.recipient.deliver_from(&self.source, batch, about);
+                    let left_out = due.recipient.deliver_from(&self.source, batch, about);
                     count += batch.len() as u64;
+                    if let Some(offset) = left_out {
+                        behind.push((due.slot, Arc::clone(&due.recipient), offset));
+                        self.tell(due, messages, end);
+                        break;
+                    }
                 }
                 from = from.max(end + 1);
             }
         }
         count
+    }
+
+    /// Tells a member that was left out what comes after a place, other than what the log of the room has.
+    fn tell(&self, due: &Due, messages: &[Message], after: usize) {
+        for (at, (message, about)) in messages.iter().zip(&self.about).enumerate().skip(after) {
+            let excepted = self.excepts.iter().any(|(index, except)| *index == at && except.is(due));
+            if about.offset().is_none() && !excepted {
+                due.recipient.queue_from(&self.source, message, *about);
+            }
+        }
     }
 
     fn clear(&mut self) {

@@ -7,7 +7,7 @@ use tokio::sync::futures::Notified;
 use super::{
     Effects, Held, Room, State,
     log::{Entry, Span},
-    replay::{Arrived, Content, Down, Has, Logged, Lost, Need, Outcome, Read, Replay},
+    replay::{Arrived, Content, Down, Has, Logged, Lost, Need, Outcome, Read, Replay, Wants},
 };
 use crate::{
     bus::{BusError, Excerpt, Missing, Position, ReadFrom},
@@ -25,10 +25,13 @@ impl Logged {
     pub(crate) fn read(room: &RoomKey, payload: &[u8], position: Position, limit: usize) -> (Self, Option<BadPayload>) {
         let (content, fault) = match envelope::read(payload, limit) {
             Ok(Opened { json, except, carried }) => {
-                let positioned = multi::message_at(room, position, json);
+                let positioned = match carried {
+                    Carried::Bare | Carried::Wrapped => multi::message_at(room, position, json),
+                    Carried::Refresh => protocol::refresh(room, Some(position)),
+                };
                 let bare = match carried {
                     Carried::Bare => Message::text_of(&[json]),
-                    Carried::Wrapped => positioned.clone(),
+                    Carried::Wrapped | Carried::Refresh => positioned.clone(),
                 };
                 (Some(Content { bare, positioned, except }), None)
             }
@@ -56,13 +59,15 @@ pub(super) struct Resumed {
     pub(super) first: Vec<Message>,
     /// What it has already of what was held for it.
     pub(super) has_up_to: u64,
+    /// From this offset on there is no space for it yet.
+    pub(super) left_out: Option<NonZeroU64>,
 }
 
 /// How many reads there were when somebody began to wait for one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
-    reads: u64,
-    failures: u64,
+    pub(super) reads: u64,
+    pub(super) failures: u64,
 }
 
 /// Whether the history is known that one who joins needs.
@@ -72,6 +77,20 @@ pub(crate) enum Ready {
     NotYet,
     /// It could not be read.
     Failed,
+}
+
+impl Replay {
+    /// Whether what somebody needs is known, who has seen so many reads; and where not, what is to be read.
+    pub(super) fn look(&self, need: Need, seen: Seen) -> (Ready, Wants) {
+        match self.has(need) {
+            Has::All => (Ready::Yes, Wants::Later),
+            _ if self.failures() > seen.failures => (Ready::Failed, Wants::Later),
+            // A read has begun after the position was given out, and ended, and does not know it.
+            Has::Unsure if self.reads() > seen.reads + 1 => (Ready::Yes, Wants::Later),
+            Has::Unsure => (Ready::NotYet, Wants::Later),
+            Has::Not { whole } => (Ready::NotYet, Wants::Any { whole }),
+        }
+    }
 }
 
 impl Room {
@@ -125,8 +144,8 @@ impl Room {
             return (false, self.lost(state, Reason::BusGap));
         }
         state.loss.kept();
-        let offset = NonZeroU64::new(logged.position.offset());
-        let entry = Entry { multi: Some(positioned), offset, ..Entry::new(bare, except, About::Content) };
+        let about = NonZeroU64::new(logged.position.offset()).map_or(About::Content, About::Logged);
+        let entry = Entry { multi: Some(positioned), ..Entry::new(bare, except, about) };
         (true, state.push(entry))
     }
 
@@ -139,18 +158,10 @@ impl Room {
         let need = Need { since, newest: join.newest };
         let mut state = lock(&self.state);
         let Some(replay) = &mut state.replay else { return (Ready::Yes, Effects::default()) };
-        let whole = match (replay.has(need), *seen) {
-            (Has::All, _) => return (Ready::Yes, Effects::default()),
-            (_, Some(seen)) if replay.failures() > seen.failures => return (Ready::Failed, Effects::default()),
-            // A read has begun after the position was given out, and ended, and does not know it.
-            (Has::Unsure, Some(seen)) if replay.reads() > seen.reads + 1 => return (Ready::Yes, Effects::default()),
-            (Has::Unsure, _) => false,
-            (Has::Not { whole }, _) => whole,
-        };
-        if seen.is_none() {
-            *seen = Some(Seen { reads: replay.reads(), failures: replay.failures() });
-        }
-        (Ready::NotYet, Effects { read: replay.want(whole), ..Effects::default() })
+        let seen = seen.get_or_insert(Seen { reads: replay.reads(), failures: replay.failures() });
+        let (ready, wants) = replay.look(need, *seen);
+        let read = ready == Ready::NotYet && replay.want_what(wants);
+        (ready, Effects { read, ..Effects::default() })
     }
 
     /// Told whenever the history was read, or could not be.
@@ -188,6 +199,7 @@ impl Room {
                 effects.flush |= self.pass(&mut state, logged).1.flush;
             }
         }
+        state.wake_those_behind();
         drop(state);
         self.subscription_changed.notify_waiters();
         effects
@@ -229,14 +241,26 @@ impl Room {
         let missed = join.since.map(|since| match since {
             Since::Nowhere => Err(Missing::Epoch),
             Since::Position(since) => {
-                let missed = replay.since(since, from)?.filter_map(message);
-                let missed = missed.map(|message| space.take(&message).then_some(message)).collect::<Option<Vec<_>>>();
-                Ok((since, missed.ok_or(Missing::Trimmed)?))
+                let (mut first, mut left_out) = (Vec::new(), None);
+                for logged in replay.since(since, from)? {
+                    let Some(message) = message(logged) else { continue };
+                    if !space.take(&message) {
+                        left_out = NonZeroU64::new(logged.position.offset());
+                        break;
+                    }
+                    first.push(message);
+                }
+                if left_out.is_some() && !self.bounds.heals {
+                    Err(Missing::Trimmed)
+                } else {
+                    Ok((since, first, left_out))
+                }
             }
         });
         match missed {
-            Some(Ok((since, first))) => {
-                Resumed { position: Some(since), recovered: Some(true), first, has_up_to: since.offset() }
+            Some(Ok((since, first, left_out))) => {
+                let has_up_to = since.offset();
+                Resumed { position: Some(since), recovered: Some(true), first, has_up_to, left_out }
             }
             Some(Err(missing)) => {
                 space = Space { messages: self.bounds.held_messages / 4 * 3, bytes: self.bounds.held_bytes / 4 * 3 };

@@ -1,8 +1,8 @@
 //! The messages of a room between the first member that gets them and the last.
 
-use std::{collections::VecDeque, num::NonZeroU64};
+use std::collections::VecDeque;
 
-use crate::{message::Message, node::ConnectionId, outbox::About, protocol::multi, room_key::RoomKey};
+use crate::{message::Message, node::ConnectionId, outbox::About, presence::For, protocol::multi, room_key::RoomKey};
 
 /// Messages in their order, each with its position. What every member has been given is trimmed off the front.
 #[derive(Default)]
@@ -20,21 +20,23 @@ pub(super) struct Entry {
     /// The one member that does not get it.
     pub(super) except: Option<ConnectionId>,
     pub(super) about: About,
-    /// Its place in the history of the room, if it has one.
-    pub(super) offset: Option<NonZeroU64>,
+    /// Which of the members it is for.
+    pub(super) to: For,
     /// The same for members that are in many rooms; made when the first of them is given it, if not before.
     pub(super) multi: Option<Message>,
+    /// It is the state of the room, or what has changed in it.
+    pub(super) state: bool,
 }
 
 impl Entry {
     pub(super) const fn new(message: Message, except: Option<ConnectionId>, about: About) -> Self {
-        Self { message, except, about, offset: None, multi: None }
+        Self { message, except, about, to: For::All, multi: None, state: false }
     }
 
     /// The message as it is for a member that is in many rooms.
     pub(super) fn multi(&mut self, room: &RoomKey) -> &Message {
         self.multi.get_or_insert_with(|| match self.about {
-            About::Content => multi::message(room, self.message.payload()),
+            About::Content | About::Logged(_) => multi::message(room, self.message.payload()),
             About::Viewers | About::Names => multi::with_room(room, &self.message),
             // It names its room already.
             About::Loss => self.message.clone(),

@@ -28,13 +28,15 @@ impl Room {
     /// The bus may have lost messages. A room with a history reads what is missing; in any other every member is told.
     pub(crate) fn gap(&self) -> Effects {
         let mut state = lock(&self.state);
+        let of_state = Self::gap_of_state(&mut state);
         let State { members, replay, .. } = &mut *state;
-        match replay {
+        let effects = match replay {
             Some(replay) if replay.may_heal() => Effects { read: replay.want(false), ..Effects::default() },
             // Whoever joins just now begins with what is read later.
             Some(_) if members.iter().flatten().all(|member| member.held.is_some()) => Effects::default(),
             _ => self.lost(&mut state, Reason::BusGap),
-        }
+        };
+        Effects { read_state: of_state.read_state, ..effects }
     }
 
     /// A message came that can't be given to the members: they are told.

@@ -6,10 +6,11 @@
 //!
 //! A value without locks, clocks and channels: what is to be done is what its methods return.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
+use super::behind::Behind;
 use crate::{
     bus::{Missing, Position, ReadFrom, Retention, history::offset_in},
     message::Message,
@@ -86,6 +87,8 @@ pub(super) struct Replay {
     failures: u64,
     /// Failures one after another.
     attempts: u32,
+    /// The members that have not been given all that has passed, by their slots.
+    pub(super) behind: BTreeMap<usize, Behind>,
 }
 
 /// The next read.
@@ -98,6 +101,8 @@ struct Wanted {
 /// The read that is under way.
 #[derive(Debug, Clone, Copy, Default)]
 struct Asked {
+    /// It has begun, and not ended.
+    under_way: bool,
     /// Where this node stood when it began.
     head: Option<Position>,
     whole: bool,
@@ -170,12 +175,18 @@ impl Replay {
             reads: 0,
             failures: 0,
             attempts: 0,
+            behind: BTreeMap::new(),
         }
     }
 
     /// Where the members are; `None` while nobody knows where the log stands.
     pub(super) fn head(&self) -> Option<Position> {
         self.head.filter(|_| !self.adrift)
+    }
+
+    /// The position at an offset of the log as it is known now.
+    pub(super) fn at(&self, offset: u64) -> Option<Position> {
+        Some(Position::new(self.head?.epoch(), offset))
     }
 
     /// Whether a loss can be made good by a read.
@@ -240,11 +251,21 @@ impl Replay {
         !std::mem::replace(&mut self.running, true)
     }
 
+    /// Wants a read, unless the one that is under way will do; `true` where somebody has to begin. So those who come while the
+    /// log is read wait for that read, however many they are.
+    pub(super) fn want_what(&mut self, wants: Wants) -> bool {
+        match wants {
+            Wants::Any { whole } if self.asked.under_way && (self.asked.whole || !whole) => false,
+            Wants::Any { whole } => self.want(whole),
+            Wants::Later => self.want(false),
+        }
+    }
+
     /// Begins the next read; `None` where none is wanted, and whoever reads is done.
     pub(super) fn begin(&mut self) -> Option<ReadFrom> {
         let Wanted { any, whole } = std::mem::take(&mut self.wanted);
         self.running = any;
-        self.asked = Asked { head: self.head, whole, waiting: self.waiting.len() };
+        self.asked = Asked { under_way: any, head: self.head, whole, waiting: self.waiting.len() };
         let from = match self.head {
             _ if whole => ReadFrom::Newest(usize::MAX),
             Some(head) => ReadFrom::After(head),
@@ -257,6 +278,7 @@ impl Replay {
     pub(super) fn read(&mut self, read: Read) -> Outcome {
         self.reads += 1;
         self.attempts = 0;
+        self.asked.under_way = false;
         let mut outcome = Outcome::default();
         self.earlier = read.earlier;
         let (known, newest) = (self.head().is_some(), read.head);
@@ -291,6 +313,7 @@ impl Replay {
     /// The log could not be read. Gives what follows, or `None` where it is to be tried again.
     pub(super) fn failed(&mut self, down: Down) -> Option<Outcome> {
         let known = self.head().is_some();
+        self.asked.under_way = false;
         if down == Down::Yes && known {
             self.wanted = Wanted { any: true, whole: self.wanted.whole || self.asked.whole };
             return None;
@@ -468,6 +491,15 @@ enum Place {
 pub(super) enum Down {
     Yes,
     No,
+}
+
+/// The read that somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// One that is under way, or the next.
+    Any { whole: bool },
+    /// One that begins later.
+    Later,
 }
 
 /// Whether what somebody needs is here.

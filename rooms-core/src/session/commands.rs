@@ -1,32 +1,34 @@
 //! What a client asks for, and how it is answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, Stream, future::BoxFuture};
+use futures::FutureExt as _;
 use serde_json::{Value, value::RawValue};
 
-use super::Session;
+use super::{
+    Session, Source,
+    rate::{TooMany, more_for_a_join, more_for_a_refusal, of_bytes},
+    work::{Asked, Work, joining, work},
+};
 use crate::{
     auth::Decision,
     bus::BusError,
     close::Close,
-    connection::{JoinError, Joined},
+    connection::{JoinError, Joined, NewRooms},
     join_options::JoinOptions,
     json::JsonFault,
     kind::{HookError, Kind},
+    limits::Limits,
     manager::{RoomManager, USER},
     message::{Form, Message},
     payload::Payload,
-    protocol::{self, Command, ErrorCode, Fault, Ref, Request, Standing, multi, single},
+    protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
     receipt::BroadcastError,
     room_key::RoomKey,
-    ws::{Incoming, WsError},
+    timers::Moment,
 };
 
-/// A command under way. It owns what it needs, so that the connection goes on beside it.
-pub(super) type Work = BoxFuture<'static, Done>;
-
-/// What came of it.
+/// What came of a command.
 pub(super) enum Done {
     /// A place in a room, to be kept.
     Joined(Joined),
@@ -38,7 +40,17 @@ pub(super) enum Done {
     Over(Close),
 }
 
-const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
+pub(super) const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
+impl Done {
+    /// The room that was joined.
+    pub(super) fn joined(&self) -> Option<&RoomKey> {
+        match self {
+            Self::Joined(joined) => joined.room(),
+            _ => None,
+        }
+    }
+}
+
 const NOT_JOINED: Fault = Fault::new(ErrorCode::NotJoined, "the connection is not in this room");
 const TOO_MANY_ROOMS: Fault = Fault::new(ErrorCode::TooManyRooms, "the connection is in too many rooms");
 const PERHAPS: Fault = Fault::new(ErrorCode::Unavailable, "it may have been published or not");
@@ -54,16 +66,16 @@ impl<S> RoomManager<S> {
     }
 }
 
-impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Session<R> {
-    fn form(&self) -> Form {
+impl<R: Source> Session<R> {
+    pub(super) fn form(&self) -> Form {
         self.connection.recipient().form()
     }
 
     /// The join that a connection begins with: of its only room, or of the user's own.
     pub(super) fn first_join(&mut self, room: &RoomKey, options: JoinOptions) -> Work {
-        let (form, join) = (self.form(), self.connection.begin_join(room, options, None));
+        let (form, join) = (self.form(), self.connection.begin_join(room, options, None, NewRooms::Counted));
         // Mapped, because a block would keep the join twice: where it is captured and where it is awaited.
-        join.map(move |joined| match (joined, form) {
+        let done = join.map(move |joined| match (joined, form) {
             (Ok(joined), _) => Done::Joined(joined),
             // Whoever has no room of their own does without.
             (Err(JoinError::NotAllowed { .. }), Form::Multi) => Done::Silently,
@@ -71,43 +83,91 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
             (Err(error @ JoinError::Refused { source: HookError::Unavailable, .. }), _) => over(&error),
             (Err(JoinError::Refused { room, source: error }), Form::Multi) => no(error, Some(&room), None),
             (Err(error), _) => over(&error),
-        })
-        .boxed()
+        });
+        joining(room.clone(), Asked::ByServer, done)
     }
 
     /// Does what a client says, or begins to.
-    pub(super) fn carry_out(&mut self, text: &str) {
+    pub(super) fn carry_out(&mut self, text: &str, now: Moment) -> Result<(), TooMany> {
         let Request { command, reference } = match self.form() {
             Form::Single | Form::Positioned => single::read(text),
             Form::Multi => multi::read(text),
         };
         let answer = match command {
             Ok(Command::Ping) => protocol::pong(reference.as_ref()),
+            Ok(Command::Refresh(token)) => {
+                self.refresh(token.into_owned(), reference);
+                return Ok(());
+            }
             Ok(Command::Join(room, options)) => match self.connection.standing(&room) {
-                Some((viewers, list)) => {
-                    let standing = Standing { viewers, list, ..Standing::default() };
-                    protocol::room_joined(&room, standing, Value::Null, reference.as_ref())
+                Some(standing) => {
+                    let joined = protocol::room_joined(&room, standing, Value::Null, reference.as_ref());
+                    self.connection.send(&joined);
+                    if let Some(state) = self.connection.state(&room) {
+                        self.connection.send(&state);
+                    }
+                    return Ok(());
                 }
-                None => return self.work = Some(self.join(room, options, reference)),
+                None => {
+                    self.work = Some(self.join(room, options, Asked::ByClient(reference.map(Arc::new))));
+                    return self.takes(now, more_for_a_join);
+                }
             },
-            Ok(Command::Leave(room)) if self.connection.leave(&room) => protocol::room_left(&room, reference.as_ref()),
+            Ok(Command::Leave(room)) if self.connection.leave(&room) => {
+                self.connection.send(&protocol::room_left(&room, reference.as_ref()));
+                return self.takes(now, more_for_a_join);
+            }
             Ok(Command::Leave(room)) => protocol::error(&NOT_JOINED.of(&room), reference.as_ref()),
             Ok(Command::Publish(room, data)) => match self.joined(&room) {
-                Ok(_) => return self.work = Some(self.publish(room, data, reference)),
+                Ok(_) => match self.may_publish(text) {
+                    Ok(()) => {
+                        self.work = Some(self.publish(room, data, reference));
+                        return Ok(());
+                    }
+                    Err(fault) => {
+                        self.connection.send(&protocol::error(&fault.of(&room), reference.as_ref()));
+                        return self.takes(now, more_for_a_refusal);
+                    }
+                },
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
             Ok(Command::Application(room)) => match self.hooked(room, text) {
-                Ok((kind, room, message)) => return self.work = Some(self.hook(kind, room, message, reference)),
+                Ok((kind, room, message)) => match self.may_publish(text) {
+                    Ok(()) => {
+                        self.work = Some(self.hook(kind, room, message, reference));
+                        return Ok(());
+                    }
+                    Err(fault) => {
+                        let fault = if let Some(room) = self.named(room) { fault.of(&room) } else { fault };
+                        self.connection.send(&protocol::error(&fault, reference.as_ref()));
+                        return self.takes(now, more_for_a_refusal);
+                    }
+                },
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
             Err(fault) => protocol::error(&fault, reference.as_ref()),
         };
         self.connection.send(&answer);
+        Ok(())
+    }
+
+    /// Takes more of the connection's time than its message did.
+    fn takes(&mut self, now: Moment, time: fn(&Limits) -> Duration) -> Result<(), TooMany> {
+        let limits = &self.connection.shared().limits;
+        self.rate.took(now, time(limits), limits)
+    }
+
+    /// Whether the user has something left of what all its connections may publish together.
+    fn may_publish(&self, text: &str) -> Result<(), Fault> {
+        let shared = self.connection.shared();
+        let time = of_bytes(u32::try_from(text.len()).unwrap_or(u32::MAX), &shared.limits);
+        let taken = shared.limiters.publish(shared.runtime.handle(), self.connection.recipient().client(), time);
+        taken.map_err(|wait| Fault::rate_limited("you publish too much", wait))
     }
 
     pub(super) fn finish(&mut self, done: Done) -> Result<(), Close> {
         match done {
-            Done::Joined(joined) => _ = self.connection.keep(joined),
+            Done::Joined(joined) => self.keep(joined)?,
             Done::Answer(answer) => self.connection.send(&answer),
             Done::Silently => {}
             Done::Over(close) => {
@@ -119,11 +179,40 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
         Ok(())
     }
 
-    fn join(&mut self, room: RoomKey, options: JoinOptions, reference: Option<Ref>) -> Work {
-        let reference = reference.map(Arc::new);
-        let join = self.connection.begin_join(&room, options, reference.clone());
-        join.map(move |joined| {
-            let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_deref()));
+    /// Keeps a place; whoever comes into its user's own room is told by it how many connections that user has, over all nodes.
+    fn keep(&mut self, joined: Joined) -> Result<(), Close> {
+        let shared = Arc::clone(self.connection.shared());
+        let own =
+            joined.room().is_some_and(|room| room.kind() == USER && room.id() == self.connection.identity().user());
+        let viewers = self.connection.keep(joined);
+        if own && viewers > shared.limits.max_connections_per_user_over_nodes {
+            shared.limiters.note_refusal();
+            self.connection.close(Close::TOO_MANY_CONNECTIONS);
+            return Err(Close::TOO_MANY_CONNECTIONS);
+        }
+        Ok(())
+    }
+
+    pub(super) fn join(&mut self, room: RoomKey, options: JoinOptions, asked: Asked) -> Work {
+        let new_rooms = match asked {
+            Asked::ByClient(_) => NewRooms::Counted,
+            Asked::ByServer => NewRooms::Free,
+        };
+        let join = self.connection.begin_join(&room, options, asked.reference().cloned(), new_rooms);
+        let (of, by) = (room.clone(), asked.clone());
+        let done = join.map(move |joined| {
+            let reference = match &asked {
+                Asked::ByClient(reference) => reference.as_deref(),
+                // A client that did not ask is not told of a refusal either.
+                Asked::ByServer => {
+                    return match joined {
+                        Ok(joined) => Done::Joined(joined),
+                        Err(JoinError::Refused { source: HookError::Close(close), .. }) => Done::Over(close),
+                        Err(_) => Done::Silently,
+                    };
+                }
+            };
+            let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference));
             match joined {
                 Ok(joined) => Done::Joined(joined),
                 Err(JoinError::NotAllowed { .. }) => refused(NOT_ALLOWED),
@@ -131,17 +220,20 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                 Err(
                     JoinError::RuleUnavailable { .. } | JoinError::Unavailable { .. } | JoinError::RuntimeEnded { .. },
                 ) => refused(UNAVAILABLE),
-                Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference.as_deref()),
+                Err(JoinError::TooManyNewRooms { retry_after, .. }) => {
+                    refused(Fault::rate_limited("you join too many new rooms", retry_after))
+                }
+                Err(JoinError::Refused { source: error, .. }) => no(error, Some(&room), reference),
             }
-        })
-        .boxed()
+        });
+        joining(of, by, done)
     }
 
     fn publish(&self, room: RoomKey, data: &RawValue, reference: Option<Ref>) -> Work {
         let shared = Arc::clone(self.connection.shared());
         let member = self.connection.member(&room);
         let data = data.to_owned();
-        async move {
+        work(async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
             match kind.publish.decide(member.identity(), &room, None, shared.limits.rule_timeout).await {
@@ -172,8 +264,7 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
                     refused(if unknown { PERHAPS } else { UNAVAILABLE })
                 }
             }
-        }
-        .boxed()
+        })
     }
 
     /// The room whose hook a message is for, which is the one that it names or the only one, and the message for it.
@@ -195,13 +286,14 @@ impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Sessi
 
     /// The application's answer to a message.
     fn hook(&self, kind: &Kind, room: RoomKey, message: Payload, reference: Option<Ref>) -> Work {
-        let work = kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook_timeout);
+        let message =
+            kind.message(self.connection.member(&room), message, self.connection.shared().limits.hook_timeout);
         let room = self.named(room);
         let done = move |result| match result {
             Ok(()) => Done::Silently,
             Err(error) => no(error, room.as_ref(), reference.as_ref()),
         };
-        work.map(done).boxed()
+        work(message.map(done))
     }
 
     /// A room as an answer names it: not at all where there is only one.

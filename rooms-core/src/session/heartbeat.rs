@@ -1,10 +1,11 @@
 //! All that a connection waits for: its next ping, the pong, the end of its token.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::{
-    auth::{Identity, WallClock, wait_until},
+    auth::{LONGEST_WAIT, WallClock, wait_until},
     close::Close,
+    connection::{Connection, Notice},
     context::Shared,
     limits::Limits,
     timers::Moment,
@@ -21,12 +22,17 @@ pub(super) struct Heartbeat {
 pub(super) struct Terms<'a> {
     pub(super) limits: &'a Limits,
     pub(super) expires_at: Option<SystemTime>,
+    pub(super) notice: Notice,
+    /// When rules are to be asked again.
+    pub(super) ask_at: Option<Moment>,
     pub(super) clock: &'a dyn WallClock,
 }
 
 impl<'a> Terms<'a> {
-    pub(super) fn of(shared: &'a Shared, identity: &Identity) -> Self {
-        Terms { limits: &shared.limits, expires_at: identity.expires_at(), clock: &*shared.clock }
+    pub(super) fn of(shared: &'a Shared, connection: &Connection) -> Self {
+        let expires_at = connection.identity().expires_at();
+        let (notice, ask_at) = (connection.notice(), connection.next_ask());
+        Terms { limits: &shared.limits, expires_at, notice, ask_at, clock: &*shared.clock }
     }
 }
 
@@ -34,6 +40,10 @@ impl<'a> Terms<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Beat {
     Ping,
+    /// The token ends that soon, which the client is to be told.
+    Expiring(Duration),
+    /// The rules of some rooms are to be asked again.
+    AskAgain,
     Over(Close),
 }
 
@@ -57,12 +67,19 @@ impl Heartbeat {
 
     /// What it is time for, or when it will be time for something.
     pub(super) fn due(&mut self, now: Moment, terms: Terms<'_>, pong: PongTime) -> Result<Beat, Moment> {
-        let left = terms.expires_at.map(|end| wait_until(end, terms.clock.now()));
-        let expiry = match left {
-            Some(None) => return Ok(Beat::Over(Close::TOKEN_EXPIRED)),
-            Some(Some(wait)) => Some(now.after(wait)),
-            None => None,
-        };
+        let mut expiry = None;
+        if let Some(end) = terms.expires_at {
+            let clock = terms.clock.now();
+            let Some(mut wait) = wait_until(end, clock) else { return Ok(Beat::Over(Close::TOKEN_EXPIRED)) };
+            if let Notice::Before(notice) = terms.notice {
+                let left = end.duration_since(clock).unwrap_or_default();
+                if left <= notice {
+                    return Ok(Beat::Expiring(left));
+                }
+                wait = (left - notice).min(LONGEST_WAIT);
+            }
+            expiry = Some(now.after(wait));
+        }
         match self.pong_by {
             Some(by) if by <= now && pong == PongTime::Runs => return Ok(Beat::Over(Close::NO_PONG)),
             Some(by) if by <= now => self.pong_by = Some(now.after(terms.limits.pong_timeout)),
@@ -73,6 +90,9 @@ impl Heartbeat {
             self.pong_by.get_or_insert(now.after(terms.limits.pong_timeout));
             return Ok(Beat::Ping);
         }
-        Err([self.pong_by, expiry].into_iter().flatten().fold(self.ping_at, Moment::min))
+        if terms.ask_at.is_some_and(|at| at <= now) {
+            return Ok(Beat::AskAgain);
+        }
+        Err([self.pong_by, expiry, terms.ask_at].into_iter().flatten().fold(self.ping_at, Moment::min))
     }
 }

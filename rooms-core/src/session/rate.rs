@@ -10,7 +10,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{limits::Limits, timers::Moment};
 
-/// A token bucket (the "generic cell rate algorithm"): the time at which the bucket would be full again.
+/// A token bucket (the "generic cell rate algorithm"): the time at which the bucket would be full again. One for messages,
+/// their bytes and joins, which all take time of it, so that a connection keeps eight bytes for them.
 ///
 /// A connection whose bucket is empty is not read until it may send one message more; what it sends meanwhile waits in
 /// its socket, and TCP holds it back. It is not closed for that: where this process stood still for some seconds, all
@@ -22,14 +23,16 @@ pub(super) struct Rate {
     overload: Option<Box<Overload>>,
 }
 
-/// Of a connection that sends faster than it is read.
+/// Of a connection that sent faster than it is read, until its bucket is full again.
 #[derive(Debug)]
 struct Overload {
     open_at: Moment,
     open: Pin<Box<Sleep>>,
-    /// Messages that were there already when they might be read, one after another. A number and no time, because time
-    /// in which this process stood still is not the client's.
-    messages: u32,
+    /// The time that those messages take which were there already when they might be read, one after another. Not the time
+    /// that went by, because time in which this process stood still is not the client's.
+    /// `None` where it keeps to its rate again.
+    waited: Option<Duration>,
+    told: bool,
 }
 
 /// The client went on sending more than it may.
@@ -44,14 +47,16 @@ impl Rate {
     /// Whether the next message may be read; where not, the task is woken when it may.
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>, now: Moment, limits: &Limits) -> Poll<()> {
         // It would take one more.
-        let open_at = self.full_at.before(every(limits) * (limits.message_burst - 1));
+        let open_at = self.full_at.before(a_message(limits) * (limits.message_burst - 1));
         if open_at <= now {
             return Poll::Ready(());
         }
         let wake_at = Instant::now() + open_at.since(now);
-        let overload = self
-            .overload
-            .get_or_insert_with(|| Box::new(Overload { open_at, open: Box::pin(sleep_until(wake_at)), messages: 0 }));
+        let overload = self.overload.get_or_insert_with(|| {
+            let open = Box::pin(sleep_until(wake_at));
+            Box::new(Overload { open_at, open, waited: None, told: false })
+        });
+        overload.waited.get_or_insert_default();
         if overload.open_at != open_at {
             overload.open_at = open_at;
             overload.open.as_mut().reset(wake_at);
@@ -59,27 +64,58 @@ impl Rate {
         overload.open.as_mut().poll(cx)
     }
 
+    /// Where the client was not told yet that it sends too much: for how long it is not read now.
+    pub(super) fn untold(&mut self, now: Moment) -> Option<Duration> {
+        let overload = self.overload.as_mut()?;
+        (!std::mem::replace(&mut overload.told, true)).then(|| overload.open_at.since(now))
+    }
+
     /// Whether it is a moment at which nothing is read.
     pub(super) fn is_paused(&self) -> bool {
         self.overload.as_ref().is_some_and(|overload| !overload.open.is_elapsed())
     }
 
-    /// Counts a message that was read.
-    pub(super) fn took(&mut self, now: Moment, limits: &Limits) -> Result<(), TooMany> {
-        let every = every(limits);
-        self.full_at = self.full_at.max(now).after(every);
-        let Some(overload) = &mut self.overload else { return Ok(()) };
-        overload.messages = overload.messages.saturating_add(1);
-        if every.saturating_mul(overload.messages) > limits.overload_timeout { Err(TooMany) } else { Ok(()) }
+    /// Counts something that was read, by the time that it takes.
+    pub(super) fn took(&mut self, now: Moment, time: Duration, limits: &Limits) -> Result<(), TooMany> {
+        self.full_at = self.full_at.max(now).after(time);
+        let Some(waited) = self.overload.as_mut().and_then(|overload| overload.waited.as_mut()) else { return Ok(()) };
+        *waited = waited.saturating_add(time);
+        if *waited > limits.overload_timeout { Err(TooMany) } else { Ok(()) }
     }
 
     /// Notes that there was nothing to read: the client keeps to its rate again.
-    pub(super) fn found_nothing(&mut self) {
-        self.overload = None;
+    pub(super) fn found_nothing(&mut self, now: Moment, limits: &Limits) {
+        // Full again, but for what was just read.
+        if self.full_at.before(a_message(limits)) <= now {
+            self.overload = None;
+        } else if let Some(overload) = &mut self.overload {
+            overload.waited = None;
+        }
     }
 }
 
-fn every(limits: &Limits) -> Duration {
+/// The time of a message that was so many bytes on the socket.
+pub(super) fn a_message_of(bytes: u32, limits: &Limits) -> Duration {
+    a_message(limits).max(of_bytes(bytes, limits))
+}
+
+/// The time that bytes take by themselves.
+pub(super) fn of_bytes(bytes: u32, limits: &Limits) -> Duration {
+    Duration::from_nanos(u64::from(bytes) * 1_000_000_000 / u64::from(limits.bytes_per_second))
+}
+
+/// What a join or a leave takes besides the time of its message.
+pub(super) fn more_for_a_join(limits: &Limits) -> Duration {
+    (Duration::from_secs(1) / limits.joins_per_second).saturating_sub(a_message(limits))
+}
+
+/// What is taken for a command that is refused because its user does too much of that. Ten messages: who goes on at the rate
+/// of its connection alone is read more slowly then, and at last closed.
+pub(super) fn more_for_a_refusal(limits: &Limits) -> Duration {
+    10 * a_message(limits)
+}
+
+fn a_message(limits: &Limits) -> Duration {
     Duration::from_secs(1) / limits.messages_per_second
 }
 
@@ -93,10 +129,13 @@ mod tests {
     /// Messages that are read at once, of as many as there may be.
     fn read(rate: &mut Rate, now: Moment, limits: &Limits) -> usize {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        std::iter::from_fn(|| rate.poll_open(&mut cx, now, limits).is_ready().then(|| rate.took(now, limits)))
-            .take(400)
-            .take_while(Result::is_ok)
-            .count()
+        std::iter::from_fn(|| {
+            let open = rate.poll_open(&mut cx, now, limits).is_ready();
+            open.then(|| rate.took(now, a_message_of(0, limits), limits))
+        })
+        .take(400)
+        .take_while(Result::is_ok)
+        .count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -117,16 +156,37 @@ mod tests {
             // Half a minute at the rate, and the burst before it.
             for _ in 0..1_700 {
                 poll_fn(|cx| rate.poll_open(cx, clock.now(), &limits)).await;
-                assert_eq!(rate.took(clock.now(), &limits), Ok(()));
+                assert_eq!(rate.took(clock.now(), a_message_of(0, &limits), &limits), Ok(()));
             }
             poll_fn(|cx| rate.poll_open(cx, clock.now(), &limits)).await;
             if round == 0 {
-                rate.found_nothing();
+                rate.found_nothing(clock.now(), &limits);
                 tokio::time::advance(Duration::from_secs(10)).await;
             }
         }
-        assert_eq!(rate.took(clock.now(), &limits), Err(TooMany));
+        assert_eq!(rate.took(clock.now(), a_message_of(0, &limits), &limits), Err(TooMany));
         assert_eq!(start.elapsed().as_secs(), 30 + 10 + 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_take_time_too_and_the_client_is_told_once() {
+        let (mut rate, limits, clock) = (Rate::new(), Limits::default(), Timers::new());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // 1 MiB in sixteen messages empties the bucket of 200 messages.
+        for _ in 0..16 {
+            assert!(rate.poll_open(&mut cx, clock.now(), &limits).is_ready());
+            assert_eq!(rate.untold(clock.now()), None);
+            assert_eq!(rate.took(clock.now(), a_message_of(64 * 1024, &limits), &limits), Ok(()));
+        }
+        assert!(rate.poll_open(&mut cx, clock.now(), &limits).is_pending());
+        assert_eq!(rate.untold(clock.now()), Some(Duration::from_millis(20)));
+        assert_eq!(rate.untold(clock.now()), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        rate.found_nothing(clock.now(), &limits);
+        assert_eq!(rate.untold(clock.now()), None, "its bucket is not full yet");
+        tokio::time::advance(Duration::from_secs(4)).await;
+        rate.found_nothing(clock.now(), &limits);
+        assert!(rate.overload.is_none(), "nothing is left of it");
     }
 
     #[test]

@@ -5,11 +5,14 @@
 //!
 //! - `/rooms/{kind}/{id}`: a connection for that one room, by the endpoint of the manager;
 //! - `/strict/{kind}/{id}`: the same by the endpoint [`Stage::strict`];
+//! - `/browsers/{kind}/{id}` and `/services/{kind}/{id}`: the same by the endpoints [`Stage::browsers`] and
+//!   [`Stage::services`], with the upgrade's `with_claims(stage.claims(upgrade.identity()))` and
+//!   `on_close(stage.on_close())`;
 //! - `/socket`: a connection that is in many rooms, by the endpoint of the manager;
 //! - `/events/{kind}/{id}`: that one room as an event stream, by the endpoint of the manager;
 //! - `/events`: the rooms that the URL names as one.
 //!
-//! `{kind}` and `{id}` are percent-decoded, once, by the router or by the adapter.
+//! `{kind}` and `{id}` are percent-decoded, once, by the router or by the adapter. The adapter is told the peer's address.
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -24,7 +27,7 @@
 //!
 //! /// Serves the five routes by the adapter that is to be proved.
 //! async fn routes(listener: tokio::net::TcpListener, stage: Stage) {
-//! #   let _ = (listener, stage.rooms, stage.strict);
+//! #   let _ = (listener, stage.rooms, stage.strict, stage.browsers, stage.services);
 //! }
 //!
 //! rooms_core::adapter_conformance!(serve);
@@ -38,12 +41,18 @@ mod closing;
 mod conversation;
 mod events;
 mod opening;
+mod sign_in;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 
 use self::client::Client;
 pub use self::{
@@ -54,6 +63,7 @@ pub use self::{
     conversation::{fidelity, many_rooms, one_room, resumption},
     events::{a_room_as_events, refused_events, resumed_events, the_end_of_events},
     opening::{bad_tokens, escapes, origins, refusals, token_places},
+    sign_in::{closed_ways_in, ends, ways_in},
 };
 use crate::{
     auth::{Attempt, AuthError, Authenticator, Identity},
@@ -75,6 +85,25 @@ pub struct Stage {
     pub rooms: RoomManager,
     /// The endpoint of the routes under `/strict`, where a bad token is refused with 401 and `Authorization` is not looked at.
     pub strict: Endpoint,
+    /// The endpoint of the routes under `/browsers`: the token is in a cookie, in the protocol, or in the first message.
+    pub browsers: Endpoint,
+    /// The endpoint of the routes under `/services`, which has an authenticator of its own.
+    pub services: Endpoint,
+    ended: mpsc::UnboundedSender<Close>,
+}
+
+impl Stage {
+    /// What a handler of `/browsers` and `/services` adds to the claims of who comes.
+    #[must_use]
+    pub fn claims(&self, who: Option<&Identity>) -> [(&'static str, Value); 1] {
+        [("seen_as", json!(who.map_or("nobody yet", Identity::user)))]
+    }
+
+    /// What such a handler does when its connection has ended.
+    pub fn on_close(&self) -> impl FnOnce(Close) + Send + 'static + use<> {
+        let ended = self.ended.clone();
+        move |close| _ = ended.send(close)
+    }
 }
 
 /// An adapter under test: how it serves, and how patient the suite is with it.
@@ -96,6 +125,9 @@ macro_rules! adapter_conformance {
             a_foreign_page_is_refused => origins,
             a_bad_token_is_upgraded_and_closed_or_refused_as_the_endpoint_says => bad_tokens,
             the_token_is_found_where_it_may_be_and_in_one_place_only => token_places,
+            browsers_and_services_come_each_in_their_own_way_into_one_room => ways_in,
+            what_may_not_come_that_way_does_not => closed_ways_in,
+            a_handler_is_told_when_its_connection_ends => ends,
             what_is_escaped_in_a_url_is_decoded_once => escapes,
             a_connection_for_one_room => one_room,
             a_connection_for_one_room_that_comes_back => resumption,
@@ -175,14 +207,30 @@ impl<F: Serve> Suite<F> {
             .kind("post", post)
             .kind("channel", Kind::authenticated().allow_publish())
             .kind("log", Kind::authenticated().history(Retention::messages(10)).on_join(said))
+            .kind("seat", Kind::authenticated().on_join(seat))
             .kind("user", Kind::owner_only())
             .limits(limits)
             .build()
             .expect("rooms");
         let strict = endpoint.bad_token(BadToken::Refuse).without_header_token();
-        let address = self.serve.serve(Stage { rooms: rooms.clone(), strict }).await;
-        Theatre { rooms, address, patience: self.patience }
+        let browsers = Endpoint::new().without_header_token().cookie_token("session").protocol_token("app.v1");
+        let browsers = browsers.first_message_token().origins([PAGE]).expect("an origin");
+        let peers = Peers::default();
+        let services = Endpoint::new().authenticator(ServiceDoorman(Arc::clone(&peers)));
+        let (ends, ended) = mpsc::unbounded_channel();
+        let stage = Stage { rooms: rooms.clone(), strict, browsers, services, ended: ends };
+        let address = self.serve.serve(stage).await;
+        Theatre { rooms, address, peers, ended, patience: self.patience }
     }
+}
+
+/// The origin of the pages that may bring a cookie.
+const PAGE: &str = "https://app.example";
+
+/// Says who joins, with the claims that a handler added.
+async fn seat(member: Member) -> Result<Value, HookError> {
+    let seen_as = member.identity().claim::<String>("seen_as").ok().flatten();
+    Ok(json!({"user": member.identity().user(), "seen_as": seen_as}))
 }
 
 /// Repeats what was said with a join.
@@ -194,8 +242,14 @@ async fn said(member: Member) -> Result<Value, HookError> {
 struct Theatre {
     rooms: RoomManager,
     address: SocketAddr,
+    /// Of whom the authenticator of services was told.
+    peers: Peers,
+    /// What the handlers of `/browsers` and `/services` were told.
+    ended: mpsc::UnboundedReceiver<Close>,
     patience: Duration,
 }
+
+type Peers = Arc<Mutex<Vec<Option<SocketAddr>>>>;
 
 impl Theatre {
     async fn connect(&self, target: &str) -> Client {
@@ -257,6 +311,23 @@ impl Authenticator for Doorman {
                 let user = token.strip_prefix("user-").ok_or(AuthError::Refused("no such token"))?;
                 Identity::new(user).map_err(|_| AuthError::Subject)
             }
+        }
+    }
+}
+
+/// Lets in the one service that there is.
+#[derive(Debug)]
+struct ServiceDoorman(Peers);
+
+#[async_trait]
+impl Authenticator for ServiceDoorman {
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+        match attempt.token().ok_or(AuthError::Missing)? {
+            "service" => {
+                self.0.lock().expect("peers").push(attempt.peer());
+                Identity::new("service").map_err(|_| AuthError::Subject)
+            }
+            _ => Err(AuthError::Refused("no such service")),
         }
     }
 }

@@ -44,6 +44,7 @@ mod connected;
 mod history;
 mod listener;
 mod outage;
+mod states;
 
 use std::{future::Future, time::Duration};
 
@@ -57,10 +58,11 @@ pub use self::{
         one_order, the_last_call_counts,
     },
     history::{
-        an_outage_leaves_no_holes, another_log_is_another_epoch, appending_publishes, logs_are_trimmed,
-        reads_have_no_holes,
+        a_key_counts_once, an_outage_leaves_no_holes, another_log_is_another_epoch, appending_publishes,
+        logs_are_trimmed, reads_have_no_holes,
     },
     outage::{down_is_not_silence, loss_is_said, unknown_is_not_down},
+    states::{a_lost_state_is_another_epoch, one_writer_wins, setting_publishes},
 };
 use crate::{
     bus::{Bus, Topic},
@@ -86,7 +88,7 @@ pub trait Backplane: Send + Sync {
     /// Gives it back.
     fn mend(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Makes it lose all histories while it goes on, as a server whose data is deleted does. [`Cut::Impossible`] where it
+    /// Makes it lose all histories and states while it goes on, as a server whose data is deleted does. [`Cut::Impossible`] where it
     /// keeps none, or can't lose them.
     fn forget(&mut self) -> impl Future<Output = Cut> + Send;
 }
@@ -123,6 +125,10 @@ macro_rules! bus_conformance {
             clause_10_a_read_has_no_holes => reads_have_no_holes,
             clause_11_a_log_is_trimmed_by_number_and_bytes_and_age => logs_are_trimmed,
             clause_12_another_log_is_another_epoch => another_log_is_another_epoch,
+            clause_13_a_key_counts_once => a_key_counts_once,
+            clause_14_setting_a_state_publishes_in_the_order_of_the_revisions => setting_publishes,
+            clause_15_and_16_of_two_writers_one_wins_and_a_read_gives_the_newest => one_writer_wins,
+            clause_17_a_lost_state_is_another_epoch => a_lost_state_is_another_epoch,
             and_an_outage_leaves_no_holes_in_a_history => an_outage_leaves_no_holes,
             and_after_the_close_nothing_is_heard => closed_is_silent,
         }

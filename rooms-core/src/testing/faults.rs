@@ -16,7 +16,10 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Bus, BusError, BusEvent, BusReceiver, Excerpt, History, Position, ReadFrom, Retention, Topic},
+    bus::{
+        Appended, Bus, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, NewState, Outcome,
+        Position, ReadFrom, Retention, States, Topic,
+    },
     lock::{Mutex, lock},
 };
 
@@ -211,6 +214,10 @@ impl<B: Bus> Bus for FaultyBus<B> {
         self.bus.history().map(|_| self as &dyn History)
     }
 
+    fn states(&self) -> Option<&dyn States> {
+        self.bus.states().map(|_| self as &dyn States)
+    }
+
     async fn close(&self) {
         self.bus.close().await;
     }
@@ -223,12 +230,39 @@ impl<B: Bus> History for FaultyBus<B> {
         self.history_beyond()?.append(topic, payload, retention).await
     }
 
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        self.history_beyond()?.append_once(topic, payload, retention, key).await
+    }
+
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
         self.history_beyond()?.read(topic, from, retention).await
     }
 }
 
+/// The states as well.
+#[async_trait]
+impl<B: Bus> States for FaultyBus<B> {
+    async fn set_state(&self, topic: &Topic, new: NewState) -> Result<Outcome, BusError> {
+        self.states_beyond()?.set_state(topic, new).await
+    }
+
+    async fn state(&self, topic: &Topic, keep: Duration) -> Result<Option<KeptState>, BusError> {
+        self.states_beyond()?.state(topic, keep).await
+    }
+}
+
 impl<B: Bus> FaultyBus<B> {
+    fn states_beyond(&self) -> Result<&dyn States, BusError> {
+        let up = lock(&self.faults.0.state).mode == Mode::Up;
+        self.bus.states().filter(|_| up).ok_or_else(|| BusError::Unknown("the node is cut off".into()))
+    }
+
     fn history_beyond(&self) -> Result<&dyn History, BusError> {
         let up = lock(&self.faults.0.state).mode == Mode::Up;
         self.bus.history().filter(|_| up).ok_or_else(|| BusError::Unknown("the node is cut off".into()))

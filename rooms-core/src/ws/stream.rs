@@ -34,10 +34,11 @@ pub struct FrameStream {
     begun: Option<Box<Begun>>,
 }
 
+/// With the bytes that were read and not asked for yet; here, where they take no memory of their own.
 enum ReadHalf {
-    Tcp(OwnedReadHalf),
+    Tcp(OwnedReadHalf, u32),
     /// Boxed twice: a thin pointer, so that a TCP stream, the common one, is no larger for it.
-    Boxed(Box<Pin<Box<dyn AsyncRead + Send>>>),
+    Boxed(Box<Pin<Box<dyn AsyncRead + Send>>>, u32),
 }
 
 #[derive(Default)]
@@ -72,17 +73,30 @@ impl Begun {
 
 impl FrameStream {
     pub(super) fn tcp(io: OwnedReadHalf, early: &[u8], limits: Inbound) -> Self {
-        Self::new(ReadHalf::Tcp(io), early, limits)
+        Self::new(ReadHalf::Tcp(io, 0), early, limits)
     }
 
     pub(super) fn boxed(io: Pin<Box<dyn AsyncRead + Send>>, early: &[u8], limits: Inbound) -> Self {
-        Self::new(ReadHalf::Boxed(Box::new(io)), early, limits)
+        Self::new(ReadHalf::Boxed(Box::new(io), 0), early, limits)
     }
 
     fn new(io: ReadHalf, early: &[u8], limits: Inbound) -> Self {
         let mut begun = Begun::default();
         begun.keep(early);
-        Self { io, limits, begun: begun.boxed() }
+        let mut stream = Self { io, limits, begun: begun.boxed() };
+        stream.count(early.len());
+        stream
+    }
+
+    /// The bytes that were read since the last call, whatever they were.
+    pub(crate) fn bytes(&mut self) -> u32 {
+        let (ReadHalf::Tcp(_, bytes) | ReadHalf::Boxed(_, bytes)) = &mut self.io;
+        std::mem::take(bytes)
+    }
+
+    fn count(&mut self, more: usize) {
+        let (ReadHalf::Tcp(_, bytes) | ReadHalf::Boxed(_, bytes)) = &mut self.io;
+        *bytes = bytes.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
     }
 
     /// Takes compressed messages, too: permessage-deflate was agreed on (RFC 7692).
@@ -92,8 +106,8 @@ impl FrameStream {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
-            ReadHalf::Tcp(io) => Pin::new(io).poll_read(cx, buffer),
-            ReadHalf::Boxed(io) => Pin::new(&mut **io).poll_read(cx, buffer),
+            ReadHalf::Tcp(io, _) => Pin::new(io).poll_read(cx, buffer),
+            ReadHalf::Boxed(io, _) => Pin::new(&mut **io).poll_read(cx, buffer),
         }
     }
 
@@ -111,6 +125,7 @@ impl FrameStream {
                 return Poll::Ready((!begun.over).then(|| Err(error.into())));
             }
             let mut input = buffer.filled();
+            self.count(input.len());
             if input.is_empty() {
                 return Poll::Ready(None);
             }
@@ -142,8 +157,8 @@ impl Stream for FrameStream {
 impl fmt::Debug for FrameStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let over = match &self.io {
-            ReadHalf::Tcp(_) => "tcp",
-            ReadHalf::Boxed(_) => "boxed",
+            ReadHalf::Tcp(..) => "tcp",
+            ReadHalf::Boxed(..) => "boxed",
         };
         f.debug_struct("FrameStream")
             .field("io", &over)

@@ -28,6 +28,11 @@ pub(crate) enum Fault {
     IgnoresOrigins,
     TellsBadTokensOverHttp,
     OverlooksHeaders,
+    AnswersNoProtocol,
+    KnowsOneEndpoint,
+    LosesThePeer,
+    AddsNoClaims,
+    TellsNoEnd,
     KeepsEscapes,
     JoinsAnotherRoom,
     LosesTheQuery,
@@ -72,7 +77,12 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
     let early = if fault == LosesWhatCameEarly { Vec::new() } else { read[end..].to_vec() };
     let whole = uri.clone();
     let path: Vec<&str> = whole.path().trim_start_matches('/').split('/').collect();
-    let mut endpoint = if path[0] == "strict" { stage.strict.clone() } else { stage.rooms.endpoint().clone() };
+    let mut endpoint = match path[0] {
+        "strict" => stage.strict.clone(),
+        "browsers" => stage.browsers.clone(),
+        "services" if fault != KnowsOneEndpoint => stage.services.clone(),
+        _ => stage.rooms.endpoint().clone(),
+    };
     match fault {
         IgnoresOrigins => _ = headers.remove(header::ORIGIN),
         OverlooksHeaders => _ = headers.remove(header::AUTHORIZATION),
@@ -85,10 +95,20 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
         _ => {}
     }
     let opening = if path[0] == "events" { Opening::EventStream(&method) } else { Opening::Method(&method) };
-    let admission = match stage.rooms.admit(&endpoint, opening, &uri, &headers, stream.peer_addr().ok()).await {
+    let peer = stream.peer_addr().ok().filter(|_| fault != LosesThePeer);
+    let mut admission = match stage.rooms.admit(&endpoint, opening, &uri, &headers, peer).await {
         Ok(admission) => admission,
         Err(refusal) => return refuse(stream, &refusal, fault).await,
     };
+    if ["browsers", "services"].contains(&path[0]) {
+        if fault != AddsNoClaims {
+            let claims = stage.claims(admission.identity().ok().flatten());
+            admission = admission.with_claims(claims);
+        }
+        if fault != TellsNoEnd {
+            admission = admission.on_close(stage.on_close());
+        }
+    }
     let room = match path[..] {
         ["socket" | "events"] => None,
         [_, kind, id] => match if fault == KeepsEscapes { RoomKey::new(kind, id) } else { RoomKey::from_url(kind, id) }
@@ -110,7 +130,11 @@ async fn connection(mut stream: TcpStream, stage: Stage, fault: Fault) {
             Err(refusal) => refuse(stream, &refusal, fault).await,
         };
     }
-    stream.write_all(head(&admission.response()).as_bytes()).await.unwrap();
+    let mut response = admission.response();
+    if fault == AnswersNoProtocol {
+        response.headers_mut().remove(header::SEC_WEBSOCKET_PROTOCOL);
+    }
+    stream.write_all(head(&response).as_bytes()).await.unwrap();
     let limits = admission.limits().clone();
     let socket = async move {
         match fault {

@@ -2,16 +2,22 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::sync::{
-    Arc, Mutex, OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rooms_core::{
     Bus, LocalBus,
-    bus::{BusError, BusEvent, BusReceiver, Excerpt, History, Lost, Position, ReadFrom, Retention, Topic},
+    bus::{
+        Appended, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, Lost, NewState,
+        Outcome, Position, ReadFrom, Retention, States, Topic,
+    },
 };
 use tokio::sync::Semaphore;
 
@@ -116,6 +122,10 @@ impl Bus for Flaky {
         Some(self)
     }
 
+    fn states(&self) -> Option<&dyn States> {
+        Some(self)
+    }
+
     async fn close(&self) {
         self.0.bus.close().await;
     }
@@ -126,6 +136,17 @@ impl History for Flaky {
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
         self.check()?;
         self.0.bus.append(topic, payload, retention).await
+    }
+
+    async fn append_once(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        retention: Retention,
+        key: &IdempotencyKey,
+    ) -> Result<Appended, BusError> {
+        self.check()?;
+        self.0.bus.append_once(topic, payload, retention, key).await
     }
 
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
@@ -145,6 +166,30 @@ impl History for Flaky {
     }
 }
 
+#[async_trait]
+impl States for Flaky {
+    async fn set_state(&self, topic: &Topic, new: NewState) -> Result<Outcome, BusError> {
+        self.check()?;
+        self.0.bus.set_state(topic, new).await
+    }
+
+    async fn state(&self, topic: &Topic, keep: Duration) -> Result<Option<KeptState>, BusError> {
+        let faults = self.faults();
+        faults.reads.fetch_add(1, Ordering::Relaxed);
+        self.check()?;
+        let kept = self.0.bus.state(topic, keep).await?;
+        faults.permits.acquire().await.unwrap().forget();
+        // The answer takes a while, in which more is published.
+        tokio::task::yield_now().await;
+        let failing = faults.failing.load(Ordering::Relaxed);
+        if failing > 0 {
+            faults.failing.store(failing - 1, Ordering::Relaxed);
+            return Err(BusError::Unknown("no answer".into()));
+        }
+        Ok(kept)
+    }
+}
+
 struct Ear {
     receiver: Arc<dyn BusReceiver>,
     faults: Arc<Faults>,
@@ -152,7 +197,11 @@ struct Ear {
 
 impl BusReceiver for Ear {
     fn event(&self, event: BusEvent) {
-        if matches!(event, BusEvent::Message { topic: Topic::Room(_), .. }) {
+        let of_a_room = matches!(
+            event,
+            BusEvent::Message { topic: Topic::Room(_), .. } | BusEvent::State { topic: Topic::Room(_), .. }
+        );
+        if of_a_room {
             if self.faults.muted.load(Ordering::Relaxed) || self.faults.down.load(Ordering::Relaxed) {
                 return;
             }

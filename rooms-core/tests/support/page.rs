@@ -35,7 +35,11 @@ pub(crate) struct Page {
 impl Page {
     /// Comes back with the position that it has, or for the first time.
     pub(crate) fn join(&mut self, rooms: &Rooms, room: &str, newest: usize) {
-        let talk = Talk::multi(rooms, "a");
+        self.join_over(Talk::multi(rooms, "a"), room, newest);
+    }
+
+    /// The same on a connection of its own.
+    pub(crate) fn join_over(&mut self, talk: Talk, room: &str, newest: usize) {
         talk.say(json!({"type": "join", "room": room, "since": self.since, "newest": newest}).to_string());
         self.talk = Some(talk);
     }

@@ -40,6 +40,11 @@ impl Valve {
         }
     }
 
+    /// Lets nothing more through.
+    pub(crate) fn shut(&self) {
+        self.0.lock().unwrap().free = 0;
+    }
+
     pub(crate) fn taken(&self) -> Vec<Message> {
         self.0.lock().unwrap().taken.clone()
     }

@@ -36,6 +36,13 @@ async fn main() {
     println!("{:<34}{:>14}{:>14}{:>9}", "", "rooms-redis", "bare loop", "ratio");
     rates("publish, per second", &size, ours::publish(&redis, size.messages), bare::publish(&redis, size.messages))
         .await;
+    let plain = ours::publish(&redis, size.messages / 4).await.as_secs_f64();
+    for rooms in [1, 1_000] {
+        let kept = ours::append(&redis, size.messages / 4, rooms).await.as_secs_f64();
+        let rate = |took: f64| (size.messages / 4) as f64 / took;
+        let name = format!("append to {rooms} logs, publish");
+        println!("{name:<34}{:>14.0}{:>14.0}{:>9.2}", rate(kept), rate(plain), plain / kept);
+    }
     rates("receive, per second", &size, ours::receive(&redis, size.messages), bare::receive(&redis, size.messages))
         .await;
     let (ours, bare) = (ours::resubscribe(&redis, size.rooms).await, bare::subscribe(&redis, size.rooms).await);

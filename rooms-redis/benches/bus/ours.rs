@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use rooms_core::{
     Bus, RoomKey,
-    bus::{BusEvent, BusReceiver, Lost, Topic},
+    bus::{BusEvent, BusReceiver, History, Lost, Retention, Topic},
 };
 use rooms_redis::RedisBus;
 use tokio::{
@@ -71,6 +71,19 @@ pub(crate) async fn publish(redis: &RedisServer, messages: usize) -> Duration {
     let start = Instant::now();
     let answers = stream::iter(0..messages).map(|_| bus.publish(&topic, payload.clone())).buffer_unordered(1_000);
     answers.for_each(|answer| async { answer.unwrap() }).await;
+    start.elapsed()
+}
+
+/// The same with a history, to so many rooms in turn.
+pub(crate) async fn append(redis: &RedisServer, messages: usize, rooms: usize) -> Duration {
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let (payload, retention) = (Bytes::from_static(&PAYLOAD), Retention::messages(500));
+    let topics: Vec<_> = (0..rooms).map(room).collect();
+    let start = Instant::now();
+    let answers = stream::iter(topics.iter().cycle().take(messages))
+        .map(|topic| bus.append(topic, payload.clone(), retention))
+        .buffer_unordered(1_000);
+    answers.for_each(|answer| async { _ = answer.unwrap() }).await;
     start.elapsed()
 }
 

@@ -14,7 +14,7 @@ local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber
 if not epoch then
   local info = redis.pcall('INFO', 'replication')
   local server = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
-  redis.call('HSET', mark, 'epoch', ARGV[2], 'offset', '0', 'bytes', '0', 'server', server, 'earlier', '')
+  redis.call('HSET', mark, 'epoch', ARGV[2], 'offset', '0', 'bytes', '0', 'count', '0', 'server', server, 'earlier', '')
   redis.call('DEL', log)
   redis.call('PEXPIRE', mark, age + 86400000)
   return { ARGV[2], '0', '', now, {} }

@@ -7,7 +7,7 @@ use redis::{PushInfo, PushKind, Value};
 use rooms_core::bus::Topic;
 use tokio::sync::oneshot;
 
-use crate::{channels::Channel, history, link::Link, shared::Shared};
+use crate::{channels::Channel, history, link::Link, shared::Shared, states};
 
 /// What one connection receives.
 ///
@@ -73,6 +73,11 @@ impl Pushes {
             return;
         };
         let payload = Bytes::from(payload);
+        if let (Topic::Room(_), Some((state, patch))) = (&topic, states::published(&payload))
+            && state.state.len() <= limits.max_payload_bytes
+        {
+            return status.state((self.link.id, self.generation), topic, state, patch);
+        }
         let (position, payload) = match (&topic, history::positioned(&payload)) {
             (Topic::Room(_), Some((position, from))) => (Some(position), payload.slice(from..)),
             _ => (None, payload),

@@ -94,22 +94,36 @@ impl Cluster {
 
     /// Gives the slot of a channel from one master to another, as `redis-cli --cluster reshard` does.
     pub(crate) async fn move_slot(&self, channel: &str, from: usize, to: usize) {
-        let (slot, from_id, to_id) = (self.slot(channel).await, self.id(from).await, self.id(to).await);
-        let set = async |node: usize, what: &[&str]| {
-            let answer = self.nodes[node].cli(&[&["CLUSTER", "SETSLOT", &slot], what].concat()).await;
-            assert_eq!(answer, "OK", "{what:?}");
-        };
-        set(to, &["IMPORTING", &from_id]).await;
-        set(from, &["MIGRATING", &to_id]).await;
-        let keys = self.nodes[from].cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await;
+        self.begin_move(channel, from, to).await;
+        let keys = self.nodes[from].cli(&["CLUSTER", "GETKEYSINSLOT", &self.slot(channel).await, "100"]).await;
         if !keys.is_empty() {
-            let port = self.nodes[to].port.to_string();
-            let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-            let keys: Vec<&str> = keys.lines().collect();
-            assert_eq!(self.nodes[from].cli(&[&migrate[..], &keys].concat()).await, "OK");
+            self.move_keys(&keys.lines().collect::<Vec<_>>(), from, to).await;
         }
-        set(to, &["NODE", &to_id]).await;
-        set(from, &["NODE", &to_id]).await;
+        self.end_move(channel, from, to).await;
+    }
+
+    /// From here on keys of the slot may be at either of the two.
+    pub(crate) async fn begin_move(&self, channel: &str, from: usize, to: usize) {
+        self.set_slot(channel, to, &["IMPORTING", &self.id(from).await]).await;
+        self.set_slot(channel, from, &["MIGRATING", &self.id(to).await]).await;
+    }
+
+    pub(crate) async fn move_keys(&self, keys: &[&str], from: usize, to: usize) {
+        let port = self.nodes[to].port.to_string();
+        let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        assert_eq!(self.nodes[from].cli(&[&migrate[..], keys].concat()).await, "OK");
+    }
+
+    pub(crate) async fn end_move(&self, channel: &str, from: usize, to: usize) {
+        let id = self.id(to).await;
+        self.set_slot(channel, to, &["NODE", &id]).await;
+        self.set_slot(channel, from, &["NODE", &id]).await;
+    }
+
+    async fn set_slot(&self, channel: &str, node: usize, what: &[&str]) {
+        let slot = self.slot(channel).await;
+        let answer = self.nodes[node].cli(&[&["CLUSTER", "SETSLOT", &slot], what].concat()).await;
+        assert_eq!(answer, "OK", "{what:?}");
     }
 
     /// How many are subscribed to a sharded channel at a node.

@@ -41,6 +41,7 @@ impl Node {
         let bus = builder.connect().await.unwrap();
         let log = Kind::authenticated().history(Retention::messages(10_000).bytes(Retention::MAX_BYTES));
         let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).kind("log", log);
+        let rooms = rooms.kind("board", Kind::authenticated().keep_state(Duration::from_secs(3600)));
         let rooms = rooms.bus(bus.clone()).build().unwrap();
         Self { rooms, bus }
     }

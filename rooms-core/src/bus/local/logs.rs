@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    bus::{Excerpt, Position, ReadFrom, Retention, Topic, history::offset_in},
+    bus::{Appended, Excerpt, IdempotencyKey, Position, ReadFrom, Retention, Topic, history::offset_in},
     shrink::shrink,
 };
 
@@ -32,32 +32,49 @@ struct Log {
     epoch: u64,
     /// The offset of the newest message.
     head: u64,
-    messages: VecDeque<(Instant, Bytes)>,
+    messages: VecDeque<Kept>,
+    /// The offsets of the messages that have a key.
+    keys: HashMap<IdempotencyKey, u64>,
     bytes: usize,
     age: Duration,
     forget_at: Instant,
+}
+
+#[derive(Debug)]
+struct Kept {
+    at: Instant,
+    payload: Bytes,
+    key: Option<IdempotencyKey>,
 }
 
 /// Logs that are looked at with each use. 2: more than are begun with one, so that none is left behind.
 const LOOKS: usize = 2;
 
 impl Logs {
-    /// Appends a message; gives its position.
+    /// Appends a message, unless there is one with its key.
     pub(super) fn append(
         &mut self,
         topic: &Topic,
         payload: Bytes,
         retention: Retention,
+        key: Option<&IdempotencyKey>,
         subscribed: impl Fn(&Topic) -> bool,
-    ) -> Position {
+    ) -> Appended {
         let now = Instant::now();
         self.look(now, subscribed);
         let log = self.used(topic, retention, now);
+        if let Some(key) = key {
+            log.trim(retention, now);
+            if let Some(offset) = log.keys.get(key) {
+                return Appended::Before(Position::new(log.epoch, *offset));
+            }
+            log.keys.insert(key.clone(), log.head + 1);
+        }
         log.head += 1;
         log.bytes += payload.len();
-        log.messages.push_back((now, payload));
+        log.messages.push_back(Kept { at: now, payload, key: key.cloned() });
         log.trim(retention, now);
-        log.position()
+        Appended::Now(log.position())
     }
 
     /// Reads a log, which is begun if there is none.
@@ -81,7 +98,7 @@ impl Logs {
             },
         };
         let skip = log.messages.len().saturating_sub(wanted);
-        Excerpt::new(head, log.messages.range(skip..).map(|(_, payload)| payload.clone()).collect())
+        Excerpt::new(head, log.messages.range(skip..).map(|kept| kept.payload.clone()).collect())
     }
 
     pub(super) fn forget_all(&mut self) {
@@ -117,7 +134,8 @@ impl Logs {
                     continue;
                 }
                 // Its epoch goes on; its messages are too old.
-                (log.messages, log.bytes, log.forget_at) = (VecDeque::new(), 0, now + log.age);
+                (log.messages, log.keys, log.bytes) = (VecDeque::new(), HashMap::new(), 0);
+                log.forget_at = now + log.age;
             }
             self.looks.insert((log.forget_at, number), topic);
         }
@@ -127,7 +145,7 @@ impl Logs {
 impl Log {
     fn new(age: Duration, forget_at: Instant) -> Self {
         let epoch = RandomState::new().hash_one(std::process::id());
-        Self { epoch, head: 0, messages: VecDeque::new(), bytes: 0, age, forget_at }
+        Self { epoch, head: 0, messages: VecDeque::new(), keys: HashMap::new(), bytes: 0, age, forget_at }
     }
 
     fn position(&self) -> Position {
@@ -136,10 +154,16 @@ impl Log {
 
     fn trim(&mut self, retention: Retention, now: Instant) {
         let too_old = |at: Instant| now.duration_since(at) >= retention.max_age();
-        while let Some((at, payload)) = self.messages.front()
-            && (self.messages.len() > retention.max_messages() || self.bytes > retention.max_bytes() || too_old(*at))
+        while let Some(first) = self.messages.front()
+            && (self.messages.len() > retention.max_messages()
+                || self.bytes > retention.max_bytes()
+                || too_old(first.at))
         {
-            self.bytes -= payload.len();
+            self.bytes -= first.payload.len();
+            if let Some(key) = &first.key {
+                self.keys.remove(key);
+                shrink(&mut self.keys);
+            }
             self.messages.pop_front();
         }
     }
@@ -161,7 +185,7 @@ mod tests {
     async fn a_log_is_forgotten_when_it_was_not_used_for_as_long_as_its_messages_are_kept() {
         let (mut logs, retention) = (Logs::default(), Retention::messages(2).age(Duration::from_secs(10)));
         for number in 0..1_000 {
-            logs.append(&topic(number), "x".into(), retention, nobody);
+            logs.append(&topic(number), "x".into(), retention, None, nobody);
         }
         let first = logs.read(&topic(0), ReadFrom::Newest(0), retention, nobody).head;
         tokio::time::advance(Duration::from_secs(9)).await;
@@ -173,31 +197,47 @@ mod tests {
         }
         assert_eq!((logs.logs.len(), logs.looks.len()), (1, 1));
         tokio::time::advance(Duration::from_secs(11)).await;
-        let again = logs.append(&topic(0), "x".into(), retention, nobody);
+        let again = logs.append(&topic(0), "x".into(), retention, None, nobody).position();
         assert!(again.epoch() != first.epoch() && again.offset() == 1, "{again}, after {first}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_log_that_somebody_is_subscribed_to_goes_on_and_its_old_messages_are_gone() {
         let (mut logs, retention) = (Logs::default(), Retention::messages(2).age(Duration::from_secs(10)));
-        let first = logs.append(&topic(0), "x".into(), retention, nobody);
+        let first = logs.append(&topic(0), "x".into(), retention, None, nobody).position();
         for _ in 0..10 {
             tokio::time::advance(Duration::from_secs(100)).await;
-            logs.append(&topic(1), "x".into(), retention, |topic_| *topic_ == topic(0));
+            logs.append(&topic(1), "x".into(), retention, None, |topic_| *topic_ == topic(0));
             assert_eq!((logs.logs.len(), logs.logs[&topic(0)].messages.len()), (2, 0));
         }
-        let again = logs.append(&topic(0), "x".into(), retention, nobody);
+        let again = logs.append(&topic(0), "x".into(), retention, None, nobody).position();
         assert_eq!(again, Position::new(first.epoch(), 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_as_many_as_the_messages_that_are_kept() {
+        let (mut logs, retention) = (Logs::default(), Retention::messages(5).age(Duration::from_secs(10)));
+        let key = |number: usize| IdempotencyKey::new(&number.to_string()).unwrap();
+        for number in 0..100 {
+            let mut append = || logs.append(&topic(0), "x".into(), retention, Some(&key(number)), nobody);
+            let first = append();
+            assert_eq!((first, append()), (Appended::Now(first.position()), Appended::Before(first.position())));
+        }
+        assert_eq!(logs.logs[&topic(0)].keys.len(), 5);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let again = logs.append(&topic(0), "x".into(), retention, Some(&key(99)), nobody);
+        assert!(matches!(again, Appended::Now(_)), "it is not kept any more");
+        assert_eq!(logs.logs[&topic(0)].keys.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_bytes_of_a_log_are_bounded() {
         let (mut logs, retention) = (Logs::default(), Retention::messages(10_000).bytes(1_000));
         for length in (0..2_000).chain([1_000, 1_001]) {
-            logs.append(&topic(0), vec![b' '; length % 300].into(), retention, nobody);
+            logs.append(&topic(0), vec![b' '; length % 300].into(), retention, None, nobody);
             assert!(logs.logs[&topic(0)].bytes <= 1_000);
         }
-        logs.append(&topic(0), vec![b' '; 1_001].into(), retention, nobody);
+        logs.append(&topic(0), vec![b' '; 1_001].into(), retention, None, nobody);
         assert!(logs.logs[&topic(0)].messages.is_empty(), "one that is too long leaves no room for those before it");
     }
 }

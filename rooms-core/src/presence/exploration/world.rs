@@ -11,6 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    auth::{RevocationList, SystemClock},
     bus::Topic,
     limits::Limits,
     node::{ConnectionId, NodeId},
@@ -18,7 +19,7 @@ use crate::{
         Arrival, Due, Known, Listing, Rules, Share,
         entry::Name,
         ledger::Ledger,
-        node::{Action, Node},
+        node::{Action, Node, Received},
         replica::EntrySource,
         rooms::{self, Rooms},
         wire::{self, NodeMessage, Packet},
@@ -45,6 +46,9 @@ pub(super) enum Broken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Joins(usize),
+    /// One joins that is not counted.
+    Observes(usize),
+    /// Whoever came last.
     Leaves(usize),
     Crashes(usize),
     Returns(usize),
@@ -86,8 +90,19 @@ pub(super) struct World {
     flights: VecDeque<Flight>,
     late: Vec<Flight>,
     next_id: u64,
-    names: bool,
+    kind: SimKind,
     broken: Broken,
+}
+
+/// What the room is like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum SimKind {
+    #[default]
+    Counted,
+    /// It names its members.
+    Named,
+    /// And some may observe it.
+    Observed,
 }
 
 struct SimNode {
@@ -105,20 +120,21 @@ struct SimRoom {
 #[derive(Default)]
 struct Inner {
     share: Option<Share>,
-    /// Who waits until the room is open.
-    joining: usize,
+    /// Who waits until the room is open, and whether they are observers.
+    joining: Vec<bool>,
     members: Vec<Member>,
     entry_due: bool,
     window: Option<Instant>,
     opened: bool,
     empty_since: Option<Instant>,
-    names: bool,
+    kind: SimKind,
     now: Option<Instant>,
 }
 
 struct Member {
     id: ConnectionId,
     known: Option<Known>,
+    observes: bool,
     /// The number that it was told last.
     told: usize,
 }
@@ -153,15 +169,22 @@ impl Rooms for SimRoom {
     fn open(&self, _: &RoomKey) {
         let mut inner = self.inner.borrow_mut();
         inner.opened = inner.share.is_some();
-        for _ in 0..std::mem::take(&mut inner.joining) {
+        for observes in std::mem::take(&mut inner.joining) {
             let id = ConnectionId::for_test(inner.members.len() as u64);
-            let arrival = inner.names.then(|| Arrival { user: Name("ann".into()), since: 0, info: None });
+            let named = inner.kind != SimKind::Counted;
+            let arrival = named.then(|| Arrival { user: Name("ann".into()), since: 0, info: None });
             let Some(share) = &mut inner.share else { return };
-            let (arriving, due) = share.arrive(id, arrival, Listing::Names);
+            let (arriving, due) =
+                if observes { share.observe(id, Listing::Names) } else { share.arrive(id, arrival, Listing::Names) };
             inner.take(due);
-            inner.members.push(Member { id, known: arriving.known, told: arriving.viewers });
+            inner.members.push(Member { id, known: arriving.known, observes, told: arriving.viewers });
         }
     }
+}
+
+/// Nothing is revoked.
+fn none() -> Arc<RevocationList> {
+    Arc::new(RevocationList::new(0, Arc::new(SystemClock)))
 }
 
 /// Nodes guess nothing, so all runs may have the same secrets.
@@ -172,11 +195,11 @@ fn secret() -> RandomState {
 
 impl World {
     /// Nodes that know each other; with a member each, or without.
-    pub(super) fn settled(nodes: usize, members: bool, names: bool, broken: Broken) -> Self {
+    pub(super) fn settled(nodes: usize, members: bool, kind: SimKind, broken: Broken) -> Self {
         static START: OnceLock<Instant> = OnceLock::new();
         let now = *START.get_or_init(Instant::now);
         let (flights, late) = (VecDeque::new(), Vec::new());
-        let mut world = Self { now, nodes: Vec::new(), flights, late, next_id: 1, names, broken };
+        let mut world = Self { now, nodes: Vec::new(), flights, late, next_id: 1, kind, broken };
         for _ in 0..nodes {
             let node = world.new_node();
             world.nodes.push(Some(node));
@@ -193,8 +216,8 @@ impl World {
         let id = NodeId::for_test(self.next_id);
         self.next_id += 1;
         let ledger = Arc::new(Ledger::default());
-        let node = Node::new(id, &Limits::default(), None, secret(), Arc::clone(&ledger), self.now);
-        let inner = RefCell::new(Inner { names: self.names, ..Inner::default() });
+        let node = Node::new(id, &Limits::default(), None, secret(), Arc::clone(&ledger), none(), self.now);
+        let inner = RefCell::new(Inner { kind: self.kind, ..Inner::default() });
         SimNode { node, ledger, place: SimRoom { key: RoomKey::new("post", 1).unwrap(), inner } }
     }
 
@@ -208,6 +231,8 @@ impl World {
                     events.extend([Event::Crashes(at)].iter().filter(|_| members > 0));
                     events.extend([Event::Leaves(at)].iter().filter(|_| members > 0));
                     events.extend([Event::Joins(at)].iter().filter(|_| members < 2));
+                    let observed = self.kind == SimKind::Observed;
+                    events.extend([Event::Observes(at)].iter().filter(|_| observed && members < 2));
                 }
             }
         }
@@ -218,7 +243,8 @@ impl World {
         // What is late comes behind what the next event makes them send.
         let late = std::mem::take(&mut self.late);
         match event {
-            Event::Joins(at) => self.with(at, |_, node, now| node.join(now)),
+            Event::Joins(at) => self.with(at, |_, node, now| node.join(false, now)),
+            Event::Observes(at) => self.with(at, |_, node, now| node.join(true, now)),
             Event::Leaves(at) => self.with(at, |_, node, now| node.leave(now)),
             Event::Crashes(at) => self.nodes[at] = None,
             Event::Returns(at) => self.nodes[at] = Some(self.new_node()),
@@ -306,13 +332,14 @@ impl World {
 
     /// Whether every node knows how many there are, and who, and every member was told; and nobody asks any more.
     pub(super) fn check(&mut self) -> Result<(), String> {
-        let truth: usize = self.nodes.iter().flatten().map(|node| node.place.inner.borrow().members.len()).sum();
+        let counted = |inner: &Inner| inner.members.iter().filter(|member| !member.observes).count();
+        let truth: usize = self.nodes.iter().flatten().map(|node| counted(&node.place.inner.borrow())).sum();
         for (at, node) in self.nodes.iter().enumerate().filter_map(|(at, node)| Some((at, node.as_ref()?))) {
             let inner = node.place.inner.borrow();
             if !node.node.is_settled(self.now) {
                 return Err(format!("node {at} is not settled"));
             }
-            if inner.joining > 0 {
+            if !inner.joining.is_empty() {
                 return Err(format!("somebody still waits to join on node {at}"));
             }
             let Some(share) = inner.share.as_ref().filter(|_| !inner.members.is_empty()) else { continue };
@@ -325,7 +352,7 @@ impl World {
             if let Some(listed) = share.listed() {
                 let users: BTreeSet<_> = listed.users.iter().map(|user| &user.user).collect();
                 let connections: u32 = listed.users.iter().map(|user| user.connections).sum();
-                if (users.len(), connections as usize) != (1, truth) {
+                if (users.len(), connections as usize) != (truth.min(1), truth) {
                     return Err(format!("node {at} lists {listed:?} of {truth}"));
                 }
             }
@@ -343,14 +370,15 @@ impl SimNode {
         }
     }
 
-    fn join(&mut self, now: Instant) {
+    fn join(&mut self, observes: bool, now: Instant) {
         let is_open = {
             let mut inner = self.place.inner.borrow_mut();
-            inner.joining += 1;
+            inner.joining.push(observes);
             inner.empty_since = None;
-            let max_named = inner.names.then_some(10);
+            let max_named = (inner.kind != SimKind::Counted).then_some(10);
             inner.share.get_or_insert_with(|| {
-                let rules = Rules { max_named, leave_grace: Duration::ZERO, tells_occupancy: false };
+                let leave_grace = Duration::ZERO;
+                let rules = Rules { max_named, leave_grace, tells_occupancy: false, hides_members: false };
                 Share::new(rules, Arc::clone(&self.ledger))
             });
             inner.opened
@@ -367,15 +395,15 @@ impl SimNode {
         let mut inner = self.place.inner.borrow_mut();
         let Some(member) = inner.members.pop() else { return };
         let Some(share) = &mut inner.share else { return };
-        let due = share.leave(member.known.as_ref(), now);
+        let due = if member.observes { share.stop_observing() } else { share.leave(member.known.as_ref(), now) };
         inner.take(due);
-        if inner.members.is_empty() && inner.joining == 0 {
+        if inner.members.is_empty() && inner.joining.is_empty() {
             inner.empty_since = Some(now);
         }
     }
 
     fn receive(&mut self, topic: &Topic, packet: Packet, now: Instant) {
-        let Ok(Some((peer, entry))) = self.node.receive(topic, packet, now) else { return };
+        let Ok(Received::Entry(peer, entry)) = self.node.receive(topic, packet, now) else { return };
         let source = EntrySource::Published { checksum: entry.version as u32 };
         let room = entry.room.clone();
         if let Some(applied) = self.place.change(&room, |share| share.apply(&peer, entry, source)) {
@@ -435,7 +463,7 @@ impl SimNode {
         let mut inner = self.place.inner.borrow_mut();
         let over = inner.empty_since.is_some_and(|since| since + LINGER <= now);
         if over && inner.share.as_ref().is_some_and(Share::is_over) {
-            *inner = Inner { names: inner.names, now: inner.now, ..Inner::default() };
+            *inner = Inner { kind: inner.kind, now: inner.now, ..Inner::default() };
         } else if over {
             inner.empty_since = Some(now + WINDOW);
         }

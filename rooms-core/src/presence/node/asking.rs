@@ -105,7 +105,7 @@ impl Node {
         }
     }
 
-    fn next_query(&self) -> (u64, u64) {
+    pub(super) fn next_query(&self) -> (u64, u64) {
         let number = self.ledger.next_query();
         (number, self.secret.hash_one(number))
     }

@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    auth::Revoked,
     limits::{Limits, MOST_NODES},
+    node::ConnectionId,
     presence::{
         entry::{Info, InfoFault, MAX_INFO, MAX_INFO_DEPTH, Name, User, Users},
+        order::MAX_PAYLOAD,
         signature::NodeKeys,
     },
 };
@@ -22,7 +25,7 @@ fn entry() -> Entry {
         info: Info::new(&json!({"name": "Ada", "tags": [1, 2]})).ok(),
     };
     let users = Users { since: Some(3), here: vec![user], gone: vec![Name("6".into())], unnamed: 1 };
-    Entry { room: RoomKey::new("post", 42).unwrap(), version: 4, connections: 3, users: Some(users) }
+    Entry { room: RoomKey::new("post", 42).unwrap(), version: 4, connections: 3, observed: false, users: Some(users) }
 }
 
 #[test]
@@ -33,9 +36,10 @@ fn what_is_encoded_is_decoded() {
     assert!(matches!(packet.message, NodeMessage::Entry(same) if same == entry()));
     let digests = BTreeMap::from([(NodeId::random(), u64::MAX)]);
     let packet =
-        decode(&encode(node, NodeMessage::Heartbeat { number: 1, digests: digests.clone(), kinds: None })).unwrap();
+        decode(&encode(node, NodeMessage::Heartbeat { number: 1, digests: digests.clone(), kinds: None, revoked: 0 }))
+            .unwrap();
     assert!(
-        matches!(packet.message, NodeMessage::Heartbeat { number: 1, digests: same, kinds: None } if same == digests)
+        matches!(packet.message, NodeMessage::Heartbeat { number: 1, digests: same, kinds: None, revoked: 0 } if same == digests)
     );
     for message in [NodeMessage::Hello {}, NodeMessage::Goodbye {}] {
         assert!(decode(&encode(node, message)).is_ok());
@@ -57,7 +61,7 @@ fn a_field_that_a_later_release_adds_is_no_fault_and_one_that_an_older_has_not_i
     for (beat, kinds) in [("", None), (r#","kinds":7,"more":[1]"#, Some(7))] {
         let text =
             format!(r#"{{"v":1,"node":"1","message":{{"heartbeat":{{"number":1,"digests":{{}}{beat}}}}},"mac":""}}"#);
-        let message = NodeMessage::Heartbeat { number: 1, digests: BTreeMap::new(), kinds };
+        let message = NodeMessage::Heartbeat { number: 1, digests: BTreeMap::new(), kinds, revoked: 0 };
         assert_eq!(decode(text.as_bytes()).unwrap().message, message);
     }
     assert_eq!(decode(br#"{"v":1,"node":"1","message":{"hello":{"more":1}}}"#).unwrap().message, NodeMessage::Hello {});
@@ -157,8 +161,16 @@ fn users() -> impl Strategy<Value = Users> {
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {
-    (room(), number(), short_number(), prop::option::of(users()))
-        .prop_map(|(room, version, connections, users)| Entry { room, version, connections, users })
+    (room(), number(), short_number(), any::<bool>(), prop::option::of(users()))
+        .prop_map(|(room, version, connections, observed, users)| Entry { room, version, connections, observed, users })
+}
+
+/// A revocation with the longest name, in the longest way to write it.
+fn ending() -> impl Strategy<Value = Ending> {
+    let jti =
+        prop_oneof![Just("\"".repeat(256)), Just("\u{10ffff}".repeat(64))].prop_map(|jti| Revoked::Jti(jti.into()));
+    let before = (id(), number()).prop_map(|(user, time)| Revoked::Before(Some(user.into()), time));
+    (prop_oneof![jti, before], number())
 }
 
 /// Whatever a node may send.
@@ -167,7 +179,7 @@ fn message() -> impl Strategy<Value = NodeMessage> {
     let digests = digests.prop_map(|(digests, number, kinds)| {
         let node = |at: usize| NodeId::for_test(u64::MAX - at as u64);
         let digests = digests.into_iter().enumerate().map(|(at, it)| (node(at), it)).collect();
-        NodeMessage::Heartbeat { number, digests, kinds }
+        NodeMessage::Heartbeat { number, digests, kinds, revoked: number }
     });
     let entries = (prop::collection::vec(any_entry(), 1..4), 0..=ROOMS).prop_map(|(few, many)| {
         // As a reply is made: what finds no place in it is left out.
@@ -176,7 +188,17 @@ fn message() -> impl Strategy<Value = NodeMessage> {
     });
     let reply = (number(), number(), entries, up_to(ROOMS, room()))
         .prop_map(|(id, version, entries, left_out)| NodeMessage::Reply { id, version, entries, left_out });
+    let revocations = (up_to(REVOCATIONS, ending()), prop::option::of(short_number()))
+        .prop_map(|(entries, parts_left)| NodeMessage::Revocations { entries, parts_left });
+    let payload = prop_oneof![Just("\"".repeat(MAX_PAYLOAD - 1)), Just(String::new())];
+    let order = (number(), number(), payload).prop_map(|(id, at, quotes)| {
+        let payload = quotes.into();
+        NodeMessage::Order { id, at, order: NodeOrder::Send { to: ConnectionId::for_test(u64::MAX), payload } }
+    });
     prop_oneof![
+        revocations,
+        order,
+        number().prop_map(|digest| NodeMessage::RevocationQuery { digest }),
         Just(NodeMessage::Hello {}),
         Just(NodeMessage::Goodbye {}),
         digests,

@@ -18,14 +18,14 @@ use crate::{
     auth::Identity,
     envelope::Carried,
     join_options::JoinOptions,
-    kind::Kind,
+    kind::{Kind, Rights},
     limits::Limits,
     lock::lock,
     message::Message,
     node::ConnectionId,
     outbox::{Outbox, Recipient, Transport},
     presence::{Listing, Share},
-    room::{Effects, Room},
+    room::{Arriving, Effects, Room},
 };
 
 /// A sink that keeps what it is given.
@@ -81,8 +81,8 @@ impl Bed {
     }
 
     fn go_live(&self, seat: &Seat) {
-        let (_, effects) =
-            self.0.go_live(seat.slot, None, Listing::Names, &JoinOptions::new(), |_| Message::text("welcome"));
+        let arriving = Arriving { arrival: None, listing: Listing::Names, rights: Rights::MEMBER };
+        let (_, effects) = self.0.go_live(seat.slot, arriving, &JoinOptions::new(), |_| Message::text("welcome"));
         self.act(effects);
     }
 

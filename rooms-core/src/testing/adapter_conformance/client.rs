@@ -21,6 +21,8 @@ pub(super) struct Client {
     rest: Vec<u8>,
     patience: Duration,
     pace: Option<Pace>,
+    /// What was answered to the protocols that it offered.
+    protocol: Option<String>,
 }
 
 /// How fast a client reads that is slow.
@@ -68,13 +70,18 @@ impl Client {
         patience: Duration,
     ) -> Result<Self, Head> {
         let request = request(address, target, headers);
-        let (client, head) = Self::request(address, &[request.as_bytes(), early].concat(), patience).await;
+        let (mut client, head) = Self::request(address, &[request.as_bytes(), early].concat(), patience).await;
         if head.status() != 101 {
             return Err(head);
         }
         // RFC 6455 section 1.3: the answer to this very key.
         assert_eq!(head.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head:?}");
+        client.protocol = head.header("sec-websocket-protocol").map(str::to_owned);
         Ok(client)
+    }
+
+    pub(super) fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
     }
 
     /// Sends these bytes, and reads the head of the answer.
@@ -95,7 +102,7 @@ impl Client {
     }
 
     async fn request_over(stream: TcpStream, bytes: &[u8], patience: Duration) -> (Self, Head) {
-        let mut client = Self { stream, rest: Vec::new(), patience, pace: None };
+        let mut client = Self { stream, rest: Vec::new(), patience, pace: None, protocol: None };
         client.write(bytes).await;
         let end = loop {
             if let Some(end) = client.rest.windows(4).position(|bytes| bytes == b"\r\n\r\n") {

@@ -7,7 +7,9 @@ use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Backplane, Cut, PATIENCE, fresh_room, listener::Heard, listening, publish};
-use crate::bus::{Bus, BusError, Excerpt, History, Missing, Position, ReadFrom, Retention, Topic};
+use crate::bus::{
+    Appended, Bus, BusError, Excerpt, History, IdempotencyKey, Missing, Position, ReadFrom, Retention, Topic,
+};
 
 /// More than a clause appends.
 const PLENTY: Retention = Retention::messages(10_000);
@@ -161,6 +163,54 @@ pub async fn another_log_is_another_epoch(backplane: &mut impl Backplane) {
     }
 }
 
+/// Clause 13: what is appended again with its key is told the position of the first, is heard once and kept once, whatever
+/// node it comes from; a key is forgotten with its message, and is of one topic.
+pub async fn a_key_counts_once(backplane: &mut impl Backplane) {
+    const KEPT: Retention = Retention::messages(3);
+    let (topic, other) = (fresh_room(), fresh_room());
+    let (listeners, _) = listening(backplane.peers(), &topic).await;
+    if backplane.peers().iter().any(|peer| peer.history().is_none()) {
+        return;
+    }
+    let peers = backplane.peers();
+    let [one, two, ..] = peers else { panic!("the suite needs three peers") };
+    append(one, &topic, "without a key").await;
+    let at_once = peers.iter().chain(peers).map(|peer| append_once(peer, &topic, "at once", "key", KEPT));
+    let answers = join_all(at_once).await;
+    let first = answers.iter().find(|answer| matches!(answer, Appended::Now(_))).expect("one of them was appended");
+    let now = answers.iter().filter(|answer| matches!(answer, Appended::Now(_)));
+    assert_eq!(now.count(), 1, "it was appended once: {answers:?}");
+    assert!(answers.iter().all(|answer| answer.position() == first.position()), "{answers:?}");
+    let second = append_once(two, &topic, "another key", "other", KEPT).await;
+    assert!(matches!(second, Appended::Now(_)), "another key is another message");
+    assert_eq!(second.position().offset(), first.position().offset() + 1, "a repetition takes no offset");
+    let elsewhere = append_once(two, &other, "another topic", "key", KEPT).await;
+    assert!(matches!(elsewhere, Appended::Now(_)), "each topic has keys of its own");
+    assert_eq!(append_once(two, &topic, "again", "key", KEPT).await, Appended::Before(first.position()));
+
+    // Three are kept: this one, the one with the other key, and the first with the key.
+    append_within(one, &topic, "third", KEPT).await;
+    assert_eq!(append_once(one, &topic, "again", "key", KEPT).await, Appended::Before(first.position()));
+    append_within(one, &topic, "fourth", KEPT).await;
+    let anew = append_once(one, &topic, "anew", "key", KEPT).await;
+    assert!(matches!(anew, Appended::Now(_)), "a key is forgotten with its message");
+    assert_eq!(append_once(two, &topic, "again", "key", KEPT).await, Appended::Before(anew.position()));
+    let expected = ["without a key", "at once", "another key", "third", "fourth", "anew"];
+    for listener in &listeners {
+        listener.until(|heard| heard.messages(&topic).count() >= expected.len()).await;
+        let heard = listener.with(|heard| heard.positioned(&topic));
+        assert_eq!(heard.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), expected, "heard once");
+    }
+    let kept = read_within(two, &topic, ReadFrom::Newest(9), KEPT).await.messages;
+    assert_eq!(kept, expected[3..].iter().map(|text| Bytes::from(*text)).collect::<Vec<_>>());
+    if backplane.forget().await == Cut::Impossible {
+        return;
+    }
+    let [one, ..] = backplane.peers() else { return };
+    let after = append_once(one, &topic, "another log", "key", KEPT).await;
+    assert!(matches!(after, Appended::Now(_)), "another log has other keys");
+}
+
 /// Clauses 9, 10 and 12: while the backplane goes and comes, what was certainly appended comes after each position, once
 /// and in order, or the position is of another log; and what certainly did not happen is not there.
 pub async fn an_outage_leaves_no_holes(backplane: &mut impl Backplane) {
@@ -225,6 +275,12 @@ async fn append_next(
 
 async fn append(bus: &impl Bus, topic: &Topic, text: &str) -> Position {
     append_within(bus, topic, text, PLENTY).await
+}
+
+async fn append_once(bus: &impl Bus, topic: &Topic, text: &str, key: &str, retention: Retention) -> Appended {
+    let key = IdempotencyKey::new(key).expect("a key");
+    let appended = timeout(PATIENCE, history(bus).append_once(topic, text.to_owned().into(), retention, &key)).await;
+    appended.expect("an answer in time").unwrap_or_else(|error| panic!("{text} was not appended: {error:?}"))
 }
 
 async fn append_within(bus: &impl Bus, topic: &Topic, text: &str, retention: Retention) -> Position {

@@ -7,11 +7,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use tokio::{sync::Notify, time::timeout};
 
 use super::PATIENCE;
 use crate::{
-    bus::{Bus, BusEvent, BusReceiver, Lost, Position, Topic},
+    bus::{Bus, BusEvent, BusReceiver, KeptState, Lost, Position, StatePatch, Topic},
     lock::lock,
 };
 
@@ -147,6 +148,18 @@ impl Heard {
             _ => None,
         });
         positioned.collect()
+    }
+
+    /// The states of a topic, each with the revision and the change that came beside it.
+    pub(super) fn states(&self, topic: &Topic) -> Vec<(KeptState, Option<(Position, Bytes)>)> {
+        let states = self.events.iter().filter_map(|event| match event {
+            BusEvent::State { topic: of, state, patch } if of == topic => {
+                let patch = patch.as_ref().map(|StatePatch { since, patch }| (*since, patch.clone()));
+                Some((state.clone(), patch))
+            }
+            _ => None,
+        });
+        states.collect()
     }
 
     pub(super) fn has(&self, topic: &Topic, text: &str) -> bool {

@@ -1,0 +1,258 @@
+//! What one address or one user may do in a second, over all its connections on this node.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, Hash, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, time::sleep};
+
+use crate::{
+    limits::Limits,
+    lock::{Mutex, MutexGuard, lock},
+    network::Network,
+    outbox::Recipient,
+    shrink::shrink,
+    timers::{Moment, Timers},
+};
+
+/// Publishers of different users seldom meet at one lock.
+const SHARDS: usize = 16;
+
+/// The clients that a shard knows at most, so 131,072 in all, in some 5 MB for each of the limits. A client is known only
+/// until its bucket is full again, seconds after it did something. Who comes when a shard is full of those is let through:
+/// an attacker with so many addresses is held by the limits of the node.
+const MOST: usize = 8192;
+
+/// How often a full shard is looked through for room.
+const ROOM_EVERY: Duration = Duration::from_millis(100);
+
+/// How often it is looked for clients whose buckets are full again, while there are any: about the time that a bucket takes.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// The limits that count over connections.
+pub(crate) struct Limiters {
+    /// Upgrades of an address.
+    connects: Buckets,
+    /// What a user publishes.
+    publishes: Buckets,
+    /// Rooms that were not on this node before a user came.
+    new_rooms: Buckets,
+    /// What was refused by one of them, or by a limit on connections.
+    refused: AtomicU64,
+    timers: Arc<Timers>,
+    sweeping: AtomicBool,
+}
+
+impl Limiters {
+    pub(crate) fn new(limits: &Limits, timers: Arc<Timers>) -> Self {
+        Self {
+            connects: Buckets::new(limits.connects_per_second_per_ip, limits.connect_burst_per_ip),
+            publishes: Buckets::new(limits.publishes_per_second_per_user, limits.publish_burst_per_user),
+            new_rooms: Buckets::new(limits.new_rooms_per_second_per_user, limits.new_room_burst_per_user),
+            refused: AtomicU64::new(0),
+            timers,
+            sweeping: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts an upgrade; where it is one too many, says when the next one is taken.
+    pub(crate) fn connect(self: &Arc<Self>, runtime: &Handle, from: Network) -> Result<(), Duration> {
+        self.take(runtime, &self.connects, from, Duration::ZERO)
+    }
+
+    /// Counts what a user publishes, which takes the connection this time.
+    pub(crate) fn publish(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        user: Client<'_>,
+        time: Duration,
+    ) -> Result<(), Duration> {
+        self.take(runtime, &self.publishes, user, time)
+    }
+
+    /// Counts a room that a user's join makes.
+    pub(crate) fn new_room(self: &Arc<Self>, runtime: &Handle, user: Client<'_>) -> Result<(), Duration> {
+        self.take(runtime, &self.new_rooms, user, Duration::ZERO)
+    }
+
+    /// Notes that a limit refused something.
+    pub(crate) fn note_refusal(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        buckets: &Buckets,
+        client: impl Hash,
+        least: Duration,
+    ) -> Result<(), Duration> {
+        let taken = buckets.take(client, self.timers.now(), least).inspect_err(|_| self.note_refusal());
+        if taken.is_ok() && !self.sweeping.swap(true, Ordering::Relaxed) {
+            runtime.spawn(Arc::clone(self).sweep());
+        }
+        taken
+    }
+
+    /// Forgets clients until there are none.
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            sleep(SWEEP_EVERY).await;
+            // Before it is looked, so that a client that comes meanwhile begins another.
+            self.sweeping.store(false, Ordering::Relaxed);
+            let now = self.timers.now();
+            let left = [&self.connects, &self.publishes, &self.new_rooms].map(|buckets| buckets.sweep(now));
+            if left.iter().sum::<usize>() == 0 || self.sweeping.swap(true, Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+/// Who is counted where it is by user: a guest has another id with each connection, so an address, where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Client<'a> {
+    User(&'a str),
+    Guest(Network),
+}
+
+impl Recipient {
+    /// Whom the limits by user count this connection for.
+    pub(crate) fn client(&self) -> Client<'_> {
+        match self.network() {
+            Some(network) if self.is_guest() => Client::Guest(network),
+            _ => Client::User(self.user()),
+        }
+    }
+}
+
+/// A token bucket for each client (the "generic cell rate algorithm"): the time at which it would be full again. Nothing is
+/// kept of a client whose bucket is full.
+struct Buckets {
+    /// By a keyed hash of the client, so that a name takes no more than an address, and nobody can choose a shard.
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    /// What one costs.
+    each: Duration,
+    /// What a bucket holds.
+    depth: Duration,
+}
+
+#[derive(Default)]
+struct Shard {
+    clients: HashMap<u64, Moment>,
+    /// When it was last looked for clients that can be forgotten to make room for another. Not for each that comes: that would
+    /// be the work of thousands.
+    made_room: Option<Moment>,
+}
+
+impl Shard {
+    /// Whether there is room for one more client.
+    fn has_room(&mut self, now: Moment) -> bool {
+        if self.clients.len() >= MOST && self.made_room.is_none_or(|last| now.since(last) >= ROOM_EVERY) {
+            self.made_room = Some(now);
+            self.clients.retain(|_, full_at| *full_at > now);
+        }
+        self.clients.len() < MOST
+    }
+}
+
+impl Buckets {
+    fn new(per_second: u32, burst: u32) -> Self {
+        let each = Duration::from_secs(1) / per_second;
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            each,
+            depth: each.saturating_mul(burst),
+        }
+    }
+
+    /// Takes one out of a client's bucket, and so much time at least; where that is not in it, says when it is.
+    fn take(&self, client: impl Hash, now: Moment, least: Duration) -> Result<(), Duration> {
+        let client = self.hasher.hash_one(client);
+        let mut shard = self.shard(client);
+        let full_at = shard.clients.get(&client).map_or(now, |full_at| now.max(*full_at)).after(self.each.max(least));
+        // One of the longest is let through by a full bucket, however shallow that is.
+        let over = full_at.since(now).saturating_sub(self.depth.max(least));
+        if !over.is_zero() {
+            return Err(over);
+        }
+        if shard.clients.contains_key(&client) || shard.has_room(now) {
+            shard.clients.insert(client, full_at);
+        }
+        Ok(())
+    }
+
+    /// Forgets clients whose buckets are full; returns how many are left.
+    fn sweep(&self, now: Moment) -> usize {
+        let left = self.shards.iter().map(|shard| {
+            let clients = &mut lock(shard).clients;
+            clients.retain(|_, full_at| *full_at > now);
+            shrink(clients);
+            clients.len()
+        });
+        left.sum()
+    }
+
+    fn shard(&self, client: u64) -> MutexGuard<'_, Shard> {
+        let [first, ..] = &self.shards;
+        lock(self.shards.get(client as usize % SHARDS).unwrap_or(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(limiters: &Limiters) -> (usize, usize) {
+        let shards = limiters.connects.shards.iter().map(lock);
+        shards.fold((0, 0), |(len, capacity), shard| (len + shard.clients.len(), capacity + shard.clients.capacity()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_and_then_the_rate_and_each_client_for_itself() {
+        let buckets = Buckets::new(10, 3);
+        let clock = Timers::new();
+        let taken =
+            |client: u32| (0..20).take_while(|_| buckets.take(client, clock.now(), Duration::ZERO).is_ok()).count();
+        assert_eq!((taken(1), taken(2)), (3, 3));
+        assert_eq!(buckets.take(1, clock.now(), Duration::ZERO), Err(Duration::from_millis(100)));
+        tokio::time::advance(Duration::from_millis(200)).await;
+        assert_eq!(taken(1), 2);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(taken(1), 3);
+    }
+
+    /// `-- --nocapture` shows the figure.
+    #[tokio::test(start_paused = true)]
+    async fn a_million_addresses_are_known_within_the_bound_and_forgotten_soon() {
+        // A bucket that takes a minute to be full again, so that none is while they come.
+        let limits = Limits { connects_per_second_per_ip: 1, connect_burst_per_ip: 60, ..Limits::default() };
+        let limiters = Arc::new(Limiters::new(&limits, Arc::new(Timers::new())));
+        for n in 0..1_000_000_u32 {
+            let address = Network::of(std::net::Ipv4Addr::from(n).into());
+            assert_eq!(limiters.connect(&Handle::current(), address), Ok(()));
+        }
+        let (len, capacity) = known(&limiters);
+        assert_eq!(len, SHARDS * MOST);
+        println!("{len} clients in {} KiB", capacity * (size_of::<(u64, Moment)>() + 1) * 8 / 7 / 1024);
+        sleep(Duration::from_secs(1) + SWEEP_EVERY).await;
+        let (len, capacity) = known(&limiters);
+        assert_eq!(len, 0);
+        assert!(capacity <= SHARDS * 128, "{capacity}");
+        sleep(2 * SWEEP_EVERY).await;
+        assert!(!limiters.sweeping.load(Ordering::Relaxed), "its task has ended");
+        assert_eq!(Arc::strong_count(&limiters), 1);
+    }
+}

@@ -1,0 +1,111 @@
+//! What somebody else has a connection do, and what goes on beside its commands.
+
+use super::{End, Session, Source, work::Asked};
+use crate::{
+    auth::AuthError,
+    close::Close,
+    connection::{Beside, Leave, NoRefresh, Refreshed},
+    join_options::JoinOptions,
+    message::Form,
+    outbox::{Order, Waiting},
+    protocol::{self, Departure, ErrorCode, Fault, Ref},
+    room_key::RoomKey,
+};
+
+const UNDER_WAY: Fault = Fault::new(ErrorCode::Unavailable, "another token is being checked");
+const TOO_SOON: Fault = Fault::new(ErrorCode::Unavailable, "a token is refreshed every 5 seconds at most");
+const UNCHECKED: Fault = Fault::new(ErrorCode::Unavailable, "the token can't be checked now; try again later");
+const BAD_TOKEN: Fault = Fault::new(ErrorCode::BadToken, "the token is not good");
+const OTHER_USER: Fault = Fault::new(ErrorCode::BadToken, "the token is of another user, or names none");
+
+impl<R: Source> Session<R> {
+    /// Does what others left to do.
+    pub(super) fn obey(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::Enter(room) if self.form() == Form::Multi => self.connection.is_to_enter(room),
+                Order::Leave(room) if self.form() == Form::Multi => self.put_out(&room, &Departure::Left),
+                // They are for one room, which is not left without the connection.
+                Order::Enter(_) | Order::Leave(_) => {}
+                Order::Kick(room, words) => self.put_out(&room, &Departure::Kicked(words)),
+                Order::Recheck(of) => {
+                    // A join that was asked about before this is asked about again when it is there.
+                    if let Some(work) = &mut self.work {
+                        work.as_mut().recheck(of.as_ref());
+                    }
+                    self.connection.begin_recheck(of.as_ref());
+                }
+            }
+        }
+    }
+
+    /// Leaves a room, joined or joining, and tells the client why; on a connection that is for this room alone it is the end.
+    pub(super) fn put_out(&mut self, room: &RoomKey, departure: &Departure) {
+        self.connection.is_not_to_enter(room);
+        let joining = self.work.take_if(|work| work.joins(room));
+        let how = if *departure == Departure::Left { Leave::Member } else { Leave::Removed };
+        if self.form() != Form::Multi {
+            let is_here = self.connection.rooms().any(|joined| joined == room);
+            if is_here || joining.is_some() {
+                let close = match departure {
+                    Departure::Kicked(words) => Close::kicked(words),
+                    Departure::NotAllowed | Departure::Left => Close::NOT_ALLOWED,
+                };
+                self.connection.recipient().remove(close, Waiting::Flush);
+            }
+            return;
+        }
+        // A join that was under way has its answer.
+        if let Some(refusal) = joining.and_then(|work| work.refusal()) {
+            self.connection.send(&refusal);
+        }
+        if self.connection.leave_in(room, how) {
+            self.connection.send(&protocol::put_out(room, departure));
+        }
+    }
+
+    /// Begins to enter the next room that the application wants it in, if any.
+    pub(super) fn enter_next(&mut self) -> bool {
+        let Some(room) = self.connection.next_to_enter() else { return false };
+        if !self.connection.rooms().any(|joined| *joined == room) {
+            self.work = Some(self.join(room, JoinOptions::new(), Asked::ByServer));
+        }
+        true
+    }
+
+    pub(super) fn refresh(&mut self, token: String, reference: Option<Ref>) {
+        if let Err((why, reference)) = self.connection.begin_refresh(token, reference) {
+            let fault = match why {
+                NoRefresh::UnderWay => UNDER_WAY,
+                NoRefresh::TooSoon => TOO_SOON,
+            };
+            self.connection.send(&protocol::error(&fault, reference.as_ref()));
+        }
+    }
+
+    pub(super) fn beside(&mut self, done: Beside) -> Result<(), End> {
+        match done {
+            Beside::Denied(room) => self.put_out(&room, &Departure::NotAllowed),
+            Beside::Refreshed(Refreshed { identity, reference }) => {
+                let fault = match identity {
+                    Ok(identity) => {
+                        self.connection.renew(identity);
+                        let answer = protocol::refreshed(self.connection.time_left(), reference.as_ref());
+                        self.connection.send(&answer);
+                        if let Some(work) = &mut self.work {
+                            work.as_mut().recheck(None);
+                        }
+                        self.connection.begin_recheck(None);
+                        return Ok(());
+                    }
+                    Err(AuthError::Revoked) => return Err(End::Closing(Close::REVOKED)),
+                    Err(AuthError::Unavailable) => UNCHECKED,
+                    Err(AuthError::Subject) => OTHER_USER,
+                    Err(_) => BAD_TOKEN,
+                };
+                self.connection.send(&protocol::error(&fault, reference.as_ref()));
+            }
+        }
+        Ok(())
+    }
+}

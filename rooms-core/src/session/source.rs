@@ -1,0 +1,72 @@
+//! Where a session reads from, and how many bytes that was.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{Stream, StreamExt as _};
+
+use crate::{
+    events::EventInput,
+    ws::{FrameStream, Incoming, WsError},
+};
+
+/// The header of a client's frame with a short payload: what is counted for a message whose frames nobody saw.
+const HEADER: usize = 6;
+
+/// What a client sends, and its size.
+pub(crate) trait Source: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static {
+    /// The bytes that were read since the last call.
+    fn bytes(&mut self) -> u32;
+}
+
+/// Counts what is read from the socket: headers, empty fragments and control frames as well.
+impl Source for FrameStream {
+    fn bytes(&mut self) -> u32 {
+        self.bytes()
+    }
+}
+
+/// It says nothing that was not in its request.
+impl Source for EventInput {
+    fn bytes(&mut self) -> u32 {
+        0
+    }
+}
+
+/// Any stream of messages. What it read for them can't be seen, so it is taken from their payloads.
+pub(super) struct Estimated<R> {
+    stream: R,
+    bytes: u32,
+}
+
+impl<R> Estimated<R> {
+    pub(super) const fn new(stream: R) -> Self {
+        Self { stream, bytes: 0 }
+    }
+}
+
+impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin> Stream for Estimated<R> {
+    type Item = Result<Incoming, WsError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.stream.poll_next_unpin(cx);
+        if let Poll::Ready(Some(Ok(incoming))) = &next {
+            let payload = match incoming {
+                Incoming::Text(text) => text.len(),
+                Incoming::Binary(bytes) => bytes.len(),
+                Incoming::Ping(bytes) => bytes.len(),
+                Incoming::Pong | Incoming::Close(_) => 0,
+            };
+            self.bytes = self.bytes.saturating_add(u32::try_from(payload + HEADER).unwrap_or(u32::MAX));
+        }
+        next
+    }
+}
+
+impl<R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static> Source for Estimated<R> {
+    fn bytes(&mut self) -> u32 {
+        std::mem::take(&mut self.bytes)
+    }
+}

@@ -1,0 +1,21 @@
+-- Reads the state of a room, which is used by that.
+--
+-- KEYS: 1 the state, a hash.
+-- ARGV: 1 for how many milliseconds it is kept; 2 a random epoch, should one begin.
+-- Gives the revision and the state; nothing where there is none.
+
+local key = KEYS[1]
+local kept = redis.call('HMGET', key, 'epoch', 'offset', 'server', 'state')
+local epoch, offset, server, state = kept[1], tonumber(kept[2]) or 0, kept[3] or '', kept[4]
+if not epoch or not state then return {} end
+redis.call('PEXPIRE', key, tonumber(ARGV[1]))
+
+-- A server that takes over from another, or that restarts, may have lost what came after this: whoever has that is to see
+-- that this is another epoch.
+local info = redis.pcall('INFO', 'replication')
+local now_at = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or server
+if now_at ~= server then
+  epoch = ARGV[2]
+  redis.call('HSET', key, 'epoch', epoch, 'server', now_at)
+end
+return { epoch .. '.' .. string.format('%.0f', offset), state }

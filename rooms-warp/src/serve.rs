@@ -1,0 +1,84 @@
+//! A server with bounds on what a client may do before its request is read.
+
+use std::{net::SocketAddr, pin::pin};
+
+use hyper::{
+    body::Incoming,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use rooms_core::{RoomManager, Shutdown, adapter};
+use tokio::net::TcpListener;
+use warp::{Filter, http::Request, reply::Reply};
+
+/// The other end of the TCP connection, for the filter of this crate: warp's own server has a place that nobody else can write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Serves an application over HTTP/1.1 until `stop` resolves, within the bounds of [`Limits`](rooms_core::Limits) on
+/// connections whose request is not read yet: `max_http_connections`, `max_http_connections_per_ip`, `header_timeout` and
+/// `max_head_bytes`. `warp::serve` has none of these, so that some thousand clients that send half a request each take all
+/// file descriptors.
+///
+/// [`upgrade`](crate::upgrade()), and so the limits by address, know the client's address. An own filter finds it with
+/// `warp::ext::get::<SocketAddr>()`, as `warp::addr::remote()` works with warp's server alone.
+///
+/// Once `stop` resolves, the rooms are [shut down](RoomManager::shutdown) as `how` says, while requests go on being answered, so
+/// that a readiness check sees it. Then idle connections are closed, and what is being answered has two seconds.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use rooms_core::{RoomManager, Shutdown};
+/// use rooms_warp::RoomUpgrade;
+/// use tokio::{net::TcpListener, signal};
+/// use warp::Filter;
+///
+/// # async fn run(rooms: RoomManager) -> std::io::Result<()> {
+/// let app = warp::path!("live").and(rooms_warp::upgrade(&rooms)).map(RoomUpgrade::rooms);
+/// let listener = TcpListener::bind(("0.0.0.0", 3000)).await?;
+/// let stop = async { _ = signal::ctrl_c().await };
+/// rooms_warp::serve(&rooms, listener, app, stop, Shutdown::within(Duration::from_secs(10))).await;
+/// # Ok(()) }
+/// ```
+pub async fn serve<F>(
+    rooms: &RoomManager,
+    listener: TcpListener,
+    app: F,
+    stop: impl Future<Output = ()> + Send,
+    how: impl Into<Shutdown> + Send,
+) where
+    F: Filter + Clone + Send + Sync + 'static,
+    F::Extract: Reply,
+{
+    let limits = rooms.limits();
+    // HTTP/1.1 alone: to find out which version a client speaks, hyper waits for its first bytes for ever.
+    let mut http = Builder::new(TokioExecutor::new()).http1_only();
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.max_head_bytes);
+    let app = TowerToHyperService::new(warp::service(app));
+    adapter::serve(rooms, listener, stop, how, move |stream, peer, mut ending| {
+        let (http, app) = (http.clone(), app.clone());
+        async move {
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(Peer(peer));
+                app.call(request)
+            });
+            let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+            // An error is a client that is gone, or broke off.
+            tokio::select! {
+                _ = served.as_mut() => return,
+                () = ending.begun() => served.as_mut().graceful_shutdown(),
+            }
+            _ = served.await;
+        }
+    })
+    .await;
+}
