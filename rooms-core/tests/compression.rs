@@ -277,12 +277,13 @@ async fn a_member_of_many_rooms_is_given_its_own_form_compressed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_members_publish_comes_and_goes_compressed_but_not_to_the_one_who_publishes() {
+async fn what_a_member_publishes_comes_and_goes_compressed_and_answers_are_plain() {
     let rooms = manager(|_| {});
-    let mut one = Client::joined(&rooms, Some(OFFER)).await;
+    let mut one = Client::connect(&rooms, "/?token=5", Some(OFFER), true).await;
+    one.send(0x81, br#"{"type":"join","room":"post:42"}"#).await;
     let mut two = Client::joined(&rooms, Some(OFFER)).await;
     let said = comments(20);
-    let publish = json!({"type": "publish", "payload": said, "ref": 1}).to_string();
+    let publish = json!({"type": "publish", "room": "post:42", "data": said}).to_string();
     one.send(0xC1, &packed(publish.as_bytes())).await;
     assert_eq!(two.broadcast().await.unpacked(15), said);
     // More than the limit of what is compressed, and an answer to one connection.
@@ -338,7 +339,7 @@ async fn what_is_no_compressed_message_is_closed_and_what_is_an_odd_one_is_read(
     }
 
     let mut client = Client::joined(&rooms, Some(OFFER)).await;
-    // A block that says that it is the last, by `python3 -c "import zlib; .."`: raw, flushed with Z_FINISH, and a byte of zero.
+    // A block that says that it is the last, and the byte of zero behind it (RFC 7692 section 7.2.3.4).
     let mut last = Vec::with_capacity(100);
     Compress::new(Compression::best(), false)
         .compress_vec(br#"{"type":"ping"}"#, &mut last, FlushCompress::Finish)
