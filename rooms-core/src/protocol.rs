@@ -82,7 +82,8 @@
 //!
 //! A token that is refused is answered by an `error` of the code `bad_token`, and one that can't be checked just now by
 //! `unavailable`; the connection goes on with the token that it has, and is closed with 4401 when that ends. One is checked
-//! at a time, two at once and then one each five seconds; what is more is answered by `unavailable`.
+//! at a time, and another one meanwhile is answered by `unavailable`. Two may come at once and then one each five seconds; one
+//! more is answered by `rate_limited` with `retry_after_ms`, and who goes on is closed with 4429.
 //!
 //! # Left without having asked
 //! A client is told by `room_left` with a `reason` that it is in a room no more:
