@@ -159,8 +159,9 @@
 //!
 //! # How much is given
 //! One connection is given `Limits::max_replay_bytes` of histories and states within ten seconds, and what the last join goes
-//! beyond them. Until those are over, a `join` of a room with a history or a state is answered by an `unavailable` error; and
-//! one of a room that the connection is in, without the state.
+//! beyond them; what follows a join as the client reads counts with that join. Until the ten seconds are over, a `join` of a
+//! room with a history or a state is answered by an `unavailable` error; and one of a room that the connection is in, without
+//! the state.
 //!
 //! # Event streams
 //! The same as `text/event-stream` (HTML standard, section "Server-sent events"), the answer to a `GET`. The client says nothing
