@@ -34,6 +34,7 @@ use self::{
 use crate::{
     auth::Identity,
     close::{Close, CloseCode},
+    handshake::Deflate,
     limits::Limits,
     lock::{Mutex, lock},
     message::{Form, Message},
@@ -49,19 +50,24 @@ pub(crate) struct Outbox {
 /// What never changes, and so is read without the lock: in eight bytes.
 #[derive(Clone, Copy)]
 struct Fixed {
-    messages: u32,
+    /// Eight times the messages, and what is known of compression: the bits of the window less 8, and zero where there is none.
+    /// So the bound is half a billion at most.
+    messages_and_window: u32,
     /// Four times the bytes, and the [`Form`]. So the bound is 1 GiB at most.
     bytes_and_form: u32,
 }
 
 impl Fixed {
-    const fn new(Bounds { messages, bytes }: Bounds, form: Form) -> Self {
-        let bytes = if bytes > u32::MAX / 4 { u32::MAX / 4 } else { bytes };
-        Self { messages, bytes_and_form: 4 * bytes + form as u32 }
+    fn new(Bounds { messages, bytes }: Bounds, Framing { form, deflate }: Framing) -> Self {
+        let window = deflate.map_or(0, |deflate| u32::from(deflate.window_bits) - 8);
+        Self {
+            messages_and_window: 8 * messages.min(u32::MAX / 8) + window,
+            bytes_and_form: 4 * bytes.min(u32::MAX / 4) + form as u32,
+        }
     }
 
     const fn bounds(self) -> Bounds {
-        Bounds { messages: self.messages, bytes: self.bytes_and_form / 4 }
+        Bounds { messages: self.messages_and_window / 8, bytes: self.bytes_and_form / 4 }
     }
 
     const fn form(self) -> Form {
@@ -70,6 +76,27 @@ impl Fixed {
             form if form == Form::Positioned as u32 => Form::Positioned,
             _ => Form::Single,
         }
+    }
+
+    const fn deflate(self) -> Option<Deflate> {
+        match self.messages_and_window % 8 {
+            0 => None,
+            bits => Some(Deflate { window_bits: bits as u8 + 8 }),
+        }
+    }
+}
+
+/// How what is sent to a connection is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Framing {
+    pub(crate) form: Form,
+    /// Whether what is broadcast may be compressed.
+    pub(crate) deflate: Option<Deflate>,
+}
+
+impl From<Form> for Framing {
+    fn from(form: Form) -> Self {
+        Self { form, deflate: None }
     }
 }
 
@@ -168,16 +195,25 @@ impl Outbox {
             removed: false,
             seldom: None,
         };
-        Self { state: Mutex::new(state), fixed: Fixed::new(Bounds::new(limits), Form::Single) }
+        Self { state: Mutex::new(state), fixed: Fixed::new(Bounds::new(limits), Form::Single.into()) }
     }
 
-    pub(crate) fn in_form(self, form: Form) -> Self {
-        Self { fixed: Fixed::new(self.fixed.bounds(), form), ..self }
+    pub(crate) fn framed(self, framing: Framing) -> Self {
+        Self { fixed: Fixed::new(self.fixed.bounds(), framing), ..self }
     }
 
     /// How the member is to be told what happens in its rooms.
     pub(crate) const fn form(&self) -> Form {
         self.fixed.form()
+    }
+
+    /// Whether what is broadcast in them may be compressed for the member.
+    pub(crate) const fn deflate(&self) -> Option<Deflate> {
+        self.fixed.deflate()
+    }
+
+    pub(crate) const fn framing(&self) -> Framing {
+        Framing { form: self.form(), deflate: self.deflate() }
     }
 
     /// Gives the member messages that are for it alone: what the sink takes at once is gone, the rest is queued.

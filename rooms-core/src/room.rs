@@ -6,6 +6,7 @@
 
 mod behind;
 mod counting;
+mod deflated;
 mod flush;
 mod history;
 mod last_state;
@@ -63,6 +64,8 @@ pub(crate) struct Room {
     subscription_changed: Notify,
     /// How many of the members are in many rooms and so are told in that form. Changed under the lock.
     multi: AtomicUsize,
+    /// How many of the members may be given what is compressed. Changed under the lock.
+    deflating: AtomicUsize,
     bounds: Bounds,
     pub(crate) kind: Arc<Kind>,
 }
@@ -75,6 +78,8 @@ struct Bounds {
     held_messages: usize,
     /// What the room's history has is left out where too much is held, and given later.
     heals: bool,
+    /// Payloads from this length on are compressed.
+    deflate_from: usize,
 }
 
 struct State {
@@ -228,6 +233,7 @@ impl Room {
             // The welcome comes before them.
             held_messages: limits.max_outbox_messages - 1,
             heals: kind.overflow == Overflow::Resync && kind.history.is_some(),
+            deflate_from: limits.min_deflate_bytes,
         };
         let state = State {
             log: Log::default(),
@@ -249,6 +255,7 @@ impl Room {
             space: Notify::new(),
             subscription_changed: Notify::new(),
             multi: AtomicUsize::new(0),
+            deflating: AtomicUsize::new(0),
             bounds,
             kind,
         }
@@ -259,6 +266,7 @@ impl Room {
         let mut state = lock(&self.state);
         state.empty_since = None;
         self.multi.fetch_add(usize::from(recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_add(usize::from(recipient.deflate().is_some()), Ordering::Relaxed);
         let head = state.log.head();
         state.ahead = head;
         let from = state.replay.as_ref().and_then(|replay| replay.head());
@@ -377,6 +385,7 @@ impl Room {
             member.recipient.caught_up(&self.key);
         }
         self.multi.fetch_sub(usize::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_sub(usize::from(member.recipient.deflate().is_some()), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
             state.members = Vec::new();

@@ -22,7 +22,7 @@ use tokio::{
     net::TcpStream,
 };
 
-pub(crate) use self::sink::Written;
+pub(crate) use self::{deflate::deflated, sink::Written};
 pub use self::{decoder::Incoming, sink::FrameSink, stream::FrameStream};
 use crate::{
     close::{Close, CloseCode},

@@ -466,7 +466,7 @@ window.cases = {
     await pass(5_000);
     sockets[1].opens();
     sockets[1].says({ type: "room_state", room: "post:42", revision: "2a.3", state: { b: 1 } });
-    same([sockets.length, it.tokens, it.events.map(event => event.state)], [2, 1, [[1], { b: 1 }]]);
+    same([sockets.length, it.tokens, it.events.map(event => event.state)], [2, 2, [[1], { b: 1 }]]);
   },
 
   async a_token_that_does_not_come_is_waited_for_and_none_is_the_end() {
