@@ -99,6 +99,11 @@
 //! that the application has it [enter](crate::RoomManager::enter); or it tells who may see the members now, or may not any more,
 //! how things stand, as a `join` of a room that the connection is in would.
 //!
+//! # Compressed messages
+//! Where the endpoint [compresses](crate::Endpoint::deflate) and the client offers it, any message may come compressed, by
+//! permessage-deflate (RFC 7692) without context takeover in either direction. Clients unpack it below all that is said here:
+//! the JSON is the same. Broadcasts come compressed where that is smaller, and answers do not.
+//!
 //! # Rooms with a history
 //! In a room whose kind has a [`history`](crate::Kind::history) each message has a position, a text that is opaque to
 //! clients and the same wherever it stands: in JSON, in a URL, as the `id` of an event stream.
@@ -154,8 +159,9 @@
 //!
 //! # How much is given
 //! One connection is given `Limits::max_replay_bytes` of histories and states within ten seconds, and what the last join goes
-//! beyond them. Until those are over, a `join` of a room with a history or a state is answered by an `unavailable` error; and
-//! one of a room that the connection is in, without the state.
+//! beyond them; what follows a join as the client reads counts with that join. Until the ten seconds are over, a `join` of a
+//! room with a history or a state is answered by an `unavailable` error; and one of a room that the connection is in, without
+//! the state.
 //!
 //! # Event streams
 //! The same as `text/event-stream` (HTML standard, section "Server-sent events"), the answer to a `GET`. The client says nothing
