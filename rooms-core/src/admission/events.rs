@@ -22,7 +22,7 @@ impl Admission {
     /// [`Refusal::Rooms`] for none, or more than 16.
     pub fn events(self, rooms: impl IntoIterator<Item = RoomKey>) -> Result<EventBody, Refusal> {
         let rooms: Vec<RoomKey> = rooms.into_iter().take(MAX_ROOMS + 1).collect();
-        self.serve_events(rooms)
+        self.serve_events(&rooms)
     }
 
     /// [`events`](Self::events) for the rooms that the URL names: `?room=post:42&room=post:43`.
@@ -31,10 +31,10 @@ impl Admission {
     /// [`Refusal::Room`] where one of them is none, and as `events`.
     pub fn events_asked_for(mut self) -> Result<EventBody, Refusal> {
         let rooms = self.handshake.take_rooms().ok_or(Refusal::Room)?;
-        self.serve_events(rooms)
+        self.serve_events(&rooms)
     }
 
-    fn serve_events(self, rooms: Vec<RoomKey>) -> Result<EventBody, Refusal> {
+    fn serve_events(self, rooms: &[RoomKey]) -> Result<EventBody, Refusal> {
         let (Verdict::Known(identity), Some(asked)) = (self.verdict, self.handshake.events()) else {
             return Err(Refusal::Token);
         };
