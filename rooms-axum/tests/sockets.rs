@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{
-        Error, Message,
-        client::{ClientRequestBuilder, IntoClientRequest as _},
+        ClientRequestBuilder, Error, Message,
+        client::IntoClientRequest as _,
         protocol::frame::coding::CloseCode,
     },
 };
