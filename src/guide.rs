@@ -65,6 +65,9 @@ pub mod from_python {}
 #[doc = include_str!("guide/http2.md")]
 pub mod http2 {}
 
+#[doc = include_str!("guide/compression.md")]
+pub mod compression {}
+
 #[doc = include_str!("guide/event_streams.md")]
 pub mod event_streams {}
 

@@ -72,14 +72,20 @@ type Versions = Arc<Mutex<Vec<Version>>>;
 
 /// Serves a page and a room over TLS; the port.
 async fn serve(extended_connect: ExtendedConnect, versions: &Versions) -> u16 {
+    serve_rooms(extended_connect, versions, Endpoint::new()).await.0
+}
+
+/// The same by an endpoint, with the rooms.
+async fn serve_rooms(extended_connect: ExtendedConnect, versions: &Versions, endpoint: Endpoint) -> (u16, RoomManager) {
     let rooms: RoomManager = RoomManager::builder()
         .authenticator(JwtAuthenticator::hs256(SECRET).unwrap())
-        .endpoint(Endpoint::new().query_token("token"))
+        .endpoint(endpoint.query_token("token"))
         .kind("post", Kind::authenticated())
         .build()
         .unwrap();
     let live = any(live).layer(Extension(Arc::clone(versions)));
-    let app = Router::new().route("/", get(|| async { Html("<p>A page") })).route("/live", live).with_state(rooms);
+    let app =
+        Router::new().route("/", get(|| async { Html("<p>A page") })).route("/live", live).with_state(rooms.clone());
     let directory = tempfile::tempdir().unwrap();
     let tls = tls(directory.path());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -98,7 +104,13 @@ async fn serve(extended_connect: ExtendedConnect, versions: &Versions) -> u16 {
             });
         }
     });
-    port
+    (port, rooms)
+}
+
+fn token() -> String {
+    let expires = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 600;
+    let claims = json!({"sub": "ann", "exp": expires});
+    jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }
 
 /// The page, which came over HTTP/2, joins the room, again and again.
@@ -106,9 +118,7 @@ async fn joins_from_a_page_over_http_2(browser: &Browser, port: u16) {
     let page = browser.first(&format!("https://localhost:{port}/")).await;
     let version = "return performance.getEntriesByType('navigation')[0].nextHopProtocol";
     assert_eq!(page.script(version).await, json!("h2"));
-    let expires = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 600;
-    let claims = json!({"sub": "ann", "exp": expires});
-    let token = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap();
+    let token = token();
     for _ in 0..3 {
         let open = format!(
             "window.said = []; const socket = new WebSocket('wss://' + location.host + '/live?token={token}');
@@ -139,4 +149,53 @@ async fn a_page_over_http_2_opens_its_websocket_over_http_1_1_where_nothing_is_a
 #[tokio::test]
 async fn a_page_over_http_2_opens_its_websocket_over_http_2_where_that_is_announced() {
     opens_over(ExtendedConnect::Announced, Version::HTTP_2).await;
+}
+
+/// Long texts: words, which get smaller, and letters at random, some of several bytes.
+fn texts() -> Vec<String> {
+    let noise = |length: u32| -> String {
+        (0..length).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26)).collect()
+    };
+    (0..20)
+        .map(|n| format!("{n}: {}{}", "so it is, \u{20ac} \u{1f600} ".repeat(n as usize * 80), noise(n * 999)))
+        .collect()
+}
+
+async fn gets_what_is_compressed_over(extended_connect: ExtendedConnect, version: Version) {
+    let versions = Versions::default();
+    let (port, rooms) = serve_rooms(extended_connect, &versions, Endpoint::new().deflate()).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&format!("https://localhost:{port}/")).await;
+        let open = format!(
+            "window.said = []; window.socket = new WebSocket('wss://' + location.host + '/live?token={}');
+             socket.onmessage = event => said.push(JSON.parse(event.data));
+             socket.onclose = event => said.push({{ type: 'closed', code: event.code }});",
+            token()
+        );
+        page.script(&open).await;
+        page.until("return said.length > 0").await;
+        let agreed = page.script("return socket.extensions").await;
+        assert!(agreed.as_str().unwrap().starts_with("permessage-deflate"), "{agreed}");
+        for text in texts() {
+            rooms.broadcast(&"post:42".parse().unwrap(), &json!({"type": "text", "text": text})).await.unwrap();
+        }
+        page.until("return said.filter(event => event.type === 'text').length === 20").await;
+        let said = page.script("return said.filter(event => event.type === 'text').map(event => event.text)").await;
+        assert_eq!(said, json!(texts()));
+        // The other way: what the page says is compressed as the browser likes, and is understood.
+        page.script("socket.send(JSON.stringify({ type: 'x'.repeat(3000) }))").await;
+        page.until("return said.at(-1).code === 'unknown_type'").await;
+    })
+    .await;
+    assert_eq!(*versions.lock().unwrap(), [version]);
+}
+
+#[tokio::test]
+async fn a_page_gets_what_is_compressed_over_http_1_1() {
+    gets_what_is_compressed_over(ExtendedConnect::NotAnnounced, Version::HTTP_11).await;
+}
+
+#[tokio::test]
+async fn a_page_gets_what_is_compressed_over_http_2() {
+    gets_what_is_compressed_over(ExtendedConnect::Announced, Version::HTTP_2).await;
 }

@@ -18,7 +18,7 @@ use rustix::{buffer::spare_capacity, event::epoll};
 
 pub(crate) use self::{
     flood::Flood,
-    opening::{Opened, open},
+    opening::{Offer, Opened, open},
 };
 use self::{frames::Frames, member::Member};
 use crate::{
@@ -70,6 +70,8 @@ impl Shape {
 pub(crate) struct Arrivals {
     pub(crate) deliveries: u64,
     pub(crate) elapsed: Duration,
+    /// Read from the sockets.
+    pub(crate) bytes: u64,
     /// From publish to receipt, in microseconds.
     pub(crate) latency: Histogram<u64>,
 }
@@ -97,12 +99,12 @@ struct Room {
 
 impl Load {
     /// Opens all connections; each has joined its room.
-    pub(crate) fn open(server: &Server, shape: Shape) -> Result<Self> {
+    pub(crate) fn open(server: &Server, shape: Shape, offer: Offer) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (mut members, mut silent) = (Vec::new(), Vec::new());
         for number in 0..shape.connections() {
             let first = number % shape.groups() * shape.each;
-            let Opened { stream, frames } = open(server.port, first, number)?;
+            let Opened { stream, frames } = open(server.port, first, number, offer)?;
             if number / shape.groups() < shape.silent {
                 silent.push(stream);
                 continue;
@@ -128,8 +130,8 @@ impl Load {
     ///
     /// A message that is lost, comes twice or out of turn is an error.
     pub(crate) fn publish(&mut self, messages: usize) -> Result<Arrivals> {
-        let mut arrivals =
-            Arrivals { deliveries: 0, elapsed: Duration::ZERO, latency: Histogram::new_with_bounds(1, 60_000_000, 3)? };
+        let latency = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+        let mut arrivals = Arrivals { deliveries: 0, elapsed: Duration::ZERO, bytes: 0, latency };
         let all = (messages * self.shape.readers()) as u64;
         let (mut begun, mut done) = (0, 0);
         let start = now();
@@ -180,6 +182,7 @@ impl Load {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error.into()),
             };
+            arrivals.bytes += length as u64;
             let at = now();
             for arrival in member.take(self.buffer.get(..length).unwrap_or_default())? {
                 arrivals.deliveries += 1;

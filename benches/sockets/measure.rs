@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     cores::Cores,
-    load::{Load, Shape, open},
+    load::{Load, Offer, Shape, open},
     process::Server,
     scenarios::{Contender, Figure, Work},
     servers::Setup,
@@ -23,6 +23,8 @@ pub(crate) struct Measurement {
     /// Processor seconds of the server for a million deliveries, or connects.
     pub(crate) cpu: Option<f64>,
     pub(crate) deliveries_per_second: Option<f64>,
+    /// What the clients read for each delivery, with whatever else the server said.
+    pub(crate) bytes_per_delivery: Option<f64>,
     /// From publish to receipt, or of the calls, in microseconds.
     pub(crate) latency: Option<Latency>,
     /// Resident bytes of the server: before the first connection, with all of them and nothing to do, at most.
@@ -64,7 +66,7 @@ pub(crate) fn measure(contender: &Contender, cores: &Cores) -> Result<Measuremen
     let server = Server::start(&contender.setup, cores)?;
     // The first connections pay for what every process needs once.
     for number in 0..100 {
-        open(server.port, number / ROOM, number)?;
+        open(server.port, number / ROOM, number, Offer::Nothing)?;
     }
     sleep(contender.settle);
     let start = server.resident()?;
@@ -79,8 +81,9 @@ pub(crate) fn measure(contender: &Contender, cores: &Cores) -> Result<Measuremen
 }
 
 fn fan_out(server: &Server, contender: &Contender, shape: Shape, deliveries: usize) -> Result<Measurement> {
-    let Contender { settle, setup: Setup { call: calls, .. }, .. } = *contender;
-    let mut load = Load::open(server, shape)?;
+    let Contender { settle, setup: Setup { call: calls, deflate, .. }, .. } = *contender;
+    let offer = if deflate { Offer::Deflate } else { Offer::Nothing };
+    let mut load = Load::open(server, shape, offer)?;
     sleep(settle);
     let idle = server.resident()?;
     let messages = deliveries.div_ceil(shape.members);
@@ -95,6 +98,7 @@ fn fan_out(server: &Server, contender: &Contender, shape: Shape, deliveries: usi
     Ok(Measurement {
         cpu: Some(cpu.as_secs_f64() / arrivals.deliveries as f64 * 1e6),
         deliveries_per_second: Some(arrivals.deliveries as f64 / arrivals.elapsed.as_secs_f64()),
+        bytes_per_delivery: Some(arrivals.bytes as f64 / arrivals.deliveries as f64),
         latency: Some(match calls {
             None => Latency::of(&arrivals.latency),
             Some(_) => load.report()?,
@@ -106,8 +110,9 @@ fn fan_out(server: &Server, contender: &Contender, shape: Shape, deliveries: usi
 }
 
 fn idle(server: &Server, settle: Duration, connections: usize) -> Result<Measurement> {
-    let _open: Vec<_> =
-        (0..connections).map(|number| open(server.port, number / ROOM, number)).collect::<Result<_>>()?;
+    let _open: Vec<_> = (0..connections)
+        .map(|number| open(server.port, number / ROOM, number, Offer::Nothing))
+        .collect::<Result<_>>()?;
     sleep(settle);
     Ok(Measurement { idle: server.resident()?, connections, ..Measurement::default() })
 }
@@ -115,7 +120,7 @@ fn idle(server: &Server, settle: Duration, connections: usize) -> Result<Measure
 fn churn(server: &Server, settle: Duration, connects: usize) -> Result<Measurement> {
     let before = server.cpu()?;
     for number in 0..connects {
-        open(server.port, number / ROOM, number)?;
+        open(server.port, number / ROOM, number, Offer::Nothing)?;
     }
     sleep(settle);
     let cpu = server.cpu()? - before;

@@ -76,8 +76,8 @@ impl Runs {
     pub(crate) fn table(&self) -> String {
         let Scenario { name, figure, contenders } = &self.scenario;
         let mut table = format!(
-            "\n### {name}\n\n| | {} | ratio (least to most) | deliveries/s | p50 µs | p99 µs | max µs | bytes/connection | peak MiB |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            "\n### {name}\n\n| | {} | ratio (least to most) | deliveries/s | p50 µs | p99 µs | max µs | bytes/delivery | bytes/connection | peak MiB |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
             figure.unit()
         );
         for (place, contender) in contenders.iter().enumerate() {
@@ -94,6 +94,7 @@ impl Runs {
                 self.latency(place, |latency| latency.p50),
                 self.latency(place, |latency| latency.p99),
                 self.latency(place, |latency| latency.max),
+                self.median(place, |run| run.bytes_per_delivery),
                 self.median(place, memory),
                 self.median(place, |run| Some(run.peak as f64 / f64::from(1 << 20))),
             ];

@@ -85,6 +85,11 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
         })
         .collect();
     all.extend([
+        compression("compression, JSON of 256 bytes", 256),
+        compression("compression, JSON of 2 KiB", 2 * 1024),
+        compression("compression, JSON of 16 KiB", 16 * 1024),
+    ]);
+    all.extend([
         memory("idle memory, 10,000 connections", 10_000),
         memory("idle memory, 19,000 connections", 19_000),
         many_rooms(),
@@ -107,7 +112,7 @@ const fn room(members: usize, in_flight: usize) -> Shape {
 }
 
 const fn setup(kind: Kind, payload: usize) -> Setup {
-    Setup { kind, payload, each: 1, other_rooms: 0, cores: 1, call: None }
+    Setup { kind, payload, each: 1, other_rooms: 0, cores: 1, call: None, deflate: false, json: false }
 }
 
 fn everybody(floor: Kind, payload: usize, work: Work) -> Vec<Contender> {
@@ -117,6 +122,22 @@ fn everybody(floor: Kind, payload: usize, work: Work) -> Vec<Contender> {
 
 fn memory(name: &'static str, connections: usize) -> Scenario {
     Scenario { name, figure: Figure::Memory, contenders: everybody(Kind::Floor, 0, Work::Idle { connections }) }
+}
+
+/// Comments as JSON, to clients that can unpack them and to others.
+fn compression(name: &'static str, payload: usize) -> Scenario {
+    let work = Work::FanOut { shape: room(1_000, 1), deliveries: 200_000 };
+    let contender =
+        |name: &str, kind, deflate| Contender::new(name, Setup { deflate, json: true, ..setup(kind, payload) }, work);
+    Scenario {
+        name,
+        figure: Figure::Cpu,
+        contenders: vec![
+            contender("floor, plain", Kind::Floor, false),
+            contender("rooms, plain", Kind::Rooms, false),
+            contender("rooms, compressed", Kind::Rooms, true),
+        ],
+    }
 }
 
 fn churn() -> Scenario {

@@ -10,9 +10,10 @@ mod library;
 mod many_rooms;
 mod upgrade;
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -69,6 +70,10 @@ pub(crate) struct Setup {
     pub(crate) cores: usize,
     /// What the process does besides, again and again, and takes the time of.
     pub(crate) call: Option<Call>,
+    /// The clients offer compression, and are given what is compressed.
+    pub(crate) deflate: bool,
+    /// The filling is comments as JSON, and not one character again and again.
+    pub(crate) json: bool,
 }
 
 impl Setup {
@@ -90,7 +95,8 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = builder.worker_threads(cores.count()).enable_all().build()?;
-    let filling = Filling("x".repeat(setup.payload));
+    let filling = if setup.json { comments(setup.payload) } else { format!("\"{}\"", "x".repeat(setup.payload)) };
+    let filling = Filling(RawValue::from_string(filling)?.into());
     match setup.kind {
         Kind::Floor => floor::serve(&filling, setup.each),
         Kind::Handshake => floor::shake_hands_only(),
@@ -108,7 +114,7 @@ fn announce(serving: SocketAddr, control: SocketAddr) {
 
 /// What the payloads of a run have in common.
 #[derive(Debug, Clone)]
-struct Filling(String);
+struct Filling(Arc<RawValue>);
 
 /// What is published. The load generator reads it at fixed places, so the fields' order counts.
 #[derive(Debug, Serialize)]
@@ -117,7 +123,7 @@ struct Payload<'a> {
     at: u64,
     seq: u64,
     room: u64,
-    filling: &'a str,
+    filling: &'a RawValue,
 }
 
 impl Filling {
@@ -129,6 +135,42 @@ impl Filling {
             filling: &self.0,
         }
     }
+}
+
+/// So many bytes of comments: made up, but each with an id, a name, a time and words of its own, as a service sends them.
+fn comments(bytes: usize) -> String {
+    const WORDS: &str = "the and of a post that was not so good but some like this one more than what they had seen there \
+                         before it came with pictures from last summer when nobody would have thought people read every \
+                         comment below an answer which took weeks to write";
+    let words: Vec<&str> = WORDS.split_whitespace().collect();
+    // Knuth's MMIX generator, with a fixed seed: the same bytes in each run.
+    let mut seed = 42_u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let mut text = String::from("[");
+    while text.len() < bytes.saturating_sub(1) {
+        let said: Vec<&str> = (0..8 + random(12)).filter_map(|_| words.get(random(words.len())).copied()).collect();
+        let comment = json!({
+            "id": 1_000_000 + random(9_000_000),
+            "author": format!("user{}", random(100_000)),
+            "created_at": format!("2025-{:02}-{:02}T{:02}:{:02}:{:02}Z", 1 + random(12), 1 + random(28), random(24), random(60), random(60)),
+            "text": said.join(" "),
+            "likes": random(500),
+        });
+        let comma = if text.len() > 1 { "," } else { "" };
+        let comment = format!("{comma}{comment}");
+        let left = bytes.saturating_sub(text.len() + 1);
+        if comment.len() > left {
+            // As long as is asked for: spaces would be no text.
+            text +=
+                &format!("{comma}\"{}\"", said.join(" ").get(..left.saturating_sub(2 + comma.len())).unwrap_or("so"));
+            break;
+        }
+        text += &comment;
+    }
+    text + "]"
 }
 
 /// "Publish the message `seq` to `room`": eight bytes.

@@ -113,7 +113,16 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
         .then(api::members);
     let healthz = warp::path!("healthz").and(warp::get()).and(with_app.clone()).map(|app: App| health::healthz(&app));
     let readyz = warp::path!("readyz").and(warp::get()).and(with_app).map(|app: App| health::readyz(&app));
-    page.or(client).or(socket).or(events).or(login).or(message).or(say).or(members).or(healthz).or(readyz).recover(api::refused)
+    page.or(client)
+        .or(socket)
+        .or(events)
+        .or(login)
+        .or(message)
+        .or(say)
+        .or(members)
+        .or(healthz)
+        .or(readyz)
+        .recover(api::refused)
 }
 
 /// `JWT_SECRET`, or a random one: then the tokens of an earlier run are not taken, and several processes do not agree.

@@ -91,7 +91,8 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
         .on_join(|member| async move { Ok(json!({"post_id": member.room().id().parse::<u64>().ok()})) });
     let mut rooms = RoomManager::builder()
         .authenticator(JwtAuthenticator::hs256(secret)?.issuer(login::NAME).audience(login::NAME))
-        .endpoint(Endpoint::new().query_token("token"))
+        // What is broadcast is for every reader to see, and no message has a secret beside it.
+        .endpoint(Endpoint::new().query_token("token").deflate())
         .kind("post", post);
     if let Some(bus) = &bus {
         rooms = rooms.bus(bus.clone());

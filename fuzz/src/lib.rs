@@ -11,12 +11,13 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, channel::mpsc, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use rooms_core::{
-    Bus as _, Endpoint, Identity, JwkSet, JwtAlgorithm, JwtAuthenticator, JwtKey, Kind, Limits, LocalBus, Message,
-    RoomKey, RoomManager,
+    Attempt, AuthError, Authenticator, Bus as _, Endpoint, Identity, JwkSet, JwtAlgorithm, JwtAuthenticator, JwtKey,
+    Kind, Limits, LocalBus, Message, RoomKey, RoomManager,
     adapter::Handshake,
     bus::{BusEvent, BusReceiver, Topic},
     ws::{self, Incoming},
@@ -27,8 +28,9 @@ use serde_json::value::RawValue;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("frames", frames),
+    ("deflated", deflated),
     ("commands", commands),
     ("bus_payloads", bus_payloads),
     ("node_messages", node_messages),
@@ -85,6 +87,67 @@ pub fn frames(data: &[u8]) {
         futures::future::join(read, write).await.0
     });
     assert!(total <= data.len(), "{total} bytes of {}", data.len());
+}
+
+/// Lets everybody in, as a guest.
+#[derive(Debug)]
+struct Anybody;
+
+#[async_trait]
+impl Authenticator for Anybody {
+    async fn authenticate(&self, _: &Attempt<'_>) -> Result<Identity, AuthError> {
+        Ok(Identity::guest())
+    }
+}
+
+/// The payload of a compressed message, from a client that agreed on that; the first byte says after how many bytes of it a
+/// second fragment begins.
+pub fn deflated(data: &[u8]) {
+    let Some((first, payload)) = data.split_first() else { return };
+    let (one, two) = payload.split_at(usize::from(*first).min(payload.len()));
+    // Text with RSV1, and the rest of it.
+    let frames = [frame(0x41, one), frame(0x80, two), frame(0x81, br#"{"type":"ping"}"#)].concat();
+    run(async {
+        let rooms: RoomManager = RoomManager::builder()
+            .authenticator(Anybody)
+            .endpoint(Endpoint::new().deflate())
+            .kind("post", Kind::public())
+            .limits(|limits| limits.max_message_bytes = 32 * 1024)
+            .build()
+            .expect("rooms");
+        let offer = [("sec-websocket-extensions", "permessage-deflate")];
+        let headers = UPGRADE.iter().chain(&offer);
+        let headers = headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let uri = Uri::from_static("/");
+        let admitted = rooms.admit(rooms.endpoint(), &Method::GET, &uri, &headers.collect(), None).await;
+        let admission = admitted.expect("an admission");
+        assert!(admission.response().headers().contains_key("sec-websocket-extensions"));
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let halves = ws::over(server, &[], rooms.limits());
+        admission.serve_room(RoomKey::new("post", 42).expect("a room"), async move { Ok::<_, std::io::Error>(halves) });
+        tokio::io::AsyncWriteExt::write_all(&mut client, &frames).await.expect("space");
+        let mut said = Vec::new();
+        while !said.windows(6).any(|bytes| bytes == b"\"pong\"") && !said.contains(&0x88) {
+            let read = tokio::io::AsyncReadExt::read_buf(&mut client, &mut said).await.expect("a stream");
+            assert!(read > 0, "the end, and neither a pong nor a close frame");
+        }
+    });
+}
+
+/// A frame of a client, with a mask of zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).expect("the longest input is 16 KiB");
+    let mut frame = vec![first];
+    match length {
+        short @ 0..126 => frame.push(0x80 | short as u8),
+        long => {
+            frame.push(0x80 | 126);
+            frame.extend(long.to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
 }
 
 /// What a client says, a command a line; to a connection for many rooms, and to one for one room.
@@ -195,18 +258,21 @@ pub fn tokens(data: &[u8]) {
     }
 }
 
+/// What every upgrade has.
+const UPGRADE: [(&str, &str); 5] = [
+    ("connection", "upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("host", "rooms.example"),
+];
+
 /// The head of an upgrade: the target, and a header a line.
 pub fn handshakes(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
     let Ok(uri) = Uri::try_from(lines.next().unwrap_or_default()) else { return };
     let mut headers = HeaderMap::new();
-    for (name, value) in [
-        ("connection", "upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("host", "rooms.example"),
-    ] {
+    for (name, value) in UPGRADE {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     for line in lines.take(32) {
@@ -217,11 +283,14 @@ pub fn handshakes(data: &[u8]) {
         }
     }
     let cookie = Endpoint::new().cookie_token("session").query_token("token").protocol_token("app.v1");
-    let listed = cookie.origins(["https://app.example", "https://*.example.com"]).expect("origins");
+    let listed = cookie.deflate().origins(["https://app.example", "https://*.example.com"]).expect("origins");
     for endpoint in [Endpoint::new().query_token("t/k").first_message_token(), listed] {
         let Ok(handshake) = Handshake::read(&endpoint, &Method::GET, &uri, &headers) else { continue };
         let answer = handshake.response();
         let protocol = answer.headers().get("sec-websocket-protocol");
         assert!(protocol.is_none_or(|protocol| protocol == "app.v1"), "{protocol:?}");
+        let extensions = answer.headers().get("sec-websocket-extensions").map(HeaderValue::as_bytes);
+        let known = extensions.is_none_or(|answered| answered.starts_with(b"permessage-deflate; server_no_context_"));
+        assert!(known, "{extensions:?}");
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     manager::RoomManager,
     message::Form,
     network::Network,
+    outbox::Framing,
     room_key::RoomKey,
     session::Served,
     ws::{FrameSink, FrameStream},
@@ -219,8 +220,9 @@ impl Admission {
         E: fmt::Display,
     {
         let join = self.handshake.join_options().clone();
-        self.open(socket, |rooms, who, sign_in, (stream, sink)| {
-            rooms.serve_in(join.form(), stream, sink, who, Some((room, join)), sign_in)
+        let framing = Framing { form: join.form(), deflate: self.handshake.deflate() };
+        self.open(socket, move |rooms, who, sign_in, (stream, sink)| {
+            rooms.serve_in(framing, stream, sink, who, Some((room, join)), sign_in)
         });
     }
 
@@ -229,9 +231,10 @@ impl Admission {
     where
         E: fmt::Display,
     {
-        self.open(socket, |rooms, who, sign_in, (stream, sink)| {
+        let framing = Framing { form: Form::Multi, deflate: self.handshake.deflate() };
+        self.open(socket, move |rooms, who, sign_in, (stream, sink)| {
             let first = rooms.user_room(who.0.user()).map(|room| (room, JoinOptions::new()));
-            rooms.serve_in(Form::Multi, stream, sink, who, first, sign_in)
+            rooms.serve_in(framing, stream, sink, who, first, sign_in)
         });
     }
 
@@ -244,7 +247,8 @@ impl Admission {
         + Send
         + 'static,
     ) {
-        let Self { rooms, verdict, newcomer, sign_in, claims, on_close, .. } = self;
+        let Self { rooms, handshake, verdict, newcomer, sign_in, claims, on_close } = self;
+        let deflate = handshake.deflate();
         tokio::spawn(Served::Opening(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
             let mut halves = match timeout(within, socket).await {
@@ -258,6 +262,9 @@ impl Admission {
                     return Served::over();
                 }
             };
+            if deflate.is_some() {
+                halves.0.takes_deflated();
+            }
             let mut place = None;
             let verdict = match verdict {
                 Verdict::Known(identity) => Ok(identity),

@@ -14,12 +14,13 @@ use std::{
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode, Uri,
     header::{
-        ALLOW, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
-        WWW_AUTHENTICATE,
+        ALLOW, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
     },
 };
 
 pub(crate) use self::events::{Asked, MAX_ROOMS};
+pub(crate) use self::extensions::Deflate;
 pub(crate) use self::origin::{Mismatch, mismatch};
 use self::{
     opening::Answer,
@@ -65,6 +66,8 @@ pub struct Endpoint {
     bad_token: BadToken,
     /// With the authenticator of its own.
     sign_in: Option<Arc<SignIn>>,
+    /// Compression is agreed on where a client offers it.
+    deflate: bool,
 }
 
 /// Why an endpoint would be open to attacks, or can't be used.
@@ -114,6 +117,7 @@ impl Endpoint {
             origins: Origins::SameHost,
             bad_token: BadToken::Close,
             sign_in: None,
+            deflate: false,
         }
     }
 
@@ -303,6 +307,30 @@ impl Endpoint {
         Self { protocols: protocols.map(Arc::new).collect(), sign_in: Some(Arc::new(own)), ..self }
     }
 
+    /// Compresses what is broadcast for the clients that can read it, as nearly all browsers can: permessage-deflate (RFC 7692),
+    /// for WebSockets over HTTP/1.1 and HTTP/2. Off unless this is called; an event stream is never compressed.
+    ///
+    /// A broadcast of [`Limits::min_deflate_bytes`](crate::Limits::min_deflate_bytes) or more is compressed once, whatever the
+    /// members, and only sent so where that is smaller. No message refers to an earlier one (`server_no_context_takeover`),
+    /// so an idle connection keeps no memory for it. What is sent to one connection alone is plain: answers, and the history
+    /// and the state that it is given when it joins.
+    ///
+    /// **Not for secrets.** TLS hides what is sent, and not how long it is. Where one message has both a secret and text that
+    /// somebody else chooses, it gets shorter when that text is like the secret: who can watch the connection and make guesses
+    /// learns the secret bit by bit. That is how CRIME and BREACH read cookies and CSRF tokens out of HTTPS. So use it where
+    /// messages hold what all members of a room may read, and not where one holds a token or a private address beside what
+    /// a client wrote. Messages are compressed one by one, so a secret in another message is safe.
+    ///
+    /// ```
+    /// use rooms_core::Endpoint;
+    ///
+    /// let endpoint = Endpoint::new().deflate();
+    /// # let _ = endpoint;
+    /// ```
+    pub fn deflate(self) -> Self {
+        Self { deflate: true, ..self }
+    }
+
     /// Sets what a client with a bad token is told.
     pub fn bad_token(self, bad_token: BadToken) -> Self {
         Self { bad_token, ..self }
@@ -381,6 +409,8 @@ pub struct Handshake {
     bad_token: BadToken,
     join: JoinOptions,
     awaits_message: bool,
+    /// Compression, as it was agreed on.
+    deflate: Option<Deflate>,
     /// What an event stream is for.
     events: Option<Asked>,
 }
@@ -495,6 +525,7 @@ impl Handshake {
         Ok(Self {
             join: JoinOptions::from_query(query, is_other),
             sign_in: protocol.or_else(|| endpoint.sign_in.clone()),
+            deflate: (endpoint.deflate && events.is_none()).then(|| Deflate::negotiate(headers)).flatten(),
             awaits_message: events.is_none() && endpoint.sources.first_message && token == Ok(None),
             // A page sees the status of an event stream, and its browser does not ask again after this one.
             bad_token: if events.is_some() { BadToken::Refuse } else { endpoint.bad_token },
@@ -553,6 +584,11 @@ impl Handshake {
         self.events.as_ref()
     }
 
+    /// Compression, where both sides want it.
+    pub(crate) const fn deflate(&self) -> Option<Deflate> {
+        self.deflate
+    }
+
     /// The answer that opens the connection: 101 for a WebSocket over HTTP/1.1, and 200 for one over HTTP/2 and for an event
     /// stream.
     #[must_use]
@@ -560,6 +596,9 @@ impl Handshake {
         let mut response = self.answer.response();
         if let Some(protocol) = self.subprotocol().and_then(|name| HeaderValue::from_str(name).ok()) {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        if let Some(deflate) = self.deflate {
+            response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, deflate.header());
         }
         response
     }
@@ -590,7 +629,9 @@ impl Refusal {
             Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, Some((UPGRADE, known("websocket")))),
             // RFC 6455 section 4.4.
             Self::Version => (StatusCode::UPGRADE_REQUIRED, Some((SEC_WEBSOCKET_VERSION, known("13")))),
-            Self::Key | Self::ManyTokens | Self::Room | Self::Rooms | Self::Subprotocol { .. } => (StatusCode::BAD_REQUEST, None),
+            Self::Key | Self::ManyTokens | Self::Room | Self::Rooms | Self::Subprotocol { .. } => {
+                (StatusCode::BAD_REQUEST, None)
+            }
             Self::Origin => (StatusCode::FORBIDDEN, None),
             Self::Token => (StatusCode::UNAUTHORIZED, Some((WWW_AUTHENTICATE, known("Bearer")))),
             // RFC 9220 section 3; RFC 8441 names no status.

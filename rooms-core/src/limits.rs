@@ -61,7 +61,7 @@ pub struct Limits {
     /// set `SO_SNDBUF` on the listener there, whose connections inherit it.
     pub send_buffer_bytes: Option<usize>,
     /// The bytes of a room that not every member has been given yet; a publisher waits for space. 4 MiB: 64 of the
-    /// longest broadcasts.
+    /// longest broadcasts. Counted plain: what is compressed for members besides is less than that again, in each form.
     pub max_log_bytes: usize,
     /// The messages of a room that not every member has been given yet; a publisher waits for space. 1,024: what one outbox
     /// holds.
@@ -72,6 +72,10 @@ pub struct Limits {
     /// room that has one is answered by an `unavailable` error. 16 MiB: a page that comes back to 128 rooms of which it
     /// missed 128 KiB each. It bounds what a client draws that resumes in a loop.
     pub max_replay_bytes: usize,
+    /// The shortest broadcast payload that is compressed, in bytes, at an endpoint that does so
+    /// ([`Endpoint::deflate`](crate::Endpoint::deflate)). 512: shorter ones get smaller too, but to write them is not
+    /// cheaper then, and in a small room their compression costs more than all writes.
+    pub min_deflate_bytes: usize,
     /// The connections of one user on this node; one more is closed with 4430. 100: more than anybody's tabs.
     pub max_connections_per_user: usize,
     /// The sockets of this node that are open and have not sent their token yet, where it comes with the
@@ -183,7 +187,9 @@ pub struct Limits {
     pub max_unauthenticated_per_ip: usize,
     /// The connections of one user over all nodes; one more is closed with 4430. For connections that join the room of their
     /// user, `user:{id}`, whose viewers are counted over nodes: those to the multi-room endpoint, where there is a kind `user`
-    /// that lets them in. It is as exact as [`ViewerCount`](crate::ViewerCount): who comes to two nodes within one
+    /// that lets them in. Not for event streams, nor for a connection that has left that room or observes it. All other viewers
+    /// of the room count, whoever they are, so let its rule be [`Kind::owner_only`](crate::Kind::owner_only): anybody else whom
+    /// it lets in as a member could take this user's places. It is as exact as [`ViewerCount`](crate::ViewerCount): who comes to two nodes within one
     /// `viewer_window`, 250 ms, may be counted by neither, and those of a node that crashed count for the seconds until it is
     /// found gone. 200: twice those of one node, so that who comes back from a crashed node is not refused.
     pub max_connections_per_user_over_nodes: usize,
@@ -241,6 +247,7 @@ impl Default for Limits {
             max_log_messages: 1024,
             max_rooms_per_connection: 128,
             max_replay_bytes: 16 * 1024 * 1024,
+            min_deflate_bytes: 512,
             max_connections_per_user: 100,
             max_unauthenticated: 1000,
             max_revocations: 10_000,

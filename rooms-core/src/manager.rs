@@ -34,7 +34,7 @@ use crate::{
     message::{Form, Message},
     network::Network,
     node::NodeId,
-    outbox::{Outbox, Recipient, Transport},
+    outbox::{Framing, Outbox, Recipient, Transport},
     presence::Share,
     room_key::RoomKey,
     users::TooMany,
@@ -143,7 +143,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     /// [`ConnectError`], when the user has too many connections, the process is shutting down, or the runtime that the
     /// manager was built in has ended.
     pub fn connect(&self, identity: Identity, sink: S) -> Result<Connection, ConnectError> {
-        self.try_connect(identity, None, sink, Form::Single).map_err(|(error, _)| error)
+        self.try_connect(identity, None, sink, Form::Single.into()).map_err(|(error, _)| error)
     }
 
     /// [`connect`](Self::connect), which gives the sink back so that the client can be told.
@@ -152,7 +152,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         identity: Identity,
         from: Option<Network>,
         sink: S,
-        form: Form,
+        framing: Framing,
     ) -> Result<Connection, (ConnectError, Transport)> {
         let shared = &self.shared;
         if self.is_draining() {
@@ -165,7 +165,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             return Err((ConnectError::Revoked, (self.transport)(sink)));
         }
         let id = shared.connection_ids.next(shared.users.mark(identity.user()));
-        let outbox = Outbox::new((self.transport)(sink), &shared.limits).in_form(form);
+        let outbox = Outbox::new((self.transport)(sink), &shared.limits).framed(framing);
         let recipient = Arc::new(Recipient::new(id, identity, outbox).from(from));
         match shared.users.enter(&recipient, &shared.limits) {
             Ok(()) => {

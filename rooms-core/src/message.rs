@@ -12,6 +12,9 @@ use crate::{
 /// server's own fit, and so are written without an allocation for every few bytes.
 const SMALL: usize = 96;
 
+/// The bit of a header that says that the payload is compressed.
+const RSV1: u8 = 0x40;
+
 /// One whole message as the bytes of one unmasked WebSocket frame.
 ///
 /// A server's frames carry no mask (RFC 6455 section 5.1), so header and payload are the same bytes for every member:
@@ -141,9 +144,19 @@ impl Message {
     }
 
     fn encode_parts(kind: MessageKind, parts: &[&[u8]]) -> Self {
+        Self::encode_with(0, kind, parts)
+    }
+
+    /// The same message with its payload compressed, for sockets that agreed on permessage-deflate (RFC 7692 section 6).
+    pub(crate) fn with_deflated(&self, payload: &[u8]) -> Self {
+        Self::encode_with(RSV1, self.kind, &[payload])
+    }
+
+    fn encode_with(reserved: u8, kind: MessageKind, parts: &[&[u8]]) -> Self {
         let length = parts.iter().map(|part| part.len()).sum();
         let mut header = [0; MAX_HEADER];
         let header_length = put_header(&mut header, kind.opcode(), length);
+        header[0] |= reserved;
         let mut frame = BytesMut::with_capacity(header_length + length);
         frame.put_slice(header.get(..header_length).unwrap_or_default());
         for part in parts {

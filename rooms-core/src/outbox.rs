@@ -34,6 +34,7 @@ use self::{
 use crate::{
     auth::Identity,
     close::{Close, CloseCode},
+    handshake::Deflate,
     limits::Limits,
     lock::{Mutex, lock},
     message::{Form, Message},
@@ -49,19 +50,24 @@ pub(crate) struct Outbox {
 /// What never changes, and so is read without the lock: in eight bytes.
 #[derive(Clone, Copy)]
 struct Fixed {
-    messages: u32,
+    /// Eight times the messages, and what is known of compression: the bits of the window less 8, and zero where there is none.
+    /// So the bound is half a billion at most.
+    messages_and_window: u32,
     /// Four times the bytes, and the [`Form`]. So the bound is 1 GiB at most.
     bytes_and_form: u32,
 }
 
 impl Fixed {
-    const fn new(Bounds { messages, bytes }: Bounds, form: Form) -> Self {
-        let bytes = if bytes > u32::MAX / 4 { u32::MAX / 4 } else { bytes };
-        Self { messages, bytes_and_form: 4 * bytes + form as u32 }
+    fn new(Bounds { messages, bytes }: Bounds, Framing { form, deflate }: Framing) -> Self {
+        let window = deflate.map_or(0, |deflate| u32::from(deflate.window_bits) - 8);
+        Self {
+            messages_and_window: 8 * messages.min(u32::MAX / 8) + window,
+            bytes_and_form: 4 * bytes.min(u32::MAX / 4) + form as u32,
+        }
     }
 
     const fn bounds(self) -> Bounds {
-        Bounds { messages: self.messages, bytes: self.bytes_and_form / 4 }
+        Bounds { messages: self.messages_and_window / 8, bytes: self.bytes_and_form / 4 }
     }
 
     const fn form(self) -> Form {
@@ -70,6 +76,27 @@ impl Fixed {
             form if form == Form::Positioned as u32 => Form::Positioned,
             _ => Form::Single,
         }
+    }
+
+    const fn deflate(self) -> Option<Deflate> {
+        match self.messages_and_window % 8 {
+            0 => None,
+            bits => Some(Deflate { window_bits: bits as u8 + 8 }),
+        }
+    }
+}
+
+/// How what is sent to a connection is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Framing {
+    pub(crate) form: Form,
+    /// Whether what is broadcast may be compressed.
+    pub(crate) deflate: Option<Deflate>,
+}
+
+impl From<Form> for Framing {
+    fn from(form: Form) -> Self {
+        Self { form, deflate: None }
     }
 }
 
@@ -168,16 +195,25 @@ impl Outbox {
             removed: false,
             seldom: None,
         };
-        Self { state: Mutex::new(state), fixed: Fixed::new(Bounds::new(limits), Form::Single) }
+        Self { state: Mutex::new(state), fixed: Fixed::new(Bounds::new(limits), Form::Single.into()) }
     }
 
-    pub(crate) fn in_form(self, form: Form) -> Self {
-        Self { fixed: Fixed::new(self.fixed.bounds(), form), ..self }
+    pub(crate) fn framed(self, framing: Framing) -> Self {
+        Self { fixed: Fixed::new(self.fixed.bounds(), framing), ..self }
     }
 
     /// How the member is to be told what happens in its rooms.
     pub(crate) const fn form(&self) -> Form {
         self.fixed.form()
+    }
+
+    /// Whether what is broadcast in them may be compressed for the member.
+    pub(crate) const fn deflate(&self) -> Option<Deflate> {
+        self.fixed.deflate()
+    }
+
+    pub(crate) const fn framing(&self) -> Framing {
+        Framing { form: self.form(), deflate: self.deflate() }
     }
 
     /// Gives the member messages that are for it alone: what the sink takes at once is gone, the rest is queued.
@@ -233,12 +269,17 @@ impl Outbox {
         if state.phase == Phase::Open { Delivery::Taken } else { Delivery::Closed }
     }
 
-    /// Queues messages without touching the sink; the connection's task writes it with its next [`drive`](Self::drive), and is
-    /// not woken for that.
+    /// Queues a welcome and what follows it without touching the sink; the connection's task writes it with its next
+    /// [`drive`](Self::drive), and is not woken for that. What follows is bounded by who gives it, and so is not too much
+    /// because the welcome is long.
     ///
     /// For callers that hold a lock of their own, under which nothing may be written.
-    pub(crate) fn queue(&self, mut messages: impl Iterator<Item = Message>) {
-        self.queue_by(|queue, bounds| messages.try_for_each(|message| queue.offer(&message, bounds)));
+    pub(crate) fn queue(&self, welcome: &Message, rest: impl Iterator<Item = Message>) {
+        self.queue_by(|queue, bounds| {
+            queue.offer(welcome, bounds)?;
+            rest.for_each(|message| queue.append(message));
+            Ok(())
+        });
     }
 
     /// The same with one message of a room, by the room's rule; wakes the connection's task. Gives what [`deliver_from`](Self::deliver_from) does.
@@ -708,7 +749,7 @@ mod tests {
         assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::default()));
         outbox.deliver(&[Message::text("a")]);
         outbox.deliver(&[Message::text("b")]);
-        outbox.queue([Message::text("c")].into_iter());
+        outbox.queue(&Message::text("c"), [].into_iter());
         assert!(sink.texts().is_empty());
         let before = wakes.0.load(Ordering::Relaxed);
         sink.open();

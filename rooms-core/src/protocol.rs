@@ -82,7 +82,8 @@
 //!
 //! A token that is refused is answered by an `error` of the code `bad_token`, and one that can't be checked just now by
 //! `unavailable`; the connection goes on with the token that it has, and is closed with 4401 when that ends. One is checked
-//! at a time, two at once and then one each five seconds; what is more is answered by `unavailable`.
+//! at a time, and another one meanwhile is answered by `unavailable`. Two may come at once and then one each five seconds; one
+//! more is answered by `rate_limited` with `retry_after_ms`, and who goes on is closed with 4429.
 //!
 //! # Left without having asked
 //! A client is told by `room_left` with a `reason` that it is in a room no more:
@@ -97,6 +98,11 @@
 //! closed with 4403, and the reason is `message`, or `not allowed`. A `room_joined` that nobody asked for is that of a room
 //! that the application has it [enter](crate::RoomManager::enter); or it tells who may see the members now, or may not any more,
 //! how things stand, as a `join` of a room that the connection is in would.
+//!
+//! # Compressed messages
+//! Where the endpoint [compresses](crate::Endpoint::deflate) and the client offers it, any message may come compressed, by
+//! permessage-deflate (RFC 7692) without context takeover in either direction. Clients unpack it below all that is said here:
+//! the JSON is the same. Broadcasts come compressed where that is smaller, and answers do not.
 //!
 //! # Rooms with a history
 //! In a room whose kind has a [`history`](crate::Kind::history) each message has a position, a text that is opaque to
@@ -153,8 +159,9 @@
 //!
 //! # How much is given
 //! One connection is given `Limits::max_replay_bytes` of histories and states within ten seconds, and what the last join goes
-//! beyond them. Until those are over, a `join` of a room with a history or a state is answered by an `unavailable` error; and
-//! one of a room that the connection is in, without the state.
+//! beyond them; what follows a join as the client reads counts with that join. Until the ten seconds are over, a `join` of a
+//! room with a history or a state is answered by an `unavailable` error; and one of a room that the connection is in, without
+//! the state.
 //!
 //! # Event streams
 //! The same as `text/event-stream` (HTML standard, section "Server-sent events"), the answer to a `GET`. The client says nothing

@@ -6,6 +6,7 @@
 
 mod behind;
 mod counting;
+mod deflated;
 mod flush;
 mod history;
 mod last_state;
@@ -63,6 +64,8 @@ pub(crate) struct Room {
     subscription_changed: Notify,
     /// How many of the members are in many rooms and so are told in that form. Changed under the lock.
     multi: AtomicUsize,
+    /// How many of the members may be given what is compressed. Changed under the lock.
+    deflating: AtomicUsize,
     bounds: Bounds,
     pub(crate) kind: Arc<Kind>,
 }
@@ -75,6 +78,8 @@ struct Bounds {
     held_messages: usize,
     /// What the room's history has is left out where too much is held, and given later.
     heals: bool,
+    /// Payloads from this length on are compressed.
+    deflate_from: usize,
 }
 
 struct State {
@@ -144,6 +149,8 @@ pub(crate) struct Arriving {
 /// What a connection is told that was counted just now.
 struct Counted {
     standing: Standing,
+    /// The bytes of what it missed that it is given as it reads.
+    later: usize,
     effects: Effects,
 }
 
@@ -151,7 +158,7 @@ struct Counted {
 pub(crate) struct WentLive {
     /// How many viewers it was told that there are.
     pub(crate) viewers: usize,
-    /// The bytes of the history and the state that it was given.
+    /// The bytes of the history and the state that it was given, or is as it reads.
     pub(crate) replayed: usize,
     pub(crate) effects: Effects,
 }
@@ -226,6 +233,7 @@ impl Room {
             // The welcome comes before them.
             held_messages: limits.max_outbox_messages - 1,
             heals: kind.overflow == Overflow::Resync && kind.history.is_some(),
+            deflate_from: limits.min_deflate_bytes,
         };
         let state = State {
             log: Log::default(),
@@ -247,6 +255,7 @@ impl Room {
             space: Notify::new(),
             subscription_changed: Notify::new(),
             multi: AtomicUsize::new(0),
+            deflating: AtomicUsize::new(0),
             bounds,
             kind,
         }
@@ -257,6 +266,7 @@ impl Room {
         let mut state = lock(&self.state);
         state.empty_since = None;
         self.multi.fetch_add(usize::from(recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_add(usize::from(recipient.deflate().is_some()), Ordering::Relaxed);
         let head = state.log.head();
         state.ahead = head;
         let from = state.replay.as_ref().and_then(|replay| replay.head());
@@ -293,7 +303,7 @@ impl Room {
         join: &JoinOptions,
         welcome: impl FnOnce(Standing) -> Message,
     ) -> WentLive {
-        let Counted { standing, effects } = self.count_in(slot, arriving, join);
+        let Counted { standing, later, effects } = self.count_in(slot, arriving, join);
         let went = WentLive { viewers: standing.viewers, replayed: 0, effects };
         // Encoded without the lock: a snapshot and a list may be long.
         let welcome = welcome(standing);
@@ -306,12 +316,11 @@ impl Room {
         *ahead = log.head();
         let Some(held) = member.held.take() else { return went };
         let Held { messages, first, left_out, .. } = *held;
-        let replayed = first.iter().map(|message| message.frame().len()).sum();
+        let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
         let messages = messages.into_iter().map(|(_, message)| message);
-        let first = [welcome].into_iter().chain(first).chain(messages);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
-        member.recipient.queue(first);
+        member.recipient.queue(&welcome, first.into_iter().chain(messages));
         if let (Some(left_out), Some(replay)) = (left_out, replay) {
             member.begin_behind(self, slot, replay, left_out);
         }
@@ -323,7 +332,8 @@ impl Room {
         let mut state = lock(&self.state);
         let State { members, log, share, ahead, replay, last_state, .. } = &mut *state;
         let viewers = share.viewers();
-        let nothing = Counted { standing: Standing { viewers, ..Standing::default() }, effects: Effects::default() };
+        let standing = Standing { viewers, ..Standing::default() };
+        let nothing = Counted { standing, later: 0, effects: Effects::default() };
         let Some(Some(member)) = members.get_mut(slot) else { return nothing };
         // With what the flusher has not come by with yet, so that no old count follows the new one.
         member.hold(log, &self.key, self.bounds);
@@ -331,7 +341,7 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
-        let Resumed { position, recovered, first, has_up_to, left_out } =
+        let Resumed { position, recovered, first, has_up_to, left_out, later } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
         // Before the messages: what a page makes of one may depend on the state.
         let whole = last_state.as_ref().and_then(|last| last.whole());
@@ -349,7 +359,7 @@ impl Room {
         let effects = state.take_due(due);
         let observer = rights.sort == Sort::Observer;
         let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
-        Counted { standing, effects }
+        Counted { standing, later, effects }
     }
 
     /// Takes a member out, joined or joining.
@@ -375,6 +385,7 @@ impl Room {
             member.recipient.caught_up(&self.key);
         }
         self.multi.fetch_sub(usize::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_sub(usize::from(member.recipient.deflate().is_some()), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
             state.members = Vec::new();

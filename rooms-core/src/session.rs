@@ -36,7 +36,7 @@ use crate::{
     manager::RoomManager,
     message::{Form, Message},
     network::Network,
-    outbox::{GONE, Order, Progress, Waiting},
+    outbox::{Framing, GONE, Order, Progress, Waiting},
     protocol::{self, ErrorCode, Fault},
     room_key::RoomKey,
     timers::Moment,
@@ -75,7 +75,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
-        self.serve_in(options.form(), Estimated::new(stream), sink, (identity, None), Some((room, options)), None)
+        self.serve_in(
+            options.form().into(),
+            Estimated::new(stream),
+            sink,
+            (identity, None),
+            Some((room, options)),
+            None,
+        )
     }
 
     /// Serves a connection whose client joins and leaves rooms by itself; returns why it ended. What is said is in
@@ -104,19 +111,19 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
         let first = self.user_room(identity.user()).map(|room| (room, JoinOptions::new()));
-        self.serve_in(Form::Multi, Estimated::new(stream), sink, (identity, None), first, None)
+        self.serve_in(Form::Multi.into(), Estimated::new(stream), sink, (identity, None), first, None)
     }
 
     pub(crate) fn serve_in<R: Source>(
         &self,
-        form: Form,
+        framing: Framing,
         stream: R,
         sink: S,
         (identity, from): (Identity, Option<Network>),
         first: Option<(RoomKey, JoinOptions)>,
         sign_in: Option<Arc<SignIn>>,
     ) -> Served<R> {
-        match self.try_connect(identity, from, sink, form) {
+        match self.try_connect(identity, from, sink, framing) {
             Ok(mut connection) => {
                 connection.signed_in(sign_in);
                 Served::Session(Session::new(connection, stream, first))

@@ -30,6 +30,28 @@ async fn said(cluster: &Cluster, node: usize, error: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_ask_it_is_an_error_that_says_so_until_the_slot_is_there() {
+    let cluster = Cluster::start().await;
+    for node in &cluster.nodes {
+        assert_eq!(node.cli(&["ACL", "SETUSER", "default", "-asking"]).await, "OK");
+    }
+    let bus = cluster.quick(PubSub::Sharded).connect().await.unwrap();
+    let topic = Topic::Room("post:42".parse().unwrap());
+    let append = || bus.append(&topic, "1".into(), RETENTION);
+    let from = cluster.owner(CHANNEL).await;
+    let to = (from + 1) % 3;
+    assert_eq!(append().await.unwrap().offset(), 1);
+    cluster.begin_move(CHANNEL, from, to).await;
+    cluster.move_keys(&[MARK, LOG], from, to).await;
+    match append().await {
+        Err(BusError::Refused(error)) => assert!(error.to_string().contains("'asking'"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    cluster.end_move(CHANNEL, from, to).await;
+    assert_eq!(append().await.unwrap().offset(), 2, "what was refused is not there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_about_a_room_whose_slot_is_on_its_way_goes_where_its_keys_are() {
     let cluster = Cluster::start().await;
     for pubsub in [PubSub::Sharded, PubSub::Classic] {

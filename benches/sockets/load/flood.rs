@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::open;
+use super::{Offer, open};
 use crate::Result;
 
 /// The user, whose number no member has.
@@ -31,7 +31,7 @@ impl Flood {
     pub(crate) fn start(port: u16, connections: usize) -> Result<Self> {
         let mut senders = Vec::new();
         for _ in 0..connections {
-            let stream = open(port, 0, USER)?.stream;
+            let stream = open(port, 0, USER, Offer::Nothing)?.stream;
             stream.set_nonblocking(true)?;
             senders.push(Sender { stream, waiting: Vec::new() });
         }

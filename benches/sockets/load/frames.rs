@@ -1,5 +1,9 @@
 //! Server frames in a byte stream: their first bytes, and how long they are.
 
+use std::{cell::RefCell, collections::VecDeque};
+
+use flate2::{Decompress, FlushDecompress};
+
 use crate::Result;
 
 /// As many bytes of a payload as are looked at: `{"at":<19 digits>,"seq":<10 digits>,"room":<10 digits>`.
@@ -12,6 +16,24 @@ pub(crate) struct Frames {
     skip: usize,
     /// The beginning of a frame that is not whole enough.
     pending: Vec<u8>,
+}
+
+/// The beginning of a compressed payload.
+fn unpack(payload: &[u8]) -> Result<Vec<u8>> {
+    thread_local! {
+        /// The newest, as each comes a thousand times.
+        static NEWEST: RefCell<VecDeque<(Vec<u8>, Vec<u8>)>> = const { RefCell::new(VecDeque::new()) };
+    }
+    NEWEST.with_borrow_mut(|newest| {
+        if let Some((_, head)) = newest.iter().find(|(packed, _)| packed == payload) {
+            return Ok(head.clone());
+        }
+        let mut head = Vec::with_capacity(HEAD);
+        Decompress::new(false).decompress_vec(payload, &mut head, FlushDecompress::Sync)?;
+        newest.push_front((payload.to_vec(), head.clone()));
+        newest.truncate(16);
+        Ok(head)
+    })
 }
 
 impl Frames {
@@ -33,10 +55,12 @@ impl Frames {
             if input.is_empty() {
                 return Ok(());
             }
-            let Some((opcode, payload, header)) = header(input) else { break };
-            let head = header + payload.min(HEAD);
+            let Some((first, payload, header)) = header(input) else { break };
+            let compressed = first & 0x40 != 0;
+            let head = header + if compressed { payload } else { payload.min(HEAD) };
             let Some(head) = input.get(header..head) else { break };
-            match opcode {
+            match first & 0x0f {
+                0x1 if compressed => each(&unpack(head)?)?,
                 0x1 => each(head)?,
                 0x8 => return Err("the server sent a close frame".into()),
                 _ => {}
@@ -48,7 +72,7 @@ impl Frames {
     }
 }
 
-/// The opcode, the payload's length and the header's (RFC 6455 section 5.2, unmasked).
+/// The first byte, the payload's length and the header's (RFC 6455 section 5.2, unmasked).
 fn header(input: &[u8]) -> Option<(u8, usize, usize)> {
     let [first, length, rest @ ..] = input else { return None };
     let (payload, header) = match (length, rest) {
@@ -57,5 +81,5 @@ fn header(input: &[u8]) -> Option<(u8, usize, usize)> {
         (126 | 127, _) => return None,
         _ => (usize::from(*length), 2),
     };
-    Some((first & 0x0f, payload, header))
+    Some((*first, payload, header))
 }

@@ -14,9 +14,10 @@ use super::{Command, Filling, SECRET, Setup, announce, calls, control};
 use crate::Result;
 
 pub(super) async fn serve(filling: Filling, setup: Setup) -> Result<()> {
+    let endpoint = Endpoint::new().query_token("token");
     let rooms = RoomManager::builder()
         .authenticator(JwtAuthenticator::hs256(SECRET)?)
-        .endpoint(Endpoint::new().query_token("token"))
+        .endpoint(if setup.deflate { endpoint.deflate() } else { endpoint })
         .kind("post", Kind::authenticated().on_message(pass_on))
         .kind("other", Kind::authenticated())
         // All of the load comes from one address, by its thousands.

@@ -44,7 +44,7 @@ impl Admission {
         let Connecting { first, said, form, ids } = Connecting::new(rooms, asked, join)?;
         let (input, sink, body) = events::open(said, ids);
         let who = (identity, self.newcomer.from);
-        let served = manager.serve_in::<EventInput>(form, input, sink, who, first, None);
+        let served = manager.serve_in::<EventInput>(form.into(), input, sink, who, first, None);
         // Now it is counted as a connection.
         drop(self.newcomer);
         tokio::spawn(match self.on_close {

@@ -4,6 +4,9 @@ use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
 const DEFLATE: &str = "permessage-deflate";
 
+/// The bits of the largest window that there is, 32 KiB (RFC 7692 section 7.1.2.1).
+const LARGEST: u8 = 15;
+
 /// The most offers that are looked at: clients make one to three. An offer is some words, and a head of 4 KiB has hundreds.
 const MAX_OFFERS: usize = 16;
 
@@ -12,6 +15,14 @@ const MAX_OFFERS: usize = 16;
 pub(crate) struct Deflate {
     /// How far back what we send may refer, in bits: 9 to 15.
     pub(crate) window_bits: u8,
+}
+
+impl Deflate {
+    /// Whether a message of this length may be sent compressed. Our compressor looks back 32 KiB, and never further than the
+    /// message is long, so to a client with a shorter window it is the messages that fit into that.
+    pub(crate) const fn takes(self, length: usize) -> bool {
+        self.window_bits == LARGEST || length <= 1 << self.window_bits
+    }
 }
 
 impl Deflate {
@@ -28,7 +39,7 @@ impl Deflate {
             return None;
         }
         let mut seen = [false; 4];
-        let mut window_bits = 15;
+        let mut window_bits = LARGEST;
         for parameter in parameters {
             let (name, value) = match parameter.split_once('=') {
                 Some((name, value)) => (name.trim_end(), Some(unquoted(value.trim_start())?)),
@@ -57,7 +68,7 @@ impl Deflate {
     pub(super) fn header(self) -> HeaderValue {
         let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
         match self.window_bits {
-            15 => HeaderValue::from_static(both),
+            LARGEST => HeaderValue::from_static(both),
             // Text that a header may have.
             bits => HeaderValue::try_from(format!("{both}; server_max_window_bits={bits}"))
                 .unwrap_or(HeaderValue::from_static(both)),

@@ -14,13 +14,13 @@ use std::{
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::runtime::Handle;
 
-use super::{Room, State};
+use super::{Room, State, deflated::Deflated};
 use crate::{
     kind::Rights,
     lock::lock,
     message::{Form, Message},
     node::ConnectionId,
-    outbox::{About, Recipient, Source},
+    outbox::{About, Framing, Recipient, Source},
     presence::For,
 };
 
@@ -113,6 +113,8 @@ struct Chunk {
     messages: Vec<Message>,
     /// The same for members that are in many rooms; empty where the room has none.
     multi: Vec<Message>,
+    /// Where they are compressed; empty where no member takes that, or none of them is long enough.
+    deflated: Vec<Option<Arc<Deflated>>>,
     about: Vec<About>,
     /// The position of the first message.
     first: u64,
@@ -249,6 +251,13 @@ impl State {
         if room.multi.load(Ordering::Relaxed) > 0 {
             chunk.multi.extend(self.log.since_mut(chunk.first).map(|entry| entry.multi(&room.key).clone()));
         }
+        if room.deflating.load(Ordering::Relaxed) > 0 {
+            let from = room.bounds.deflate_from;
+            chunk.deflated.extend(self.log.since_mut(chunk.first).map(|entry| entry.deflated(from)));
+            if chunk.deflated.iter().all(Option::is_none) {
+                chunk.deflated.clear();
+            }
+        }
         for (index, entry) in self.log.since(chunk.first).enumerate() {
             chunk.messages.push(entry.message.clone());
             chunk.about.push(entry.about);
@@ -269,6 +278,7 @@ impl Chunk {
             members: Vec::new(),
             messages: Vec::new(),
             multi: Vec::new(),
+            deflated: Vec::new(),
             about: Vec::new(),
             first: 0,
             excepts: Vec::new(),
@@ -279,18 +289,46 @@ impl Chunk {
     /// Gives each member its messages, outside every lock but its own; returns how many.
     fn deliver(&mut self) -> u64 {
         let mut behind = std::mem::take(&mut self.behind);
-        let count = if self.multi.is_empty() {
+        let count = if !self.deflated.is_empty() {
+            let compressed = self.compressed();
+            let messages = |recipient: &Recipient| {
+                let framing = recipient.framing();
+                let batch = compressed.iter().find(|(of, _)| *of == framing);
+                batch.map_or_else(|| self.in_form(framing.form), |(_, batch)| batch)
+            };
+            self.deliver_in(messages, &mut behind)
+        } else if self.multi.is_empty() {
             // Without a look at each member, because this is the hot path of most rooms.
             self.deliver_in(|_| &self.messages, &mut behind)
         } else {
-            let messages = |recipient: &Recipient| match recipient.form() {
-                Form::Single => &*self.messages,
-                Form::Multi | Form::Positioned => &*self.multi,
-            };
-            self.deliver_in(messages, &mut behind)
+            self.deliver_in(|recipient| self.in_form(recipient.form()), &mut behind)
         };
         self.behind = behind;
         count
+    }
+
+    fn in_form(&self, form: Form) -> &[Message] {
+        match form {
+            Form::Single => &self.messages,
+            Form::Multi | Form::Positioned => &self.multi,
+        }
+    }
+
+    /// The messages as they are for those of these members that take what is compressed: one batch in most rooms, and one
+    /// more for each form and each window that clients ask for.
+    fn compressed(&self) -> Vec<(Framing, Vec<Message>)> {
+        let mut batches: Vec<(Framing, Vec<Message>)> = Vec::new();
+        for framing in self.members.iter().map(|due| due.recipient.framing()) {
+            if framing.deflate.is_none() || batches.iter().any(|(of, _)| *of == framing) {
+                continue;
+            }
+            let both = self.in_form(framing.form).iter().zip(&self.deflated);
+            let batch = both.map(|(message, deflated)| {
+                deflated.as_ref().and_then(|deflated| deflated.of(message, framing)).unwrap_or(message).clone()
+            });
+            batches.push((framing, batch.collect()));
+        }
+        batches
     }
 
     fn deliver_in<'a>(
@@ -336,6 +374,7 @@ impl Chunk {
         self.members.clear();
         self.messages.clear();
         self.multi.clear();
+        self.deflated.clear();
         self.about.clear();
         self.excepts.clear();
     }

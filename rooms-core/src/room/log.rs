@@ -1,7 +1,8 @@
 //! The messages of a room between the first member that gets them and the last.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
+use super::deflated::Deflated;
 use crate::{message::Message, node::ConnectionId, outbox::About, presence::For, protocol::multi, room_key::RoomKey};
 
 /// Messages in their order, each with its position. What every member has been given is trimmed off the front.
@@ -24,13 +25,15 @@ pub(super) struct Entry {
     pub(super) to: For,
     /// The same for members that are in many rooms; made when the first of them is given it, if not before.
     pub(super) multi: Option<Message>,
+    /// The same for members that take what is compressed; there once there is one of them.
+    pub(super) deflated: Option<Arc<Deflated>>,
     /// It is the state of the room, or what has changed in it.
     pub(super) state: bool,
 }
 
 impl Entry {
     pub(super) const fn new(message: Message, except: Option<ConnectionId>, about: About) -> Self {
-        Self { message, except, about, to: For::All, multi: None, state: false }
+        Self { message, except, about, to: For::All, multi: None, deflated: None, state: false }
     }
 
     /// The message as it is for a member that is in many rooms.
@@ -41,6 +44,12 @@ impl Entry {
             // It names its room already.
             About::Loss => self.message.clone(),
         })
+    }
+
+    /// Where the message is compressed for members that take that, if its payload has at least this length.
+    pub(super) fn deflated(&mut self, from: usize) -> Option<Arc<Deflated>> {
+        let long = self.message.payload().len() >= from;
+        long.then(|| Arc::clone(self.deflated.get_or_insert_default()))
     }
 }
 

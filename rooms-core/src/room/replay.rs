@@ -79,6 +79,8 @@ pub(super) struct Replay {
     /// More came than may wait.
     overflowed: bool,
     wanted: Wanted,
+    /// Something is missing, or may be, for another reason than that somebody looks whether it is.
+    doubted: bool,
     /// Somebody reads, or is about to.
     running: bool,
     asked: Asked,
@@ -108,6 +110,8 @@ struct Asked {
     whole: bool,
     /// How many waited then.
     waiting: usize,
+    /// Something was missing then, or might have been.
+    doubted: bool,
 }
 
 /// What becomes of a message that has arrived.
@@ -170,6 +174,7 @@ impl Replay {
             waiting_bytes: 0,
             overflowed: false,
             wanted: Wanted::default(),
+            doubted: false,
             running: false,
             asked: Asked::default(),
             reads: 0,
@@ -217,7 +222,7 @@ impl Replay {
             }
             Place::Beyond => {
                 self.hold(logged);
-                Arrived::Waits { read: self.want(false) }
+                Arrived::Waits { read: self.doubt() }
             }
         }
     }
@@ -251,6 +256,13 @@ impl Replay {
         !std::mem::replace(&mut self.running, true)
     }
 
+    /// Wants a read as something may be missing; `true` where somebody has to begin. Where the log can't be read then, that is
+    /// a loss. Where somebody only looked, nobody has lost anything.
+    pub(super) fn doubt(&mut self) -> bool {
+        self.doubted = true;
+        self.want(false)
+    }
+
     /// Wants a read, unless the one that is under way will do; `true` where somebody has to begin. So those who come while the
     /// log is read wait for that read, however many they are.
     pub(super) fn want_what(&mut self, wants: Wants) -> bool {
@@ -265,7 +277,8 @@ impl Replay {
     pub(super) fn begin(&mut self) -> Option<ReadFrom> {
         let Wanted { any, whole } = std::mem::take(&mut self.wanted);
         self.running = any;
-        self.asked = Asked { under_way: any, head: self.head, whole, waiting: self.waiting.len() };
+        let doubted = std::mem::take(&mut self.doubted);
+        self.asked = Asked { under_way: any, head: self.head, whole, waiting: self.waiting.len(), doubted };
         let from = match self.head {
             _ if whole => ReadFrom::Newest(usize::MAX),
             Some(head) => ReadFrom::After(head),
@@ -305,7 +318,7 @@ impl Replay {
         // Where something between those that waited is missing, or is on its way.
         let behind = |head: Position| head.epoch() == newest.epoch() && head.offset() < newest.offset();
         if beyond || std::mem::take(&mut self.overflowed) || self.head.is_some_and(behind) {
-            self.wanted.any = true;
+            (self.wanted.any, self.doubted) = (true, true);
         }
         outcome
     }
@@ -314,6 +327,7 @@ impl Replay {
     pub(super) fn failed(&mut self, down: Down) -> Option<Outcome> {
         let known = self.head().is_some();
         self.asked.under_way = false;
+        self.doubted |= self.asked.doubted;
         if down == Down::Yes && known {
             self.wanted = Wanted { any: true, whole: self.wanted.whole || self.asked.whole };
             return None;
@@ -324,9 +338,13 @@ impl Replay {
             self.wanted.any = true;
             return None;
         }
-        let mut outcome = Outcome { lost: known.then_some(Lost::Unread), ..Outcome::default() };
         self.attempts = 0;
         self.wanted = Wanted::default();
+        self.behind.values_mut().for_each(Behind::give_up);
+        if !std::mem::take(&mut self.doubted) && known {
+            return Some(Outcome::default());
+        }
+        let mut outcome = Outcome { lost: known.then_some(Lost::Unread), ..Outcome::default() };
         self.overflowed = false;
         self.adrift = self.head.is_some();
         // From here on by what comes: the first that waits passes, and what follows it is looked at as always.
@@ -339,6 +357,7 @@ impl Replay {
             outcome.passes.push(first);
         }
         self.wanted.any = self.let_pass(&mut outcome.passes, 0);
+        self.doubted = self.wanted.any;
         Some(outcome)
     }
 
@@ -468,7 +487,8 @@ impl Replay {
         (self.kept, self.bytes, self.whole) = (VecDeque::new(), 0, false);
     }
 
-    fn trim(&mut self) {
+    /// Forgets what the log does not keep any more.
+    pub(super) fn trim(&mut self) {
         let (most, bytes, age) = (self.retention.max_messages(), self.retention.max_bytes(), self.retention.max_age());
         while let Some((at, logged)) = self.kept.front()
             && (self.kept.len() > most || self.bytes > bytes || at.elapsed() >= age)

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::WsError;
+use crate::message::Message;
 
 /// How hard to try: 6, zlib's own default. The bench `deflate` of `benches/sockets` has the figures.
 const LEVEL: u32 = 6;
@@ -22,8 +23,13 @@ const TAIL_AND_END: [u8; 9] = [0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0
 /// Memory that is made ready for what is unpacked, in bytes, before it is known how much that is.
 const FIRST: usize = 1024;
 
-/// Compresses a message; `None` where that does not make it smaller.
-pub(crate) fn deflate(payload: &[u8]) -> Option<Vec<u8>> {
+/// The message with its payload compressed; `None` where that does not make it smaller.
+pub(crate) fn deflated(message: &Message) -> Option<Message> {
+    deflate(message.payload()).map(|payload| message.with_deflated(&payload))
+}
+
+/// Compresses a payload; `None` where that does not make it smaller.
+fn deflate(payload: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
         static STATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::new(LEVEL), false));
     }

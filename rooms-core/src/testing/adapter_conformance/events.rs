@@ -119,7 +119,9 @@ pub async fn resumed_events(suite: &Suite<impl Serve>) {
         }
         drop(back);
         stage.empty().await;
-        for hostile in ["x".repeat(10_000), ",=".repeat(5_000), format!("{last}\u{ff}"), "log:4=,log:2=log:3".to_owned()] {
+        for hostile in
+            ["x".repeat(10_000), ",=".repeat(5_000), format!("{last}\u{ff}"), "log:4=,log:2=log:3".to_owned()]
+        {
             let mut lost = stage.events(target, &[("Last-Event-ID", &hostile)]).await;
             let joined = lost.data().await;
             assert_eq!(joined["recovered"], false, "{hostile:.40}: {joined}");
