@@ -524,8 +524,8 @@ impl Handshake {
         let protocol = if events.is_some() { None } else { endpoint.protocol(headers)? };
         Ok(Self {
             join: JoinOptions::from_query(query, is_other),
-            sign_in: protocol.or_else(|| endpoint.sign_in.clone()),
             deflate: (endpoint.deflate && events.is_none()).then(|| Deflate::negotiate(headers)).flatten(),
+            sign_in: protocol.or_else(|| endpoint.sign_in.clone()),
             awaits_message: events.is_none() && endpoint.sources.first_message && token == Ok(None),
             // A page sees the status of an event stream, and its browser does not ask again after this one.
             bad_token: if events.is_some() { BadToken::Refuse } else { endpoint.bad_token },
