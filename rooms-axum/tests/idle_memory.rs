@@ -38,7 +38,7 @@ async fn live(upgrade: RoomUpgrade, Path(id): Path<u64>) -> Response {
 }
 
 /// An event stream, with what hyper keeps for its HTTP connection: as the guide says (`event_streams`), and 1%.
-const MOST_BYTES_OF_A_STREAM: usize = 1;
+const MOST_BYTES_OF_A_STREAM: usize = 32_300;
 
 async fn events(events: RoomEvents, Path(id): Path<u64>) -> Response {
     events.room("post", id)
