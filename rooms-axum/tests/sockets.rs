@@ -15,9 +15,7 @@ use serde_json::json;
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{
-        Error, Message,
-        client::{ClientRequestBuilder, IntoClientRequest as _},
-        protocol::frame::coding::CloseCode,
+        ClientRequestBuilder, Error, Message, client::IntoClientRequest as _, protocol::frame::coding::CloseCode,
     },
 };
 

@@ -209,6 +209,41 @@ async fn what_is_not_kept_any_more_is_one_resync_and_never_a_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_gap_that_is_longer_than_what_may_wait_in_a_room_is_made_good() {
+    let kind = || Kind::authenticated().history(Retention::messages(10_000));
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), kind()));
+    let rooms = over(bus.clone(), kind());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    bus.set(|faults| &faults.muted, true);
+    publish(&elsewhere, 1..=5_000).await;
+    bus.set(|faults| &faults.muted, false);
+    publish(&elsewhere, 5_001..=5_002).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(numbers(&mut talk.inbox).await, (1..=5_002).collect::<Vec<_>>());
+}
+
+/// Nothing follows that would show it.
+#[tokio::test(start_paused = true)]
+async fn more_than_may_wait_while_the_history_is_read_is_read_as_well() {
+    let kind = || Kind::authenticated().history(Retention::messages(10_000));
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), kind()));
+    let rooms = over(bus.clone(), kind());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    bus.faults().permits.forget_permits(usize::MAX >> 3);
+    bus.set(|faults| &faults.muted, true);
+    publish(&elsewhere, 1..=1).await;
+    bus.set(|faults| &faults.muted, false);
+    publish(&elsewhere, 2..=2).await;
+    idle().await;
+    publish(&elsewhere, 3..=3_000).await;
+    bus.faults().permits.add_permits(1_000);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(numbers(&mut talk.inbox).await, (1..=3_000).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_too_old_is_not_given_to_who_comes_while_others_stay() {
     let rooms = rooms();
     let (_stays, welcome) = joined(&rooms, json!({})).await;

@@ -277,8 +277,6 @@ export function connect(path, options) {
   on(document, "visibilitychange", () => document.hidden || wake());
   on(window, "online", wake);
 
-  over.signal.addEventListener("abort", () => clearTimeout(trialTimer));
-
   const send = message => connection?.send(message) ?? false;
 
   retry = setTimeout(open);     // not before the caller has what is returned
@@ -399,7 +397,8 @@ class Connection {
   }
 
   send(message) {
-    const open = !this.#over && !this.listens && this.socket.readyState === WebSocket.OPEN;
+    // That of a stream is none.
+    const open = !this.#over && this.socket.readyState === WebSocket.OPEN;
     if (open) this.socket.send(JSON.stringify(message));
     return open;
   }

@@ -216,7 +216,15 @@ window.cases = {
   },
 
   async a_stream_that_goes_silent_or_breaks_is_followed_by_a_socket() {
-    for (const end of [() => pass(60_000), async () => { streams[0].body.close(); await pass(0); }]) {
+    const silence = async () => {
+      for (let comments = 0; comments < 8; comments++) {
+        await streams[0].says(":\n\n");
+        await pass(25_000);
+      }
+      same(streams[0].over, false);
+      await pass(35_000);
+    };
+    for (const end of [() => pass(60_000), silence, async () => { streams[0].body.close(); await pass(0); }]) {
       const it = await fallenBack();
       await end();
       same([it.events.at(-1).type, [1006, 4408].includes(it.events.at(-1).code)], ["offline", true]);

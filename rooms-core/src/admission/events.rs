@@ -41,7 +41,7 @@ impl Admission {
         let identity = with_claims(identity, self.claims).map_err(|_| Refusal::Misconfigured)?;
         let manager: RoomManager<EventSink> = self.rooms.with_sink();
         let join = self.handshake.join_options().clone();
-        let Connecting { first, said, form, ids } = Connecting::new(rooms, asked, join)?;
+        let Connecting { first, said, form, ids } = Connecting::new(&rooms, asked, join)?;
         let (input, sink, body) = events::open(said, ids);
         let who = (identity, self.newcomer.from);
         let served = manager.serve_in::<EventInput>(form.into(), input, sink, who, first, None);
