@@ -230,7 +230,8 @@ pub enum ErrorCode {
     /// `unavailable`: it did not work just now, and may later.
     Unavailable,
     /// `rate_limited`: too much of it in a short time; the event has `retry_after_ms`. With a `ref` or a `room`, that command
-    /// was not carried out. Without, the connection sends faster than it is read, and what it sent waits.
+    /// was not carried out; nor was a `refresh` without a `ref` that came too soon. In any other case the connection sends faster
+    /// than it is read, and what it sent waits.
     RateLimited,
 }
 

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use http::{HeaderMap, Method, Uri};
 use rooms_core::{
-    Attempt, AuthError, Authenticator, Close, CloseCode, Endpoint, Identity, Kind, Revocation,
-    RoomManager, RoomManagerBuilder, WallClock,
+    Attempt, AuthError, Authenticator, Close, CloseCode, Endpoint, Identity, Kind, Revocation, RoomManager,
+    RoomManagerBuilder, WallClock,
     adapter::{Admission, EventBody, Opening, Refusal},
 };
 use serde_json::{Value, json};

@@ -41,7 +41,9 @@ impl<'a> LastId<'a> {
             return "";
         }
         let mut entries = self.0.split(',').filter_map(|entry| entry.rsplit_once('='));
-        entries.find(|(name, _)| *name == room.as_str()).map_or("none", |(_, position)| position)
+        entries
+            .find(|(name, position)| *name == room.as_str() && !position.is_empty())
+            .map_or("none", |(_, position)| position)
     }
 }
 
@@ -211,7 +213,7 @@ mod tests {
         assert_eq!((last.position(&room(42)), last.position(&room(43))), ("2a.8", "2a.1"));
         assert_eq!(last.position(&room(44)), "none", "it may have missed anything there");
         assert_eq!(LastId("").position(&room(42)), "", "it comes for the first time");
-        for broken in ["=", ",,,", "post:42", &"x".repeat(10_000)] {
+        for broken in ["=", ",,,", "post:42", "post:42=", &"x".repeat(10_000)] {
             assert_eq!(LastId(broken).position(&room(42)), "none");
         }
         encode(&mut many, &protocol::room_left(&room(42), None));
