@@ -749,7 +749,7 @@ mod tests {
         assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::default()));
         outbox.deliver(&[Message::text("a")]);
         outbox.deliver(&[Message::text("b")]);
-        outbox.queue(&Message::text("c"), [].into_iter());
+        outbox.queue(&Message::text("c"), std::iter::empty());
         assert!(sink.texts().is_empty());
         let before = wakes.0.load(Ordering::Relaxed);
         sink.open();
