@@ -470,7 +470,7 @@ async fn a_state_that_can_not_be_looked_at_and_that_nobody_misses_is_told_to_nob
     // A loss that the bus reports is one of messages, and later, once, one of a state, which nobody can be asked for.
     bus.say(BusEvent::gap(Topic::Room(key(POST))));
     let gap = json!({"type": "resync", "room": POST, "reason": "bus_gap"});
-    assert_eq!(talk.inbox.all().await, [gap.clone()]);
+    assert_eq!(talk.inbox.all().await, std::slice::from_ref(&gap));
     sleep(Duration::from_secs(120)).await;
     assert_eq!(talk.inbox.all().await, [gap]);
 }
