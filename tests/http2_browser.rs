@@ -84,7 +84,8 @@ async fn serve_rooms(extended_connect: ExtendedConnect, versions: &Versions, end
         .build()
         .unwrap();
     let live = any(live).layer(Extension(Arc::clone(versions)));
-    let app = Router::new().route("/", get(|| async { Html("<p>A page") })).route("/live", live).with_state(rooms.clone());
+    let app =
+        Router::new().route("/", get(|| async { Html("<p>A page") })).route("/live", live).with_state(rooms.clone());
     let directory = tempfile::tempdir().unwrap();
     let tls = tls(directory.path());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -155,7 +156,9 @@ fn texts() -> Vec<String> {
     let noise = |length: u32| -> String {
         (0..length).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26)).collect()
     };
-    (0..20).map(|n| format!("{n}: {}{}", "so it is, \u{20ac} \u{1f600} ".repeat(n as usize * 80), noise(n * 999))).collect()
+    (0..20)
+        .map(|n| format!("{n}: {}{}", "so it is, \u{20ac} \u{1f600} ".repeat(n as usize * 80), noise(n * 999)))
+        .collect()
 }
 
 async fn gets_what_is_compressed_over(extended_connect: ExtendedConnect, version: Version) {

@@ -110,8 +110,9 @@ fn fan_out(server: &Server, contender: &Contender, shape: Shape, deliveries: usi
 }
 
 fn idle(server: &Server, settle: Duration, connections: usize) -> Result<Measurement> {
-    let _open: Vec<_> =
-        (0..connections).map(|number| open(server.port, number / ROOM, number, Offer::Nothing)).collect::<Result<_>>()?;
+    let _open: Vec<_> = (0..connections)
+        .map(|number| open(server.port, number / ROOM, number, Offer::Nothing))
+        .collect::<Result<_>>()?;
     sleep(settle);
     Ok(Measurement { idle: server.resident()?, connections, ..Measurement::default() })
 }

@@ -127,7 +127,8 @@ fn memory(name: &'static str, connections: usize) -> Scenario {
 /// Comments as JSON, to clients that can unpack them and to others.
 fn compression(name: &'static str, payload: usize) -> Scenario {
     let work = Work::FanOut { shape: room(1_000, 1), deliveries: 200_000 };
-    let contender = |name: &str, kind, deflate| Contender::new(name, Setup { deflate, json: true, ..setup(kind, payload) }, work);
+    let contender =
+        |name: &str, kind, deflate| Contender::new(name, Setup { deflate, json: true, ..setup(kind, payload) }, work);
     Scenario {
         name,
         figure: Figure::Cpu,

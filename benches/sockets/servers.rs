@@ -164,7 +164,8 @@ fn comments(bytes: usize) -> String {
         let left = bytes.saturating_sub(text.len() + 1);
         if comment.len() > left {
             // As long as is asked for: spaces would be no text.
-            text += &format!("{comma}\"{}\"", said.join(" ").get(..left.saturating_sub(2 + comma.len())).unwrap_or("so"));
+            text +=
+                &format!("{comma}\"{}\"", said.join(" ").get(..left.saturating_sub(2 + comma.len())).unwrap_or("so"));
             break;
         }
         text += &comment;

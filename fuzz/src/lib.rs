@@ -16,8 +16,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, channel::mpsc, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use rooms_core::{
-    Attempt, AuthError, Authenticator, Bus as _, Endpoint, Identity, JwkSet, JwtAlgorithm, JwtAuthenticator, JwtKey, Kind,
-    Limits, LocalBus, Message, RoomKey, RoomManager,
+    Attempt, AuthError, Authenticator, Bus as _, Endpoint, Identity, JwkSet, JwtAlgorithm, JwtAuthenticator, JwtKey,
+    Kind, Limits, LocalBus, Message, RoomKey, RoomManager,
     adapter::Handshake,
     bus::{BusEvent, BusReceiver, Topic},
     ws::{self, Incoming},

@@ -75,7 +75,14 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     where
         R: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static,
     {
-        self.serve_in(options.form().into(), Estimated::new(stream), sink, (identity, None), Some((room, options)), None)
+        self.serve_in(
+            options.form().into(),
+            Estimated::new(stream),
+            sink,
+            (identity, None),
+            Some((room, options)),
+            None,
+        )
     }
 
     /// Serves a connection whose client joins and leaves rooms by itself; returns why it ended. What is said is in

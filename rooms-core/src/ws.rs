@@ -22,8 +22,8 @@ use tokio::{
     net::TcpStream,
 };
 
-pub(crate) use self::{deflate::deflated, sink::Written};
 pub use self::{decoder::Incoming, sink::FrameSink, stream::FrameStream};
+pub(crate) use self::{deflate::deflated, sink::Written};
 use crate::{
     close::{Close, CloseCode},
     limits::Limits,

@@ -22,7 +22,9 @@ struct Anybody;
 #[async_trait]
 impl Authenticator for Anybody {
     async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
-        attempt.token().map_or_else(|| Ok(Identity::guest()), |user| Identity::new(user).map_err(|_| AuthError::Subject))
+        attempt
+            .token()
+            .map_or_else(|| Ok(Identity::guest()), |user| Identity::new(user).map_err(|_| AuthError::Subject))
     }
 }
 
@@ -76,7 +78,8 @@ fn headers(offer: Option<&'static str>) -> HeaderMap {
 impl Client {
     async fn connect(rooms: &RoomManager, uri: &'static str, offer: Option<&'static str>, in_many: bool) -> Self {
         let headers = headers(offer);
-        let admission = rooms.admit(rooms.endpoint(), &Method::GET, &Uri::from_static(uri), &headers, None).await.unwrap();
+        let admission =
+            rooms.admit(rooms.endpoint(), &Method::GET, &Uri::from_static(uri), &headers, None).await.unwrap();
         let answered = admission.response().headers().get("sec-websocket-extensions").cloned();
         let (io, server) = duplex(4 * 1024 * 1024);
         let limits = rooms.limits().clone();
@@ -232,7 +235,8 @@ async fn a_broadcast_is_compressed_for_the_members_who_agreed_and_plain_for_the_
     assert_eq!(one.broadcast().await, frame);
     assert_eq!(plain.broadcast().await.plain(), fits);
 
-    let noise: String = (0..2_000_u32).map(|n| char::from(b' ' + (n.wrapping_mul(2_654_435_761) >> 25) as u8 % 94)).collect();
+    let noise: String =
+        (0..2_000_u32).map(|n| char::from(b' ' + (n.wrapping_mul(2_654_435_761) >> 25) as u8 % 94)).collect();
     for stays in [comments(1), json!(noise.replace(['"', '\\'], "~")), comments(2)] {
         let compressible = stays.to_string().len() > 256 && stays.is_object();
         rooms.broadcast(&post(), &stays).await.unwrap();
