@@ -81,14 +81,14 @@ pub use rooms_core::{adapter_conformance, bus_conformance, testing};
 #[cfg(feature = "axum")]
 pub mod axum {
     #[doc(inline)]
-    pub use rooms_axum::{RoomUpgrade, serve};
+    pub use rooms_axum::{RoomEvents, RoomUpgrade, serve};
 }
 
 /// The Warp integration.
 #[cfg(feature = "warp")]
 pub mod warp {
     #[doc(inline)]
-    pub use rooms_warp::{RoomUpgrade, serve, upgrade, upgrade_at};
+    pub use rooms_warp::{RoomEvents, RoomUpgrade, events, events_at, serve, upgrade, upgrade_at};
 }
 
 /// The bus over Redis.

@@ -6,6 +6,8 @@
 mod browser;
 #[path = "support/lines.rs"]
 mod lines;
+#[path = "support/no_sockets.rs"]
+mod no_sockets;
 #[path = "support/program.rs"]
 mod program;
 #[path = "../rooms-redis/tests/support/proxy.rs"]
@@ -19,6 +21,7 @@ use fantoccini::key::Key;
 use serde_json::json;
 
 use browser::{Browser, Device, Page};
+use no_sockets::{Network, NoSockets};
 use program::Program;
 use proxy::{Link, Proxy};
 use redis_server::RedisServer;
@@ -458,6 +461,52 @@ async fn a_comment_that_was_posted_while_the_server_restarts_appears_once_and_no
         comment(&bob, "After").await;
         shows_without_a_fetch(&ann, &["Before", "Meanwhile", "After"]).await;
         ann.says("#viewers", "2").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_no_socket_gets_through_a_page_goes_on_by_an_event_stream_until_one_does() {
+    let program = Program::start().await;
+    let network = NoSockets::before(program.port).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&format!("http://127.0.0.1:{}{POST}", network.port)).await;
+        ann.fill("#user", "ann").await;
+        ann.click("#enter").await;
+        ann.says("#state", "Live, by event stream").await;
+        let bob = browser.another(&program.url(POST)).await;
+        sign_in(&bob, "bob").await;
+        for page in [&ann, &bob] {
+            page.says("#viewers", "2").await;
+        }
+        comment(&bob, "Before").await;
+        ann.says("#comments li p", "Before").await;
+        comment(&ann, "Mine").await;
+        bob.says("#comments li:nth-child(2) p", "Mine").await;
+        let fetched =
+            "return performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/comments')).length";
+        let before = ann.script(fetched).await;
+
+        network.set(Network::Gone);
+        ann.shows("#state", |text| text.starts_with("Offline, trying again in")).await;
+        bob.says("#viewers", "1").await;
+        comment(&bob, "Meanwhile").await;
+        bob.says("#comments li:nth-child(3) p", "Meanwhile").await;
+        network.set(Network::Blocks);
+        ann.says("#state", "Live, by event stream").await;
+        comment(&bob, "After").await;
+        ann.says("#comments li:nth-child(4) p", "After").await;
+        let shown = "return [...document.querySelectorAll('#comments li p')].map(p => p.textContent)";
+        assert_eq!(ann.script(shown).await, json!(["Before", "Mine", "Meanwhile", "After"]), "each once");
+
+        // It is tried now and then, and goes on where the stream was.
+        network.set(Network::Open);
+        ann.says("#state", "Live").await;
+        bob.says("#viewers", "2").await;
+        comment(&bob, "By socket").await;
+        ann.says("#comments li:nth-child(5) p", "By socket").await;
+        assert_eq!(ann.script(shown).await, json!(["Before", "Mine", "Meanwhile", "After", "By socket"]));
+        assert_eq!(ann.script(fetched).await, before, "nothing was fetched for it");
     })
     .await;
 }

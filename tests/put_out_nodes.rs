@@ -139,7 +139,7 @@ impl Socket {
     }
 }
 
-async fn until(is_so: impl Fn() -> bool + Send) {
+async fn until(is_so: impl Fn() -> bool + Send + Sync) {
     let waits = async {
         while !is_so() {
             sleep(Duration::from_millis(5)).await;

@@ -1,9 +1,9 @@
-//! Direct messages, who is in a channel, and how a request is refused.
+//! Direct messages, what is said without a socket, who is in a channel, and how a request is refused.
 
 use std::convert::Infallible;
 
 use percent_encoding::percent_decode_str;
-use rooms::{BroadcastError, Identity, Reach, RoomKey};
+use rooms::{BroadcastError, Identity, Reach, Receipt, RoomKey};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use warp::{
@@ -39,7 +39,7 @@ pub(crate) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Direct {
+struct Said {
     text: String,
 }
 
@@ -56,10 +56,7 @@ async fn send(app: &App, to: &str, headers: &HeaderMap, body: &[u8]) -> Result<V
     // A path segment comes as it was written: `auth0%7C5f7c` is the user `auth0|5f7c`.
     let to = percent_decode_str(to).decode_utf8_lossy();
     let inbox = RoomKey::new("user", &to).map_err(|_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, USER_RULE))?;
-    let direct: Direct = parsed(body)?;
-    let text = rules::text_of(&direct.text).map_err(|wrong| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, wrong))?;
-    let mut message = rules::stamped("direct", from.user(), text)
-        .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the message has no number"))?;
+    let mut message = stamped("direct", &from, body)?;
     if let Some(fields) = message.as_object_mut() {
         fields.insert("to".to_owned(), json!(to));
     }
@@ -73,6 +70,28 @@ async fn send(app: &App, to: &str, headers: &HeaderMap, body: &[u8]) -> Result<V
     Ok(json!({"message": message, "tabs": tabs}))
 }
 
+fn stamped(kind: &str, from: &Identity, body: &[u8]) -> Result<Value, Problem> {
+    let said: Said = parsed(body)?;
+    let text = rules::text_of(&said.text).map_err(|wrong| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, wrong))?;
+    rules::stamped(kind, from.user(), text)
+        .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the message has no number"))
+}
+
+/// `POST /channels/{name}/messages {"text":..}`: for pages on an event stream, where nothing can be published.
+pub(crate) async fn say(name: String, app: App, headers: HeaderMap, body: Bytes) -> Response {
+    match said(&app, &name, &headers, &body).await {
+        Ok(message) => reply::with_status(reply::json(&message), StatusCode::CREATED).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn said(app: &App, name: &str, headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
+    let from = caller(app, headers).await?;
+    let message = stamped("said", &from, body)?;
+    told(app.rooms.broadcast(&channel(name)?, &message).await)?;
+    Ok(message)
+}
+
 /// `GET /channels/{name}/members`: all who are there, of whom `room_joined` names a hundred.
 pub(crate) async fn members(name: String, app: App, headers: HeaderMap) -> Response {
     match list(&app, &name, &headers).await {
@@ -83,18 +102,25 @@ pub(crate) async fn members(name: String, app: App, headers: HeaderMap) -> Respo
 
 async fn list(app: &App, name: &str, headers: &HeaderMap) -> Result<Value, Problem> {
     caller(app, headers).await?;
-    let name = percent_decode_str(name).decode_utf8_lossy();
-    let channel = RoomKey::new("channel", &name)
-        .map_err(|_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "that is no name for a channel"))?;
-    let members = app.rooms.members(&channel).await.map_err(|error| {
+    let members = app.rooms.members(&channel(name)?).await.map_err(|error| {
         tracing::error!(%error, "the members of a channel are not kept");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the members are not kept")
     })?;
     Ok(json!({"users": members.users, "unnamed": members.unnamed}))
 }
 
+fn channel(name: &str) -> Result<RoomKey, Problem> {
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    RoomKey::new("channel", &name)
+        .map_err(|_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "that is no name for a channel"))
+}
+
 async fn tell(app: &App, user: &str, message: &Value) -> Result<(), Problem> {
-    match app.rooms.send_to_user(user, message).await {
+    told(app.rooms.send_to_user(user, message).await)
+}
+
+fn told(outcome: Result<Receipt, BroadcastError>) -> Result<(), Problem> {
+    match outcome {
         Ok(receipt) if receipt.reach == Reach::LocalOnly => {
             tracing::warn!("only the tabs at this process were told");
             Ok(())
@@ -104,7 +130,7 @@ async fn tell(app: &App, user: &str, message: &Value) -> Result<(), Problem> {
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))
         }
         Err(error) => {
-            tracing::error!(%error, "a direct message did not go out");
+            tracing::error!(%error, "a message did not go out");
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the message may have arrived or not"))
         }
     }

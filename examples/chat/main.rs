@@ -1,4 +1,5 @@
-//! A chat: channels, direct messages, who is here and who is typing, over one WebSocket for each tab.
+//! A chat: channels, direct messages, who is here and who is typing, over one WebSocket for each tab, or one event stream
+//! where the network lets none through.
 //!
 //! `cargo run --example chat --features warp,redis`, then open <http://localhost:3000> in two tabs.
 //! `PORT` (3000 unless set), `JWT_SECRET` (a random one unless set) and `REDIS_URL` come from the environment.
@@ -16,7 +17,7 @@ use std::{convert::Infallible, env, error::Error, sync::Arc, time::Duration};
 use rooms::{
     Endpoint, JwtAuthenticator, RoomManager, Shutdown,
     redis::RedisBus,
-    warp::{RoomUpgrade, upgrade},
+    warp::{RoomEvents, RoomUpgrade, events, upgrade},
 };
 use tokio::{
     net::TcpListener,
@@ -89,6 +90,7 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
         .and(warp::get())
         .map(|| warp::reply::with_header(rooms::PAGE_CLIENT, "content-type", "text/javascript"));
     let socket = warp::path!("ws").and(upgrade(&app.rooms)).map(RoomUpgrade::rooms);
+    let events = warp::path!("sse").and(events(&app.rooms)).map(RoomEvents::rooms);
     let with_app = warp::any().map(move || app.clone());
     let body = warp::body::content_length_limit(MAX_BODY).and(warp::body::bytes());
     let login = warp::path!("login").and(warp::post()).and(with_app.clone()).and(body).then(login::login);
@@ -98,6 +100,12 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
         .and(warp::header::headers_cloned())
         .and(body)
         .then(api::message);
+    let say = warp::path!("channels" / String / "messages")
+        .and(warp::post())
+        .and(with_app.clone())
+        .and(warp::header::headers_cloned())
+        .and(body)
+        .then(api::say);
     let members = warp::path!("channels" / String / "members")
         .and(warp::get())
         .and(with_app.clone())
@@ -105,7 +113,16 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
         .then(api::members);
     let healthz = warp::path!("healthz").and(warp::get()).and(with_app.clone()).map(|app: App| health::healthz(&app));
     let readyz = warp::path!("readyz").and(warp::get()).and(with_app).map(|app: App| health::readyz(&app));
-    page.or(client).or(socket).or(login).or(message).or(members).or(healthz).or(readyz).recover(api::refused)
+    page.or(client)
+        .or(socket)
+        .or(events)
+        .or(login)
+        .or(message)
+        .or(say)
+        .or(members)
+        .or(healthz)
+        .or(readyz)
+        .recover(api::refused)
 }
 
 /// `JWT_SECRET`, or a random one: then the tokens of an earlier run are not taken, and several processes do not agree.

@@ -6,7 +6,10 @@ use axum::{
     http::{StatusCode, header::AUTHORIZATION, request::Parts},
     response::{IntoResponse, Response},
 };
-use rooms::{Identity, axum::RoomUpgrade};
+use rooms::{
+    Identity,
+    axum::{RoomEvents, RoomUpgrade},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -61,6 +64,11 @@ impl FromRequestParts<App> for Caller {
 /// `GET /ws/posts/{post_id}/live?token=..`
 pub(crate) async fn live(upgrade: RoomUpgrade, Path(post_id): Path<u64>) -> Response {
     upgrade.room("post", post_id)
+}
+
+/// `GET /sse/posts/{post_id}/live`, for networks that let no WebSocket through.
+pub(crate) async fn events(events: RoomEvents, Path(post_id): Path<u64>) -> Response {
+    events.room("post", post_id)
 }
 
 /// `GET /posts`

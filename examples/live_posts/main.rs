@@ -113,6 +113,7 @@ fn router(app: App) -> Router {
         .route("/posts/{post_id}/comments", get(api::comments).post(api::comment))
         .route("/posts/{post_id}/likes", post(api::like))
         .route("/ws/posts/{post_id}/live", get(api::live))
+        .route("/sse/posts/{post_id}/live", get(api::events))
         .layer(axum::extract::DefaultBodyLimit::max(64 * 1024))
         .with_state(app)
 }

@@ -42,6 +42,13 @@ impl RoomUpgrade {
         self.admission.identity().ok().flatten()
     }
 
+    /// The subprotocol that the answer names: the first of the client's offers that is one of
+    /// [the endpoint's](Endpoint::subprotocols).
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.admission.subprotocol()
+    }
+
     /// Adds claims to those of the identity, for rules and hooks to read; one of the same name takes the place of the token's.
     pub fn with_claims<N: Into<String>>(self, claims: impl IntoIterator<Item = (N, Value)>) -> Self {
         Self { admission: self.admission.with_claims(claims), ..self }

@@ -7,17 +7,64 @@ mod service;
 
 use std::time::Duration;
 
-use axum::{Router, routing::get};
+use axum::{Extension, Router, extract::Path, response::Response, routing::get};
 use futures::SinkExt as _;
-use rooms_core::{Kind, RoomKey, RoomManager};
+use rooms_axum::RoomUpgrade;
+use rooms_core::{Endpoint, Kind, RoomKey, RoomManager};
 use serde_json::json;
-use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{
+        ClientRequestBuilder, Error, Message, client::IntoClientRequest as _, protocol::frame::coding::CloseCode,
+    },
+};
 
 use service::{Claims, Service, close_of, next_json, token};
 
 /// The routes of the service under test.
 fn routes() -> Router<RoomManager> {
-    Router::new().route("/posts/{id}/live", get(service::live))
+    let versioned = Endpoint::new().subprotocols(["app.v1", "app.v2"]).require_subprotocol().query_token("token");
+    Router::new()
+        .route("/posts/{id}/live", get(service::live))
+        .route("/versioned/{id}", get(in_a_room_of_its_version).layer(Extension(versioned)))
+}
+
+async fn in_a_room_of_its_version(upgrade: RoomUpgrade, Path(id): Path<u64>) -> Response {
+    let version = upgrade.subprotocol().unwrap_or("none").to_owned();
+    upgrade.room("post", format!("{version}-{id}"))
+}
+
+#[tokio::test]
+async fn a_handler_and_hooks_see_the_subprotocol_that_was_chosen() {
+    let kind = Kind::authenticated()
+        .on_join(|member| async move { Ok(json!({"speaks": member.subprotocol()})) })
+        .on_message(|member, _| async move {
+            member.send(&json!({"still": member.subprotocol()}));
+            Ok(())
+        });
+    let service = Service::with_kind(kind).await;
+    let uri = format!("ws://{}/versioned/42?token={}", service.address, token("5"));
+    for (offers, chosen) in [(["app.v2", "app.v1"], "app.v2"), (["other", "app.v1"], "app.v1")] {
+        let request = ClientRequestBuilder::new(uri.parse().unwrap());
+        let request = offers.into_iter().fold(request, ClientRequestBuilder::with_sub_protocol);
+        // A client checks that what is answered is what it offers.
+        let (mut socket, response) = connect_async(request).await.unwrap();
+        assert_eq!(response.headers()["sec-websocket-protocol"], chosen);
+        let joined = next_json(&mut socket).await;
+        assert_eq!((&joined["room"], &joined["speaks"]), (&json!(format!("post:{chosen}-42")), &json!(chosen)));
+        socket.send(Message::text(r#"{"type":"x"}"#)).await.unwrap();
+        assert_eq!(next_json(&mut socket).await, json!({"still": chosen}));
+    }
+    for request in [
+        uri.clone().into_client_request(),
+        ClientRequestBuilder::new(uri.parse().unwrap()).with_sub_protocol("app.v3").into_client_request(),
+    ] {
+        let Err(Error::Http(refused)) = connect_async(request.unwrap()).await else { panic!("an upgrade") };
+        assert_eq!(refused.status(), 400);
+    }
+    let mut plain = service.joined("6").await;
+    plain.send(Message::text(r#"{"type":"x"}"#)).await.unwrap();
+    assert_eq!(next_json(&mut plain).await, json!({"still": null}));
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ pub struct Admission {
     handshake: Handshake,
     verdict: Verdict,
     newcomer: Newcomer,
-    /// Of the endpoint, for the tokens that follow.
+    /// Of the endpoint, for the tokens that follow and for hooks.
     sign_in: Option<Arc<SignIn>>,
     claims: Vec<(String, Value)>,
     on_close: Option<OnClose>,
@@ -125,7 +125,7 @@ impl RoomManager {
                 }
             }
         };
-        let (rooms, sign_in) = (self.clone(), endpoint.sign_in().cloned());
+        let (rooms, sign_in) = (self.clone(), handshake.sign_in().cloned());
         Ok(Admission { rooms, handshake, verdict, newcomer, sign_in, claims: Vec::new(), on_close: None })
     }
 
@@ -174,6 +174,12 @@ impl Admission {
             Verdict::Later(_) => Ok(None),
             Verdict::Bad(close, _) => Err(close),
         }
+    }
+
+    /// The subprotocol that the answer names, where the endpoint speaks one that the client [offers](Endpoint::subprotocols).
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.handshake.subprotocol()
     }
 
     /// Adds claims to those of the identity, for rules and hooks to read; one of the same name takes the place of the token's.

@@ -390,7 +390,8 @@ impl Connection {
             }
             if room.has_history() || options.with.is_some() {
                 let position = room.joins_at(slot, &options);
-                member.joining = Some(Arc::new(Joining { position, with: options.with.clone() }));
+                let sign_in = member.joining.as_ref().and_then(|joining| joining.sign_in.clone());
+                member.joining = Some(Arc::new(Joining { position, with: options.with.clone(), sign_in }));
             }
             joined.begun = leaving.map(|leaving| Begun {
                 shared: Arc::clone(&shared),
@@ -555,7 +556,10 @@ impl Connection {
     fn member_of_sort(&self, room: &RoomKey, sort: Sort) -> Member {
         let rooms = Arc::clone(&self.shared) as Arc<dyn Tell>;
         let identity = self.seldom.as_ref().and_then(|seldom| seldom.identity.clone());
-        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), identity, rooms, joining: None, sort }
+        let sign_in = self.seldom.as_ref().and_then(|seldom| seldom.sign_in.clone());
+        let sign_in = sign_in.filter(|sign_in| sign_in.subprotocol.is_some());
+        let joining = sign_in.map(|sign_in| Arc::new(Joining { sign_in: Some(sign_in), ..Joining::default() }));
+        Member { room: room.clone(), recipient: Arc::clone(&self.recipient), identity, rooms, joining, sort }
     }
 
     pub(crate) fn leave_all(&mut self) {

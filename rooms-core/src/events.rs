@@ -11,7 +11,7 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -21,7 +21,7 @@ use futures::{Sink, Stream};
 use self::encode::Encoder;
 pub(crate) use self::encode::{Ids, LastId};
 use crate::{
-    lock::lock,
+    lock::{Mutex, lock},
     message::{Message, MessageKind},
     ws::{Incoming, WsError},
 };

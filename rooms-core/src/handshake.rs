@@ -59,8 +59,9 @@ use crate::{
 #[must_use]
 pub struct Endpoint {
     sources: Sources,
-    /// What is answered where a client offers it.
-    protocols: Vec<String>,
+    /// What is answered where a client offers it, and kept by the connections that speak it.
+    protocols: Vec<Arc<SignIn>>,
+    requires_protocol: bool,
     origins: Origins,
     bad_token: BadToken,
     /// With the authenticator of its own.
@@ -82,6 +83,9 @@ pub enum EndpointError {
     /// A protocol has no name that may stand in `Sec-WebSocket-Protocol`, or that of the entry in front of a token.
     #[error("`{0}` is no name of a protocol: letters, digits and !#$%&'*+-.^_`|~, and not `bearer`")]
     Protocol(String),
+    /// A protocol is required, and none is named.
+    #[error("a subprotocol is required, so name some: `Endpoint::subprotocols`")]
+    NoProtocol,
 }
 
 /// What a client with a bad token is told.
@@ -109,6 +113,7 @@ impl Endpoint {
         Self {
             sources,
             protocols: Vec::new(),
+            requires_protocol: false,
             origins: Origins::SameHost,
             bad_token: BadToken::Close,
             sign_in: None,
@@ -160,14 +165,54 @@ impl Endpoint {
     ///
     /// The answer names `app.v1`, and never the token. A page has to offer that protocol: where nothing is answered to what
     /// it offers, its browser closes the connection. JWTs are made of characters that may stand there (RFC 7230 section
-    /// 3.2.6); of other tokens, encode those with `=`, `/` or a space in base64url. May be called again for another protocol:
-    /// then the first that the client offers is answered, in the order of these calls.
+    /// 3.2.6); of other tokens, encode those with `=`, `/` or a space in base64url. May be called again for another protocol,
+    /// as [`subprotocols`](Self::subprotocols) may.
     ///
     /// A name is what RFC 7230 section 3.2.6 calls a token, which [`check`](Self::check) checks.
     pub fn protocol_token(mut self, protocol: impl Into<String>) -> Self {
         self.sources.protocol = true;
-        push_new(&mut self.protocols, protocol.into());
+        self.subprotocols([protocol])
+    }
+
+    /// Speaks these subprotocols of the application's (RFC 6455 section 1.9), besides those that are there. Of those that the
+    /// client offers, the answer names the first that is here: the client's order is what it prefers. A client that offers
+    /// none of them is let in without one, unless [`require_subprotocol`](Self::require_subprotocol) is called.
+    ///
+    /// What they mean is the application's: a version of its messages, say. Its handler finds the one that was chosen at
+    /// `RoomUpgrade::subprotocol`, and a hook at [`Member::subprotocol`](crate::Member::subprotocol). Names are compared
+    /// exactly, and may be what RFC 7230 section 3.2.6 calls a token, which [`check`](Self::check) checks. An event stream
+    /// has none.
+    ///
+    /// ```
+    /// use rooms_core::{Endpoint, Kind};
+    /// use serde_json::json;
+    ///
+    /// let endpoint = Endpoint::new().subprotocols(["app.v2", "app.v1"]).require_subprotocol();
+    /// let post = Kind::authenticated().on_join(|member| async move {
+    ///     let is_old = member.subprotocol() == Some("app.v1");
+    ///     Ok(if is_old { json!({"text": "Hello"}) } else { json!({"title": "Hello", "body": ""}) })
+    /// });
+    /// # let _ = (endpoint, post);
+    /// ```
+    pub fn subprotocols<I>(mut self, protocols: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let all = protocols.into_iter().map(Into::into);
+        for name in all {
+            if self.protocols.iter().all(|known| known.subprotocol.as_deref() != Some(&*name)) {
+                let of_endpoint = self.sign_in.as_deref().cloned().unwrap_or_default();
+                self.protocols.push(Arc::new(SignIn { subprotocol: Some(name.into()), ..of_endpoint }));
+            }
+        }
         self
+    }
+
+    /// Refuses an upgrade that offers none of the [`subprotocols`](Self::subprotocols), with 400 and their names. A browser
+    /// tells its page no more of that than 1006.
+    pub fn require_subprotocol(self) -> Self {
+        Self { requires_protocol: true, ..self }
     }
 
     /// Takes the token from the first message, where the request has none: `{"type":"auth","token":"..."}`. It has to come
@@ -256,8 +301,10 @@ impl Endpoint {
     /// Gives this endpoint an authenticator of its own, in place of the manager's: so that browsers come by cookie and
     /// services by token, into the same rooms.
     pub fn authenticator(self, authenticator: impl Authenticator) -> Self {
-        let sign_in = SignIn { authenticator: Some(Arc::new(authenticator)), ..SignIn::default() };
-        Self { sign_in: Some(Arc::new(sign_in)), ..self }
+        let own = SignIn { authenticator: Some(Arc::new(authenticator)), ..SignIn::default() };
+        let protocols = self.protocols.iter();
+        let protocols = protocols.map(|known| SignIn { subprotocol: known.subprotocol.clone(), ..own.clone() });
+        Self { protocols: protocols.map(Arc::new).collect(), sign_in: Some(Arc::new(own)), ..self }
     }
 
     /// Compresses what is broadcast for the clients that can read it, as nearly all browsers can: permessage-deflate (RFC 7692),
@@ -298,29 +345,35 @@ impl Endpoint {
         if !self.sources.cookies.is_empty() && !self.origins.names_pages() {
             return Err(EndpointError::CookieWithoutOrigins);
         }
-        match self.protocols.iter().find(|name| !is_protocol(name)) {
+        if self.requires_protocol && self.protocols.is_empty() {
+            return Err(EndpointError::NoProtocol);
+        }
+        match self.protocol_names().find(|name| !is_protocol(name)) {
             Some(name) => Err(EndpointError::Protocol(name.escape_debug().to_string())),
             None => Ok(()),
         }
     }
 
-    /// The protocol that is answered: the first of ours that the client offers.
-    fn protocol(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+    /// The protocol that is answered: the first that the client offers of ours.
+    fn protocol(&self, headers: &HeaderMap) -> Result<Option<Arc<SignIn>>, Refusal> {
         if self.protocols.is_empty() {
-            return None;
+            return Ok(None);
         }
         let offered = protocols(headers).offered;
-        let ours = self.protocols.iter().find(|ours| offered.contains(&ours.as_str()))?;
-        HeaderValue::from_str(ours).ok()
+        let ours = |offer: &str| self.protocols.iter().find(|ours| ours.subprotocol.as_deref() == Some(offer));
+        let chosen = offered.into_iter().find_map(ours);
+        if chosen.is_none() && self.requires_protocol {
+            return Err(Refusal::Subprotocol { spoken: self.protocol_names().collect::<Vec<_>>().join(", ") });
+        }
+        Ok(chosen.cloned())
+    }
+
+    fn protocol_names(&self) -> impl Iterator<Item = &str> {
+        self.protocols.iter().filter_map(|known| known.subprotocol.as_deref())
     }
 
     pub(crate) fn own_authenticator(&self) -> Option<&Arc<dyn Authenticator>> {
         self.sign_in.as_ref()?.authenticator.as_ref()
-    }
-
-    /// What its connections keep for the tokens that follow.
-    pub(crate) const fn sign_in(&self) -> Option<&Arc<SignIn>> {
-        self.sign_in.as_ref()
     }
 
     /// The query parameters that hold tokens.
@@ -351,7 +404,8 @@ impl Default for Endpoint {
 pub struct Handshake {
     answer: Answer,
     token: Result<Option<String>, AuthError>,
-    protocol: Option<HeaderValue>,
+    /// What its connection keeps, with the protocol that it speaks.
+    sign_in: Option<Arc<SignIn>>,
     bad_token: BadToken,
     join: JoinOptions,
     awaits_message: bool,
@@ -377,6 +431,12 @@ pub enum Refusal {
     /// The key is not 22 characters of base64 and `==`.
     #[error("`Sec-WebSocket-Key` is 16 bytes in base64: 22 characters and `==`")]
     Key,
+    /// It offers none of the endpoint's subprotocols, and has to.
+    #[error("offer one of these in `Sec-WebSocket-Protocol`: {spoken}")]
+    Subprotocol {
+        /// Those of the endpoint.
+        spoken: String,
+    },
     /// The page's origin may not connect.
     #[error("this origin may not connect")]
     Origin,
@@ -460,10 +520,12 @@ impl Handshake {
         let query = uri.query().unwrap_or_default();
         let events = opening.is_event_stream().then(|| Asked::read(query, headers));
         let is_other = |name: &str| endpoint.sources.is_query(name) || (events.is_some() && Asked::is_parameter(name));
+        // An event stream is no WebSocket, and has no protocol inside.
+        let protocol = if events.is_some() { None } else { endpoint.protocol(headers)? };
         Ok(Self {
             join: JoinOptions::from_query(query, is_other),
-            protocol: endpoint.protocol(headers),
             deflate: (endpoint.deflate && events.is_none()).then(|| Deflate::negotiate(headers)).flatten(),
+            sign_in: protocol.or_else(|| endpoint.sign_in.clone()),
             awaits_message: events.is_none() && endpoint.sources.first_message && token == Ok(None),
             // A page sees the status of an event stream, and its browser does not ask again after this one.
             bad_token: if events.is_some() { BadToken::Refuse } else { endpoint.bad_token },
@@ -486,6 +548,18 @@ impl Handshake {
     /// answered as [`bad_token`](Self::bad_token) says.
     pub fn token(&self) -> Result<Option<&str>, AuthError> {
         self.token.as_ref().map(Option::as_deref).map_err(Clone::clone)
+    }
+
+    /// The subprotocol that the answer names: the first of the client's offers that is one of
+    /// [the endpoint's](Endpoint::subprotocols).
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.sign_in.as_ref()?.subprotocol.as_deref()
+    }
+
+    /// What the connection keeps for the tokens that follow, and for hooks.
+    pub(crate) const fn sign_in(&self) -> Option<&Arc<SignIn>> {
+        self.sign_in.as_ref()
     }
 
     /// Whether the token comes with the first message, as [`Endpoint::first_message_token`] says.
@@ -520,8 +594,8 @@ impl Handshake {
     #[must_use]
     pub fn response(&self) -> Response<()> {
         let mut response = self.answer.response();
-        if let Some(protocol) = &self.protocol {
-            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+        if let Some(protocol) = self.subprotocol().and_then(|name| HeaderValue::from_str(name).ok()) {
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         if let Some(deflate) = self.deflate {
             response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, deflate.header());
@@ -555,7 +629,9 @@ impl Refusal {
             Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, Some((UPGRADE, known("websocket")))),
             // RFC 6455 section 4.4.
             Self::Version => (StatusCode::UPGRADE_REQUIRED, Some((SEC_WEBSOCKET_VERSION, known("13")))),
-            Self::Key | Self::ManyTokens | Self::Room | Self::Rooms => (StatusCode::BAD_REQUEST, None),
+            Self::Key | Self::ManyTokens | Self::Room | Self::Rooms | Self::Subprotocol { .. } => {
+                (StatusCode::BAD_REQUEST, None)
+            }
             Self::Origin => (StatusCode::FORBIDDEN, None),
             Self::Token => (StatusCode::UNAUTHORIZED, Some((WWW_AUTHENTICATE, known("Bearer")))),
             // RFC 9220 section 3; RFC 8441 names no status.

@@ -188,7 +188,9 @@ pub struct Limits {
     pub max_unauthenticated_per_ip: usize,
     /// The connections of one user over all nodes; one more is closed with 4430. For connections that join the room of their
     /// user, `user:{id}`, whose viewers are counted over nodes: those to the multi-room endpoint, where there is a kind `user`
-    /// that lets them in. It is as exact as [`ViewerCount`](crate::ViewerCount): who comes to two nodes within one
+    /// that lets them in. Not for event streams, nor for a connection that has left that room or observes it. All other viewers
+    /// of the room count, whoever they are, so let its rule be [`Kind::owner_only`](crate::Kind::owner_only): anybody else whom
+    /// it lets in as a member could take this user's places. It is as exact as [`ViewerCount`](crate::ViewerCount): who comes to two nodes within one
     /// `viewer_window`, 250 ms, may be counted by neither, and those of a node that crashed count for the seconds until it is
     /// found gone. 200: twice those of one node, so that who comes back from a crashed node is not refused.
     pub max_connections_per_user_over_nodes: usize,

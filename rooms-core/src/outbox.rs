@@ -269,12 +269,17 @@ impl Outbox {
         if state.phase == Phase::Open { Delivery::Taken } else { Delivery::Closed }
     }
 
-    /// Queues messages without touching the sink; the connection's task writes it with its next [`drive`](Self::drive), and is
-    /// not woken for that.
+    /// Queues a welcome and what follows it without touching the sink; the connection's task writes it with its next
+    /// [`drive`](Self::drive), and is not woken for that. What follows is bounded by who gives it, and so is not too much
+    /// because the welcome is long.
     ///
     /// For callers that hold a lock of their own, under which nothing may be written.
-    pub(crate) fn queue(&self, mut messages: impl Iterator<Item = Message>) {
-        self.queue_by(|queue, bounds| messages.try_for_each(|message| queue.offer(&message, bounds)));
+    pub(crate) fn queue(&self, welcome: &Message, rest: impl Iterator<Item = Message>) {
+        self.queue_by(|queue, bounds| {
+            queue.offer(welcome, bounds)?;
+            rest.for_each(|message| queue.append(message));
+            Ok(())
+        });
     }
 
     /// The same with one message of a room, by the room's rule; wakes the connection's task. Gives what [`deliver_from`](Self::deliver_from) does.
@@ -744,7 +749,7 @@ mod tests {
         assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::default()));
         outbox.deliver(&[Message::text("a")]);
         outbox.deliver(&[Message::text("b")]);
-        outbox.queue([Message::text("c")].into_iter());
+        outbox.queue(&Message::text("c"), std::iter::empty());
         assert!(sink.texts().is_empty());
         let before = wakes.0.load(Ordering::Relaxed);
         sink.open();

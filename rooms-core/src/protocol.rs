@@ -82,7 +82,8 @@
 //!
 //! A token that is refused is answered by an `error` of the code `bad_token`, and one that can't be checked just now by
 //! `unavailable`; the connection goes on with the token that it has, and is closed with 4401 when that ends. One is checked
-//! at a time, two at once and then one each five seconds; what is more is answered by `unavailable`.
+//! at a time, and another one meanwhile is answered by `unavailable`. Two may come at once and then one each five seconds; one
+//! more is answered by `rate_limited` with `retry_after_ms`, and who goes on is closed with 4429.
 //!
 //! # Left without having asked
 //! A client is told by `room_left` with a `reason` that it is in a room no more:
@@ -158,8 +159,9 @@
 //!
 //! # How much is given
 //! One connection is given `Limits::max_replay_bytes` of histories and states within ten seconds, and what the last join goes
-//! beyond them. Until those are over, a `join` of a room with a history or a state is answered by an `unavailable` error; and
-//! one of a room that the connection is in, without the state.
+//! beyond them; what follows a join as the client reads counts with that join. Until the ten seconds are over, a `join` of a
+//! room with a history or a state is answered by an `unavailable` error; and one of a room that the connection is in, without
+//! the state.
 //!
 //! # Event streams
 //! The same as `text/event-stream` (HTML standard, section "Server-sent events"), the answer to a `GET`. The client says nothing
@@ -228,7 +230,8 @@ pub enum ErrorCode {
     /// `unavailable`: it did not work just now, and may later.
     Unavailable,
     /// `rate_limited`: too much of it in a short time; the event has `retry_after_ms`. With a `ref` or a `room`, that command
-    /// was not carried out. Without, the connection sends faster than it is read, and what it sent waits.
+    /// was not carried out; nor was a `refresh` without a `ref` that came too soon. In any other case the connection sends faster
+    /// than it is read, and what it sent waits.
     RateLimited,
 }
 

@@ -149,6 +149,8 @@ pub(crate) struct Arriving {
 /// What a connection is told that was counted just now.
 struct Counted {
     standing: Standing,
+    /// The bytes of what it missed that it is given as it reads.
+    later: usize,
     effects: Effects,
 }
 
@@ -156,7 +158,7 @@ struct Counted {
 pub(crate) struct WentLive {
     /// How many viewers it was told that there are.
     pub(crate) viewers: usize,
-    /// The bytes of the history and the state that it was given.
+    /// The bytes of the history and the state that it was given, or is as it reads.
     pub(crate) replayed: usize,
     pub(crate) effects: Effects,
 }
@@ -301,7 +303,7 @@ impl Room {
         join: &JoinOptions,
         welcome: impl FnOnce(Standing) -> Message,
     ) -> WentLive {
-        let Counted { standing, effects } = self.count_in(slot, arriving, join);
+        let Counted { standing, later, effects } = self.count_in(slot, arriving, join);
         let went = WentLive { viewers: standing.viewers, replayed: 0, effects };
         // Encoded without the lock: a snapshot and a list may be long.
         let welcome = welcome(standing);
@@ -314,12 +316,11 @@ impl Room {
         *ahead = log.head();
         let Some(held) = member.held.take() else { return went };
         let Held { messages, first, left_out, .. } = *held;
-        let replayed = first.iter().map(|message| message.frame().len()).sum();
+        let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
         let messages = messages.into_iter().map(|(_, message)| message);
-        let first = [welcome].into_iter().chain(first).chain(messages);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
-        member.recipient.queue(first);
+        member.recipient.queue(&welcome, first.into_iter().chain(messages));
         if let (Some(left_out), Some(replay)) = (left_out, replay) {
             member.begin_behind(self, slot, replay, left_out);
         }
@@ -331,7 +332,8 @@ impl Room {
         let mut state = lock(&self.state);
         let State { members, log, share, ahead, replay, last_state, .. } = &mut *state;
         let viewers = share.viewers();
-        let nothing = Counted { standing: Standing { viewers, ..Standing::default() }, effects: Effects::default() };
+        let standing = Standing { viewers, ..Standing::default() };
+        let nothing = Counted { standing, later: 0, effects: Effects::default() };
         let Some(Some(member)) = members.get_mut(slot) else { return nothing };
         // With what the flusher has not come by with yet, so that no old count follows the new one.
         member.hold(log, &self.key, self.bounds);
@@ -339,7 +341,7 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
-        let Resumed { position, recovered, first, has_up_to, left_out } =
+        let Resumed { position, recovered, first, has_up_to, left_out, later } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
         // Before the messages: what a page makes of one may depend on the state.
         let whole = last_state.as_ref().and_then(|last| last.whole());
@@ -357,7 +359,7 @@ impl Room {
         let effects = state.take_due(due);
         let observer = rights.sort == Sort::Observer;
         let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
-        Counted { standing, effects }
+        Counted { standing, later, effects }
     }
 
     /// Takes a member out, joined or joining.

@@ -131,7 +131,8 @@ fn the_answer_names_the_applications_protocol_and_never_the_token() {
     let two = all().protocol_token("app.v2");
     for (offered, answered) in [
         ("app.v1, bearer, abc", Some("app.v1")),
-        ("app.v2, app.v1, bearer, abc", Some("app.v1")),
+        ("app.v2, app.v1, bearer, abc", Some("app.v2")),
+        ("app.v1, app.v2", Some("app.v1")),
         ("app.v2, bearer, app.v1", Some("app.v2")),
         ("bearer, app.v1", None),
         ("bearer", None),
@@ -143,6 +144,44 @@ fn the_answer_names_the_applications_protocol_and_never_the_token() {
         assert_eq!(answer(&two, offered).as_deref(), answered, "{offered}");
     }
     assert_eq!(answer(&Endpoint::new().origins(["https://app.example"]).unwrap(), "app.v1, bearer, abc"), None);
+}
+
+#[test]
+fn a_subprotocol_is_chosen_by_the_order_of_the_client_or_required() {
+    let endpoint = Endpoint::new().subprotocols(["v1", "v2"]).subprotocols(["v2", "v3"]);
+    let chosen = |endpoint: &Endpoint, offers: &[&str]| {
+        let offers: Vec<_> = offers.iter().map(|offer| ("sec-websocket-protocol", *offer)).collect();
+        read(endpoint, "/", &offers).map(|handshake| handshake.subprotocol().map(str::to_owned))
+    };
+    let required = endpoint.clone().require_subprotocol();
+    for (offers, answered) in [
+        (&["v2, v1"][..], "v2"),
+        (&["v1,v2"], "v1"),
+        (&["other, v3", "v1"], "v3"),
+        (&["other", "v2, v2"], "v2"),
+        (&["\"v1\", v2"], "v2"),
+        (&[",, ,v3"], "v3"),
+    ] {
+        for endpoint in [&endpoint, &required] {
+            assert_eq!(chosen(endpoint, offers), Ok(Some(answered.to_owned())), "{offers:?}");
+        }
+    }
+    let long = "v, ".repeat(1_300);
+    for none in [&[][..], &[""], &["V1"], &["v1;q=1"], &["v1 v2"], &["bearer, v1"], &[&*long]] {
+        assert_eq!(chosen(&endpoint, none), Ok(None), "{none:?}");
+        let refusal = chosen(&required, none).unwrap_err();
+        let response = refusal.response();
+        assert_eq!(response.status(), 400, "{none:?}");
+        assert_eq!(response.body(), "offer one of these in `Sec-WebSocket-Protocol`: v1, v2, v3");
+    }
+    let check = Endpoint::new().require_subprotocol().check();
+    assert_eq!(check, Err(EndpointError::NoProtocol));
+    for bad in ["", "bearer", "v 1", "v1,v2", "\r\n"] {
+        assert!(matches!(Endpoint::new().subprotocols([bad]).check(), Err(EndpointError::Protocol(_))), "{bad:?}");
+    }
+    let opening = Opening::EventStream(&Method::GET);
+    let stream = Handshake::read(&required, opening, &"/".parse().unwrap(), &headers(&[])).unwrap();
+    assert_eq!(stream.subprotocol(), None, "an event stream has none, and is not refused for it");
 }
 
 #[tokio::test]

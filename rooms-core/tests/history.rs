@@ -34,7 +34,9 @@ fn posts() -> Kind {
 
 fn over(bus: impl Bus, post: Kind) -> Rooms {
     let silent = Kind::authenticated();
-    RoomManager::build_for().kind("post", post).kind("silent", silent).bus(bus).build().unwrap()
+    let kinds = RoomManager::build_for().kind("post", post).kind("silent", silent);
+    // These pages answer no ping.
+    kinds.limits(|limits| limits.ping_interval = Duration::MAX).bus(bus).build().unwrap()
 }
 
 fn rooms() -> Rooms {
@@ -204,6 +206,58 @@ async fn what_is_not_kept_any_more_is_one_resync_and_never_a_part() {
     let (mut talk, welcome) = joined(&rooms, json!({"since": second})).await;
     assert_eq!(welcome["recovered"], false, "it is too old");
     assert_eq!(talk.inbox.next().await["reason"], "history_gap");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_is_longer_than_what_may_wait_in_a_room_is_made_good() {
+    let kind = || Kind::authenticated().history(Retention::messages(10_000));
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), kind()));
+    let rooms = over(bus.clone(), kind());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    bus.set(|faults| &faults.muted, true);
+    publish(&elsewhere, 1..=5_000).await;
+    bus.set(|faults| &faults.muted, false);
+    publish(&elsewhere, 5_001..=5_002).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(numbers(&mut talk.inbox).await, (1..=5_002).collect::<Vec<_>>());
+}
+
+/// Nothing follows that would show it.
+#[tokio::test(start_paused = true)]
+async fn more_than_may_wait_while_the_history_is_read_is_read_as_well() {
+    let kind = || Kind::authenticated().history(Retention::messages(10_000));
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), kind()));
+    let rooms = over(bus.clone(), kind());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    bus.faults().permits.forget_permits(usize::MAX >> 3);
+    bus.set(|faults| &faults.muted, true);
+    publish(&elsewhere, 1..=1).await;
+    bus.set(|faults| &faults.muted, false);
+    publish(&elsewhere, 2..=2).await;
+    idle().await;
+    publish(&elsewhere, 3..=3_000).await;
+    bus.faults().permits.add_permits(1_000);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(numbers(&mut talk.inbox).await, (1..=3_000).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_is_not_given_to_who_comes_while_others_stay() {
+    let rooms = rooms();
+    let (_stays, welcome) = joined(&rooms, json!({})).await;
+    publish(&rooms, 1..=10).await;
+    sleep(Duration::from_secs(1800)).await;
+    publish(&rooms, 11..=12).await;
+    sleep(Duration::from_secs(1800)).await;
+    let (mut talk, _) = joined(&rooms, json!({"newest": 50})).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [11, 12]);
+    let (mut talk, welcome) = joined(&rooms, json!({"since": welcome["position"]})).await;
+    assert_eq!(
+        (&welcome["recovered"], talk.inbox.next().await["reason"].as_str()),
+        (&json!(false), Some("history_gap"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -389,6 +443,41 @@ async fn what_the_log_does_not_have_is_one_resync() {
     bus.faults().failing.store(0, std::sync::atomic::Ordering::Relaxed);
     publish(&elsewhere, 6..=6).await;
     assert_eq!(data(talk.inbox.all().await), [json!(6)], "and it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_read_and_nobody_misses_is_told_to_nobody() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    publish(&elsewhere, 1..=1).await;
+    let rooms = over(bus.clone(), posts());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    publish(&elsewhere, 2..=2).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [2]);
+    bus.faults().failing.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+    let reads = bus.reads();
+    sleep(Duration::from_secs(120)).await;
+    assert!(bus.reads() > reads + 6, "it was looked for what was lost without a word");
+    let mut late = Talk::multi(&rooms, "b");
+    assert_eq!(late.ask(join(&json!({"newest": 50}))).await["code"], "unavailable");
+    sleep(Duration::from_secs(5)).await;
+    assert!(talk.inbox.all().await.iter().all(|event| event["type"] != "resync"));
+    publish(&elsewhere, 3..=3).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [3]);
+    // What is seen to be missing is told, and once.
+    bus.set(|faults| &faults.muted, true);
+    publish(&elsewhere, 4..=4).await;
+    bus.set(|faults| &faults.muted, false);
+    publish(&elsewhere, 5..=5).await;
+    sleep(Duration::from_secs(120)).await;
+    let told = talk.inbox.all().await;
+    let told: Vec<_> = told.iter().map(|event| event.get("reason").unwrap_or(&event["data"])).collect();
+    assert_eq!(told, [&json!("bus_gap"), &json!(5)]);
+    // A loss that the bus reports may be one.
+    bus.say(BusEvent::gap(Topic::Room(key(POST))));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(talk.inbox.next().await["reason"], "bus_gap");
+    assert!(talk.inbox.is_silent().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -618,4 +707,23 @@ async fn a_broadcast_with_a_key_is_one_message_on_all_nodes_and_its_receipt_says
     let refused = rooms.to(&key("silent:1")).idempotency_key("k").json(&4).await.unwrap_err();
     assert_eq!(refused.to_string(), "silent:1: an idempotency key needs a kind with a history");
     assert!(talk.inbox.is_silent().await);
+}
+
+/// What follows a welcome is not too much because the welcome is long.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_given_what_it_missed_behind_a_long_snapshot() {
+    let post = posts().keep_state(Duration::from_secs(60)).on_join(|_| async { Ok(json!("s".repeat(30_000))) });
+    let limits = |limits: &mut rooms_core::Limits| limits.max_outbox_bytes = 64 * 1024;
+    let rooms: Rooms = RoomManager::build_for().kind("post", post).limits(limits).build().unwrap();
+    let first = publish(&rooms, 1..=1).await;
+    for _ in 0..40 {
+        rooms.broadcast(&key(POST), &"x".repeat(1_000)).await.unwrap();
+    }
+    rooms.broadcast_state(&key(POST), &"y".repeat(40_000)).await.unwrap();
+    let (mut talk, welcome) = joined(&rooms, json!({"since": first})).await;
+    assert_eq!(welcome["recovered"], true);
+    let told = talk.inbox.all().await;
+    assert_eq!(told.iter().filter(|event| event["type"] == "message").count(), 40);
+    publish(&rooms, 2..=2).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [2]);
 }

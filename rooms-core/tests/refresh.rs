@@ -223,11 +223,46 @@ async fn two_tokens_are_checked_at_once_and_then_one_each_five_seconds() {
     let bed = bed();
     let mut talk = multi(&bed.rooms, "a 9000 {}");
     let mut taken = 0;
-    for _ in 0..300 {
-        taken += usize::from(talk.ask(refresh("a 9000 {}")).await["type"] == "refreshed");
-        sleep(Duration::from_millis(100)).await;
+    for _ in 0..60 {
+        let answer = talk.ask(refresh("a 9000 {}")).await;
+        taken += usize::from(answer["type"] == "refreshed");
+        if answer["type"] == "error" {
+            let wait = answer["retry_after_ms"].as_u64().unwrap();
+            assert!(answer["code"] == "rate_limited" && (1..=5_000).contains(&wait), "{answer}");
+        }
+        sleep(Duration::from_millis(500)).await;
     }
     assert_eq!((taken, bed.tokens.asked.load(Ordering::Relaxed)), (7, 7), "in 30 seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_tokens_is_closed_at_last_and_a_neighbour_loses_nothing() {
+    let bed = bed();
+    let (mut flood, mut neighbour) = (multi(&bed.rooms, "a 9000 {}"), multi(&bed.rooms, "b 9000 {}"));
+    assert_eq!(flood.ask(join("post:42")).await["type"], "room_joined");
+    assert_eq!(neighbour.ask(join("post:42")).await["type"], "room_joined");
+    neighbour.inbox.all().await;
+    let start = Instant::now();
+    let mut published = 0;
+    while !flood.ended.is_finished() && start.elapsed() < Duration::from_secs(120) {
+        // At the rate at which a connection may send anything.
+        _ = flood.send.unbounded_send(Ok(Incoming::Text(refresh("a 9000 {}"))));
+        bed.rooms.broadcast(&key("post:42"), &json!(published)).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        let heard = neighbour.inbox.now();
+        assert_eq!(heard.first().map(|event| &event["data"]), Some(&json!(published)), "{heard:?}");
+        published += 1;
+    }
+    let close = loop {
+        let message = futures::StreamExt::next(&mut flood.inbox.0).await.unwrap();
+        if message.kind() == rooms_core::MessageKind::Close {
+            break rig::parse_close(&message);
+        }
+    };
+    assert_eq!(close, Close::TOO_MANY_MESSAGES);
+    let asked = bed.tokens.asked.load(Ordering::Relaxed) as u64;
+    assert!(asked <= 2 + start.elapsed().as_secs() / 5, "{asked}");
+    assert!(!neighbour.ended.is_finished());
 }
 
 #[tokio::test(start_paused = true)]

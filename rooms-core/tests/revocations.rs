@@ -418,24 +418,3 @@ async fn an_order_that_is_old_or_beyond_its_bounds_is_not_carried_out() {
     forger.say(&Topic::Nodes, "7", order(1, now - 59_000)).await;
     assert_eq!(talk.inbox.close().await.code().get(), 4403);
 }
-
-#[tokio::test(start_paused = true)]
-async fn however_a_connection_and_a_revocation_meet_one_of_them_sees_the_other() {
-    let nodes = Nodes::start(1).await;
-    let rooms = nodes.rooms(0).clone();
-    for round in 0..50 {
-        let name = format!("u{round}");
-        let connecting = rooms.clone();
-        let identity = who(&name);
-        let connect = std::thread::spawn(move || {
-            let (sink, receiver) = futures::channel::mpsc::unbounded();
-            connecting.connect(identity, sink).map(|connection| (connection, receiver))
-        });
-        rooms.revoke(user(&name)).await.unwrap();
-        if let Ok((connection, _receiver)) = connect.join().unwrap() {
-            let close = connection.drive().now_or_never().expect("it is closed");
-            assert_eq!(close, Some(Close::REVOKED));
-        }
-    }
-    assert_eq!(rooms.stats().connections, 0);
-}

@@ -393,3 +393,174 @@ fn reader(client: TcpStream) -> impl futures::Stream<Item = String> + Unpin {
     });
     receiver
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_member_is_not_told_names_that_it_may_not_see() {
+    let post = Kind::new()
+        .join_rule(|_, _| async move { true })
+        .members_claim("sees")
+        .history(Retention::messages(1_000))
+        .overflow(Overflow::Resync);
+    let limits = |limits: &mut Limits| limits.max_outbox_messages = OUTBOX;
+    let rooms: Rooms = RoomManager::build_for().kind("post", post).limits(limits).build().unwrap();
+    let mut slow = Slow::many(&rooms, &[POST]).await;
+    publish(&rooms, 1..=100).await;
+    let (_valve, sink) = valve::new();
+    let mut second = rooms.connect(who("b"), sink).unwrap();
+    second.join(&key(POST)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let told = slow.takes(1_000).await;
+    let of_viewers: Vec<_> = told.iter().filter(|event| event.get("viewers").is_some()).collect();
+    assert_eq!(of_viewers, [&json!({"type": "viewer_joined", "room": POST, "viewers": 2})]);
+    assert_eq!(brief(told), numbers(1..=100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_nobody_can_be_asked_for_is_told_alone() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), Retention::messages(40)));
+    let rooms = over(bus.clone(), Retention::messages(40));
+    let (mut slow, mut other) = (Slow::many(&rooms, &[POST]).await, Slow::many(&rooms, &[POST]).await);
+    other.valve.open(1_000);
+    publish(&elsewhere, 1..=200).await;
+    let reads = bus.reads();
+    bus.faults().failing.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+    // What waited for it, and then it is to be healed.
+    slow.valve.open(1_000);
+    sleep(Duration::from_secs(15)).await;
+    let told = brief(slow.takes(0).await);
+    assert_eq!((told.first(), told.last()), (Some(&json!(1)), Some(&json!("bus_gap"))), "{told:?}");
+    assert!(bus.reads() > reads, "the bus was asked");
+    assert_eq!(brief(other.takes(0).await), numbers(1..=200));
+    slow.valve.open(1_000);
+    other.valve.open(1_000);
+    publish(&elsewhere, 201..=202).await;
+    assert_eq!(brief(slow.takes(0).await), numbers(201..=202), "and it goes on");
+    assert_eq!(brief(other.takes(0).await), numbers(201..=202));
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_the_log_has_overtaken_it_is_read_once_for_them() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), Retention::messages(40)));
+    let rooms = over(bus.clone(), Retention::messages(40));
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        slow.push(Slow::many(&rooms, &[POST]).await);
+    }
+    publish(&elsewhere, 1..=200).await;
+    let reads = bus.reads();
+    slow.iter().for_each(|slow| slow.valve.open(1_000));
+    idle().await;
+    for slow in &mut slow {
+        let told = brief(slow.takes(0).await);
+        assert_eq!(told.last(), Some(&json!("history_gap")), "{told:?}");
+    }
+    assert_eq!(bus.reads() - reads, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_is_given_as_it_reads_counts_where_it_resumes_in_a_loop() {
+    let limits = |limits: &mut Limits| (limits.max_outbox_messages, limits.max_replay_bytes) = (OUTBOX, 20_000);
+    let post = Kind::authenticated().history(Retention::messages(1_000)).overflow(Overflow::Resync);
+    let rooms: Rooms = RoomManager::build_for().kind("post", post).limits(limits).build().unwrap();
+    let first = rooms.broadcast(&key(POST), &1).await.unwrap().position.unwrap();
+    for _ in 0..100 {
+        rooms.broadcast(&key(POST), &"x".repeat(500)).await.unwrap();
+    }
+    let (valve, sink) = valve::new();
+    let (send, stream) = mpsc::unbounded();
+    let ended = tokio::spawn(rooms.serve(stream, sink, who("a")));
+    let mut talk = Slow { valve, send, _ended: ended, seen: 0 };
+    talk.say(&json!({"type": "join", "room": POST, "since": first}));
+    let told = talk.takes(1_000).await;
+    assert_eq!((&told[0]["recovered"], brief(told.clone()).len()), (&json!(true), 100));
+    talk.say(&json!({"type": "leave", "room": POST}));
+    talk.say(&json!({"type": "join", "room": POST, "since": first}));
+    let told = talk.takes(1_000).await;
+    assert_eq!(told.last().unwrap()["code"], "unavailable", "{told:?}");
+    sleep(Duration::from_secs(10)).await;
+    talk.say(&json!({"type": "join", "room": POST, "since": first}));
+    assert_eq!(talk.takes(1_000).await[0]["recovered"], true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_observer_has_everything_and_comes_back_as_any_other() {
+    let post = Kind::new()
+        .join_rule(|_, _| async move { true })
+        .observe_claim("observes")
+        .history(Retention::messages(1_000))
+        .overflow(Overflow::Resync);
+    let limits = |limits: &mut Limits| limits.max_outbox_messages = OUTBOX;
+    let rooms: Rooms = RoomManager::build_for().kind("post", post).limits(limits).build().unwrap();
+    let open = || {
+        let (valve, sink) = valve::new();
+        let (send, stream) = mpsc::unbounded();
+        let observer = who("a").with_claims(r#"{"observes":["post:*"]}"#);
+        let ended = tokio::spawn(rooms.serve(stream, sink, observer));
+        Slow { valve, send, _ended: ended, seen: 0 }
+    };
+    let mut slow = open();
+    slow.say(&json!({"type": "join", "room": POST, "observe": true}));
+    let welcome = slow.takes(1).await.remove(0);
+    assert_eq!(welcome["observer"], true, "{welcome}");
+    publish(&rooms, 1..=100).await;
+    assert_eq!(brief(slow.takes(1_000).await), numbers(1..=100));
+    drop(slow);
+    let mut back = open();
+    back.say(&json!({"type": "join", "room": POST, "observe": true, "since": welcome["position"]}));
+    let told = back.takes(1_000).await;
+    assert_eq!(
+        (&told[0]["observer"], &told[0]["recovered"], &told[0]["viewers"]),
+        (&json!(true), &json!(true), &json!(0))
+    );
+    assert_eq!(brief(told), numbers(1..=100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_member_of_a_room_with_a_state_has_it_whole_again() {
+    let post = Kind::authenticated()
+        .history(Retention::messages(1_000))
+        .keep_state(Duration::from_secs(60))
+        .overflow(Overflow::Resync);
+    let limits = |limits: &mut Limits| limits.max_outbox_messages = OUTBOX;
+    let rooms: Rooms = RoomManager::build_for().kind("post", post).limits(limits).build().unwrap();
+    let long = "x".repeat(200);
+    let state = |n: u64| json!({"n": n, "long": long});
+    rooms.broadcast_state(&key(POST), &state(0)).await.unwrap();
+    for states in [5, 100] {
+        let mut slow = Slow::many(&rooms, &[POST]).await;
+        let mut page = slow.valve.taken().iter().find_map(|message| {
+            let event: Value = serde_json::from_slice(message.payload()).unwrap();
+            (event["type"] == "room_state").then(|| (event["revision"].clone(), event["state"].clone()))
+        });
+        publish(&rooms, 1..=100).await;
+        for n in 1..=states {
+            rooms.broadcast_state(&key(POST), &state(n)).await.unwrap();
+            idle().await;
+        }
+        let mut told = slow.takes(1_000).await;
+        let lost = told.iter().any(|event| event["type"] == "resync");
+        assert_eq!(lost, states == 100, "so many are more than may wait");
+        if lost {
+            // As the protocol says: it asks for all of it.
+            slow.say(&json!({"type": "join", "room": POST}));
+            told.extend(slow.takes(1_000).await);
+        }
+        for event in told.iter().filter(|event| event["type"] == "room_state") {
+            match (&event["state"], &page) {
+                (Value::Null, Some((revision, before))) if *revision == event["since"] => {
+                    let mut after = before.clone();
+                    after.as_object_mut().unwrap().extend(event["patch"].as_object().unwrap().clone());
+                    page = Some((event["revision"].clone(), after));
+                }
+                (Value::Null, _) => {}
+                (state, _) => page = Some((event["revision"].clone(), state.clone())),
+            }
+        }
+        assert_eq!(page.unwrap().1, state(states), "after {states} states");
+        // The first of them may have gone with what was dropped, which was told.
+        let came: Vec<_> = brief(told).into_iter().filter(Value::is_number).collect();
+        assert!(came == numbers(1..=100) || lost && came == numbers(2..=100), "{came:?}");
+    }
+}

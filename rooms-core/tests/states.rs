@@ -443,6 +443,38 @@ async fn a_kind_without_a_state_and_a_bus_without_states_say_so() {
     assert_eq!(built.unwrap_err().to_string(), "the kind `post` keeps a state, and the bus keeps none");
 }
 
+#[tokio::test]
+async fn a_kind_with_a_history_over_a_bus_without_is_not_built() {
+    let kinds = RoomManager::<mpsc::UnboundedSender<_>>::build_for().kind("silent", Kind::public());
+    let kinds = kinds.kind("post", Kind::public().history(Retention::messages(100)));
+    let error = kinds.bus(Plain(LocalBus::new())).build().unwrap_err();
+    assert!(matches!(&error, BuildError::NoHistory { kind } if kind == "post"), "{error:?}");
+    assert_eq!(error.to_string(), "the kind `post` has a history, and the bus keeps none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_can_not_be_looked_at_and_that_nobody_misses_is_told_to_nobody() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let mut talk = joined(&rooms, "a").await;
+    set(&elsewhere, &json!(1)).await;
+    assert_eq!(talk.inbox.next().await["state"], 1);
+    bus.faults().failing.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+    let reads = bus.reads();
+    sleep(Duration::from_secs(120)).await;
+    assert!(bus.reads() > reads + 6, "it was looked for what was lost without a word");
+    assert!(talk.inbox.is_silent().await);
+    set(&elsewhere, &json!(2)).await;
+    assert_eq!(talk.inbox.next().await["state"], 2);
+    // A loss that the bus reports is one of messages, and later, once, one of a state, which nobody can be asked for.
+    bus.say(BusEvent::gap(Topic::Room(key(POST))));
+    let gap = json!({"type": "resync", "room": POST, "reason": "bus_gap"});
+    assert_eq!(talk.inbox.all().await, [gap.clone()]);
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(talk.inbox.all().await, [gap]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: proptest::test_runner::Config::default().cases / 16 + 1, ..ProptestConfig::default() })]
 

@@ -122,11 +122,13 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
         let (mut moved, mut on_the_way) = (Vec::new(), Vec::new());
         let (mut jobs, mut answers) = (jobs.drain(..).peekable(), answers.into_iter());
         for length in lengths {
-            // Of `ASKING`, which the answer to what follows it says more of.
-            if jobs.peek().is_some_and(|job| job.asking) {
-                _ = answers.next();
-            }
+            let asked = if jobs.peek().is_some_and(|job| job.asking) { answers.next() } else { None };
             let Some(answer) = answers.next() else { break };
+            let answer = match (asked, answer) {
+                // Without the right to ask, what follows is only turned away to where it came from.
+                (Some(refused @ Value::ServerError(_)), Value::ServerError(_)) => refused,
+                (_, answer) => answer,
+            };
             for (answer, job) in history::shared_out(answer, length).zip(&mut jobs) {
                 match resolve(shared, link, job, answer, since) {
                     Some(Elsewhere::Moved(job, slot, address)) => moved.push((job, slot, address)),

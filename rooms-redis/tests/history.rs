@@ -93,6 +93,12 @@ async fn the_keys_are_as_the_page_says_and_go_by_themselves() {
     assert!((90..=100).contains(&expires(redis.cli(&["TTL", LOG]).await)));
     assert!((day + 90..=day + 100).contains(&expires(redis.cli(&["TTL", MARK]).await)));
     assert_eq!(redis.cli(&["DBSIZE"]).await, "2");
+    // Reading is using, and begins what is not there.
+    for gone in ["PERSIST", "DEL"] {
+        redis.cli(&[gone, MARK]).await;
+        read(&bus, ReadFrom::Newest(0)).await;
+        assert!((day + 3_590..=day + 3_600).contains(&expires(redis.cli(&["TTL", MARK]).await)), "{gone}");
+    }
 }
 
 #[tokio::test]
@@ -358,9 +364,57 @@ async fn what_can_not_be_published_is_not_kept() {
         let why = refusal(append(&mute, "refused").await);
         assert!(why.contains("CAN'T PUBLISH TO THE CHANNEL"), "{why}");
     }
+    for outcome in join_all((0..20).map(|_| append(&mute, "refused together"))).await {
+        assert!(refusal(outcome).contains("CAN'T PUBLISH TO THE CHANNEL"));
+    }
+    let key = IdempotencyKey::new("once").unwrap();
+    let why = refusal(mute.append_once(&post(), "refused".into(), RETENTION, &key).await);
+    assert!(why.contains("CAN'T PUBLISH TO THE CHANNEL"), "{why}");
     assert_eq!(since(&bus, first).await, Ok(vec![]));
     assert_eq!(append(&bus, "2").await.unwrap(), Position::new(first.epoch(), 2));
-    assert_eq!(redis.cli(&["HGET", MARK, "bytes"]).await, "2");
+    assert_eq!(redis.cli(&["HMGET", MARK, "bytes", "count"]).await, "2\n2");
+    let once = bus.append_once(&post(), "3".into(), RETENTION, &key).await.unwrap();
+    assert_eq!(once, Appended::Now(Position::new(first.epoch(), 3)), "its key was not kept either");
+}
+
+#[tokio::test]
+async fn a_key_of_a_log_that_is_gone_names_no_message_of_the_next() {
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let key = IdempotencyKey::new("once").unwrap();
+    let topic = post();
+    let once = || bus.append_once(&topic, "once".into(), RETENTION, &key);
+    for joins in [false, true] {
+        let first = once().await.unwrap();
+        assert!(matches!(first, Appended::Now(_)), "{first:?}");
+        redis.cli(&["DEL", MARK]).await;
+        if joins {
+            read(&bus, ReadFrom::Newest(0)).await;
+        }
+        for _ in 0..first.position().offset() {
+            append(&bus, "another").await.unwrap();
+        }
+        let again = once().await.unwrap();
+        assert!(matches!(again, Appended::Now(_)), "{again:?}");
+        assert_ne!(again.position().epoch(), first.position().epoch());
+        assert_eq!(once().await.unwrap(), Appended::Before(again.position()));
+        redis.cli(&["DEL", LOG, MARK]).await;
+    }
+    // What is not there any more is not counted, and what others have written goes.
+    let counted = || async { redis.cli(&["HMGET", MARK, "bytes", "count"]).await };
+    append(&bus, "1").await.unwrap();
+    append(&bus, "2").await.unwrap();
+    redis.cli(&["DEL", LOG]).await;
+    append(&bus, "three").await.unwrap();
+    assert_eq!((counted().await.as_str(), redis.cli(&["LLEN", LOG]).await.as_str()), ("5\n1", "1"));
+    redis.cli(&["RPUSH", LOG, "not ours"]).await;
+    append(&bus, "4").await.unwrap();
+    assert_eq!((counted().await.as_str(), redis.cli(&["LLEN", LOG]).await.as_str()), ("1\n1", "1"));
+    redis.cli(&["DEL", LOG, MARK]).await;
+    // Where only the mark is gone, what has the name of the log may be somebody else's.
+    redis.cli(&["SET", LOG, "not ours"]).await;
+    assert!(refusal(append(&bus, "1").await).contains("WRONGTYPE"));
+    assert_eq!(redis.cli(&["GET", LOG]).await, "not ours");
 }
 
 #[tokio::test]
@@ -378,6 +432,12 @@ async fn arguments_that_are_none_change_nothing() {
         let call = ["EVAL", APPEND_SCRIPT, "2", LOG, MARK, "ws:post:42", "{}", "PUBLISH", messages, bytes, age, epoch];
         let answer = redis.cli(&call).await;
         assert!(answer.contains("append.lua: arguments"), "{answer}");
+    }
+    for rest in [&[][..], &[""], &["once", "{}"]] {
+        let call = ["EVAL", APPEND_SCRIPT, "3", LOG, MARK, "rooms:keys:{ws:post:42}"];
+        let arguments = ["ws:post:42", "{}", "PUBLISH", "1", "9", "1000", "8a"];
+        let answer = redis.cli(&[&call[..], &arguments, rest].concat()).await;
+        assert!(answer.contains("argument 8 is an idempotency key, and the last"), "{rest:?}: {answer}");
     }
     let call = ["EVAL", APPEND_SCRIPT, "2", LOG, MARK, "ws:post:42", "{}", "NONSENSE", "1", "9", "1000", "8a"];
     let answer = redis.cli(&call).await;

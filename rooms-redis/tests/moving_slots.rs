@@ -11,6 +11,7 @@ mod redis_server;
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use rooms_core::bus::{BusError, History, NewState, Outcome, ReadFrom, Retention, States, Topic};
 use rooms_redis::PubSub;
 
@@ -27,6 +28,63 @@ async fn said(cluster: &Cluster, node: usize, error: &str) -> u64 {
     let stats = cluster.nodes[node].cli(&["INFO", "errorstats"]).await;
     let line = stats.lines().find_map(|line| line.strip_prefix(&format!("errorstat_{error}:count=")));
     line.map_or(0, |count| count.trim().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_together_is_there_once_and_each_is_told_its_own_position() {
+    let cluster = Cluster::start().await;
+    let bus = cluster.quick(PubSub::Sharded).connect().await.unwrap();
+    let topic = Topic::Room("post:42".parse().unwrap());
+    let together = |name: &'static str| {
+        let (bus, topic) = (bus.clone(), topic.clone());
+        let append = move |number: u64| {
+            let (bus, topic, text) = (bus.clone(), topic.clone(), format!("{name} {number}"));
+            async move { (bus.append(&topic, text.clone().into(), RETENTION).await.unwrap().offset(), text) }
+        };
+        tokio::spawn(join_all((0..30).map(append)))
+    };
+    let from = cluster.owner(CHANNEL).await;
+    let to = (from + 1) % 3;
+    let mut all = together("here").await.unwrap();
+    cluster.begin_move(CHANNEL, from, to).await;
+    cluster.move_keys(&[MARK], from, to).await;
+    let before = said(&cluster, from, "TRYAGAIN").await;
+    let waiting = together("at two servers");
+    let cluster_ = &cluster;
+    until("tries", || async move { said(cluster_, from, "TRYAGAIN").await > before }).await;
+    cluster.move_keys(&[LOG], from, to).await;
+    all.extend(waiting.await.unwrap());
+    cluster.nodes[to].cli(&["SCRIPT", "FLUSH"]).await;
+    all.extend(together("asked for").await.unwrap());
+    cluster.end_move(CHANNEL, from, to).await;
+    cluster.nodes[to].cli(&["SCRIPT", "FLUSH"]).await;
+    all.extend(together("moved").await.unwrap());
+    all.sort_unstable();
+    let messages = bus.read(&topic, ReadFrom::Newest(500), RETENTION).await.unwrap().messages;
+    let kept: Vec<_> = (1..).zip(messages.iter().map(|text| String::from_utf8_lossy(text).into_owned())).collect();
+    assert_eq!(all, kept);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_ask_it_is_an_error_that_says_so_until_the_slot_is_there() {
+    let cluster = Cluster::start().await;
+    for node in &cluster.nodes {
+        assert_eq!(node.cli(&["ACL", "SETUSER", "default", "-asking"]).await, "OK");
+    }
+    let bus = cluster.quick(PubSub::Sharded).connect().await.unwrap();
+    let topic = Topic::Room("post:42".parse().unwrap());
+    let append = || bus.append(&topic, "1".into(), RETENTION);
+    let from = cluster.owner(CHANNEL).await;
+    let to = (from + 1) % 3;
+    assert_eq!(append().await.unwrap().offset(), 1);
+    cluster.begin_move(CHANNEL, from, to).await;
+    cluster.move_keys(&[MARK, LOG], from, to).await;
+    match append().await {
+        Err(BusError::Refused(error)) => assert!(error.to_string().contains("'asking'"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    cluster.end_move(CHANNEL, from, to).await;
+    assert_eq!(append().await.unwrap().offset(), 2, "what was refused is not there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,6 +62,13 @@ impl RoomUpgrade {
         self.0.as_ref().ok()?.0.identity().ok().flatten()
     }
 
+    /// The subprotocol that the answer names: the first of the client's offers that is one of
+    /// [the endpoint's](rooms_core::Endpoint::subprotocols). `None` also where the request is refused.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.0.as_ref().ok()?.0.subprotocol()
+    }
+
     /// Adds claims to those of the identity, for rules and hooks to read; one of the same name takes the place of the token's.
     pub fn with_claims<N: Into<String>>(self, claims: impl IntoIterator<Item = (N, Value)>) -> Self {
         Self(self.0.map(|(admission, upgrade)| (admission.with_claims(claims), upgrade)))

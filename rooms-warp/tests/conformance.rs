@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 async fn serve(stage: Stage) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap_or_else(|error| panic!("a free port: {error}"));
     let address = listener.local_addr().unwrap_or_else(|error| panic!("an address: {error}"));
-    tokio::spawn(warp::serve(stage::routes(stage)).incoming(listener).run());
+    tokio::spawn(warp::serve(stage::routes(&stage)).incoming(listener).run());
     address
 }
 

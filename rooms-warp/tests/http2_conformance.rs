@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 async fn serve(stage: Stage) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let service = TowerToHyperService::new(warp::service(stage::routes(stage)));
+    let service = TowerToHyperService::new(warp::service(stage::routes(&stage)));
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.expect("a client");

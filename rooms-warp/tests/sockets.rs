@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{self, Message, protocol::frame::coding::CloseCode},
+    tungstenite::{self, ClientRequestBuilder, Message, protocol::frame::coding::CloseCode},
 };
 use warp::{
     Filter,
@@ -111,6 +111,25 @@ async fn a_handler_chooses_the_room_by_who_connects() {
     let address = served(&manager()).await;
     let mut socket = connect(address, "/mine?token=5").await.unwrap();
     assert_eq!(next_json(&mut socket).await, json!({"type": "room_joined", "room": "user:5", "viewers": 1}));
+}
+
+#[tokio::test]
+async fn a_handler_sees_the_subprotocol_that_was_chosen() {
+    let rooms = manager();
+    let endpoint = Endpoint::new().query_token("token").subprotocols(["app.v1", "app.v2"]).require_subprotocol();
+    let versioned = rooms_warp::upgrade_at(&rooms, endpoint).map(|upgrade: RoomUpgrade| {
+        let version = upgrade.subprotocol().unwrap_or("none").to_owned();
+        upgrade.room("post", version)
+    });
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(warp::serve(versioned).incoming(listener).run());
+    let request = ClientRequestBuilder::new(format!("ws://{address}/?token=5").parse().unwrap());
+    let request = request.with_sub_protocol("app.v2").with_sub_protocol("app.v1");
+    let (mut socket, response) = client_async(request, TcpStream::connect(address).await.unwrap()).await.unwrap();
+    assert_eq!(response.headers()["sec-websocket-protocol"], "app.v2");
+    assert_eq!(next_json(&mut socket).await["room"], "post:app.v2");
+    assert_eq!(refusal(address, "/?token=5").await, 400);
 }
 
 #[tokio::test]

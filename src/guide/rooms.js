@@ -17,6 +17,10 @@
 // code that it met: 1008, 4401 and 4410 are about it, 1006 may be. No `token` where a cookie is the credential.
 // `tokenIn` says how it travels, as the endpoint takes it: "query" unless set; "protocol", with the application's `protocol`
 // beside it, as `{ tokenIn: "protocol", protocol: "app.v1" }`; or "message", which is the first one.
+// `events: "/sse"` is the path of an event stream of the same rooms, for networks that let no WebSocket through: it is used where
+// two sockets in a row do not open, and left again for the first socket that does. The token then goes in `Authorization`. A
+// stream has up to 16 rooms, and what is asked for with a join besides `newest` is not asked for there.
+// `onTransport(transport)`: from now on it is "events", where `send` and `publish` return false, or "socket" again.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
@@ -29,6 +33,11 @@ const LATER = 4;                // failures that "later" counts for: 4 s to 8 s
 const RESYNC_WITHIN = 5_000;    // every page is told at once, and they shall not all ask at once
 const LIST_WINDOW = 5_000;      // the server sends a room's members twice in this time to one connection
 const JOINS_PER_SECOND = 40;    // the server reads as many a second, and closes with 4429 who sends more for 30 s
+const SOCKETS_TRIED = 2;        // in a row before an event stream is: one may fail for any reason
+const FIRST_SOCKET = 10_000;    // a socket is tried beside a stream after so long, and then after twice as long each time
+const LAST_SOCKET = 600_000;    // but at least so often
+const STREAM_ROOMS = 16;        // the server takes no more
+const STREAM_SILENCE = 60_000;  // the server sends a comment every 25 s
 const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its place for 20 s at most
 
 // Close codes. Whatever is not here is worth another try.
@@ -39,8 +48,8 @@ const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
 const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
 
 export function connect(path, options) {
-  const { token, tokenIn = "query", protocol, history = false } = options;
-  const { onEvent, onOffline = () => {}, onEnd = () => {} } = options;
+  const { token, tokenIn = "query", protocol, history = false, events } = options;
+  const { onEvent, onOffline = () => {}, onEnd = () => {}, onTransport = () => {} } = options;
   const wanted = new Map();     // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map();     // where this page stands in the history of each room; at the endpoint of one room under null
   const states = new Map();     // the state of each room that has one, and its revision
@@ -53,6 +62,14 @@ export function connect(path, options) {
   let retry = 0;                // the timer of the next try, if there is one
   let mayHurry = true;          // whether that try may come sooner
   let asleep = false;           // whether the page was left and may come back as it is
+  let many = false;             // whether rooms are joined here
+  let listens = false;          // whether the next connection is an event stream
+  let transport = "socket";     // what the page was told
+  let unopened = 0;             // sockets in a row that did not open
+  let idle = false;             // whether a stream waits for a room to be for
+  let trial = null;             // a socket that is tried beside a stream
+  let trialTimer = 0;
+  let trialIn = FIRST_SOCKET;
   let turn = 0;                 // what was begun in another turn is not finished
 
   async function open() {
@@ -67,6 +84,14 @@ export function connect(path, options) {
     }
     if (mine !== turn) return;
     if (token && !jwt) return noToken();
+    idle = listens && many && wanted.size === 0;
+    if (idle) return;
+    const saying = room => ({ since: places.get(room), ...wanted.get(room) });
+    const page = { wanted, states, saying, note, heard, began, ended, again: open };
+    connection = new Connection(listens ? streamWith(jwt) : socketWith(jwt), page);
+  }
+
+  function socketWith(jwt) {
     const url = new URL(path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     const protocols = protocol ? [protocol] : [];
@@ -75,8 +100,63 @@ export function connect(path, options) {
     const first = jwt && tokenIn === "message" ? { type: "auth", token: jwt } : null;
     if (history) url.searchParams.set("since", places.get(null) ?? "");
     if (history?.newest) url.searchParams.set("newest", history.newest);
-    const saying = room => ({ since: places.get(room), ...wanted.get(room) });
-    connection = new Connection({ url, protocols, first }, { wanted, states, saying, note, heard, ended, again: open });
+    return { url, protocols, first };
+  }
+
+  function streamWith(jwt) {
+    const url = new URL(events, location.href), headers = {};
+    const rooms = [...wanted.keys()].slice(0, STREAM_ROOMS);
+    for (const room of rooms) url.searchParams.append("room", room);
+    const newest = many ? Math.max(0, ...rooms.map(room => wanted.get(room).newest ?? 0)) : history?.newest;
+    if (newest) url.searchParams.set("newest", newest);
+    const standing = rooms.filter(room => places.has(room)).map(room => `${room}=${places.get(room)}`).join();
+    const last = many ? standing : places.get(null);
+    if (last) headers["last-event-id"] = last;
+    if (jwt) headers.authorization = `Bearer ${jwt}`;
+    return { url, headers, rooms, bare: !many && !history };
+  }
+
+  function began() {
+    const now = listens ? "events" : "socket";
+    const leftOut = listens ? [...wanted.keys()].slice(STREAM_ROOMS) : [];
+    if (listens) tryLater();
+    else trialIn = FIRST_SOCKET;
+    if (now !== transport) onTransport(transport = now);
+    const [type, code, message] = ["error", "too_many_rooms", `an event stream has at most ${STREAM_ROOMS} rooms`];
+    for (const room of leftOut) onEvent({ type, code, room, message });
+  }
+
+  // Of a socket that does not open a browser tells nothing: it may be blocked on its way or refused, or there is no server. A
+  // stream that does not open either shows that it is not about sockets, and one that breaks that the network may be another.
+  function chooseTransport({ opened }, code) {
+    const isLost = !opened || code === ABNORMAL || code === NO_ANSWER;
+    if (listens) unopened = isLost ? SOCKETS_TRIED - 1 : SOCKETS_TRIED;
+    else unopened = opened ? 0 : unopened + 1;
+    listens = Boolean(events) && unopened >= SOCKETS_TRIED;
+  }
+
+  // Also where the stream is opened anew meanwhile.
+  function tryLater() {
+    if (trialTimer) return;
+    trialTimer = setTimeout(trySocket, trialIn / 2 + Math.random() * trialIn / 2);
+    trialIn = Math.min(LAST_SOCKET, trialIn * 2);
+  }
+
+  // Beside the stream, which goes on where the socket does not open.
+  async function trySocket() {
+    trialTimer = 0;
+    if (!listens || !connection?.opened) return;
+    const mine = turn;
+    const jwt = token ? await inTime(token()).catch(() => null) : null;
+    if (mine !== turn) return;
+    if (token && !jwt) return tryLater();
+    const { url, protocols } = socketWith(jwt);
+    trial = new WebSocket(url, protocols);
+    trial.onclose = tryLater;
+    trial.onopen = () => {
+      [listens, unopened] = [false, SOCKETS_TRIED - 1];
+      open();
+    };
   }
 
   function noToken() {
@@ -93,6 +173,10 @@ export function connect(path, options) {
     if (connection?.opened) placeTries = TRIES_FOR_A_PLACE;
     connection?.drop();
     connection = null;
+    if (trial) trial.onclose = trial.onopen = null;
+    trial?.close(1000);
+    trial = null;
+    idle = false;
   }
 
   // What is said on the endpoint of one room may be any JSON.
@@ -129,6 +213,7 @@ export function connect(path, options) {
   function ended(code, reason) {
     // A browser does not say why an upgrade was refused: it may have been the token.
     const refused = connection?.opened === false;
+    if (connection) chooseTransport(connection, code);
     connection = null;
     // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
     const ownPlace = code === TOO_MANY && placeTries > 0;
@@ -199,8 +284,10 @@ export function connect(path, options) {
     // Also for a room that the page is in: the answer has the members as they are now. The server sends them twice in five
     // seconds; where an answer comes without, the room is joined once more after that time.
     join(room, { newest, with: words, observe } = {}) {
+      many = true;
       wanted.set(room, { newest, with: words, observe });
       connection?.joinAgain(room);
+      if (idle) open();
     },
     leave(room) {
       wanted.delete(room);
@@ -209,7 +296,7 @@ export function connect(path, options) {
       connection?.settle();
     },
     // Any message, as for the application's `on_message`; among many rooms it names its `room`. Whether it was sent: what is
-    // said while there is no connection is not kept.
+    // said while there is no connection is not kept, and on an event stream nothing can be said.
     send,
     // The same. An answer repeats the `ref`, if any.
     publish(room, data, ref) {
@@ -259,10 +346,13 @@ class Connection {
   #beat = 0;
   #silence = 0;
 
-  constructor({ url, protocols, first }, page) {
+  constructor({ url, protocols, first, headers, rooms, bare }, page) {
     this.first = first;
     this.page = page;
-    this.socket = new WebSocket(url, protocols);
+    this.listens = Boolean(headers);
+    this.bare = bare;
+    for (const room of rooms ?? []) this.#asked.set(room, room);
+    this.socket = this.listens ? new EventStream(url, headers) : new WebSocket(url, protocols);
     this.socket.onopen = () => this.#begin();
     this.socket.onmessage = ({ data }) => this.#received(data);
     this.socket.onclose = ({ code, reason }) => this.#end(code, reason);
@@ -273,9 +363,11 @@ class Connection {
     if (this.#over) return;
     this.opened = true;
     clearTimeout(this.#silence);
-    this.#beat = setInterval(() => this.ping(), PING_EVERY);
+    if (this.listens) this.#awaitAnswer(STREAM_SILENCE);
+    else this.#beat = setInterval(() => this.ping(), PING_EVERY);
     if (this.first) this.send(this.first);
     this.settle();
+    if (!this.#over) this.page.began();
   }
 
   // Asks whether the other end is still there.
@@ -284,9 +376,9 @@ class Connection {
   }
 
   // A network that is gone sends no close, and the browser would wait for one.
-  #awaitAnswer() {
+  #awaitAnswer(within = ANSWER_WITHIN) {
     clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => this.#end(NO_ANSWER, "no answer"), ANSWER_WITHIN);
+    this.#silence = setTimeout(() => this.#end(NO_ANSWER, "no answer"), within);
   }
 
   #end(code, reason) {
@@ -305,6 +397,7 @@ class Connection {
   }
 
   send(message) {
+    // That of a stream is none.
     const open = !this.#over && this.socket.readyState === WebSocket.OPEN;
     if (open) this.socket.send(JSON.stringify(message));
     return open;
@@ -313,8 +406,11 @@ class Connection {
   #received(data) {
     if (this.#over) return;
     clearTimeout(this.#silence);
-    const event = JSON.parse(data);
+    if (this.listens) this.#awaitAnswer(STREAM_SILENCE);
+    let event = JSON.parse(data);
     this.page.note(event);
+    // At an endpoint of one room a socket has the payload alone.
+    if (this.bare && event?.type === "message") event = event.data;
     if (event?.type === "resync" || event?.type === "refresh") return this.#fetchSoon(event);
     if (event?.type === "room_state") return this.#state(event);
     if (event?.type === "error") this.#refused(event);
@@ -384,12 +480,19 @@ class Connection {
   // Asks the server for what is wanted and was not asked for yet, and the other way round.
   settle() {
     if (!this.opened || this.#over) return;
+    if (this.listens) return this.#settleStream();
     for (const room of this.#asked.keys()) {
       if (!this.page.wanted.has(room) && !this.#leave(room)) return;
     }
     for (const room of this.page.wanted.keys()) {
       if (!this.#asked.get(room) && !this.#join(room)) return;
     }
+  }
+
+  // A stream has the rooms that it was opened for.
+  #settleStream() {
+    const wanted = [...this.page.wanted.keys()].slice(0, STREAM_ROOMS);
+    if (wanted.length !== this.#asked.size || !wanted.every(room => this.#asked.get(room))) this.page.again();
   }
 
   #join(room) {
@@ -420,7 +523,7 @@ class Connection {
   // A room that one may not be in is not wanted any more, or it would be asked for again after each reconnect.
   #refused(event) {
     for (const [room, asked] of this.#asked) {
-      if (asked === null || asked !== event.ref) continue;
+      if (asked === null || asked !== (this.listens ? event.room : event.ref)) continue;
       event.room ??= room;      // also where it is no name of a room
       if (!["unavailable", "rate_limited"].includes(event.code)) {
         this.#asked.delete(room);
@@ -430,5 +533,63 @@ class Connection {
         setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
       }
     }
+  }
+}
+
+// An event stream in the place of a socket, which says nothing. By `fetch`, as a page sees more of it than of an `EventSource`: the
+// status of a refusal, and the comments, without which a network that is gone is not noticed.
+class EventStream {
+  #over = new AbortController();
+
+  constructor(url, headers) {
+    this.#read(url, headers).catch(fault => this.#end(ABNORMAL, String(fault)));
+  }
+
+  async #read(url, headers) {
+    const answer = await fetch(url, { headers, cache: "no-store", signal: this.#over.signal });
+    if (answer.status === 401) return this.#end(BAD_TOKEN, "Invalid token");
+    if (answer.status === 429 || answer.status === 503) return this.#end(TRY_LATER, `status ${answer.status}`);
+    // Whatever is between may answer with a page of its own.
+    const isStream = answer.headers.get("content-type")?.startsWith("text/event-stream");
+    if (!answer.ok || !isStream) return this.#end(ABNORMAL, `status ${answer.status}, and no event stream`);
+    this.#say(() => this.onopen());
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return this.#end(ABNORMAL, "");
+      const events = (text + value).split("\n\n");
+      text = events.pop();
+      for (const event of events) this.#event(event.split("\n"));
+    }
+  }
+
+  #event(lines) {
+    const data = lines.filter(line => line.startsWith("data: ")).map(line => line.slice(6)).join("\n");
+    if (lines.includes("event: close")) {
+      const { code, reason } = JSON.parse(data);
+      return this.#end(code, reason);
+    }
+    // A comment shows as much as a pong.
+    this.#say(() => this.onmessage({ data: data || '{"type":"pong"}' }));
+  }
+
+  // What a page's function throws does not end the stream, as it does not end a socket.
+  #say(tell) {
+    try {
+      tell();
+    } catch (fault) {
+      reportError(fault);
+    }
+  }
+
+  #end(code, reason) {
+    if (this.#over.signal.aborted) return;
+    this.close();
+    this.onclose({ code, reason });
+  }
+
+  close() {
+    this.#over.abort();
   }
 }

@@ -2,7 +2,7 @@
 "use strict";
 
 const soon = window.setTimeout.bind(window);
-let now, timers, lastTimer, sockets, before;
+let now, timers, lastTimer, sockets, streams, before;
 
 class FakeSocket {
   static OPEN = 1;
@@ -25,8 +25,35 @@ class FakeSocket {
   get rooms() { return this.sent.filter(message => message.room).map(({ type, room }) => `${type} ${room}`); }
 }
 
+// What a `fetch` of an event stream is answered with.
+class FakeStream {
+  constructor(url, { headers, signal }) {
+    Object.assign(this, { url: new URL(url), headers, over: false });
+    this.answer = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
+    signal.addEventListener("abort", () => {
+      this.over = true;
+      this.reject(signal.reason);
+      this.body?.error(signal.reason);
+    });
+    streams.push(this);
+  }
+  answers(status, headers = { "content-type": "text/event-stream" }) {
+    const body = new ReadableStream({ start: body => { this.body = body; } });
+    this.resolve(new Response(body, { status, headers }));
+    return pass(0);
+  }
+  says(text) {
+    this.body.enqueue(new TextEncoder().encode(text));
+    return pass(0);
+  }
+  hears(event, id) { return this.says(`${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(event)}\n\n`); }
+  closes(code, reason = "") { return this.says(`event: close\ndata: ${JSON.stringify({ code, reason })}\n\n`); }
+  get rooms() { return this.url.searchParams.getAll("room"); }
+}
+
 function fakes() {
-  [now, timers, lastTimer, sockets] = [0, new Map(), 0, []];
+  [now, timers, lastTimer, sockets, streams] = [0, new Map(), 0, [], []];
+  window.fetch = (url, how) => new FakeStream(url, how).answer;
   window.WebSocket = FakeSocket;
   window.setTimeout = (run, after = 0, ...given) => (timers.set(++lastTimer, { at: now + after, run, given }), lastTimer);
   window.setInterval = (run, every) => (timers.set(++lastTimer, { at: now + every, run, given: [], every }), lastTimer);
@@ -37,7 +64,8 @@ function fakes() {
 async function pass(time) {
   const until = now + time;
   for (;;) {
-    await new Promise(done => soon(done));
+    // Bytes of a stream take several turns until they are text.
+    for (let turn = 0; turn < (streams.length ? 5 : 1); turn++) await new Promise(done => soon(done));
     const due = [...timers].filter(([, timer]) => timer.at <= until).sort(([, a], [, b]) => a.at - b.at)[0];
     if (!due) break;
     const [id, timer] = due;
@@ -60,6 +88,7 @@ function start(token, options) {
     token,
     onEvent: event => it.events.push(event),
     onOffline: how => it.events.push({ type: "offline", ...how }),
+    onTransport: transport => it.events.push({ type: transport }),
     onEnd: (code, reason) => it.events.push({ type: "end", code, reason }),
   });
   it.types = () => it.events.splice(0).map(event => event.type);
@@ -77,7 +106,195 @@ function same(got, expected) {
   if (a !== b) throw new Error(`${a} is not ${b}`);
 }
 
+// Two sockets that do not open, and the stream that does.
+async function fallenBack(options, rooms = []) {
+  const it = start(undefined, { events: "/sse", ...options });
+  for (const room of rooms) it.rooms.join(room);
+  await pass(0);
+  sockets[0].dies(1006);
+  await pass(500);
+  sockets[1].dies(1006);
+  await pass(1_000);
+  await streams[0].answers(200);
+  return it;
+}
+
 window.cases = {
+  async two_sockets_in_a_row_that_do_not_open_make_it_an_event_stream() {
+    const it = await fallenBack({ history: { newest: 9 } });
+    same(it.types(), ["offline", "offline", "events"]);
+    const { url, headers } = streams[0];
+    same([url.pathname + url.search, headers], ["/sse?newest=9", { authorization: "Bearer token-3" }]);
+    same([it.rooms.send({ type: "x" }), it.rooms.publish("a:1", {})], [false, false]);
+    // An event that comes in pieces, two at once, and lines that are one payload.
+    await streams[0].says('data: {"type":"room_joined","ro');
+    await streams[0].says('om":"a:1","position":"2a.7"}\n\ndata: {"type":"message",\ndata: "offset":"2a.8","data":1}\n\n:\n\n');
+    const message = { type: "message", offset: "2a.8", data: 1 };
+    same(it.events.splice(0), [{ type: "room_joined", room: "a:1", position: "2a.7" }, message, { type: "pong" }]);
+    // The server closes it as it closes sockets, and where it stood is said.
+    await streams[0].hears({ type: "reconnect", in_ms: 7_000 });
+    await streams[0].closes(1012, "restart");
+    same(it.events.at(-1), { type: "offline", code: 1012, reason: "restart", in_ms: 7_000 });
+    await pass(7_000);
+    same([streams.length, streams[1].headers["last-event-id"], sockets.length], [2, "2a.8", 2]);
+    await streams[1].answers(200);
+    await streams[1].closes(4403, "no");
+    same(it.events.at(-1), { type: "end", code: 4403, reason: "no" });
+    await pass(3_600_000);
+    same([streams.length, sockets.length, timers.size], [2, 2, 0]);
+  },
+
+  async a_socket_that_opened_or_no_path_means_no_event_stream() {
+    for (const events of ["/sse", undefined]) {
+      const it = start(undefined, { events });
+      for (let n = 0; n < 6; n++) {
+        await pass(it.events.at(-1)?.in_ms ?? 0);
+        same([events, sockets.length, streams.length], [events, n + 1, 0]);
+        // One that opened, and was refused by a code, between each two that did not.
+        if (events && n % 2) sockets[n].opens();
+        sockets[n].dies(1008);
+      }
+    }
+  },
+
+  async a_stream_that_does_not_open_either_is_not_preferred() {
+    for (const [answer, code] of [
+      [stream => stream.answers(401), 1008],
+      [stream => stream.answers(503), 1013],
+      [stream => stream.answers(404), 1006],
+      [stream => stream.answers(200, { "content-type": "text/html" }), 1006],
+      [stream => { stream.reject(new TypeError("no network")); return pass(0); }, 1006],
+      [() => pass(10_000), 4408],
+    ]) {
+      const codes = [], it = start(async code => (codes.push(code), "token"), { events: "/sse" });
+      await pass(0);
+      sockets[0].dies(1006);
+      await pass(500);
+      sockets[1].dies(1006);
+      await pass(1_000);
+      same([streams.length, sockets.length], [1, 2]);
+      await answer(streams[0]);
+      const { in_ms } = it.events.at(-1);
+      same(it.events.map(({ type, code }) => [type, code]), [["offline", 1006], ["offline", 1006], ["offline", code]]);
+      await pass(in_ms);
+      same([streams.length, sockets.length, codes.at(-1)], [1, 3, code]);
+      sockets[2].dies(1006);
+      await pass(it.events.at(-1).in_ms);
+      same([streams.length, sockets.length], [2, 3]);
+    }
+  },
+
+  async it_comes_back_to_the_first_socket_that_opens() {
+    const it = await fallenBack({ history: true });
+    await streams[0].hears({ type: "room_joined", position: "2a.7" });
+    it.types();
+    const tryIn = async most => {
+      const count = sockets.length;
+      await pass(most / 2 - 1);
+      same([most, sockets.length], [most, count]);
+      await pass(most / 2 + 1);
+      same([most, sockets.length, streams.length, streams[0].over], [most, count + 1, 1, false]);
+    };
+    await tryIn(10_000);
+    sockets.at(-1).dies(1006);
+    await tryIn(20_000);
+    sockets.at(-1).dies(1006);
+    same(it.types(), []);
+    await streams[0].says(":\n\n");
+    it.types();
+    await tryIn(40_000);
+    const trial = sockets.at(-1);
+    same([streams[0].over, trial.readyState], [false, 0]);
+    trial.opens();
+    same(streams[0].over, true);
+    await pass(0);
+    same([trial.readyState, sockets.at(-1).url.searchParams.get("since"), it.types()], [3, "2a.7", []]);
+    await opened();
+    same([it.types(), it.rooms.send({})], [["socket"], true]);
+    await pass(9_000);
+    same([sockets.length, streams.length], [6, 1]);
+  },
+
+  async a_stream_that_goes_silent_or_breaks_is_followed_by_a_socket() {
+    const silence = async () => {
+      for (let comments = 0; comments < 8; comments++) {
+        await streams[0].says(":\n\n");
+        await pass(25_000);
+      }
+      same(streams[0].over, false);
+      await pass(35_000);
+    };
+    for (const end of [() => pass(60_000), silence, async () => { streams[0].body.close(); await pass(0); }]) {
+      const it = await fallenBack();
+      await end();
+      same([it.events.at(-1).type, [1006, 4408].includes(it.events.at(-1).code)], ["offline", true]);
+      const count = sockets.length;
+      await pass(4_000);
+      same([sockets.length, streams.length], [count + 1, 1]);
+    }
+  },
+
+  async among_many_rooms_joins_and_leaves_open_the_stream_anew() {
+    const it = await fallenBack({}, ["a:1", "a:2"]);
+    same(streams[0].rooms, ["a:1", "a:2"]);
+    await streams[0].hears({ type: "room_joined", room: "a:1", position: "2a.7" });
+    await streams[0].hears({ type: "error", code: "not_allowed", room: "a:2" });
+    await streams[0].hears({ type: "message", room: "a:1", offset: "2a.9", data: {} });
+    same(streams.length, 1);
+    it.rooms.join("a:3", { newest: 5 });
+    it.rooms.join("a:4");
+    await pass(0);
+    same([streams[0].over, streams.length, streams[1].rooms], [true, 2, ["a:1", "a:3", "a:4"]]);
+    same([streams[1].url.searchParams.get("newest"), streams[1].headers["last-event-id"]], ["5", "a:1=2a.9"]);
+    await streams[1].answers(200);
+    it.rooms.leave("a:1");
+    await pass(0);
+    same(streams[2].rooms, ["a:3", "a:4"]);
+    await streams[2].answers(200);
+    await streams[2].hears({ type: "error", code: "unavailable", room: "a:4" });
+    await pass(10_000);
+    same([streams[2].over, streams[3].rooms], [true, ["a:3", "a:4"]]);
+    await streams[3].answers(200);
+    // Without a room there is nothing to listen to, until there is one.
+    it.rooms.leave("a:3");
+    it.rooms.leave("a:4");
+    await pass(1_000);
+    same([streams[3].over, streams.length], [true, 4]);
+    it.rooms.join("a:5");
+    await pass(0);
+    same(streams[4].rooms, ["a:5"]);
+    await streams[4].answers(200);
+    it.types();
+    for (let n = 6; n <= 22; n++) it.rooms.join(`a:${n}`);
+    await pass(0);
+    await streams[5].answers(200);
+    same([streams[5].rooms.length, it.events.map(({ code, room }) => [code, room])],
+      [16, [["too_many_rooms", "a:21"], ["too_many_rooms", "a:22"]]]);
+    same(streams.length, 6);
+  },
+
+  async at_the_endpoint_of_one_room_a_payload_is_heard_as_by_a_socket() {
+    const it = await fallenBack();
+    it.types();
+    await streams[0].hears({ type: "message", room: "a:1", data: { type: "new_comment" } });
+    await streams[0].hears({ type: "message", room: "a:1", data: null });
+    same(it.events, [{ type: "new_comment" }, null]);
+  },
+
+  async what_is_closed_or_left_has_no_stream() {
+    const it = await fallenBack();
+    window.dispatchEvent(new Event("pagehide"));
+    same(streams[0].over, true);
+    window.dispatchEvent(new Event("pageshow"));
+    await pass(0);
+    same([streams.length, sockets.length], [2, 2]);
+    await streams[1].answers(200);
+    it.rooms.close();
+    it.types();
+    await pass(3_600_000);
+    same([streams[1].over, streams.length, sockets.length, it.types(), timers.size], [true, 2, 2, [], 0]);
+  },
+
   async each_close_code_is_answered_as_the_table_says() {
     const outcome = async code => {
       const it = start();
@@ -466,7 +683,7 @@ window.cases = {
     await pass(5_000);
     sockets[1].opens();
     sockets[1].says({ type: "room_state", room: "post:42", revision: "2a.3", state: { b: 1 } });
-    same([sockets.length, it.tokens, it.events.map(event => event.state)], [2, 1, [[1], { b: 1 }]]);
+    same([sockets.length, it.tokens, it.events.map(event => event.state)], [2, 2, [[1], { b: 1 }]]);
   },
 
   async a_token_that_does_not_come_is_waited_for_and_none_is_the_end() {

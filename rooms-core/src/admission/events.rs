@@ -22,7 +22,7 @@ impl Admission {
     /// [`Refusal::Rooms`] for none, or more than 16.
     pub fn events(self, rooms: impl IntoIterator<Item = RoomKey>) -> Result<EventBody, Refusal> {
         let rooms: Vec<RoomKey> = rooms.into_iter().take(MAX_ROOMS + 1).collect();
-        self.serve_events(rooms)
+        self.serve_events(&rooms)
     }
 
     /// [`events`](Self::events) for the rooms that the URL names: `?room=post:42&room=post:43`.
@@ -31,10 +31,10 @@ impl Admission {
     /// [`Refusal::Room`] where one of them is none, and as `events`.
     pub fn events_asked_for(mut self) -> Result<EventBody, Refusal> {
         let rooms = self.handshake.take_rooms().ok_or(Refusal::Room)?;
-        self.serve_events(rooms)
+        self.serve_events(&rooms)
     }
 
-    fn serve_events(self, rooms: Vec<RoomKey>) -> Result<EventBody, Refusal> {
+    fn serve_events(self, rooms: &[RoomKey]) -> Result<EventBody, Refusal> {
         let (Verdict::Known(identity), Some(asked)) = (self.verdict, self.handshake.events()) else {
             return Err(Refusal::Token);
         };
@@ -77,12 +77,12 @@ struct Join<'a> {
 impl Connecting {
     /// One room is as at the endpoint of one, where a refusal ends the connection; several are joined as a client that is in
     /// many would join them.
-    fn new(rooms: Vec<RoomKey>, asked: &Asked, join: JoinOptions) -> Result<Self, Refusal> {
+    fn new(rooms: &[RoomKey], asked: &Asked, join: JoinOptions) -> Result<Self, Refusal> {
         if rooms.is_empty() || rooms.len() > MAX_ROOMS {
             return Err(Refusal::Rooms);
         }
         let last_id = LastId(&asked.last_id);
-        if let [room] = &*rooms {
+        if let [room] = rooms {
             let join = if last_id.0.is_empty() { join.told_positions() } else { join.since(last_id.0) };
             let first = Some((room.clone(), join));
             return Ok(Self { first, said: Vec::new(), form: Form::Positioned, ids: Ids::One });

@@ -6,13 +6,15 @@ use serde_json::Value;
 
 use super::Authenticator;
 
-/// Kept for the tokens that follow. Shared by all connections of an endpoint where nothing is added to their claims.
+/// Kept for the tokens that follow, and for hooks. Shared by all connections of an endpoint where nothing is added to their claims.
 #[derive(Clone, Default)]
 pub(crate) struct SignIn {
     /// The endpoint's own.
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     /// What the application adds to those of the token.
     pub(crate) claims: Vec<(String, Value)>,
+    /// What the endpoint answered in `Sec-WebSocket-Protocol`.
+    pub(crate) subprotocol: Option<Box<str>>,
 }
 
 /// Without the claims.

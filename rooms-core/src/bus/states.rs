@@ -14,15 +14,15 @@ use super::{BusError, Position, Topic};
 ///
 /// The contract goes on from that of the [history](super::History):
 ///
-/// 13. **Setting publishes.** [`set_state`](States::set_state) replaces the state of a topic and publishes it, in one step that no
+/// 14. **Setting publishes.** [`set_state`](States::set_state) replaces the state of a topic and publishes it, in one step that no
 ///     other publisher comes between. It reaches every node that is subscribed to the topic as a [`BusEvent::State`] with
 ///     the revision that the publisher is answered, in the order of the revisions. The messages of the topic, and its
 ///     history, are not touched.
-/// 14. **One of two writers wins.** A state is set only in place of the one whose revision the writer names. Where there is
+/// 15. **One of two writers wins.** A state is set only in place of the one whose revision the writer names. Where there is
 ///     another one by then, nothing is changed and nothing is published, and the answer is [`Outcome::Conflict`].
-/// 15. **A read gives the newest.** What was set before the call, or something newer. Reading is using: a state that is
+/// 16. **A read gives the newest.** What was set before the call, or something newer. Reading is using: a state that is
 ///     neither set nor read for the time that it is to be kept may go.
-/// 16. **What was lost is another epoch.** Where the newest states of a topic may have been lost, what is set or read next
+/// 17. **What was lost is another epoch.** Where the newest states of a topic may have been lost, what is set or read next
 ///     has an epoch that no revision had before.
 ///
 /// [`BusEvent::State`]: super::BusEvent::State

@@ -80,7 +80,8 @@ pub(crate) struct Refreshed {
 /// Why a token is not looked at.
 pub(crate) enum NoRefresh {
     UnderWay,
-    TooSoon,
+    /// It would be after this time.
+    TooSoon(Duration),
 }
 
 impl BesideWork {
@@ -117,8 +118,9 @@ impl BesideWork {
             return Err(NoRefresh::UnderWay);
         }
         let full_at = self.refresh_full_at.map_or(now, |at| at.max(now));
-        if full_at > now.after(EVERY) {
-            return Err(NoRefresh::TooSoon);
+        let wait = full_at.since(now.after(EVERY));
+        if !wait.is_zero() {
+            return Err(NoRefresh::TooSoon(wait));
         }
         self.refresh_full_at = Some(full_at.after(EVERY));
         Ok(())

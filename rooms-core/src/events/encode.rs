@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     close::CloseCode,
+    handshake::MAX_ROOMS,
     message::{Message, MessageKind},
     room_key::RoomKey,
 };
@@ -18,7 +19,7 @@ const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) enum Ids {
     /// The position in the one room.
     One,
-    /// The positions in all rooms: `post:42=2a.7,post:43=1b.3`.
+    /// The positions in all rooms, 16 at most: `post:42=2a.7,post:43=1b.3`.
     Many(BTreeMap<Box<str>, Box<str>>),
 }
 
@@ -40,7 +41,9 @@ impl<'a> LastId<'a> {
             return "";
         }
         let mut entries = self.0.split(',').filter_map(|entry| entry.rsplit_once('='));
-        entries.find(|(name, _)| *name == room.as_str()).map_or("none", |(_, position)| position)
+        entries
+            .find(|(name, position)| *name == room.as_str() && !position.is_empty())
+            .map_or("none", |(_, position)| position)
     }
 }
 
@@ -120,7 +123,10 @@ impl Encoder {
         match &mut self.0 {
             Ids::One => out.extend_from_slice(position.as_bytes()),
             Ids::Many(positions) => {
-                positions.insert(room.into(), position.into());
+                // The application may have it enter rooms that it did not ask for, and will not ask for when it comes back.
+                if positions.len() < MAX_ROOMS || positions.contains_key(room) {
+                    positions.insert(room.into(), position.into());
+                }
                 for (at, (room, position)) in positions.iter().enumerate() {
                     let comma = if at == 0 { "" } else { "," };
                     // Writing into memory does not fail.
@@ -207,11 +213,22 @@ mod tests {
         assert_eq!((last.position(&room(42)), last.position(&room(43))), ("2a.8", "2a.1"));
         assert_eq!(last.position(&room(44)), "none", "it may have missed anything there");
         assert_eq!(LastId("").position(&room(42)), "", "it comes for the first time");
-        for broken in ["=", ",,,", "post:42", &"x".repeat(10_000)] {
+        for broken in ["=", ",,,", "post:42", "post:42=", &"x".repeat(10_000)] {
             assert_eq!(LastId(broken).position(&room(42)), "none");
         }
         encode(&mut many, &protocol::room_left(&room(42), None));
         assert_eq!(id(encode(&mut many, &message(43, 2))), "id: post:43=2a.2");
+    }
+
+    #[test]
+    fn rooms_that_the_application_has_it_enter_do_not_lengthen_the_id_beyond_its_bound() {
+        let mut many = Encoder::new(Ids::many());
+        let mut id = String::new();
+        for number in 10..100 {
+            id = encode(&mut many, &joined(number, 1)).lines().next().unwrap().to_owned();
+        }
+        assert_eq!(id.split(',').count(), MAX_ROOMS, "{id}");
+        assert!(encode(&mut many, &message(10, 2)).starts_with("id: post:10=2a.2,post:11=2a.1,"));
     }
 
     #[test]

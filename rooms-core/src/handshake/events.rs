@@ -22,7 +22,8 @@ impl Asked {
     /// A browser that comes back sends the id in a header. A page that begins with a position gives it in the URL, as
     /// `since`.
     pub(super) fn read(query: &str, headers: &HeaderMap) -> Self {
-        let header = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        // One that is no text names no position, and is not that of a client which comes for the first time.
+        let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("none"));
         let last_id = header.map(Into::into).or_else(|| values(query, "since").next().flatten());
         let rooms = values(query, ROOM).take(MAX_ROOMS + 1).map(|room| room?.parse().ok()).collect();
         Self { last_id: last_id.unwrap_or_default(), rooms }
@@ -55,6 +56,8 @@ mod tests {
         assert_eq!((rooms, &*asked.last_id), (vec!["post:42".to_owned(), "post:43".to_owned()], "2a.7"));
         headers.insert("last-event-id", HeaderValue::from_static("2a.9"));
         assert_eq!(&*Asked::read("since=2a.7", &headers).last_id, "2a.9", "it came later");
+        headers.insert("last-event-id", HeaderValue::from_bytes(b"2a.9\xFF").unwrap());
+        assert_eq!(&*Asked::read("since=2a.7", &headers).last_id, "none");
         assert_eq!(Asked::read("", &headers).rooms, Some(Vec::new()));
         for broken in ["room=post", "room=post:42&room=%ff", "room=a:*"] {
             assert_eq!(Asked::read(broken, &headers).rooms, None, "{broken}");

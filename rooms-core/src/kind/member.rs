@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Sort;
 use crate::{
-    auth::Identity,
+    auth::{Identity, SignIn},
     bus::Position,
     close::Close,
     message::{Form, Message},
@@ -49,16 +49,18 @@ pub struct Member {
     /// Who it is since its token was refreshed.
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) rooms: Arc<dyn Tell>,
-    /// What its join said and came to; known to `on_join` and `on_leave`.
+    /// What its join said and came to, known to `on_join` and `on_leave`; and how it came, where that is not as most do.
     pub(crate) joining: Option<Arc<Joining>>,
     pub(crate) sort: Sort,
 }
 
 /// What a join says besides the room, and where it begins.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Joining {
     pub(crate) position: Option<Position>,
     pub(crate) with: Option<Payload>,
+    /// Where its connection has a subprotocol.
+    pub(crate) sign_in: Option<Arc<SignIn>>,
 }
 
 /// What became of what a hook sent to one connection; may be ignored.
@@ -127,6 +129,13 @@ impl Member {
     #[must_use]
     pub fn with(&self) -> Option<&Payload> {
         self.joining.as_ref()?.with.as_ref()
+    }
+
+    /// The subprotocol that its endpoint chose of those that the client [offered](crate::Endpoint::subprotocols), for every
+    /// hook; `None` where there is none, and on an event stream.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.joining.as_ref()?.sign_in.as_ref()?.subprotocol.as_deref()
     }
 
     /// Sends to this connection alone, as JSON, in the form that a broadcast to the room has there; never waits. To one

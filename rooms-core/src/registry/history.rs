@@ -51,6 +51,8 @@ pub(super) async fn read(registry: Arc<Registry>, room: Arc<Room>) {
     let [shortest, longest] = PAUSES;
     let mut pause = shortest;
     while let Some(from) = room.begin_read() {
+        // What was read before is given to the members first, so that what is read now finds space.
+        drop(Arc::clone(&room).reserve(0).await);
         match registry.read(&room, from).await {
             Ok(read) => {
                 pause = shortest;

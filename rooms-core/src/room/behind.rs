@@ -32,6 +32,8 @@ pub(super) struct Behind {
     since: Position,
     /// What had been read when it first asked for a read, and when it last did.
     asked: Option<[Seen; 2]>,
+    /// The log was asked for, and can't be read.
+    given_up: bool,
 }
 
 /// How far a member has come.
@@ -63,7 +65,7 @@ impl State {
         all.retain(|slot, behind| {
             *ahead = log.head();
             let Some(Some(member)) = members.get_mut(*slot) else { return false };
-            let told = behind.tell(room, log, replay, &member.recipient);
+            let told = behind.tell(room, log, replay, member);
             if told {
                 member.go_on(room, log);
             }
@@ -94,7 +96,7 @@ impl Room {
         }
         *ahead = log.head();
         let mut effects = Effects::default();
-        let way = match behind.tell(self, log, replay, recipient) {
+        let way = match behind.tell(self, log, replay, member) {
             true => Way::Through,
             false => behind.give(self, replay, recipient, &mut effects),
         };
@@ -113,7 +115,7 @@ impl Member {
     /// Is given what the log has from an offset on once its socket takes what waits for it.
     pub(super) fn begin_behind(&mut self, room: &Room, slot: usize, replay: &mut Replay, first: NonZeroU64) {
         let Some(since) = replay.at(first.get() - 1) else { return };
-        replay.behind.insert(slot, Behind { cursor: self.cursor, since, asked: None });
+        replay.behind.insert(slot, Behind { cursor: self.cursor, since, asked: None, given_up: false });
         self.cursor = PASSED_BY;
         self.recipient.falls_behind(&room.key, slot);
     }
@@ -128,10 +130,12 @@ impl Member {
 impl Behind {
     /// Tells the member what the room's log has that its history does not; `true` where that is a loss, after which it is
     /// given everything.
-    fn tell(&mut self, room: &Room, log: &mut Log, replay: &Replay, recipient: &Recipient) -> bool {
+    fn tell(&mut self, room: &Room, log: &mut Log, replay: &Replay, member: &Member) -> bool {
+        let (recipient, rights) = (&*member.recipient, member.rights());
         let (source, mut told) = (room.source(), false);
         for entry in log.since_mut(self.cursor) {
-            if (entry.about.offset().is_some() && !told) || entry.except == Some(recipient.id()) {
+            let owed = entry.about.offset().is_some() && !told;
+            if owed || entry.except == Some(recipient.id()) || !rights.hears(entry.to) {
                 continue;
             }
             told |= entry.about == About::Loss;
@@ -147,13 +151,21 @@ impl Behind {
         told
     }
 
+    /// The log can't be read: if the member waits for that, it waits no longer.
+    pub(super) const fn give_up(&mut self) {
+        self.given_up = self.asked.is_some();
+    }
+
     fn give(&mut self, room: &Room, replay: &mut Replay, recipient: &Recipient, effects: &mut Effects) -> Way {
         let need = Need { since: Some(self.since), newest: 0 };
         let now = Seen { reads: replay.reads(), failures: replay.failures() };
         let [first, last] = self.asked.unwrap_or([now, Seen { reads: u64::MAX, ..now }]);
-        // A read that fails is tried again, until the whole room is told.
+        // A read that fails is tried again, until it is given up.
         let (ready, wants) = replay.look(need, Seen { failures: u64::MAX, ..first });
         if ready != Ready::Yes {
+            if self.given_up {
+                return Way::Lost(Reason::BusGap);
+            }
             // Once for each read that ends, as its task looks more often.
             if last != now {
                 effects.read = replay.want_what(wants);

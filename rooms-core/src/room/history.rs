@@ -59,8 +59,9 @@ pub(super) struct Resumed {
     pub(super) first: Vec<Message>,
     /// What it has already of what was held for it.
     pub(super) has_up_to: u64,
-    /// From this offset on there is no space for it yet.
+    /// From this offset on there is no space for it yet; and the bytes of what it missed from there on.
     pub(super) left_out: Option<NonZeroU64>,
+    pub(super) later: usize,
 }
 
 /// How many reads there were when somebody began to wait for one.
@@ -127,6 +128,7 @@ impl Room {
         let State { members, replay, .. } = &mut *state;
         match replay {
             Some(replay) if !members.is_empty() && replay.head().is_some() => {
+                replay.trim();
                 Effects { read: replay.want(false), ..Effects::default() }
             }
             _ => Effects::default(),
@@ -158,6 +160,7 @@ impl Room {
         let need = Need { since, newest: join.newest };
         let mut state = lock(&self.state);
         let Some(replay) = &mut state.replay else { return (Ready::Yes, Effects::default()) };
+        replay.trim();
         let seen = seen.get_or_insert(Seen { reads: replay.reads(), failures: replay.failures() });
         let (ready, wants) = replay.look(need, *seen);
         let read = ready == Ready::NotYet && replay.want_what(wants);
@@ -241,26 +244,27 @@ impl Room {
         let missed = join.since.map(|since| match since {
             Since::Nowhere => Err(Missing::Epoch),
             Since::Position(since) => {
-                let (mut first, mut left_out) = (Vec::new(), None);
+                let (mut first, mut left_out, mut later) = (Vec::new(), None, 0);
                 for logged in replay.since(since, from)? {
                     let Some(message) = message(logged) else { continue };
-                    if !space.take(&message) {
-                        left_out = NonZeroU64::new(logged.position.offset());
-                        break;
+                    if left_out.is_none() && space.take(&message) {
+                        first.push(message);
+                    } else {
+                        left_out = left_out.or(NonZeroU64::new(logged.position.offset()));
+                        later += message.frame().len();
                     }
-                    first.push(message);
                 }
                 if left_out.is_some() && !self.bounds.heals {
                     Err(Missing::Trimmed)
                 } else {
-                    Ok((since, first, left_out))
+                    Ok((since, first, left_out, later))
                 }
             }
         });
         match missed {
-            Some(Ok((since, first, left_out))) => {
+            Some(Ok((since, first, left_out, later))) => {
                 let has_up_to = since.offset();
-                Resumed { position: Some(since), recovered: Some(true), first, has_up_to, left_out }
+                Resumed { position: Some(since), recovered: Some(true), first, has_up_to, left_out, later }
             }
             Some(Err(missing)) => {
                 space = Space { messages: self.bounds.held_messages / 4 * 3, bytes: self.bounds.held_bytes / 4 * 3 };

@@ -64,6 +64,10 @@ pub(super) struct LastState {
     given: Option<Position>,
     /// Somebody is to read once more.
     wanted: bool,
+    /// One may be missing, for another reason than that somebody looks whether it is; and whether that was so when the read
+    /// began.
+    doubted: bool,
+    asked_in_doubt: bool,
     /// Somebody reads, or is about to.
     running: bool,
     /// The read has failed, and the next one does not begin by itself.
@@ -123,7 +127,7 @@ impl LastState {
             Known::Revision(old) => new.patch.as_ref().is_some_and(|(since, _)| *since == old.at),
         };
         if !follows {
-            return self.want();
+            return self.doubt();
         }
         self.known = Known::Revision(new);
         News::Changed
@@ -134,8 +138,16 @@ impl LastState {
         News::Read { begin: !std::mem::replace(&mut self.running, true) }
     }
 
+    /// Wants a read as a state may be missing. Where it can't be read then, that is a loss; where somebody only looked it is
+    /// none.
+    fn doubt(&mut self) -> News {
+        self.doubted = true;
+        self.want()
+    }
+
     fn begin(&mut self) -> bool {
         self.running = std::mem::take(&mut self.wanted);
+        self.asked_in_doubt = std::mem::take(&mut self.doubted);
         self.resting = false;
         self.asked = self.position();
         self.running
@@ -158,7 +170,7 @@ impl LastState {
                 }
             }
             // Something came while the bus was asked, and which of the two is newer is not known.
-            (Known::Revision(_), _) if !unchanged => self.wanted = true,
+            (Known::Revision(_), _) if !unchanged => (self.wanted, self.doubted) = (true, true),
             (Known::Revision(_), Some(new)) => {
                 self.known = Known::Revision(Arc::new(new));
                 return News::Changed;
@@ -177,6 +189,7 @@ impl LastState {
             (self.wanted, self.resting) = (false, true);
             return News::None;
         }
+        self.doubted |= self.asked_in_doubt;
         self.attempts += u32::from(!down);
         if self.attempts < ATTEMPTS {
             self.wanted = true;
@@ -184,7 +197,7 @@ impl LastState {
         }
         // The next check asks again.
         (self.attempts, self.wanted) = (0, false);
-        News::Lost(Reason::BusGap)
+        if std::mem::take(&mut self.doubted) { News::Lost(Reason::BusGap) } else { News::None }
     }
 
     /// All of the state, for one who joins.
@@ -231,7 +244,7 @@ impl Room {
     pub(super) fn gap_of_state(state: &mut State) -> Effects {
         match &mut state.last_state {
             Some(last) if last.running || !matches!(last.known, Known::Unread) => {
-                Effects { read_state: matches!(last.want(), News::Read { begin: true }), ..Effects::default() }
+                Effects { read_state: matches!(last.doubt(), News::Read { begin: true }), ..Effects::default() }
             }
             _ => Effects::default(),
         }

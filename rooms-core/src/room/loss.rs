@@ -31,7 +31,7 @@ impl Room {
         let of_state = Self::gap_of_state(&mut state);
         let State { members, replay, .. } = &mut *state;
         let effects = match replay {
-            Some(replay) if replay.may_heal() => Effects { read: replay.want(false), ..Effects::default() },
+            Some(replay) if replay.may_heal() => Effects { read: replay.doubt(), ..Effects::default() },
             // Whoever joins just now begins with what is read later.
             Some(_) if members.iter().flatten().all(|member| member.held.is_some()) => Effects::default(),
             _ => self.lost(&mut state, Reason::BusGap),

@@ -68,6 +68,8 @@ pub(super) struct Replay {
     adrift: bool,
     /// Where earlier epochs of the log ended, as of the last read.
     earlier: Vec<Position>,
+    /// The last epochs that a read has shown to be over: what comes of them late is nothing new.
+    over: VecDeque<u64>,
     /// Messages that follow each other up to the head.
     kept: VecDeque<(Instant, Logged)>,
     bytes: usize,
@@ -79,6 +81,8 @@ pub(super) struct Replay {
     /// More came than may wait.
     overflowed: bool,
     wanted: Wanted,
+    /// Something is missing, or may be, for another reason than that somebody looks whether it is.
+    doubted: bool,
     /// Somebody reads, or is about to.
     running: bool,
     asked: Asked,
@@ -108,6 +112,8 @@ struct Asked {
     whole: bool,
     /// How many waited then.
     waiting: usize,
+    /// Something was missing then, or might have been.
+    doubted: bool,
 }
 
 /// What becomes of a message that has arrived.
@@ -151,6 +157,9 @@ pub(crate) struct Need {
     pub(crate) newest: usize,
 }
 
+/// Epochs that are remembered as over. 8: as many as a log notes the ends of.
+const OVER: usize = 8;
+
 /// Failures in a row after which it is given up: with pauses of 100 ms that double, some three seconds. A bus that is down
 /// is not among them.
 const ATTEMPTS: u32 = 6;
@@ -163,6 +172,7 @@ impl Replay {
             head: None,
             adrift: false,
             earlier: Vec::new(),
+            over: VecDeque::new(),
             kept: VecDeque::new(),
             bytes: 0,
             whole: false,
@@ -170,6 +180,7 @@ impl Replay {
             waiting_bytes: 0,
             overflowed: false,
             wanted: Wanted::default(),
+            doubted: false,
             running: false,
             asked: Asked::default(),
             reads: 0,
@@ -211,13 +222,14 @@ impl Replay {
                 Arrived::Passes(logged)
             }
             Place::Beyond if self.adrift && !self.running => {
+                self.over.clear();
                 self.clear();
                 self.keep(logged.clone());
                 Arrived::Jumps(logged)
             }
             Place::Beyond => {
                 self.hold(logged);
-                Arrived::Waits { read: self.want(false) }
+                Arrived::Waits { read: self.doubt() }
             }
         }
     }
@@ -228,6 +240,7 @@ impl Replay {
             // Nobody waits for an answer of the bus, so the log is taken to begin here.
             None if !self.running => Place::Next,
             None => Place::Beyond,
+            Some(_) if self.over.contains(&position.epoch()) => Place::Known,
             Some(head) if head.epoch() != position.epoch() => Place::Beyond,
             Some(head) if position.offset() <= head.offset() => Place::Known,
             Some(head) if Some(position.offset()) == head.offset().checked_add(1) => Place::Next,
@@ -251,6 +264,13 @@ impl Replay {
         !std::mem::replace(&mut self.running, true)
     }
 
+    /// Wants a read as something may be missing; `true` where somebody has to begin. Where the log can't be read then, that is
+    /// a loss. Where somebody only looked, nobody has lost anything.
+    pub(super) fn doubt(&mut self) -> bool {
+        self.doubted = true;
+        self.want(false)
+    }
+
     /// Wants a read, unless the one that is under way will do; `true` where somebody has to begin. So those who come while the
     /// log is read wait for that read, however many they are.
     pub(super) fn want_what(&mut self, wants: Wants) -> bool {
@@ -265,7 +285,8 @@ impl Replay {
     pub(super) fn begin(&mut self) -> Option<ReadFrom> {
         let Wanted { any, whole } = std::mem::take(&mut self.wanted);
         self.running = any;
-        self.asked = Asked { under_way: any, head: self.head, whole, waiting: self.waiting.len() };
+        let doubted = std::mem::take(&mut self.doubted);
+        self.asked = Asked { under_way: any, head: self.head, whole, waiting: self.waiting.len(), doubted };
         let from = match self.head {
             _ if whole => ReadFrom::Newest(usize::MAX),
             Some(head) => ReadFrom::After(head),
@@ -281,7 +302,7 @@ impl Replay {
         self.asked.under_way = false;
         let mut outcome = Outcome::default();
         self.earlier = read.earlier;
-        let (known, newest) = (self.head().is_some(), read.head);
+        let (known, before, newest) = (self.head().is_some(), self.head, read.head);
         let begins_at = match self.head {
             None => {
                 self.start_at(read.head, read.messages);
@@ -289,7 +310,8 @@ impl Replay {
             }
             Some(head) => match self.missing(head, read.head, &read.messages) {
                 Ok(()) => {
-                    outcome.passes = self.go_on(head, read.head, read.messages);
+                    let (to, messages) = self.as_far_as_may_pass(head, read.head, read.messages);
+                    outcome.passes = self.go_on(head, to, messages);
                     Some(head)
                 }
                 Err(missing) => {
@@ -301,19 +323,33 @@ impl Replay {
         };
         outcome.begun = begins_at.filter(|_| !known);
         self.adrift = false;
+        self.note_over(before);
         let beyond = self.let_pass(&mut outcome.passes, self.asked.waiting);
         // Where something between those that waited is missing, or is on its way.
         let behind = |head: Position| head.epoch() == newest.epoch() && head.offset() < newest.offset();
         if beyond || std::mem::take(&mut self.overflowed) || self.head.is_some_and(behind) {
-            self.wanted.any = true;
+            (self.wanted.any, self.doubted) = (true, true);
         }
         outcome
+    }
+
+    /// A read has shown which epoch the log has now, and so that the one before is over.
+    fn note_over(&mut self, before: Option<Position>) {
+        let Some((before, now)) = before.zip(self.head).map(|(before, now)| (before.epoch(), now.epoch())) else {
+            return;
+        };
+        self.over.retain(|epoch| *epoch != now);
+        if before != now {
+            self.over.truncate(OVER - 1);
+            self.over.push_front(before);
+        }
     }
 
     /// The log could not be read. Gives what follows, or `None` where it is to be tried again.
     pub(super) fn failed(&mut self, down: Down) -> Option<Outcome> {
         let known = self.head().is_some();
         self.asked.under_way = false;
+        self.doubted |= self.asked.doubted;
         if down == Down::Yes && known {
             self.wanted = Wanted { any: true, whole: self.wanted.whole || self.asked.whole };
             return None;
@@ -324,13 +360,19 @@ impl Replay {
             self.wanted.any = true;
             return None;
         }
-        let mut outcome = Outcome { lost: known.then_some(Lost::Unread), ..Outcome::default() };
         self.attempts = 0;
         self.wanted = Wanted::default();
+        self.behind.values_mut().for_each(Behind::give_up);
+        if !std::mem::take(&mut self.doubted) && known {
+            return Some(Outcome::default());
+        }
+        let mut outcome = Outcome { lost: known.then_some(Lost::Unread), ..Outcome::default() };
         self.overflowed = false;
         self.adrift = self.head.is_some();
         // From here on by what comes: the first that waits passes, and what follows it is looked at as always.
         let first = self.waiting.iter().position(|logged| self.place(logged) != Place::Known);
+        // Which epoch is over is not known any more.
+        self.over.clear();
         if let Some(first) = first {
             let first = self.waiting.remove(first);
             self.clear();
@@ -339,6 +381,7 @@ impl Replay {
             outcome.passes.push(first);
         }
         self.wanted.any = self.let_pass(&mut outcome.passes, 0);
+        self.doubted = self.wanted.any;
         Some(outcome)
     }
 
@@ -392,6 +435,20 @@ impl Replay {
         let offset = first.map_or(head.offset(), |first| first.offset().saturating_sub(1));
         self.replace(messages.into_iter().filter(|logged| logged.position.offset() <= offset));
         self.head = Some(Position::new(head.epoch(), offset));
+    }
+
+    /// What was read, without what is more than may pass at once: that is read again once the members have these.
+    fn as_far_as_may_pass(&self, head: Position, to: Position, mut messages: Vec<Logged>) -> (Position, Vec<Logged>) {
+        let (mut count, mut bytes) = (0, 0);
+        let too_many = |logged: &Logged| {
+            if logged.position.offset() > head.offset() {
+                (count, bytes) = (count + 1, bytes + logged.size);
+            }
+            count > 1 && (count > self.bounds.messages / 2 || bytes > self.bounds.bytes / 2)
+        };
+        let Some(first) = messages.iter().position(too_many) else { return (to, messages) };
+        messages.truncate(first);
+        (messages.last().map_or(head, |last| last.position), messages)
     }
 
     /// Whether something between what has passed and what was read is missing.
@@ -468,7 +525,8 @@ impl Replay {
         (self.kept, self.bytes, self.whole) = (VecDeque::new(), 0, false);
     }
 
-    fn trim(&mut self) {
+    /// Forgets what the log does not keep any more.
+    pub(super) fn trim(&mut self) {
         let (most, bytes, age) = (self.retention.max_messages(), self.retention.max_bytes(), self.retention.max_age());
         while let Some((at, logged)) = self.kept.front()
             && (self.kept.len() > most || self.bytes > bytes || at.elapsed() >= age)

@@ -96,8 +96,8 @@ impl<R: Source> Session<R> {
         let answer = match command {
             Ok(Command::Ping) => protocol::pong(reference.as_ref()),
             Ok(Command::Refresh(token)) => {
-                self.refresh(token.into_owned(), reference);
-                return Ok(());
+                let is_looked_at = self.refresh(token.into_owned(), reference);
+                return if is_looked_at { Ok(()) } else { self.takes(now, more_for_a_refusal) };
             }
             Ok(Command::Join(room, options)) => match self.connection.standing(&room) {
                 Some(standing) => {

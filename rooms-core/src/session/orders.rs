@@ -13,7 +13,6 @@ use crate::{
 };
 
 const UNDER_WAY: Fault = Fault::new(ErrorCode::Unavailable, "another token is being checked");
-const TOO_SOON: Fault = Fault::new(ErrorCode::Unavailable, "a token is refreshed every 5 seconds at most");
 const UNCHECKED: Fault = Fault::new(ErrorCode::Unavailable, "the token can't be checked now; try again later");
 const BAD_TOKEN: Fault = Fault::new(ErrorCode::BadToken, "the token is not good");
 const OTHER_USER: Fault = Fault::new(ErrorCode::BadToken, "the token is of another user, or names none");
@@ -73,14 +72,18 @@ impl<R: Source> Session<R> {
         true
     }
 
-    pub(super) fn refresh(&mut self, token: String, reference: Option<Ref>) {
-        if let Err((why, reference)) = self.connection.begin_refresh(token, reference) {
-            let fault = match why {
-                NoRefresh::UnderWay => UNDER_WAY,
-                NoRefresh::TooSoon => TOO_SOON,
-            };
-            self.connection.send(&protocol::error(&fault, reference.as_ref()));
-        }
+    /// Begins to check a new token; `false` where the client is told that it is not looked at.
+    pub(super) fn refresh(&mut self, token: String, reference: Option<Ref>) -> bool {
+        let Err((why, reference)) = self.connection.begin_refresh(token, reference) else { return true };
+        let fault = match why {
+            NoRefresh::UnderWay => UNDER_WAY,
+            NoRefresh::TooSoon(wait) => {
+                self.connection.shared().limiters.note_refusal();
+                Fault::rate_limited("a token is refreshed every 5 seconds at most", wait)
+            }
+        };
+        self.connection.send(&protocol::error(&fault, reference.as_ref()));
+        false
     }
 
     pub(super) fn beside(&mut self, done: Beside) -> Result<(), End> {

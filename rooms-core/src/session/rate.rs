@@ -109,8 +109,8 @@ pub(super) fn more_for_a_join(limits: &Limits) -> Duration {
     (Duration::from_secs(1) / limits.joins_per_second).saturating_sub(a_message(limits))
 }
 
-/// What is taken for a command that is refused because its user does too much of that. Ten messages: who goes on at the rate
-/// of its connection alone is read more slowly then, and at last closed.
+/// What is taken for a command that is refused because there are too many like it. Ten messages: who goes on at the rate of
+/// its connection alone is read more slowly then, and at last closed.
 pub(super) fn more_for_a_refusal(limits: &Limits) -> Duration {
     10 * a_message(limits)
 }

@@ -214,7 +214,7 @@ impl<F: Serve> Suite<F> {
             .expect("rooms");
         let strict = endpoint.bad_token(BadToken::Refuse).without_header_token();
         let browsers = Endpoint::new().without_header_token().cookie_token("session").protocol_token("app.v1");
-        let browsers = browsers.first_message_token().origins([PAGE]).expect("an origin");
+        let browsers = browsers.subprotocols(["app.v2"]).first_message_token().origins([PAGE]).expect("an origin");
         let peers = Peers::default();
         let services = Endpoint::new().authenticator(ServiceDoorman(Arc::clone(&peers)));
         let (ends, ended) = mpsc::unbounded_channel();
@@ -230,7 +230,7 @@ const PAGE: &str = "https://app.example";
 /// Says who joins, with the claims that a handler added.
 async fn seat(member: Member) -> Result<Value, HookError> {
     let seen_as = member.identity().claim::<String>("seen_as").ok().flatten();
-    Ok(json!({"user": member.identity().user(), "seen_as": seen_as}))
+    Ok(json!({"user": member.identity().user(), "seen_as": seen_as, "speaks": member.subprotocol()}))
 }
 
 /// Repeats what was said with a join.

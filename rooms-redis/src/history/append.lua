@@ -19,9 +19,9 @@ local function text(number) return string.format('%d', number) end
 
 -- What is read is read before anything is written: a mark or keys of another type end the script here, and a log of another
 -- type ends it with the first write.
-local marked = redis.call('HMGET', mark, 'epoch', 'offset', 'bytes', 'count', 'server', 'earlier')
+local marked = redis.call('HMGET', mark, 'epoch', 'offset', 'bytes', 'count', 'server', 'earlier', 'keyed')
 local epoch, offset, size, count = marked[1], tonumber(marked[2]) or 0, tonumber(marked[3]) or 0, tonumber(marked[4]) or 0
-local server, earlier = marked[5] or '', marked[6] or ''
+local server, earlier, keyed = marked[5] or '', marked[6] or '', marked[7]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
@@ -32,7 +32,8 @@ local function read(entry)
 end
 if keys then
   local known = tonumber(redis.call('ZSCORE', keys, key) or nil)
-  if epoch and known and known <= offset then
+  -- Keys that the mark does not know of are those of a log that is gone.
+  if epoch and keyed and known and known <= offset then
     local at, when = read(redis.call('LINDEX', log, text(known - offset - 1)))
     if at == known and now - when < age then
       -- As its publisher was told it: the epochs before the last each end somewhere, the latest first.
@@ -56,7 +57,7 @@ if not epoch then
   epoch, offset, earlier = ARGV[7], 0, ''
   -- A log whose mark is lost is worth nothing; a key of another type is somebody else's.
   redis.call('LINDEX', log, 0)
-  redis.call('DEL', log, unpack(keys and { keys } or {}))
+  redis.call('DEL', log)
 elseif now_at ~= server then
   local ends = { epoch .. '.' .. text(offset) }
   for position in string.gmatch(earlier, '%S+') do
@@ -111,8 +112,10 @@ local function undone(failure)
   return failure
 end
 if keys then
+  if not keyed then redis.call('DEL', keys) end
   local noted = redis.pcall('ZADD', keys, text(offset), key)
   if type(noted) == 'table' then return undone(noted) end
+  if not keyed then redis.call('HSET', mark, 'keyed', '1') end
   redis.call('ZREMRANGEBYSCORE', keys, '-inf', '(' .. text(offset - length + 1))
   redis.call('PEXPIRE', keys, age)
 end

@@ -25,7 +25,7 @@ use crate::{
     node::ConnectionId,
     outbox::{Outbox, Recipient, Transport},
     presence::{Listing, Share},
-    room::{Arriving, Effects, Room},
+    room::{Arriving, Effects, Room, WentLive},
 };
 
 /// A sink that keeps what it is given.
@@ -82,7 +82,8 @@ impl Bed {
 
     fn go_live(&self, seat: &Seat) {
         let arriving = Arriving { arrival: None, listing: Listing::Names, rights: Rights::MEMBER };
-        let (_, effects) = self.0.go_live(seat.slot, arriving, &JoinOptions::new(), |_| Message::text("welcome"));
+        let WentLive { effects, .. } =
+            self.0.go_live(seat.slot, arriving, &JoinOptions::new(), |_| Message::text("welcome"));
         self.act(effects);
     }
 

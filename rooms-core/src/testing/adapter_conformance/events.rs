@@ -59,6 +59,13 @@ pub async fn refused_events(suite: &Suite<impl Serve>) {
         ("no id", "/events/post/a%20b?token=user-5", &[], 400),
         ("no room", "/events?token=user-5", &[], 400),
         ("no name of a room", "/events?token=user-5&room=post:*", &[], 400),
+        ("no room beside one", "/events?token=user-5&room=post:42&room=", &[], 400),
+        ("a line end in a name", "/events?token=user-5&room=post:4%0A%0Adata:%20%7B%7D", &[], 400),
+        ("a quote in a name", "/events?token=user-5&room=post:4%22,%22offset%22:%22", &[], 400),
+        ("a comma in a name", "/events?token=user-5&room=post:4%2Cpost:5", &[], 400),
+        ("no text", "/events?token=user-5&room=post:%FF", &[], 400),
+        ("a zero in a name", "/events/post/4%00?token=user-5", &[], 400),
+        ("a long name", &*format!("/events?token=user-5&room=post:{}", "4".repeat(201)), &[], 400),
         ("too many rooms", &*format!("/events?token=user-5{many}"), &[], 400),
     ] {
         let opened = Events::open(stage.address, "GET", target, headers, stage.patience).await;
@@ -78,9 +85,12 @@ pub async fn refused_events(suite: &Suite<impl Serve>) {
 pub async fn resumed_events(suite: &Suite<impl Serve>) {
     let stage = suite.stage().await;
     let log = |id: &str| format!("log:{id}").parse().expect("a room");
-    for (target, rooms) in
-        [("/events/log/1?token=user-5", &["1"][..]), ("/events?token=user-5&room=log:2&room=log:3", &["2", "3"])]
-    {
+    for (target, rooms) in [
+        ("/events/log/1?token=user-5", &["1"][..]),
+        ("/events?token=user-5&room=log:2&room=log:3", &["2", "3"]),
+        // Names that look like ids and positions.
+        ("/events?token=user-5&room=log:4&room=log:4=1.9&room=log:=:%7C~%2B", &["4", "4=1.9", "=:|~+"]),
+    ] {
         let mut events = stage.events(target, &[]).await;
         let mut last = String::new();
         for _ in rooms {
@@ -109,13 +119,16 @@ pub async fn resumed_events(suite: &Suite<impl Serve>) {
         }
         drop(back);
         stage.empty().await;
-        let long = "x".repeat(4_000);
-        let mut lost = stage.events(target, &[("Last-Event-ID", &long)]).await;
-        let joined = lost.data().await;
-        assert_eq!(joined["recovered"], false, "{joined}");
-        assert_eq!(lost.data().await["type"], "resync");
-        drop(lost);
-        stage.empty().await;
+        for hostile in
+            ["x".repeat(10_000), ",=".repeat(5_000), format!("{last}\u{ff}"), "log:4=,log:2=log:3".to_owned()]
+        {
+            let mut lost = stage.events(target, &[("Last-Event-ID", &hostile)]).await;
+            let joined = lost.data().await;
+            assert_eq!(joined["recovered"], false, "{hostile:.40}: {joined}");
+            assert_eq!(lost.data().await["type"], "resync");
+            drop(lost);
+            stage.empty().await;
+        }
     }
 }
 

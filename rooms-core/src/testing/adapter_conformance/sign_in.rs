@@ -8,17 +8,20 @@ use super::{PAGE, Serve, Suite, Theatre, bad_token};
 const PAGE_ORIGIN: (&str, &str) = ("Origin", PAGE);
 const COOKIE: (&str, &str) = ("Cookie", "theme=dark; session=user-5");
 const OFFER: (&str, &str) = ("Sec-WebSocket-Protocol", "app.v1, bearer, user-5");
+const OFFERS: (&str, &str) = ("Sec-WebSocket-Protocol", "app.v3, app.v2, app.v1, bearer, user-5");
 const BROWSERS: &str = "/browsers/seat/1";
 const SERVICES: &str = "/services/seat/1";
 
 /// Browsers and services come each in their own way into one room: by cookie, by protocol, by their first message, and by the
-/// header to an endpoint with an authenticator of its own. That is told who the peer is, and a handler who comes.
+/// header to an endpoint with an authenticator of its own. That is told who the peer is, and a handler who comes. Of the
+/// protocols that a client offers, the first that the endpoint speaks is answered, and `on_join` is told of it.
 pub async fn ways_in(suite: &Suite<impl Serve>) {
     let stage = suite.stage().await;
     let mut all = Vec::new();
     for (what, path, headers, first, told) in [
         ("by cookie", BROWSERS, vec![PAGE_ORIGIN, COOKIE], None, ("5", "5")),
         ("by protocol", BROWSERS, vec![PAGE_ORIGIN, OFFER], None, ("5", "5")),
+        ("by the protocol it likes best", BROWSERS, vec![PAGE_ORIGIN, OFFERS], None, ("5", "5")),
         ("by message", BROWSERS, vec![PAGE_ORIGIN], Some(r#"{"type":"auth","token":"user-5"}"#), ("5", "nobody yet")),
         ("by header", SERVICES, vec![("Authorization", "Bearer service")], None, ("service", "service")),
     ] {
@@ -26,9 +29,11 @@ pub async fn ways_in(suite: &Suite<impl Serve>) {
         if let Some(message) = first {
             client.say(&serde_json::from_str(message).expect("JSON")).await;
         }
-        let offered = headers.contains(&OFFER).then_some("app.v1");
-        assert_eq!(client.protocol(), offered, "{what}: the protocol is answered, and never the token");
+        let of = |offer, answer| headers.contains(offer).then_some(answer);
+        let spoken = of(&OFFER, "app.v1").or(of(&OFFERS, "app.v2"));
+        assert_eq!(client.protocol(), spoken, "{what}: the protocol is answered, and never the token");
         let welcome = client.json().await;
+        assert_eq!(welcome["speaks"], json!(spoken), "{what}");
         all.push(client);
         let (user, seen_as) = told;
         assert_eq!(

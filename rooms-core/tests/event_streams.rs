@@ -1,0 +1,233 @@
+//! Who is at the other end of an event stream: the same limits, rules and ends as of a connection over a WebSocket.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "support/visitor.rs"]
+mod visitor;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use http::{HeaderMap, Method, Uri};
+use rooms_core::{
+    Attempt, AuthError, Authenticator, Close, CloseCode, Endpoint, Identity, Kind, Revocation, RoomManager,
+    RoomManagerBuilder, WallClock,
+    adapter::{Admission, EventBody, Opening, Refusal},
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+const START: u64 = 1_800_000_000;
+
+/// A wall clock that goes with tokio's, and so stands still with it.
+#[derive(Debug)]
+struct Paused(Instant);
+
+impl WallClock for Paused {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(START) + self.0.elapsed()
+    }
+}
+
+/// The token is a user and the seconds that it is good for.
+#[derive(Debug)]
+struct Tokens;
+
+#[async_trait]
+impl Authenticator for Tokens {
+    async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
+        let (user, seconds) = attempt.token().and_then(|token| token.split_once('.')).ok_or(AuthError::Missing)?;
+        let end = UNIX_EPOCH + Duration::from_secs(START + seconds.parse::<u64>().map_err(|_| AuthError::Claims)?);
+        let claims = json!({"sub": user, "iat": START, "jti": "of the token"}).to_string();
+        Ok(Identity::new(user).map_err(|_| AuthError::Subject)?.with_claims(claims).expiring_at(end))
+    }
+}
+
+fn builder() -> RoomManagerBuilder {
+    let staff = |who: Arc<Identity>, _| async move { who.claim("staff").ok().flatten() == Some(true) };
+    RoomManager::builder()
+        .authenticator(Tokens)
+        .endpoint(Endpoint::new().query_token("token").first_message_token())
+        .clock(Arc::new(Paused(Instant::now())))
+        .kind("post", Kind::authenticated())
+        .kind("staff", Kind::new().join_rule(staff))
+}
+
+async fn admit(rooms: &RoomManager, endpoint: &Endpoint, uri: &str) -> Result<Admission, Refusal> {
+    let peer = "192.0.2.1:5000".parse().ok();
+    let opening = Opening::EventStream(&Method::GET);
+    rooms.admit(endpoint, opening, &uri.parse::<Uri>().unwrap(), &HeaderMap::new(), peer).await
+}
+
+/// A stream of rooms, and the events that were taken out of it together.
+struct Stream {
+    body: EventBody,
+    events: VecDeque<String>,
+}
+
+impl Stream {
+    fn of(admission: Admission, rooms: &[&str]) -> Self {
+        let body = admission.events(rooms.iter().map(|room| room.parse().unwrap())).unwrap();
+        Self { body, events: VecDeque::new() }
+    }
+
+    /// Opens one, and takes what it begins with.
+    async fn open(rooms: &RoomManager, token: &str, of: &[&str]) -> Self {
+        let admission = admit(rooms, rooms.endpoint(), &format!("/?token={token}")).await.unwrap();
+        let mut stream = Self::of(admission, of);
+        for _ in of {
+            assert_eq!(stream.event().await.unwrap()["type"], "room_joined");
+        }
+        stream
+    }
+
+    /// The next event, or the code with which it is closed.
+    async fn event(&mut self) -> Result<Value, u64> {
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+                let Some(data) = data.map(|data| serde_json::from_str::<Value>(data).unwrap()) else { continue };
+                return if event.starts_with("event: close") { Err(data["code"].as_u64().unwrap()) } else { Ok(data) };
+            }
+            let bytes = self.body.next().await.expect("a close before the end").unwrap();
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            self.events.extend(text.split_terminator("\n\n").map(ToOwned::to_owned));
+        }
+    }
+
+    /// The code with which it is closed, after whatever is said before that, and nothing behind it.
+    async fn end(mut self) -> u64 {
+        loop {
+            if let Err(code) = self.event().await {
+                assert!(self.events.is_empty() && self.body.next().await.is_none(), "more behind the close");
+                return code;
+            }
+        }
+    }
+}
+
+async fn empty(rooms: &RoomManager) {
+    while rooms.stats().connections > 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(rooms.local_viewers(&"post:42".parse().unwrap()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_ends_a_stream_ends_it_at_once_and_gives_its_place_back_once() {
+    let rooms = builder()
+        .limits(|limits| (limits.max_connections_per_ip, limits.max_connections_per_user) = (2, 2))
+        .build()
+        .unwrap();
+    // By each way, so often that a place that is lost or given back twice would be noticed.
+    for n in 0..8_u64 {
+        let token = |m: u64| format!("u{n}.{}", 1_000_000 + m);
+        let one = Stream::open(&rooms, &token(0), &["post:42"]).await;
+        let mut other = Stream::open(&rooms, &token(1), &["post:42", "post:43"]).await;
+        let third = admit(&rooms, rooms.endpoint(), &format!("/?token={}", token(2))).await;
+        assert!(matches!(third, Err(Refusal::TooManyFromAddress { .. })), "{third:?}");
+        let user = format!("u{n}");
+        let start = Instant::now();
+        let code = match n % 4 {
+            0 => rooms.revoke(Revocation::User(user.clone())).await.map(|_| 4410).unwrap(),
+            1 => {
+                let time = UNIX_EPOCH + Duration::from_secs(START + 1);
+                let before = Revocation::IssuedBefore { time, user: Some(user.clone()) };
+                rooms.revoke(before).await.map(|_| 4410).unwrap()
+            }
+            2 => rooms.disconnect_user(&user, Close::new(CloseCode::POLICY, "bye")).await.map(|_| 1008).unwrap(),
+            _ => rooms.kick(&"post:42".parse().unwrap(), &user, "enough").await.map(|_| 4403).unwrap(),
+        };
+        assert_eq!(one.end().await, code, "{n}");
+        if code == 4403 {
+            let put_out = json!({"type": "room_left", "room": "post:42", "reason": "kicked", "message": "enough"});
+            while other.event().await != Ok(put_out.clone()) {}
+            drop(other);
+        } else {
+            assert_eq!(other.end().await, code, "{n}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        empty(&rooms).await;
+    }
+    let revoked = admit(&rooms, rooms.endpoint(), "/?token=u0.1000000").await;
+    assert_eq!(revoked.unwrap_err(), Refusal::Token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_its_token() {
+    let rooms = builder().build().unwrap();
+    let start = Instant::now();
+    let (one, many) = (
+        Stream::open(&rooms, "5.300", &["post:42"]).await,
+        Stream::open(&rooms, "5.300", &["post:42", "post:43"]).await,
+    );
+    // Both are read, as a client that takes no pings is gone.
+    assert_eq!(tokio::join!(one.end(), many.end()), (4401, 4401));
+    assert_eq!(start.elapsed().as_secs(), 300);
+    empty(&rooms).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_of_the_application_are_those_of_the_stream_for_rules_and_revocations() {
+    let rooms = builder().build().unwrap();
+    let closed = Arc::new(Mutex::new(Vec::new()));
+    let open = async |session: &str| {
+        let noted = Arc::clone(&closed);
+        let admission = admit(&rooms, rooms.endpoint(), "/?token=5.9000").await.unwrap();
+        let admission = admission.with_claims([("staff", json!(true)), ("jti", json!(session))]);
+        let admission = admission.on_close(move |close| noted.lock().unwrap().push(close.code().get()));
+        let mut stream = Stream::of(admission, &["staff:1"]);
+        assert_eq!(stream.event().await.unwrap()["type"], "room_joined");
+        stream
+    };
+    let (one, two) = (open("one").await, open("two").await);
+    rooms.recheck(&"staff:1".parse().unwrap()).await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(rooms.local_viewers(&"staff:1".parse().unwrap()), 2, "the rule is given the same claims");
+    rooms.revoke(Revocation::Jti("one".into())).await.unwrap();
+    assert_eq!(one.end().await, 4410);
+    assert_eq!(rooms.local_viewers(&"staff:1".parse().unwrap()), 1);
+    rooms.disconnect_where("jti", "two", Close::NORMAL).await.unwrap();
+    assert_eq!(two.end().await, 1000);
+    empty(&rooms).await;
+    assert_eq!(*closed.lock().unwrap(), [4410, 1000]);
+    let without = admit(&rooms, rooms.endpoint(), "/?token=5.9000").await.unwrap();
+    assert_eq!(Stream::of(without, &["staff:1"]).end().await, 4403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_has_an_authenticator_of_its_own_and_no_token_comes_later() {
+    let rooms = builder().build().unwrap();
+    let own = Endpoint::new().query_token("token").authenticator(visitor::Names).first_message_token();
+    assert_eq!(admit(&rooms, &own, "/?token=bad").await.unwrap_err(), Refusal::Token);
+    assert_eq!(admit(&rooms, &own, "/").await.unwrap_err(), Refusal::Token);
+    assert_eq!(admit(&rooms, rooms.endpoint(), "/?token=name").await.unwrap_err(), Refusal::Token);
+    let admission = admit(&rooms, &own, "/?token=name").await.unwrap();
+    assert_eq!(admission.identity().unwrap().map(Identity::user), Some("name"));
+    assert_eq!(Stream::of(admission, &["post:42"]).event().await.unwrap()["type"], "room_joined");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_apply_as_to_a_socket() {
+    let rooms = builder()
+        .limits(|limits| {
+            limits.max_connections_per_user = 2;
+            (limits.connects_per_second_per_ip, limits.connect_burst_per_ip) = (1, 5);
+        })
+        .build()
+        .unwrap();
+    let _one = Stream::open(&rooms, "5.9000", &["post:42"]).await;
+    let _two = Stream::open(&rooms, "5.9000", &["post:42"]).await;
+    let third = admit(&rooms, rooms.endpoint(), "/?token=5.9000").await.unwrap();
+    assert_eq!(Stream::of(third, &["post:42"]).end().await, 4430);
+    for _ in 0..2 {
+        assert_eq!(admit(&rooms, rooms.endpoint(), "/?token=bad").await.unwrap_err(), Refusal::Token);
+    }
+    let refused = admit(&rooms, rooms.endpoint(), "/?token=6.9000").await;
+    assert!(matches!(refused, Err(Refusal::TooManyFromAddress { .. })), "{refused:?}");
+}
