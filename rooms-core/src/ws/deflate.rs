@@ -10,7 +10,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use super::WsError;
 use crate::message::Message;
 
-/// How hard to try: 6, zlib's own default. The bench `deflate` of `benches/sockets` has the figures.
+/// How hard to try: 6, zlib's own default. The scenario `compression` of `benches/sockets` has the figures.
 const LEVEL: u32 = 6;
 
 /// What ends each flush, and does not travel (RFC 7692 section 7.2.1).
