@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use base64::{
@@ -20,6 +21,7 @@ use rooms_jwks::UrlError;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    time::timeout,
 };
 
 const PRIVATE: &str = include_str!("../../rooms-core/tests/keys/ed25519.pem");
@@ -177,6 +179,25 @@ async fn a_bad_provider_lets_nobody_in() {
         assert_eq!(refusal(&tokens, &token(&issuer, "a")).await, Some(AuthError::Unavailable), "{what}");
     }
     assert_eq!(evil.requests.load(Ordering::Relaxed), 0, "nobody was sent there");
+}
+
+#[tokio::test]
+async fn keys_that_drip_in_are_waited_for_no_longer_than_for_any_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        _ = stream.read(&mut [0; 4096]).await;
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        // Never long without a byte, and never done.
+        while stream.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let tokens = rooms_jwks::jwks(&url).unwrap();
+    // Ten times what one answer may take.
+    let asked = timeout(Duration::from_secs(50), refusal(&tokens, &token("https://any.example", "a"))).await;
+    assert_eq!(asked.unwrap(), Some(AuthError::Unavailable));
 }
 
 #[test]
