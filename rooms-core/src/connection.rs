@@ -168,7 +168,8 @@ pub enum JoinError {
         /// Where.
         room: RoomKey,
     },
-    /// The rule of the kind decided [`Decision::Unavailable`], panicked, or took longer than `Limits::rule_timeout`.
+    /// The rule of the kind decided [`Decision::Unavailable`](crate::Decision::Unavailable), panicked, or took longer than
+    /// `Limits::rule_timeout`.
     #[error("{room}: the rule of the kind could not decide just now")]
     RuleUnavailable {
         /// Where.
