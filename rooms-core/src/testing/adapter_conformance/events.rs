@@ -141,7 +141,8 @@ pub async fn the_end_of_events(suite: &Suite<impl Serve>) {
             limits.ping_interval = Duration::from_millis(50);
         })
         .await;
-    let stalled = stage.events("/events/post/42?token=user-6", &[]).await;
+    let mut stalled = stage.events("/events/post/42?token=user-6", &[]).await;
+    assert_eq!(stalled.data().await["viewers"], 1);
     let mut reads = stage.events("/events/post/42?token=user-5", &[]).await;
     assert_eq!(reads.data().await["viewers"], 2);
     let payload = "x".repeat(60_000);
