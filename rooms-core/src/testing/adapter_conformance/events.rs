@@ -137,7 +137,8 @@ pub async fn resumed_events(suite: &Suite<impl Serve>) {
 pub async fn the_end_of_events(suite: &Suite<impl Serve>) {
     let stage = suite
         .stage_with(|limits: &mut Limits| {
-            limits.max_outbox_bytes = 256 * 1024;
+            // More than waits for one that reads, however late its task has its turn.
+            limits.max_outbox_bytes = 1024 * 1024;
             limits.ping_interval = Duration::from_millis(50);
         })
         .await;
