@@ -14,8 +14,6 @@ use warp::{
     path::FullPath,
 };
 
-use crate::serve::Peer;
-
 pub(crate) struct Head {
     pub(crate) method: Method,
     /// Of an extended CONNECT.
@@ -26,9 +24,8 @@ pub(crate) struct Head {
 }
 
 pub(crate) fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Copy {
-    // The address as warp's own server knows it, or as ours does.
-    let ours = warp::ext::optional::<Peer>().map(|peer: Option<Peer>| peer.map(|Peer(peer)| peer));
-    let peer = warp::addr::remote().and(ours).map(Option::or);
+    // The address as warp's own server knows it, in a place that nobody else can write, or as another server says it.
+    let peer = warp::addr::remote().and(warp::ext::optional::<SocketAddr>()).map(Option::or);
     warp::method()
         .and(warp::ext::optional::<Protocol>())
         .and(uri())

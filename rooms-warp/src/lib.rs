@@ -49,6 +49,7 @@
 //!
 //! A WebSocket may be opened over HTTP/2 (RFC 8441) where the server announces it. `warp::serve` does not, so browsers open
 //! theirs over HTTP/1.1. hyper-util does with `.http2().enable_connect_protocol()`, and serves the filters by `warp::service`.
+//! Such a server puts the client's `SocketAddr` into the extensions of each request, where the limits by address find it.
 //!
 //! # The log
 //!

@@ -1,6 +1,6 @@
 //! A server with bounds on what a client may do before its request is read.
 
-use std::{net::SocketAddr, pin::pin};
+use std::pin::pin;
 
 use hyper::{
     body::Incoming,
@@ -14,10 +14,6 @@ use hyper_util::{
 use rooms_core::{RoomManager, Shutdown, adapter};
 use tokio::net::TcpListener;
 use warp::{Filter, http::Request, reply::Reply};
-
-/// The other end of the TCP connection, for the filter of this crate: warp's own server has a place that nobody else can write.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Serves an application over HTTP/1.1 until `stop` resolves, within the bounds of [`Limits`](rooms_core::Limits) on
 /// connections whose request is not read yet: `max_http_connections`, `max_http_connections_per_ip`, `header_timeout` and
@@ -68,7 +64,6 @@ pub async fn serve<F>(
         async move {
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
-                request.extensions_mut().insert(Peer(peer));
                 app.call(request)
             });
             let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));

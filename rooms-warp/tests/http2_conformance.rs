@@ -10,6 +10,11 @@ mod stage;
 
 use std::net::SocketAddr;
 
+use hyper::{
+    Request,
+    body::Incoming,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
@@ -25,8 +30,12 @@ async fn serve(stage: Stage) -> SocketAddr {
     let service = TowerToHyperService::new(warp::service(stage::routes(&stage)));
     tokio::spawn(async move {
         loop {
-            let (stream, _) = listener.accept().await.expect("a client");
+            let (stream, peer) = listener.accept().await.expect("a client");
             let service = service.clone();
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(peer);
+                service.call(request)
+            });
             tokio::spawn(async move {
                 let mut server = Builder::new(TokioExecutor::new());
                 server.http2().enable_connect_protocol();
