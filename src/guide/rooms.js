@@ -1,4 +1,5 @@
-// A connection that keeps itself up, to one room or to many. Copy it, and change what you like.
+// A connection that keeps itself up, to one room or to many. Copy it, and change what you like. It is made from the TypeScript
+// of the package `@ws-rooms/client`, by `npm run build` in `clients/typescript`.
 //
 //   const rooms = connect("/ws", { token: fetchToken, onEvent: show, onOffline: say, onEnd: sayWhy });
 //   rooms.join("post:42");
@@ -22,272 +23,246 @@
 // stream has up to 16 rooms, and what is asked for with a join besides `newest` is not asked for there.
 // `onTransport(transport)`: from now on it is "events", where `send` and `publish` return false, or "socket" again.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
+// `onBinary(bytes, { room, offset })` is given every binary payload, as a `Uint8Array`.
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
+//
+// What is returned has `join(room, { newest, with, observe })`, `leave(room)`, `send(message)`, `publish(room, data, ref)`,
+// `publishBinary(room, bytes, ref)`, `renew()`, `close()`, and `on(what, run)`, which calls `run` for each "event", "binary", "open",
+// "transport", "offline" or "end" until the function that it returns is called.
 
-const PING_EVERY = 20_000;      // the server pings too, but a page is not told of that
-const ANSWER_WITHIN = 10_000;   // a token, an upgrade and a pong
-const FIRST_DELAY = 500;        // doubled with each failure
-const LONGEST_DELAY = 30_000;
-const LATER = 4;                // failures that "later" counts for: 4 s to 8 s
-const RESYNC_WITHIN = 5_000;    // every page is told at once, and they shall not all ask at once
-const LIST_WINDOW = 5_000;      // the server sends a room's members twice in this time to one connection
-const JOINS_PER_SECOND = 40;    // the server reads as many a second, and closes with 4429 who sends more for 30 s
-const SOCKETS_TRIED = 2;        // in a row before an event stream is: one may fail for any reason
-const FIRST_SOCKET = 10_000;    // a socket is tried beside a stream after so long, and then after twice as long each time
-const LAST_SOCKET = 600_000;    // but at least so often
-const STREAM_ROOMS = 16;        // the server takes no more
-const STREAM_SILENCE = 60_000;  // the server sends a comment every 25 s
-const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its place for 20 s at most
+const TOKEN_WITHIN = 10_000;
 
-// Close codes. Whatever is not here is worth another try.
-const GOING_AWAY = 1001, ABNORMAL = 1006, BAD_TOKEN = 1008, TRY_LATER = 1013;
-const EXPIRED = 4401, NO_ANSWER = 4408, REVOKED = 4410, TOO_MANY = 4430;
-const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED, REVOKED];
-const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
-const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
+/**
+ * Connects to an endpoint for many rooms, and keeps the connection up: it comes back after every end that is not for good,
+ * joins the page's rooms again, and resumes each of them where the page stood. Nothing is sent before the caller has what is
+ * returned.
+ */
+function connect(path, options) {
+  return open(path, options);
+}
 
-export function connect(path, options) {
-  const { token, tokenIn = "query", protocol, history = false, events } = options;
-  const { onEvent, onOffline = () => {}, onEnd = () => {}, onTransport = () => {} } = options;
-  const wanted = new Map();     // the rooms, whether there is a connection or not, and what their joins say besides
-  const places = new Map();     // where this page stands in the history of each room; at the endpoint of one room under null
-  const states = new Map();     // the state of each room that has one, and its revision
+/** What is heard at an endpoint of one room: the events of the server, and what is broadcast. */
+
+/**
+ * The same for an endpoint of one room, whose path names it. `onEvent` is told the events of the server, and the payloads as they
+ * are broadcast; with `history` payloads come inside `message`.
+ */
+function connectRoom(path, options) {
+  return open(path, options);
+}
+
+function open(path, options) {
+  const { token, tokenIn = "query", protocol, history = false, WebSocket: Given } = options;
+  const wanted = new Map(); // the rooms, whether there is a connection or not, and what their joins say besides
+  const places = new Map(); // where this page stands in the history of each room; at the endpoint of one room under null
+  const states = new RoomStates();
+  const retry = new Retry();
   const over = new AbortController();
+  const listeners = new Listeners();
+  let held = new Set(); // wanted rooms that the page is not in for a while
   let connection = null;
-  let refusal = {};             // the code and the reason for which the last token was refused
-  let failures = 0;             // since a connection last proved good
-  let inMs = null;              // when to come back, where the server said it
-  let placeTries = 0;           // how often 4430 may mean this page's own old connection, which is still being closed
-  let retry = 0;                // the timer of the next try, if there is one
-  let mayHurry = true;          // whether that try may come sooner
-  let asleep = false;           // whether the page was left and may come back as it is
-  let many = false;             // whether rooms are joined here
-  let listens = false;          // whether the next connection is an event stream
-  let transport = "socket";     // what the page was told
-  let unopened = 0;             // sockets in a row that did not open
-  let idle = false;             // whether a stream waits for a room to be for
-  let trial = null;             // a socket that is tried beside a stream
-  let trialTimer = 0;
-  let trialIn = FIRST_SOCKET;
-  let turn = 0;                 // what was begun in another turn is not finished
+  let timer; // of the next try, if there is one
+  let asleep = false; // whether the page was left and may come back as it is
+  let many = false; // whether rooms are joined here
+  let transport = "socket"; // what the page was told
+  let idle = false; // whether an event stream waits for a room to be for
+  let turn = 0; // what was begun in another turn is not finished
 
-  async function open() {
+  listeners.on("event", options.onEvent);
+  listeners.on("binary", options.onBinary);
+  listeners.on("transport", options.onTransport);
+  listeners.on("offline", options.onOffline);
+  listeners.on("end", options.onEnd);
+
+  const rooms = () => [...wanted.keys()].filter(room => !held.has(room));
+
+  const page = {
+    states,
+    rooms,
+    isWanted: room => wanted.has(room),
+    refused: room => wanted.delete(room),
+    saying: room => ({ since: places.get(room), ...wanted.get(room) }),
+    note,
+    heard,
+    heardBytes,
+    began,
+    ended,
+    again: begin,
+  };
+
+  const fallback = options.events?.({
+    url,
+    socket: jwt => socketPlan(jwt).open(),
+    isSingle: () => !many,
+    isBare: () => !many && !history,
+    newest: () => (typeof history === "object" ? history.newest : undefined),
+    rooms,
+    joinOptions: room => wanted.get(room),
+    position: room => places.get(room),
+    isOpen: () => connection?.opened === true,
+    token: async () => (token ? await ask().catch(() => null) : undefined),
+    reopen: begin,
+    tooMany: (room, most) =>
+      tell({ type: "error", code: "too_many_rooms", room, message: `an event stream has at most ${most} rooms` }),
+  });
+
+  async function begin() {
     letGo();
     const mine = turn;
     let jwt = null;
     try {
-      if (token) jwt = await inTime(token(refusal.code));
+      if (token) jwt = await ask(retry.refusal.code);
     } catch (fault) {
       if (mine === turn) ended(ABNORMAL, String(fault));
       return;
     }
     if (mine !== turn) return;
-    if (token && !jwt) return noToken();
-    idle = listens && many && wanted.size === 0;
-    if (idle) return;
-    const saying = room => ({ since: places.get(room), ...wanted.get(room) });
-    const page = { wanted, states, saying, note, heard, began, ended, again: open };
-    connection = new Connection(listens ? streamWith(jwt) : socketWith(jwt), page);
+    if (token && !jwt) return stop(...retry.noToken);
+    const other = fallback?.active ? fallback : null;
+    idle = other !== null && many && rooms().length === 0;
+    if (!idle) connection = new Connection(other ? other.plan(jwt) : socketPlan(jwt), page);
   }
 
-  function socketWith(jwt) {
-    const url = new URL(path, location.href);
-    url.protocol = url.protocol.replace("http", "ws");
+  // A token in time.
+  async function ask(code) {
+    const late = new Promise((_, reject) => setTimeout(reject, TOKEN_WITHIN, new Error("no token in time")));
+    return Promise.race([token(code), late]);
+  }
+
+  function url(path) {
+    return new URL(path, globalThis.location?.href);
+  }
+
+  function socketPlan(jwt) {
+    const to = url(path);
+    to.protocol = to.protocol.replace("http", "ws");
     const protocols = protocol ? [protocol] : [];
-    if (jwt && tokenIn === "query") url.searchParams.set("token", jwt);
+    if (jwt && tokenIn === "query") to.searchParams.set("token", jwt);
     if (jwt && tokenIn === "protocol") protocols.push("bearer", jwt);
     const first = jwt && tokenIn === "message" ? { type: "auth", token: jwt } : null;
-    if (history) url.searchParams.set("since", places.get(null) ?? "");
-    if (history?.newest) url.searchParams.set("newest", history.newest);
-    return { url, protocols, first };
-  }
-
-  function streamWith(jwt) {
-    const url = new URL(events, location.href), headers = {};
-    const rooms = [...wanted.keys()].slice(0, STREAM_ROOMS);
-    for (const room of rooms) url.searchParams.append("room", room);
-    const newest = many ? Math.max(0, ...rooms.map(room => wanted.get(room).newest ?? 0)) : history?.newest;
-    if (newest) url.searchParams.set("newest", newest);
-    const standing = rooms.filter(room => places.has(room)).map(room => `${room}=${places.get(room)}`).join();
-    const last = many ? standing : places.get(null);
-    if (last) headers["last-event-id"] = last;
-    if (jwt) headers.authorization = `Bearer ${jwt}`;
-    return { url, headers, rooms, bare: !many && !history };
+    if (history) to.searchParams.set("since", places.get(null) ?? "");
+    if (typeof history === "object") to.searchParams.set("newest", String(history.newest));
+    const open = () => {
+      const socket = new (Given ?? WebSocket)(to, protocols);
+      socket.binaryType = "arraybuffer";
+      return socket;
+    };
+    return { open, first };
   }
 
   function began() {
-    const now = listens ? "events" : "socket";
-    const leftOut = listens ? [...wanted.keys()].slice(STREAM_ROOMS) : [];
-    if (listens) tryLater();
-    else trialIn = FIRST_SOCKET;
-    if (now !== transport) onTransport(transport = now);
-    const [type, code, message] = ["error", "too_many_rooms", `an event stream has at most ${STREAM_ROOMS} rooms`];
-    for (const room of leftOut) onEvent({ type, code, room, message });
+    const now = fallback?.active ? "events" : "socket";
+    fallback?.began();
+    if (now !== transport) listeners.tell("transport", (transport = now));
+    listeners.tell("open", now);
   }
 
-  // Of a socket that does not open a browser tells nothing: it may be blocked on its way or refused, or there is no server. A
-  // stream that does not open either shows that it is not about sockets, and one that breaks that the network may be another.
-  function chooseTransport({ opened }, code) {
-    const isLost = !opened || code === ABNORMAL || code === NO_ANSWER;
-    if (listens) unopened = isLost ? SOCKETS_TRIED - 1 : SOCKETS_TRIED;
-    else unopened = opened ? 0 : unopened + 1;
-    listens = Boolean(events) && unopened >= SOCKETS_TRIED;
-  }
-
-  // Also where the stream is opened anew meanwhile.
-  function tryLater() {
-    if (trialTimer) return;
-    trialTimer = setTimeout(trySocket, trialIn / 2 + Math.random() * trialIn / 2);
-    trialIn = Math.min(LAST_SOCKET, trialIn * 2);
-  }
-
-  // Beside the stream, which goes on where the socket does not open.
-  async function trySocket() {
-    trialTimer = 0;
-    if (!listens || !connection?.opened) return;
-    const mine = turn;
-    const jwt = token ? await inTime(token()).catch(() => null) : null;
-    if (mine !== turn) return;
-    if (token && !jwt) return tryLater();
-    const { url, protocols } = socketWith(jwt);
-    trial = new WebSocket(url, protocols);
-    trial.onclose = tryLater;
-    trial.onopen = () => {
-      [listens, unopened] = [false, SOCKETS_TRIED - 1];
-      open();
-    };
-  }
-
-  function noToken() {
-    const { code, reason } = ABOUT_THE_TOKEN.includes(refusal.code) ? refusal : { code: BAD_TOKEN, reason: "no token" };
-    stop(code, reason);
-  }
-
-  // Ends the connection, or the try, without a word.
+  /** Ends the connection, or the try, without a word. */
   function letGo() {
     turn += 1;
-    clearTimeout(retry);
-    retry = 0;
-    inMs = null;
-    if (connection?.opened) placeTries = TRIES_FOR_A_PLACE;
+    clearTimeout(timer);
+    timer = undefined;
+    retry.inMs = null;
+    if (connection?.opened) retry.keepsPlace();
     connection?.drop();
     connection = null;
-    if (trial) trial.onclose = trial.onopen = null;
-    trial?.close(1000);
-    trial = null;
+    fallback?.letGo();
     idle = false;
+  }
+
+  function tell(event) {
+    listeners.tell("event", event);
   }
 
   // What is said on the endpoint of one room may be any JSON.
   function heard(event) {
-    if (event?.type === "reconnect" && event.in_ms >= 0) inMs = event.in_ms;
-    // The first pong comes after a while: a connection that is closed before has not proved good.
-    if (event?.type === "pong") [failures, placeTries, refusal] = [0, 0, {}];
-    if (event?.type === "token_expiring" && token) refresh();
+    const type = event?.type;
+    if (type === "reconnect" && event.in_ms >= 0) retry.inMs = event.in_ms;
+    if (type === "pong") retry.provedGood();
+    if (type === "token_expiring" && token) void refresh();
     // Put out, or made to leave: who joins again after the next reconnect is refused, or does what nobody wants.
-    if (event?.type === "room_left" && event.reason) {
+    if (type === "room_left" && event.reason) {
       wanted.delete(event.room);
       places.delete(event.room);
     }
-    onEvent(event);
+    tell(event);
+  }
+
+  function heardBytes(frame) {
+    const [bytes, from] = (many || history ? unframed(frame) : [frame, {}]) ?? [];
+    if (!bytes || !from) return;
+    note({ type: "message", ...from });
+    listeners.tell("binary", bytes, from);
   }
 
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
   async function refresh() {
     const mine = turn;
-    try {
-      const jwt = await inTime(token());
-      if (jwt && mine === turn) send({ type: "refresh", token: jwt });
-    } catch { /* told by `onOffline`, if it comes to that */ }
+    const jwt = await ask().catch(() => null); // told by `offline`, if it comes to that
+    if (jwt && mine === turn) send({ type: "refresh", token: jwt });
   }
 
   // The position that the page comes back with.
   function note(event) {
-    const place = { room_joined: event?.position, message: event?.offset, refresh: event?.offset }[event?.type];
+    const type = event?.type;
+    const place = type === "room_joined" ? event.position : (type === "message" || type === "refresh") && event.offset;
     if (!place) return;
     if (history) places.set(null, place);
     else if (wanted.has(event.room)) places.set(event.room, place);
   }
 
   function ended(code, reason) {
-    // A browser does not say why an upgrade was refused: it may have been the token.
-    const refused = connection?.opened === false;
-    if (connection) chooseTransport(connection, code);
+    const neverOpened = connection?.opened === false;
+    if (connection) fallback?.ended(connection.opened, code);
     connection = null;
-    // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
-    const ownPlace = code === TOO_MANY && placeTries > 0;
-    // A new token may be of a new sign-in, once.
-    const revoked = code === REVOKED && (!token || refusal.code === REVOKED);
-    const forGood = (FOR_GOOD.includes(code) && !ownPlace) || (code === BAD_TOKEN && !token) || revoked;
-    if (forGood && inMs === null) return stop(code, reason);
-    if (ownPlace) placeTries -= 1;
-    // A slow connection keeps its place until its close frame is out.
-    if (code === TRY_LATER) placeTries = TRIES_FOR_A_PLACE;
-    refusal = refused || ABOUT_THE_TOKEN.includes(code) ? { code, reason } : {};
-    // Nothing is wrong with a token that has had its time, and nothing to tell.
-    if (code === EXPIRED && failures === 0 && inMs === null) {
-      failures = 1;
-      return open();
-    }
-    const notSoSoon = ownPlace || NOT_SO_SOON.includes(code);
-    if (notSoSoon) failures = Math.max(failures, LATER);
-    mayHurry = inMs === null && !notSoSoon;
-    const delay = inMs ?? backOff();
-    inMs = null;
-    retry = setTimeout(open, delay);
-    onOffline({ code, reason, in_ms: delay });
-  }
-
-  // At a random moment, so that a restart meets no herd.
-  function backOff() {
-    const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** failures);
-    failures += 1;
-    return Math.round(longest / 2 + Math.random() * longest / 2);
+    const delay = retry.after(code, reason, neverOpened, Boolean(token));
+    if (delay === null) return stop(code, reason);
+    if (delay === undefined) return void begin();
+    timer = setTimeout(begin, delay);
+    listeners.tell("offline", { code, reason, in_ms: delay });
   }
 
   function stop(code, reason) {
     over.abort();
-    onEnd(code, reason);
+    listeners.tell("end", code, reason);
   }
 
-  // A page that was left stays in the back/forward cache with its connection, which the browser keeps up for minutes: it would
-  // be counted as a viewer. The same with a tab that is frozen.
   function sleep() {
     if (asleep) return;
     asleep = true;
     letGo();
-    onOffline({ code: GOING_AWAY, reason: "the page was left", in_ms: 0 });
+    listeners.tell("offline", { code: GOING_AWAY, reason: "the page was left", in_ms: 0 });
   }
 
-  // Somebody looks at the page, or the network is back: there is nothing to wait for, unless the server asked for it.
+  // There is nothing to wait for, unless the server asked for it.
   function wake() {
     if (connection) return connection.ping();
-    if (!asleep && !(retry && mayHurry)) return;
+    if (!asleep && !(timer && retry.mayHurry)) return;
     asleep = false;
-    failures = 0;
-    open();
+    retry.hurry();
+    void begin();
   }
 
-  const on = (target, event, run) => target.addEventListener(event, run, { signal: over.signal });
-  on(window, "pagehide", sleep);
-  on(document, "freeze", sleep);
-  on(window, "pageshow", wake);
-  on(document, "resume", wake);
-  on(document, "visibilitychange", () => document.hidden || wake());
-  on(window, "online", wake);
+  followPage(over.signal, sleep, wake);
 
   const send = message => connection?.send(message) ?? false;
 
-  retry = setTimeout(open);     // not before the caller has what is returned
+  timer = setTimeout(begin); // not before the caller has what is returned
   return {
-    // Also for a room that the page is in: the answer has the members as they are now. The server sends them twice in five
-    // seconds; where an answer comes without, the room is joined once more after that time.
+    wanted,
+    get status() {
+      return over.signal.aborted ? "closed" : connection?.opened ? "open" : "connecting";
+    },
+    on: listeners.on.bind(listeners),
+    // The server sends the members twice in five seconds; where an answer comes without, the room is joined once more after
+    // that time.
     join(room, { newest, with: words, observe } = {}) {
       many = true;
+      held.delete(room);
       wanted.set(room, { newest, with: words, observe });
       connection?.joinAgain(room);
-      if (idle) open();
+      if (idle) void begin();
     },
     leave(room) {
       wanted.delete(room);
@@ -295,19 +270,19 @@ export function connect(path, options) {
       states.delete(room);
       connection?.settle();
     },
-    // Any message, as for the application's `on_message`; among many rooms it names its `room`. Whether it was sent: what is
-    // said while there is no connection is not kept, and on an event stream nothing can be said.
+    hold(rooms) {
+      held = new Set(rooms);
+      connection?.settle();
+      if (idle) void begin();
+    },
     send,
-    // The same. An answer repeats the `ref`, if any.
-    publish(room, data, ref) {
-      return send({ type: "publish", room, data, ref });
-    },
-    // Comes again with a new token: where the user's rights have changed. `onOffline` is silent.
+    publish: (room, data, ref) => send({ type: "publish", room, data, ref }),
+    publishBinary: (room, bytes, ref) => send(framed(room, bytes, ref)),
+    sendBinary: bytes => send(bytes),
     renew() {
-      refusal = {};
-      if (!over.signal.aborted && !asleep) open();
+      retry.refusal = {};
+      if (!over.signal.aborted && !asleep) void begin();
     },
-    // For good; nothing is heard after it.
     close() {
       over.abort();
       letGo();
@@ -315,47 +290,80 @@ export function connect(path, options) {
   };
 }
 
-function inTime(promise) {
-  const late = new Promise((_, reject) => setTimeout(reject, ANSWER_WITHIN, new Error("no token in time")));
-  return Promise.race([promise, late]);
+const OF_A_ROOM = 1; // the first byte of a frame
+
+/** A binary payload and where it is from, or null where the frame is of a sort that this client does not know. */
+function unframed(frame) {
+  if (frame[0] !== OF_A_ROOM) return null;
+  const [room, rest] = named(frame.subarray(1));
+  const [offset, payload] = named(rest);
+  return [payload, { ...(room && { room }), ...(offset && { offset }) }];
 }
 
-// What a JSON merge patch (RFC 7396) makes of a value. `fromEntries`, as a name may be `__proto__`.
-function merged(value, patch) {
-  const isObject = it => it !== null && typeof it === "object" && !Array.isArray(it);
-  if (!isObject(patch)) return patch;
-  const members = new Map(isObject(value) ? Object.entries(value) : []);
-  for (const [name, change] of Object.entries(patch)) {
-    if (change === null) members.delete(name);
-    else members.set(name, merged(members.get(name), change));
-  }
-  return Object.fromEntries(members);
+/** A publish of bytes, as it travels. */
+function framed(room, bytes, ref) {
+  const text = new TextEncoder();
+  const [key, answer] = [text.encode(room), text.encode(ref === undefined ? "" : JSON.stringify(ref))];
+  const head = [OF_A_ROOM, key.length, ...key, answer.length, ...answer];
+  const frame = new Uint8Array(head.length + bytes.length);
+  frame.set(head);
+  frame.set(bytes, head.length);
+  return frame;
 }
 
-// One connection, from the upgrade to its end, which is told once.
+// A text behind a byte with its length, and what follows it.
+function named(bytes) {
+  const end = 1 + (bytes[0] ?? 0);
+  return [new TextDecoder().decode(bytes.subarray(1, end)), bytes.subarray(end)];
+}
+
+// Close codes. Whatever is not here is worth another try.
+const NORMAL = 1000;
+const GOING_AWAY = 1001;
+const ABNORMAL = 1006;
+const BAD_TOKEN = 1008;
+const TRY_LATER = 1013;
+const EXPIRED = 4401;
+const NO_ANSWER = 4408;
+const REVOKED = 4410;
+const TOO_MANY = 4430;
+const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED, REVOKED];
+const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
+const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
+
+const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
+const ANSWER_WITHIN = 10_000; // an upgrade and a pong
+const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
+const LIST_WINDOW = 5_000; // the server sends a room's members twice in this time to one connection
+const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
+const OPEN = 1; // the `readyState` of a socket
+
+/** What a connection needs of a socket; an event stream has as much. */
+
+/** One connection, from the upgrade to its end, which is told once. */
 class Connection {
   opened = false;
-  #asked = new Map();           // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
+  #plan;
+  #page;
+  #socket;
+  #asked = new Map(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
   #lastRef = 0;
   #joinsLeft = JOINS_PER_SECOND;
   #resyncs = new Set();
-  #told = new Set();            // the rooms whose `room_joined` has said what the next `resync` does
-  #anew = new Set();            // the rooms whose state is asked for anew, soon
-  #lists = new Map();           // the rooms whose members are asked for again: the timer, or null once that was done
+  #told = new Set(); // the rooms whose `room_joined` has said what the next `resync` does
+  #anew = new Set(); // the rooms whose state is asked for anew, soon
+  #lists = new Map(); // the rooms whose members are asked for again: the timer, or null once that was done
   #over = false;
-  #beat = 0;
-  #silence = 0;
+  #beat;
+  #silence;
 
-  constructor({ url, protocols, first, headers, rooms, bare }, page) {
-    this.first = first;
-    this.page = page;
-    this.listens = Boolean(headers);
-    this.bare = bare;
-    for (const room of rooms ?? []) this.#asked.set(room, room);
-    this.socket = this.listens ? new EventStream(url, headers) : new WebSocket(url, protocols);
-    this.socket.onopen = () => this.#begin();
-    this.socket.onmessage = ({ data }) => this.#received(data);
-    this.socket.onclose = ({ code, reason }) => this.#end(code, reason);
+  constructor(plan, page) {
+    [this.#plan, this.#page] = [plan, page];
+    for (const room of plan.stream?.rooms ?? []) this.#asked.set(room, room);
+    const socket = (this.#socket = plan.open());
+    socket.onopen = () => this.#begin();
+    socket.onmessage = ({ data }) => this.#received(data);
+    socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#awaitAnswer();
   }
 
@@ -363,14 +371,15 @@ class Connection {
     if (this.#over) return;
     this.opened = true;
     clearTimeout(this.#silence);
-    if (this.listens) this.#awaitAnswer(STREAM_SILENCE);
+    const { first, stream } = this.#plan;
+    if (stream) this.#awaitAnswer(stream.silence);
     else this.#beat = setInterval(() => this.ping(), PING_EVERY);
-    if (this.first) this.send(this.first);
+    if (first) this.send(first);
     this.settle();
-    if (!this.#over) this.page.began();
+    if (!this.#over) this.#page.began();
   }
 
-  // Asks whether the other end is still there.
+  /** Asks whether the other end is still there. */
   ping() {
     if (this.send({ type: "ping" })) this.#awaitAnswer();
   }
@@ -384,39 +393,43 @@ class Connection {
   #end(code, reason) {
     if (this.#over) return;
     this.drop();
-    this.page.ended(code, reason);
+    this.#page.ended(code, reason);
   }
 
-  // Ends it, and tells nobody.
+  /** Ends it, and tells nobody. */
   drop() {
     this.#over = true;
     clearInterval(this.#beat);
     clearTimeout(this.#silence);
-    for (const timer of this.#lists.values()) clearTimeout(timer);
-    this.socket.close(1000);
+    for (const timer of this.#lists.values()) clearTimeout(timer ?? undefined);
+    this.#socket.close(NORMAL);
   }
 
+  /** Sends an object as JSON, or bytes as they are. Returns whether there was a socket to give it to. */
   send(message) {
-    // That of a stream is none.
-    const open = !this.#over && this.socket.readyState === WebSocket.OPEN;
-    if (open) this.socket.send(JSON.stringify(message));
+    // An event stream has no `readyState`.
+    const open = !this.#over && this.#socket.readyState === OPEN;
+    if (open) this.#socket.send?.(message instanceof Uint8Array ? message : JSON.stringify(message));
     return open;
   }
 
   #received(data) {
     if (this.#over) return;
     clearTimeout(this.#silence);
-    if (this.listens) this.#awaitAnswer(STREAM_SILENCE);
+    const { stream, bare } = this.#plan;
+    if (stream) this.#awaitAnswer(stream.silence);
+    if (typeof data !== "string") return this.#page.heardBytes(new Uint8Array(data));
     let event = JSON.parse(data);
-    this.page.note(event);
+    this.#page.note(event);
     // At an endpoint of one room a socket has the payload alone.
-    if (this.bare && event?.type === "message") event = event.data;
-    if (event?.type === "resync" || event?.type === "refresh") return this.#fetchSoon(event);
-    if (event?.type === "room_state") return this.#state(event);
-    if (event?.type === "error") this.#refused(event);
-    if (event?.type === "room_joined") this.#joined(event);
-    if (event?.type === "room_left" && event.reason) this.#asked.delete(event.room);
-    this.page.heard(event);
+    if (bare && event?.type === "message") event = event.data;
+    const type = event?.type;
+    if (type === "resync" || type === "refresh") return this.#fetchSoon(event);
+    if (type === "room_state") return this.#state(event);
+    if (type === "error") this.#refused(event);
+    if (type === "room_joined") this.#joined(event);
+    if (type === "room_left" && event.reason) this.#asked.delete(event.room);
+    this.#page.heard(event);
   }
 
   // Heard once for each room, and not at all where a new connection has joined it anew by then.
@@ -428,22 +441,16 @@ class Connection {
     this.#resyncs.add(what);
     setTimeout(() => {
       this.#resyncs.delete(what);
-      if (!this.#over) this.page.heard(event);
+      if (!this.#over) this.#page.heard(event);
     }, Math.random() * RESYNC_WITHIN);
     // What has changed in it may have been left out too.
-    if (type === "resync" && this.page.states.has(room)) this.#stateAnew(room);
+    if (type === "resync" && this.#page.states.has(room)) this.#stateAnew(room);
   }
 
-  // A change of another state than the page has is of no use.
-  #state({ type, room, revision, since, state, patch }) {
-    const before = this.page.states.get(room);
-    if (patch !== undefined) {
-      if (before?.revision === revision) return;
-      if (before?.revision !== since) return this.#stateAnew(room);
-      state = merged(before.state, patch);
-    }
-    this.page.states.set(room, { revision, state });
-    this.page.heard({ type, room, revision, state });
+  #state(event) {
+    const whole = this.#page.states.whole(event);
+    if (whole) this.#page.heard(whole);
+    else if (whole === undefined) this.#stateAnew(event.room);
   }
 
   // Whoever joins is sent all of it. A room that was not joined by name is that of the endpoint.
@@ -453,8 +460,8 @@ class Connection {
     setTimeout(() => {
       this.#anew.delete(room);
       if (this.#over) return;
-      if (this.page.wanted.has(room)) this.joinAgain(room);
-      else this.page.again();
+      if (this.#page.isWanted(room)) this.joinAgain(room);
+      else this.#page.again();
     }, Math.random() * RESYNC_WITHIN);
   }
 
@@ -464,12 +471,13 @@ class Connection {
     if (recovered === false) this.#told.add(room);
     if (users === undefined || !this.#asked.has(room)) return;
     const before = this.#lists.get(room);
-    clearTimeout(before);
-    if (members || before === null) return this.#lists.delete(room);
-    this.#lists.set(room, setTimeout(() => {
+    clearTimeout(before ?? undefined);
+    if (members || before === null) return void this.#lists.delete(room);
+    const again = () => {
       this.#lists.set(room, null);
       this.joinAgain(room);
-    }, LIST_WINDOW));
+    };
+    this.#lists.set(room, setTimeout(again, LIST_WINDOW));
   }
 
   joinAgain(room) {
@@ -477,29 +485,29 @@ class Connection {
     this.settle();
   }
 
-  // Asks the server for what is wanted and was not asked for yet, and the other way round.
+  /** Asks the server for what is wanted and was not asked for yet, and the other way round. */
   settle() {
     if (!this.opened || this.#over) return;
-    if (this.listens) return this.#settleStream();
+    const rooms = this.#page.rooms();
+    if (this.#plan.stream) return this.#settleStream(rooms.slice(0, this.#plan.stream.most));
     for (const room of this.#asked.keys()) {
-      if (!this.page.wanted.has(room) && !this.#leave(room)) return;
+      if (!rooms.includes(room) && !this.#leave(room)) return;
     }
-    for (const room of this.page.wanted.keys()) {
+    for (const room of rooms) {
       if (!this.#asked.get(room) && !this.#join(room)) return;
     }
   }
 
   // A stream has the rooms that it was opened for.
-  #settleStream() {
-    const wanted = [...this.page.wanted.keys()].slice(0, STREAM_ROOMS);
-    if (wanted.length !== this.#asked.size || !wanted.every(room => this.#asked.get(room))) this.page.again();
+  #settleStream(rooms) {
+    if (rooms.length !== this.#asked.size || !rooms.every(room => this.#asked.get(room))) this.#page.again();
   }
 
   #join(room) {
     if (!this.#mayAsk()) return false;
     const ref = `join ${++this.#lastRef}`;
     this.#asked.set(room, ref);
-    return this.send({ type: "join", room, ref, ...this.page.saying(room) });
+    return this.send({ type: "join", room, ref, ...this.#page.saying(room) });
   }
 
   #leave(room) {
@@ -523,22 +531,279 @@ class Connection {
   // A room that one may not be in is not wanted any more, or it would be asked for again after each reconnect.
   #refused(event) {
     for (const [room, asked] of this.#asked) {
-      if (asked === null || asked !== (this.listens ? event.room : event.ref)) continue;
-      event.room ??= room;      // also where it is no name of a room
-      if (!["unavailable", "rate_limited"].includes(event.code)) {
+      if (asked === null || asked !== (this.#plan.stream ? event.room : event.ref)) continue;
+      event.room ??= room; // also where it is no name of a room
+      if (event.code !== "unavailable" && event.code !== "rate_limited") {
         this.#asked.delete(room);
-        this.page.wanted.delete(room);
+        this.#page.refused(room);
       } else {
-        const later = ANSWER_WITHIN * (1 + Math.random()) / 2;
+        const later = (ANSWER_WITHIN * (1 + Math.random())) / 2;
         setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
       }
     }
   }
 }
 
+/** The state of each room that has one, put together from what the server sends of it. */
+class RoomStates {
+  #states = new Map();
+
+  has(room) {
+    return this.#states.has(room);
+  }
+
+  delete(room) {
+    this.#states.delete(room);
+  }
+
+  /** The event with all of the state; null where it says nothing new, and undefined where it does not fit to what is here. */
+  whole(event) {
+    const { type, room, revision, since, patch } = event;
+    let { state } = event;
+    if (patch !== undefined) {
+      const before = this.#states.get(room);
+      if (before?.revision === revision) return null;
+      if (before?.revision !== since) return undefined;
+      state = merged(before?.state, patch);
+    }
+    this.#states.set(room, { revision, state });
+    return { type, room, revision, state };
+  }
+}
+
+/** A `room_state` as it travels. */
+
+// What a JSON merge patch (RFC 7396) makes of a value. `fromEntries`, as a name may be `__proto__`.
+function merged(value, patch) {
+  if (!isObject(patch)) return patch;
+  const members = new Map(isObject(value) ? Object.entries(value) : []);
+  for (const [name, change] of Object.entries(patch)) {
+    if (change === null) members.delete(name);
+    else members.set(name, merged(members.get(name), change));
+  }
+  return Object.fromEntries(members);
+}
+
+function isObject(it) {
+  return it !== null && typeof it === "object" && !Array.isArray(it);
+}
+
+/** Whoever is told what happens. */
+class Listeners {
+  #all = new Map();
+
+  on(what, run) {
+    // An own function for each call, so that the same one given twice is two listeners.
+    const listener = (...given) => run?.(...given);
+    const listeners = this.#all.get(what) ?? new Set();
+    this.#all.set(what, listeners.add(listener));
+    return () => void listeners.delete(listener);
+  }
+
+  tell(what, ...given) {
+    // Whoever begins to listen meanwhile is told of what comes next.
+    for (const listener of [...(this.#all.get(what) ?? [])]) safely(() => listener(...given));
+  }
+}
+
+/** What a function of the page throws is reported, and stops nothing. */
+function safely(run) {
+  try {
+    run();
+  } catch (fault) {
+    queueMicrotask(() => {
+      throw fault;
+    });
+  }
+}
+
+/**
+ * Tells when a page goes to sleep and wakes up, where there is a page. A page that was left stays in the back/forward cache with
+ * its connection, which the browser keeps up for minutes: it would be counted as a viewer. The same with a tab that is frozen.
+ * And somebody who looks at the page again, or a network that is back, is not kept waiting.
+ */
+function followPage(signal, sleep, wake) {
+  const { document } = globalThis;
+  const on = (target, event, run) => target?.addEventListener?.(event, run, { signal });
+  on(globalThis, "pagehide", sleep);
+  on(document, "freeze", sleep);
+  on(globalThis, "pageshow", wake);
+  on(document, "resume", wake);
+  on(document, "visibilitychange", () => document?.hidden || wake());
+  on(globalThis, "online", wake);
+}
+
+const FIRST_DELAY = 500; // doubled with each failure
+const LONGEST_DELAY = 30_000;
+const LATER = 4; // failures that "later" counts for: 4 s to 8 s
+const TRIES_FOR_A_PLACE = 3; // 27 s at least; an old connection keeps its place for 20 s at most
+
+/** Whether a connection that ended is tried again, and when. */
+class Retry {
+  /** The code and the reason for which the last token was refused. */
+  refusal = {};
+  /** When to come back, where the server said it. */
+  inMs = null;
+  /** Whether the next try may come sooner. */
+  mayHurry = true;
+  #failures = 0; // since a connection last proved good
+  #placeTries = 0; // how often 4430 may mean this page's own old connection, which is still being closed
+
+  /** The first pong comes after a while: a connection that is closed before has not proved good. */
+  provedGood() {
+    [this.#failures, this.#placeTries, this.refusal] = [0, 0, {}];
+  }
+
+  /** A connection of our own is being closed, and keeps its place among those of its user until it is. */
+  keepsPlace() {
+    this.#placeTries = TRIES_FOR_A_PLACE;
+  }
+
+  hurry() {
+    this.#failures = 0;
+  }
+
+  /** In how many milliseconds; null for never, and undefined for at once, without a word. */
+  after(code, reason, neverOpened, hasToken) {
+    const asked = this.inMs;
+    const ownPlace = code === TOO_MANY && this.#placeTries > 0;
+    // A new token may be of a new sign-in, once.
+    const revoked = code === REVOKED && (!hasToken || this.refusal.code === REVOKED);
+    const forGood = (FOR_GOOD.includes(code) && !ownPlace) || (code === BAD_TOKEN && !hasToken) || revoked;
+    // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
+    if (forGood && asked === null) return null;
+    if (ownPlace) this.#placeTries -= 1;
+    // A slow connection keeps its place until its close frame is out.
+    if (code === TRY_LATER) this.keepsPlace();
+    // A browser does not say why an upgrade was refused: it may have been the token.
+    this.refusal = neverOpened || ABOUT_THE_TOKEN.includes(code) ? { code, reason } : {};
+    // Nothing is wrong with a token that has had its time, and nothing to tell.
+    if (code === EXPIRED && this.#failures === 0 && asked === null) {
+      this.#failures = 1;
+      return undefined;
+    }
+    const notSoSoon = ownPlace || NOT_SO_SOON.includes(code);
+    if (notSoSoon) this.#failures = Math.max(this.#failures, LATER);
+    this.mayHurry = asked === null && !notSoSoon;
+    this.inMs = null;
+    return asked ?? this.#backOff();
+  }
+
+  /** What to say where there is no further token: what became of the last one. */
+  get noToken() {
+    const { code = ABNORMAL, reason = "" } = this.refusal;
+    return ABOUT_THE_TOKEN.includes(code) ? [code, reason] : [BAD_TOKEN, "no token"];
+  }
+
+  // At a random moment, so that a restart meets no herd.
+  #backOff() {
+    const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#failures);
+    this.#failures += 1;
+    return Math.round(longest / 2 + (Math.random() * longest) / 2);
+  }
+}
+
+const SOCKETS_TRIED = 2; // in a row before an event stream is: one may fail for any reason
+const FIRST_SOCKET = 10_000; // a socket is tried beside a stream after so long, and then after twice as long each time
+const LAST_SOCKET = 600_000; // but at least so often
+const STREAM_ROOMS = 16; // the server takes no more
+const STREAM_SILENCE = 60_000; // the server sends a comment every 25 s
+
+/**
+ * The event stream of the same rooms at `path`, for networks that let no WebSocket through: `connect(path, { events:
+ * eventStream("/sse") })`. It is used where two sockets in a row do not open, and left again for the first socket that does.
+ * The token then goes in `Authorization`. A stream has up to 16 rooms, and what is asked for with a join besides `newest` is not
+ * asked for there.
+ */
+function eventStream(path) {
+  return host => new StreamFallback(path, host);
+}
+
+class StreamFallback {
+  active = false;
+  #path;
+  #host;
+  #unopened = 0; // sockets in a row that did not open
+  #trial = null; // a socket that is tried beside a stream
+  #timer;
+  #trialIn = FIRST_SOCKET;
+  #turn = 0;
+
+  constructor(path, host) {
+    [this.#path, this.#host] = [path, host];
+  }
+
+  plan(jwt) {
+    const { isSingle, isBare, joinOptions, newest, position, url } = this.#host;
+    const to = url(this.#path);
+    const headers = {};
+    const rooms = this.#host.rooms().slice(0, STREAM_ROOMS);
+    for (const room of rooms) to.searchParams.append("room", room);
+    const most = isSingle() ? newest() : Math.max(0, ...rooms.map(room => joinOptions(room)?.newest ?? 0));
+    if (most) to.searchParams.set("newest", String(most));
+    const standing = rooms.filter(room => position(room)).map(room => `${room}=${position(room)}`);
+    const last = isSingle() ? position(null) : standing.join();
+    if (last) headers["last-event-id"] = last;
+    if (jwt) headers.authorization = `Bearer ${jwt}`;
+    const stream = { rooms, most: STREAM_ROOMS, silence: STREAM_SILENCE };
+    return { open: () => new EventStream(to, headers), stream, bare: isBare() };
+  }
+
+  began() {
+    if (!this.active) {
+      this.#trialIn = FIRST_SOCKET;
+      return;
+    }
+    this.#tryLater();
+    for (const room of this.#host.rooms().slice(STREAM_ROOMS)) this.#host.tooMany(room, STREAM_ROOMS);
+  }
+
+  // Of a socket that does not open a browser tells nothing: it may be blocked on its way or refused, or there is no server. A
+  // stream that does not open either shows that it is not about sockets, and one that breaks that the network may be another.
+  ended(opened, code) {
+    const isLost = !opened || code === ABNORMAL || code === NO_ANSWER;
+    if (this.active) this.#unopened = isLost ? SOCKETS_TRIED - 1 : SOCKETS_TRIED;
+    else this.#unopened = opened ? 0 : this.#unopened + 1;
+    this.active = this.#unopened >= SOCKETS_TRIED;
+  }
+
+  // Also where the stream is opened anew meanwhile.
+  #tryLater() {
+    if (this.#timer) return;
+    this.#timer = setTimeout(() => this.#trySocket(), this.#trialIn / 2 + (Math.random() * this.#trialIn) / 2);
+    this.#trialIn = Math.min(LAST_SOCKET, this.#trialIn * 2);
+  }
+
+  // Beside the stream, which goes on where the socket does not open.
+  async #trySocket() {
+    this.#timer = undefined;
+    if (!this.active || !this.#host.isOpen()) return;
+    const mine = this.#turn;
+    const jwt = await this.#host.token();
+    if (mine !== this.#turn) return;
+    if (jwt === null) return this.#tryLater();
+    const trial = (this.#trial = this.#host.socket(jwt ?? null));
+    trial.onclose = () => this.#tryLater();
+    trial.onopen = () => {
+      [this.active, this.#unopened] = [false, SOCKETS_TRIED - 1];
+      this.#host.reopen();
+    };
+  }
+
+  letGo() {
+    this.#turn += 1;
+    if (this.#trial) this.#trial.onclose = this.#trial.onopen = null;
+    this.#trial?.close(NORMAL);
+    this.#trial = null;
+  }
+}
+
 // An event stream in the place of a socket, which says nothing. By `fetch`, as a page sees more of it than of an `EventSource`: the
 // status of a refusal, and the comments, without which a network that is gone is not noticed.
 class EventStream {
+  onopen = null;
+  onmessage = null;
+  onclose = null;
   #over = new AbortController();
 
   constructor(url, headers) {
@@ -547,49 +812,50 @@ class EventStream {
 
   async #read(url, headers) {
     const answer = await fetch(url, { headers, cache: "no-store", signal: this.#over.signal });
-    if (answer.status === 401) return this.#end(BAD_TOKEN, "Invalid token");
-    if (answer.status === 429 || answer.status === 503) return this.#end(TRY_LATER, `status ${answer.status}`);
+    const { status } = answer;
+    if (status === 401) return this.#end(BAD_TOKEN, "Invalid token");
+    if (status === 429 || status === 503) return this.#end(TRY_LATER, `status ${status}`);
     // Whatever is between may answer with a page of its own.
     const isStream = answer.headers.get("content-type")?.startsWith("text/event-stream");
-    if (!answer.ok || !isStream) return this.#end(ABNORMAL, `status ${answer.status}, and no event stream`);
-    this.#say(() => this.onopen());
+    if (!answer.ok || !isStream || !answer.body) return this.#end(ABNORMAL, `status ${status}, and no event stream`);
+    safely(() => this.onopen?.());
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return this.#end(ABNORMAL, "");
       const events = (text + value).split("\n\n");
-      text = events.pop();
+      text = events.pop() ?? "";
       for (const event of events) this.#event(event.split("\n"));
     }
   }
 
   #event(lines) {
-    const data = lines.filter(line => line.startsWith("data: ")).map(line => line.slice(6)).join("\n");
+    const data = lines
+      .filter(line => line.startsWith("data: "))
+      .map(line => line.slice(6))
+      .join("\n");
     if (lines.includes("event: close")) {
       const { code, reason } = JSON.parse(data);
       return this.#end(code, reason);
     }
     // A comment shows as much as a pong.
-    this.#say(() => this.onmessage({ data: data || '{"type":"pong"}' }));
-  }
-
-  // What a page's function throws does not end the stream, as it does not end a socket.
-  #say(tell) {
-    try {
-      tell();
-    } catch (fault) {
-      reportError(fault);
-    }
+    safely(() => this.onmessage?.({ data: data || '{"type":"pong"}' }));
   }
 
   #end(code, reason) {
     if (this.#over.signal.aborted) return;
     this.close();
-    this.onclose({ code, reason });
+    this.onclose?.({ code, reason });
   }
 
   close() {
     this.#over.abort();
   }
 }
+
+function connectPage(path, { events, ...options }) {
+  return connect(path, { ...options, events: events ? eventStream(events) : undefined });
+}
+
+export { connectPage as connect };

@@ -1,0 +1,257 @@
+import { NORMAL, NO_ANSWER } from "./codes.js";
+import type { JoinOptions } from "./options.js";
+import type { Position } from "./protocol.js";
+import { RoomStates, type StateEvent } from "./room_states.js";
+
+const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
+const ANSWER_WITHIN = 10_000; // an upgrade and a pong
+const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
+const LIST_WINDOW = 5_000; // the server sends a room's members twice in this time to one connection
+const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
+const OPEN = 1; // the `readyState` of a socket
+
+/** What a connection needs of a socket; an event stream has as much. */
+export interface Socket {
+  onopen: (() => void) | null;
+  onmessage: ((message: { data: unknown }) => void) | null;
+  onclose: ((close: { code: number; reason: string }) => void) | null;
+  readonly readyState?: number;
+  send?(data: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number): void;
+}
+
+/** What to open. */
+export interface Plan {
+  open: () => Socket;
+  /** The first message, where that has the token. */
+  first?: object | null;
+  /** An event stream: the rooms that it is opened for, the most of them, and how long it may be silent. */
+  stream?: { rooms: string[]; most: number; silence: number };
+  /** Payloads come in `message`, and are to be heard bare. */
+  bare?: boolean;
+}
+
+/** What a connection tells, and is told, by the client. */
+export interface Page {
+  states: RoomStates;
+  /** The rooms to be in now. */
+  rooms(): string[];
+  isWanted(room: string): boolean;
+  refused(room: string): void;
+  saying(room: string): JoinOptions & { since: Position | undefined };
+  note(event: ServerSays): void;
+  heard(event: ServerSays): void;
+  heardBytes(frame: Uint8Array<ArrayBuffer>): void;
+  began(): void;
+  ended(code: number, reason: string): void;
+  again(): void;
+}
+
+/** What came as JSON. On the endpoint of one room it may be anything. */
+export type ServerSays = any;
+
+/** One connection, from the upgrade to its end, which is told once. */
+export class Connection {
+  opened = false;
+  #plan: Plan;
+  #page: Page;
+  #socket: Socket;
+  #asked = new Map<string, string | null>(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
+  #lastRef = 0;
+  #joinsLeft = JOINS_PER_SECOND;
+  #resyncs = new Set<string>();
+  #told = new Set<string>(); // the rooms whose `room_joined` has said what the next `resync` does
+  #anew = new Set<string>(); // the rooms whose state is asked for anew, soon
+  #lists = new Map<string, Timer | null>(); // the rooms whose members are asked for again: the timer, or null once that was done
+  #over = false;
+  #beat: Timer | undefined;
+  #silence: Timer | undefined;
+
+  constructor(plan: Plan, page: Page) {
+    [this.#plan, this.#page] = [plan, page];
+    for (const room of plan.stream?.rooms ?? []) this.#asked.set(room, room);
+    const socket = (this.#socket = plan.open());
+    socket.onopen = () => this.#begin();
+    socket.onmessage = ({ data }) => this.#received(data);
+    socket.onclose = ({ code, reason }) => this.#end(code, reason);
+    this.#awaitAnswer();
+  }
+
+  #begin(): void {
+    if (this.#over) return;
+    this.opened = true;
+    clearTimeout(this.#silence);
+    const { first, stream } = this.#plan;
+    if (stream) this.#awaitAnswer(stream.silence);
+    else this.#beat = setInterval(() => this.ping(), PING_EVERY);
+    if (first) this.send(first);
+    this.settle();
+    if (!this.#over) this.#page.began();
+  }
+
+  /** Asks whether the other end is still there. */
+  ping(): void {
+    if (this.send({ type: "ping" })) this.#awaitAnswer();
+  }
+
+  // A network that is gone sends no close, and the browser would wait for one.
+  #awaitAnswer(within = ANSWER_WITHIN): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => this.#end(NO_ANSWER, "no answer"), within);
+  }
+
+  #end(code: number, reason: string): void {
+    if (this.#over) return;
+    this.drop();
+    this.#page.ended(code, reason);
+  }
+
+  /** Ends it, and tells nobody. */
+  drop(): void {
+    this.#over = true;
+    clearInterval(this.#beat);
+    clearTimeout(this.#silence);
+    for (const timer of this.#lists.values()) clearTimeout(timer ?? undefined);
+    this.#socket.close(NORMAL);
+  }
+
+  /** Sends an object as JSON, or bytes as they are. Returns whether there was a socket to give it to. */
+  send(message: object): boolean {
+    // An event stream has no `readyState`.
+    const open = !this.#over && this.#socket.readyState === OPEN;
+    if (open) this.#socket.send?.(message instanceof Uint8Array ? (message as Uint8Array<ArrayBuffer>) : JSON.stringify(message));
+    return open;
+  }
+
+  #received(data: unknown): void {
+    if (this.#over) return;
+    clearTimeout(this.#silence);
+    const { stream, bare } = this.#plan;
+    if (stream) this.#awaitAnswer(stream.silence);
+    if (typeof data !== "string") return this.#page.heardBytes(new Uint8Array(data as ArrayBuffer));
+    let event: ServerSays = JSON.parse(data);
+    this.#page.note(event);
+    // At an endpoint of one room a socket has the payload alone.
+    if (bare && event?.type === "message") event = event.data;
+    const type = event?.type;
+    if (type === "resync" || type === "refresh") return this.#fetchSoon(event);
+    if (type === "room_state") return this.#state(event);
+    if (type === "error") this.#refused(event);
+    if (type === "room_joined") this.#joined(event);
+    if (type === "room_left" && event.reason) this.#asked.delete(event.room);
+    this.#page.heard(event);
+  }
+
+  // Heard once for each room, and not at all where a new connection has joined it anew by then.
+  #fetchSoon(event: ServerSays): void {
+    const { type, room } = event;
+    if (type === "resync" && this.#told.delete(room)) return;
+    const what = `${type} ${room}`;
+    if (this.#resyncs.has(what)) return;
+    this.#resyncs.add(what);
+    setTimeout(() => {
+      this.#resyncs.delete(what);
+      if (!this.#over) this.#page.heard(event);
+    }, Math.random() * RESYNC_WITHIN);
+    // What has changed in it may have been left out too.
+    if (type === "resync" && this.#page.states.has(room)) this.#stateAnew(room);
+  }
+
+  #state(event: StateEvent): void {
+    const whole = this.#page.states.whole(event);
+    if (whole) this.#page.heard(whole);
+    else if (whole === undefined) this.#stateAnew(event.room);
+  }
+
+  // Whoever joins is sent all of it. A room that was not joined by name is that of the endpoint.
+  #stateAnew(room: string): void {
+    if (this.#anew.has(room)) return;
+    this.#anew.add(room);
+    setTimeout(() => {
+      this.#anew.delete(room);
+      if (this.#over) return;
+      if (this.#page.isWanted(room)) this.joinAgain(room);
+      else this.#page.again();
+    }, Math.random() * RESYNC_WITHIN);
+  }
+
+  // A room with members has `users`. Without `members` the server has sent the list a moment ago, and what this join was
+  // to find out may be newer than that.
+  #joined({ room, users, members, recovered }: ServerSays): void {
+    if (recovered === false) this.#told.add(room);
+    if (users === undefined || !this.#asked.has(room)) return;
+    const before = this.#lists.get(room);
+    clearTimeout(before ?? undefined);
+    if (members || before === null) return void this.#lists.delete(room);
+    const again = () => {
+      this.#lists.set(room, null);
+      this.joinAgain(room);
+    };
+    this.#lists.set(room, setTimeout(again, LIST_WINDOW));
+  }
+
+  joinAgain(room: string): void {
+    if (this.#asked.has(room)) this.#asked.set(room, null);
+    this.settle();
+  }
+
+  /** Asks the server for what is wanted and was not asked for yet, and the other way round. */
+  settle(): void {
+    if (!this.opened || this.#over) return;
+    const rooms = this.#page.rooms();
+    if (this.#plan.stream) return this.#settleStream(rooms.slice(0, this.#plan.stream.most));
+    for (const room of this.#asked.keys()) {
+      if (!rooms.includes(room) && !this.#leave(room)) return;
+    }
+    for (const room of rooms) {
+      if (!this.#asked.get(room) && !this.#join(room)) return;
+    }
+  }
+
+  // A stream has the rooms that it was opened for.
+  #settleStream(rooms: string[]): void {
+    if (rooms.length !== this.#asked.size || !rooms.every(room => this.#asked.get(room))) this.#page.again();
+  }
+
+  #join(room: string): boolean {
+    if (!this.#mayAsk()) return false;
+    const ref = `join ${++this.#lastRef}`;
+    this.#asked.set(room, ref);
+    return this.send({ type: "join", room, ref, ...this.#page.saying(room) });
+  }
+
+  #leave(room: string): boolean {
+    if (!this.#mayAsk()) return false;
+    this.#asked.delete(room);
+    return this.send({ type: "leave", room });
+  }
+
+  #mayAsk(): boolean {
+    if (this.#joinsLeft === JOINS_PER_SECOND) {
+      setTimeout(() => {
+        this.#joinsLeft = JOINS_PER_SECOND;
+        this.settle();
+      }, 1_000);
+    }
+    if (this.#joinsLeft === 0) return false;
+    this.#joinsLeft -= 1;
+    return true;
+  }
+
+  // A room that one may not be in is not wanted any more, or it would be asked for again after each reconnect.
+  #refused(event: ServerSays): void {
+    for (const [room, asked] of this.#asked) {
+      if (asked === null || asked !== (this.#plan.stream ? event.room : event.ref)) continue;
+      event.room ??= room; // also where it is no name of a room
+      if (event.code !== "unavailable" && event.code !== "rate_limited") {
+        this.#asked.delete(room);
+        this.#page.refused(room);
+      } else {
+        const later = (ANSWER_WITHIN * (1 + Math.random())) / 2;
+        setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
+      }
+    }
+  }
+}
+
+type Timer = ReturnType<typeof setTimeout>;

@@ -1,0 +1,128 @@
+import type { AnyKinds, KindName, PublishOf } from "./kinds.js";
+import type { Client } from "./options.js";
+import { PublishError, type PublishErrorCode, type Receipt, publish } from "./publish.js";
+
+const MOST = 100;
+const MAX_AGE = 60_000;
+const TRY_AGAIN = 1_000; // where the server does not say when
+
+/** How much an offline queue keeps. */
+export interface QueueOptions {
+  /** The most messages: 100 unless set. One more is refused with `queue_full`. */
+  most?: number;
+  /** How long one is kept before it is given up with `expired`: 60,000 ms unless set. */
+  maxAgeMs?: number;
+  /**
+   * Whether a message is sent again where its answer did not come. It may then be published twice, so it has to carry an id by which
+   * its receivers know it. Unless set, such a message is given up with `connection_lost` or `timeout`.
+   */
+  resend?: boolean;
+}
+
+/** Messages that wait until they can be sent. */
+export interface OfflineQueue<Kinds = AnyKinds> {
+  /** How many wait. */
+  readonly size: number;
+  /** Publishes when there is a connection, behind what waits already. Rejects with a `PublishError`. */
+  publish<Kind extends KindName<Kinds>>(
+    room: `${Kind}:${string}`,
+    data: PublishOf<Kinds, Kind> | Uint8Array<ArrayBuffer>,
+  ): Promise<Receipt>;
+  /** Gives up what waits, with `stopped`. */
+  stop(): void;
+}
+
+interface Waiting {
+  room: string;
+  data: unknown;
+  resolve: (receipt: Receipt) => void;
+  reject: (error: PublishError) => void;
+  expiry: ReturnType<typeof setTimeout>;
+}
+
+/**
+ * Keeps what is published while there is no connection, within bounds, and sends it in order: the next message of all is sent
+ * when the last one is answered. One whose room is not joined waits for the join, and lets those of other rooms go first.
+ */
+export function offlineQueue<Kinds = AnyKinds>(
+  client: Client<Kinds>,
+  { most = MOST, maxAgeMs = MAX_AGE, resend = false }: QueueOptions = {},
+): OfflineQueue<Kinds> {
+  const waiting: Waiting[] = [];
+  const notJoined = new Set<string>();
+  let sent: Waiting | null = null;
+  let pause: ReturnType<typeof setTimeout> | undefined;
+
+  function take(item: Waiting): boolean {
+    const at = waiting.indexOf(item);
+    clearTimeout(item.expiry);
+    return at >= 0 && waiting.splice(at, 1).length > 0;
+  }
+
+  function giveUp(item: Waiting, code: PublishErrorCode, message: string): void {
+    if (take(item)) item.reject(new PublishError(code, item.room, message));
+  }
+
+  function next(): void {
+    if (sent || pause || client.status !== "open") return;
+    sent = waiting.find(({ room }) => !notJoined.has(room)) ?? null;
+    if (!sent) return;
+    const item = sent;
+    publish<Kinds>(client, item.room as never, item.data as never).then(
+      receipt => {
+        sent = null;
+        if (take(item)) item.resolve(receipt);
+        next();
+      },
+      (error: PublishError) => {
+        sent = null;
+        failed(item, error);
+      },
+    );
+  }
+
+  function failed(item: Waiting, error: PublishError): void {
+    const { code, room, retryAfterMs } = error;
+    if (code === "offline") return;
+    if (code === "not_joined") notJoined.add(room);
+    else if (code === "rate_limited" || code === "unavailable") wait(retryAfterMs ?? TRY_AGAIN);
+    else if (!(resend && (code === "connection_lost" || code === "timeout")) && take(item)) item.reject(error);
+    next();
+  }
+
+  function wait(ms: number): void {
+    pause = setTimeout(() => {
+      pause = undefined;
+      next();
+    }, ms);
+  }
+
+  const stops = [
+    client.on("open", next),
+    client.on("event", event => {
+      if (event?.type !== "room_joined" || !notJoined.delete(event.room)) return;
+      next();
+    }),
+  ];
+
+  return {
+    get size() {
+      return waiting.length;
+    },
+    publish: (room, data) =>
+      new Promise((resolve, reject) => {
+        if (waiting.length >= most) {
+          return reject(new PublishError("queue_full", room, `${most} messages wait already`));
+        }
+        const expire = () => item !== sent && giveUp(item, "expired", `not sent in ${maxAgeMs} ms`);
+        const item: Waiting = { room, data, resolve, reject, expiry: setTimeout(expire, maxAgeMs) };
+        waiting.push(item);
+        next();
+      }),
+    stop() {
+      clearTimeout(pause);
+      for (const stop of stops) stop();
+      for (const item of [...waiting]) giveUp(item, "stopped", "the queue was stopped");
+    },
+  };
+}

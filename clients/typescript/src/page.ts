@@ -1,0 +1,45 @@
+// A connection that keeps itself up, to one room or to many. Copy it, and change what you like. It is made from the TypeScript
+// of the package `@ws-rooms/client`, by `npm run build` in `clients/typescript`.
+//
+//   const rooms = connect("/ws", { token: fetchToken, onEvent: show, onOffline: say, onEnd: sayWhy });
+//   rooms.join("post:42");
+//
+// At the endpoint of one room the room is in the path, and nothing is joined.
+//
+// A room with a history is resumed: after a reconnect its `room_joined` has `recovered: true`, and what was missed follows; there
+// is nothing to fetch then. Where it has `recovered: false`, fetch, as on `resync`, which does not come besides. `join(room,
+// { newest: 50 })` asks for the newest messages: for a page that comes for the first time, or can't be given what it missed.
+// At the endpoint of one room `history: true`, or `history: { newest: 50 }`, asks for it, and payloads come in `message`.
+//
+// A room with a state: `room_state` always has all of it, as `state`; what the server sends of it is put together here.
+//
+// `token(code)` resolves to a token, or to null where there is none, which is the end. It is asked at each connection, and a
+// minute before a token ends, whose connection goes on with the new one. Where the last token was refused, `code` is the close
+// code that it met: 1008, 4401 and 4410 are about it, 1006 may be. No `token` where a cookie is the credential.
+// `tokenIn` says how it travels, as the endpoint takes it: "query" unless set; "protocol", with the application's `protocol`
+// beside it, as `{ tokenIn: "protocol", protocol: "app.v1" }`; or "message", which is the first one.
+// `events: "/sse"` is the path of an event stream of the same rooms, for networks that let no WebSocket through: it is used where
+// two sockets in a row do not open, and left again for the first socket that does. The token then goes in `Authorization`. A
+// stream has up to 16 rooms, and what is asked for with a join besides `newest` is not asked for there.
+// `onTransport(transport)`: from now on it is "events", where `send` and `publish` return false, or "socket" again.
+// `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
+// `onBinary(bytes, { room, offset })` is given every binary payload, as a `Uint8Array`.
+// `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
+// `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
+//
+// What is returned has `join(room, { newest, with, observe })`, `leave(room)`, `send(message)`, `publish(room, data, ref)`,
+// `publishBinary(room, bytes, ref)`, `renew()`, `close()`, and `on(what, run)`, which calls `run` for each "event", "binary", "open",
+// "transport", "offline" or "end" until the function that it returns is called.
+
+import { connect } from "./connect.js";
+import { eventStream } from "./event_stream.js";
+import type { AnyKinds, RoomsEvent } from "./kinds.js";
+import type { Client, ConnectOptions } from "./options.js";
+
+type PageOptions = Omit<ConnectOptions<RoomsEvent<AnyKinds>>, "events"> & { events?: string };
+
+function connectPage(path: string, { events, ...options }: PageOptions): Client {
+  return connect(path, { ...options, events: events ? eventStream(events) : undefined });
+}
+
+export { connectPage as connect };

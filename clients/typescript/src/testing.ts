@@ -1,0 +1,238 @@
+import type { AnyKinds, EventsOf, KindName, RoomName, StateOf } from "./kinds.js";
+import type { SocketClass } from "./options.js";
+import type { ErrorCode, Member } from "./protocol.js";
+
+const KEPT = 1_000; // messages of a room's history
+
+/** What a page has published. */
+export interface PublishedByPage {
+  room: string;
+  data: unknown;
+}
+
+interface Room {
+  log: { offset: string; data: unknown }[];
+  count: number;
+  members: Member[] | null;
+  state?: unknown;
+  revision: number;
+}
+
+/**
+ * Rooms in memory, for the tests of a page. The page's own client connects to them: give it their `WebSocket`, as in
+ * `connect("ws://test", { WebSocket: server.WebSocket })`. Every room may be joined and published to, and has a history, until
+ * the test says otherwise. Answers come in a microtask, as if the network were quick.
+ */
+export class RoomsInMemory<Kinds = AnyKinds> {
+  /** For the option of the same name of `connect`. */
+  readonly WebSocket: SocketClass;
+  /** What the page has published, oldest first. */
+  readonly published: PublishedByPage[] = [];
+  /** Every message of the page that is no command of rooms, as for the application's `on_message`. */
+  readonly heard: unknown[] = [];
+  readonly #rooms = new Map<string, Room>();
+  readonly #sockets = new Set<SocketInMemory>();
+  readonly #refused = new Map<string, ErrorCode>();
+  #isUp = true;
+
+  constructor() {
+    const server: Server = {
+      opened: socket => this.#isUp && this.#sockets.add(socket) !== undefined,
+      said: (socket, message) => this.#said(socket, message),
+      gone: socket => this.#sockets.delete(socket),
+    };
+    this.WebSocket = class extends SocketInMemory {
+      constructor() {
+        super(server);
+      }
+    } as unknown as SocketClass;
+  }
+
+  /** The rooms that some page is in. */
+  get joined(): string[] {
+    return [...new Set([...this.#sockets].flatMap(socket => [...socket.rooms]))];
+  }
+
+  /** Broadcasts to the members of a room, and keeps it in its history. */
+  broadcast<Kind extends KindName<Kinds>>(room: `${Kind}:${string}`, data: EventsOf<Kinds, Kind>): void {
+    this.#broadcast(room, data);
+  }
+
+  /** Sets the state of a room, which its members and whoever joins it are sent. */
+  setState<Kind extends KindName<Kinds>>(room: `${Kind}:${string}`, state: StateOf<Kinds, Kind>): void {
+    const its = this.#room(room);
+    [its.state, its.revision] = [state, its.revision + 1];
+    this.#tellMembers(room, stateEvent(room, its));
+  }
+
+  /** Lists these as the members of a room, and tells who came and who left. */
+  setMembers(room: RoomName<Kinds>, members: Member[]): void {
+    const its = this.#room(room);
+    const before = its.members ?? [];
+    const others = (some: Member[], than: Member[]) => some.filter(({ user }) => !than.some(it => it.user === user));
+    const [came, left] = [others(members, before), others(before, members)];
+    its.members = members;
+    const viewers = members.length;
+    if (came.length > 0) this.#tellMembers(room, { type: "viewer_joined", room, viewers, users: came });
+    if (left.length > 0) this.#tellMembers(room, { type: "viewer_left", room, viewers, users: left });
+  }
+
+  /** Answers every join of a room, and every publish to it, with an error. */
+  refuse(room: RoomName<Kinds>, code: ErrorCode = "not_allowed"): void {
+    this.#refused.set(room, code);
+  }
+
+  /** Puts the members out of a room, as the application's `kick` does. */
+  kick(room: RoomName<Kinds>, message = ""): void {
+    this.#tellMembers(room, { type: "room_left", room, reason: "kicked", message });
+    for (const socket of this.#sockets) socket.rooms.delete(room);
+  }
+
+  /** Tells every page an event, such as a `resync`. */
+  tell(event: object): void {
+    for (const socket of this.#sockets) socket.hears(event);
+  }
+
+  /** Closes every connection. The client comes back, or not, as the code says. */
+  close(code: number, reason = ""): void {
+    for (const socket of [...this.#sockets]) socket.ends(code, reason);
+  }
+
+  /** The network is gone: connections end, and none can be opened until `goOnline`. */
+  goOffline(): void {
+    this.#isUp = false;
+    this.close(1006);
+  }
+
+  /** The network is back. */
+  goOnline(): void {
+    this.#isUp = true;
+  }
+
+  #room(name: string): Room {
+    const room = this.#rooms.get(name) ?? { log: [], count: 0, members: null, revision: 0 };
+    this.#rooms.set(name, room);
+    return room;
+  }
+
+  #broadcast(room: string, data: unknown): string {
+    const its = this.#room(room);
+    const offset = `1.${(its.count += 1)}`;
+    its.log.push({ offset, data });
+    if (its.log.length > KEPT) its.log.shift();
+    this.#tellMembers(room, { type: "message", room, offset, data });
+    return offset;
+  }
+
+  #tellMembers(room: string, event: object): void {
+    for (const socket of this.#sockets) {
+      if (socket.rooms.has(room)) socket.hears(event);
+    }
+  }
+
+  #said(socket: SocketInMemory, message: Command): void {
+    const { type, room = "", ref } = message;
+    const refusal = type === "join" || type === "publish" ? this.#refused.get(room) : undefined;
+    if (refusal) return socket.hears({ type: "error", code: refusal, message: "refused by the test", room, ref });
+    switch (type) {
+      case "ping":
+        return socket.hears({ type: "pong", ref });
+      case "join":
+        return this.#join(socket, room, message);
+      case "leave":
+        socket.rooms.delete(room);
+        return socket.hears({ type: "room_left", room, ref });
+      case "publish": {
+        if (!socket.rooms.has(room)) {
+          return socket.hears({ type: "error", code: "not_joined", message: "not in that room", room, ref });
+        }
+        this.published.push({ room, data: message.data });
+        const position = this.#broadcast(room, message.data);
+        if (ref !== undefined) socket.hears({ type: "published", room, position, ref });
+        return;
+      }
+      case "refresh":
+        return socket.hears({ type: "refreshed", ref });
+      default:
+        this.heard.push(message);
+    }
+  }
+
+  #join(socket: SocketInMemory, room: string, { since, newest = 0, ref }: Command): void {
+    const its = this.#room(room);
+    const isNew = !socket.rooms.has(room);
+    socket.rooms.add(room);
+    const viewers = its.members?.length ?? [...this.#sockets].filter(other => other.rooms.has(room)).length;
+    const list = its.members && { users: its.members.length, members: its.members };
+    const missed = since === undefined ? null : its.log.filter(({ offset }) => count(offset) > count(since));
+    const recovered = missed && missed.length === its.count - count(since!);
+    const place = isNew && { position: recovered ? since : `1.${its.count}`, ...(missed && { recovered }) };
+    socket.hears({ type: "room_joined", room, viewers, ...list, ...place, ref });
+    if (its.revision > 0) socket.hears(stateEvent(room, its));
+    const told = recovered ? missed : newest > 0 ? its.log.slice(-newest) : [];
+    if (isNew) for (const { offset, data } of told) socket.hears({ type: "message", room, offset, data });
+  }
+}
+
+const count = (position: string) => Number(position.slice(2));
+
+const stateEvent = (room: string, { state, revision }: Room) => ({ type: "room_state", room, revision: `1.${revision}`, state });
+
+interface Command {
+  type: string;
+  room?: string;
+  data?: unknown;
+  since?: string;
+  newest?: number;
+  ref?: unknown;
+}
+
+interface Server {
+  /** Whether it opens. */
+  opened(socket: SocketInMemory): boolean;
+  said(socket: SocketInMemory, message: Command): void;
+  gone(socket: SocketInMemory): void;
+}
+
+/** As much of a `WebSocket` as the client uses. */
+class SocketInMemory {
+  readyState = 0;
+  binaryType = "blob";
+  onopen: (() => void) | null = null;
+  onmessage: ((message: { data: string }) => void) | null = null;
+  onclose: ((close: { code: number; reason: string }) => void) | null = null;
+  readonly rooms = new Set<string>();
+  readonly #server: Server;
+
+  constructor(server: Server) {
+    this.#server = server;
+    queueMicrotask(() => {
+      if (this.readyState !== 0) return;
+      if (!server.opened(this)) return this.ends(1006, "");
+      this.readyState = 1;
+      this.onopen?.();
+    });
+  }
+
+  send(text: string): void {
+    queueMicrotask(() => this.readyState === 1 && this.#server.said(this, JSON.parse(text)));
+  }
+
+  close(): void {
+    this.readyState = 3;
+    this.#server.gone(this);
+  }
+
+  hears(event: object): void {
+    const data = JSON.stringify(event);
+    queueMicrotask(() => this.readyState === 1 && this.onmessage?.({ data }));
+  }
+
+  ends(code: number, reason: string): void {
+    queueMicrotask(() => {
+      if (this.readyState === 3) return;
+      this.close();
+      this.onclose?.({ code, reason });
+    });
+  }
+}
