@@ -31,15 +31,13 @@
 // `publishBinary(room, bytes, ref)`, `renew()`, `close()`, and `on(what, run)`, which calls `run` for each "event", "binary", "open",
 // "transport", "offline" or "end" until the function that it returns is called.
 
-const TOKEN_WITHIN = 10_000;
-
 /**
  * Connects to an endpoint for many rooms, and keeps the connection up: it comes back after every end that is not for good,
  * joins the page's rooms again, and resumes each of them where the page stood. Nothing is sent before the caller has what is
  * returned.
  */
 function connect(path, options) {
-  return open(path, options);
+  return keepUp(path, options);
 }
 
 /** What is heard at an endpoint of one room: the events of the server, and what is broadcast. */
@@ -49,11 +47,14 @@ function connect(path, options) {
  * are broadcast; with `history` payloads come inside `message`.
  */
 function connectRoom(path, options) {
-  return open(path, options);
+  return keepUp(path, options);
 }
 
-function open(path, options) {
-  const { token, tokenIn = "query", protocol, history = false, WebSocket: Given } = options;
+const TOKEN_WITHIN = 10_000;
+
+/** A client, whose types are those that the caller gives it. */
+function keepUp(path, options) {
+  const { token, history = false } = options;
   const wanted = new Map(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map(); // where this page stands in the history of each room; at the endpoint of one room under null
   const states = new RoomStates();
@@ -92,19 +93,13 @@ function open(path, options) {
   };
 
   const fallback = options.events?.({
-    url,
-    socket: jwt => socketPlan(jwt).open(),
+    ...page,
+    options,
     isSingle: () => !many,
-    isBare: () => !many && !history,
-    newest: () => (typeof history === "object" ? history.newest : undefined),
-    rooms,
-    joinOptions: room => wanted.get(room),
-    position: room => places.get(room),
     isOpen: () => connection?.opened === true,
-    token: async () => (token ? await ask().catch(() => null) : undefined),
-    reopen: begin,
-    tooMany: (room, most) =>
-      tell({ type: "error", code: "too_many_rooms", room, message: `an event stream has at most ${most} rooms` }),
+    token: async () => (token ? ask().catch(() => null) : undefined),
+    socket: jwt => socketPlan(jwt).open(),
+    tell,
   });
 
   async function begin() {
@@ -124,31 +119,12 @@ function open(path, options) {
     if (!idle) connection = new Connection(other ? other.plan(jwt) : socketPlan(jwt), page);
   }
 
-  // A token in time.
-  async function ask(code) {
-    const late = new Promise((_, reject) => setTimeout(reject, TOKEN_WITHIN, new Error("no token in time")));
-    return Promise.race([token(code), late]);
-  }
-
-  function url(path) {
-    return new URL(path, globalThis.location?.href);
+  function ask(code) {
+    return inTime(token(code));
   }
 
   function socketPlan(jwt) {
-    const to = url(path);
-    to.protocol = to.protocol.replace("http", "ws");
-    const protocols = protocol ? [protocol] : [];
-    if (jwt && tokenIn === "query") to.searchParams.set("token", jwt);
-    if (jwt && tokenIn === "protocol") protocols.push("bearer", jwt);
-    const first = jwt && tokenIn === "message" ? { type: "auth", token: jwt } : null;
-    if (history) to.searchParams.set("since", places.get(null) ?? "");
-    if (typeof history === "object") to.searchParams.set("newest", String(history.newest));
-    const open = () => {
-      const socket = new (Given ?? WebSocket)(to, protocols);
-      socket.binaryType = "arraybuffer";
-      return socket;
-    };
-    return { open, first };
+    return planOf(path, options, jwt, places.get(null));
   }
 
   function began() {
@@ -290,6 +266,11 @@ function open(path, options) {
   };
 }
 
+function inTime(promise) {
+  const late = new Promise((_, reject) => setTimeout(reject, TOKEN_WITHIN, new Error("no token in time")));
+  return Promise.race([promise, late]);
+}
+
 const OF_A_ROOM = 1; // the first byte of a frame
 
 /** A binary payload and where it is from, or null where the frame is of a sort that this client does not know. */
@@ -335,10 +316,7 @@ const PING_EVERY = 20_000; // the server pings too, but a page is not told of th
 const ANSWER_WITHIN = 10_000; // an upgrade and a pong
 const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
 const LIST_WINDOW = 5_000; // the server sends a room's members twice in this time to one connection
-const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
 const OPEN = 1; // the `readyState` of a socket
-
-/** What a connection needs of a socket; an event stream has as much. */
 
 /** One connection, from the upgrade to its end, which is told once. */
 class Connection {
@@ -348,7 +326,7 @@ class Connection {
   #socket;
   #asked = new Map(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
   #lastRef = 0;
-  #joinsLeft = JOINS_PER_SECOND;
+  #rate = new JoinRate(() => this.settle());
   #resyncs = new Set();
   #told = new Set(); // the rooms whose `room_joined` has said what the next `resync` does
   #anew = new Set(); // the rooms whose state is asked for anew, soon
@@ -504,28 +482,16 @@ class Connection {
   }
 
   #join(room) {
-    if (!this.#mayAsk()) return false;
+    if (!this.#rate.take()) return false;
     const ref = `join ${++this.#lastRef}`;
     this.#asked.set(room, ref);
     return this.send({ type: "join", room, ref, ...this.#page.saying(room) });
   }
 
   #leave(room) {
-    if (!this.#mayAsk()) return false;
+    if (!this.#rate.take()) return false;
     this.#asked.delete(room);
     return this.send({ type: "leave", room });
-  }
-
-  #mayAsk() {
-    if (this.#joinsLeft === JOINS_PER_SECOND) {
-      setTimeout(() => {
-        this.#joinsLeft = JOINS_PER_SECOND;
-        this.settle();
-      }, 1_000);
-    }
-    if (this.#joinsLeft === 0) return false;
-    this.#joinsLeft -= 1;
-    return true;
   }
 
   // A room that one may not be in is not wanted any more, or it would be asked for again after each reconnect.
@@ -544,48 +510,30 @@ class Connection {
   }
 }
 
-/** The state of each room that has one, put together from what the server sends of it. */
-class RoomStates {
-  #states = new Map();
+const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
 
-  has(room) {
-    return this.#states.has(room);
+/** How many joins and leaves may be sent now. */
+class JoinRate {
+  #left = JOINS_PER_SECOND;
+  #resume;
+
+  /** `resume` is called when more may be sent again. */
+  constructor(resume) {
+    this.#resume = resume;
   }
 
-  delete(room) {
-    this.#states.delete(room);
-  }
-
-  /** The event with all of the state; null where it says nothing new, and undefined where it does not fit to what is here. */
-  whole(event) {
-    const { type, room, revision, since, patch } = event;
-    let { state } = event;
-    if (patch !== undefined) {
-      const before = this.#states.get(room);
-      if (before?.revision === revision) return null;
-      if (before?.revision !== since) return undefined;
-      state = merged(before?.state, patch);
+  /** Whether one more may be sent. */
+  take() {
+    if (this.#left === JOINS_PER_SECOND) {
+      setTimeout(() => {
+        this.#left = JOINS_PER_SECOND;
+        this.#resume();
+      }, 1_000);
     }
-    this.#states.set(room, { revision, state });
-    return { type, room, revision, state };
+    if (this.#left === 0) return false;
+    this.#left -= 1;
+    return true;
   }
-}
-
-/** A `room_state` as it travels. */
-
-// What a JSON merge patch (RFC 7396) makes of a value. `fromEntries`, as a name may be `__proto__`.
-function merged(value, patch) {
-  if (!isObject(patch)) return patch;
-  const members = new Map(isObject(value) ? Object.entries(value) : []);
-  for (const [name, change] of Object.entries(patch)) {
-    if (change === null) members.delete(name);
-    else members.set(name, merged(members.get(name), change));
-  }
-  return Object.fromEntries(members);
-}
-
-function isObject(it) {
-  return it !== null && typeof it === "object" && !Array.isArray(it);
 }
 
 /** Whoever is told what happens. */
@@ -703,6 +651,74 @@ class Retry {
   }
 }
 
+/** The state of each room that has one, put together from what the server sends of it. */
+class RoomStates {
+  #states = new Map();
+
+  has(room) {
+    return this.#states.has(room);
+  }
+
+  delete(room) {
+    this.#states.delete(room);
+  }
+
+  /** The event with all of the state; null where it says nothing new, and undefined where it does not fit to what is here. */
+  whole(event) {
+    const { type, room, revision, since, patch } = event;
+    let { state } = event;
+    if (patch !== undefined) {
+      const before = this.#states.get(room);
+      if (before?.revision === revision) return null;
+      if (before?.revision !== since) return undefined;
+      state = merged(before?.state, patch);
+    }
+    this.#states.set(room, { revision, state });
+    return { type, room, revision, state };
+  }
+}
+
+/** A `room_state` as it travels. */
+
+// What a JSON merge patch (RFC 7396) makes of a value. `fromEntries`, as a name may be `__proto__`.
+function merged(value, patch) {
+  if (!isObject(patch)) return patch;
+  const members = new Map(isObject(value) ? Object.entries(value) : []);
+  for (const [name, change] of Object.entries(patch)) {
+    if (change === null) members.delete(name);
+    else members.set(name, merged(members.get(name), change));
+  }
+  return Object.fromEntries(members);
+}
+
+function isObject(it) {
+  return it !== null && typeof it === "object" && !Array.isArray(it);
+}
+
+/** The URL of a path, which in a page may be one of its own server. */
+function urlOf(path) {
+  return new URL(path, globalThis.location?.href);
+}
+
+/** What opens a WebSocket, with the token where the endpoint takes it. */
+function planOf(path, options, jwt, since = "") {
+  const { tokenIn = "query", protocol, history, WebSocket: Given } = options;
+  const url = urlOf(path);
+  url.protocol = url.protocol.replace("http", "ws");
+  const protocols = protocol ? [protocol] : [];
+  if (jwt && tokenIn === "query") url.searchParams.set("token", jwt);
+  if (jwt && tokenIn === "protocol") protocols.push("bearer", jwt);
+  const first = jwt && tokenIn === "message" ? { type: "auth", token: jwt } : null;
+  if (history) url.searchParams.set("since", since);
+  if (typeof history === "object") url.searchParams.set("newest", String(history.newest));
+  const open = () => {
+    const socket = new (Given ?? WebSocket)(url, protocols);
+    socket.binaryType = "arraybuffer";
+    return socket;
+  };
+  return { open, first };
+}
+
 const SOCKETS_TRIED = 2; // in a row before an event stream is: one may fail for any reason
 const FIRST_SOCKET = 10_000; // a socket is tried beside a stream after so long, and then after twice as long each time
 const LAST_SOCKET = 600_000; // but at least so often
@@ -734,19 +750,21 @@ class StreamFallback {
   }
 
   plan(jwt) {
-    const { isSingle, isBare, joinOptions, newest, position, url } = this.#host;
-    const to = url(this.#path);
+    const { history } = this.#host.options;
+    const url = urlOf(this.#path);
     const headers = {};
+    const isSingle = this.#host.isSingle();
     const rooms = this.#host.rooms().slice(0, STREAM_ROOMS);
-    for (const room of rooms) to.searchParams.append("room", room);
-    const most = isSingle() ? newest() : Math.max(0, ...rooms.map(room => joinOptions(room)?.newest ?? 0));
-    if (most) to.searchParams.set("newest", String(most));
-    const standing = rooms.filter(room => position(room)).map(room => `${room}=${position(room)}`);
-    const last = isSingle() ? position(null) : standing.join();
+    const said = rooms.map(room => ({ room, ...this.#host.saying(room) }));
+    for (const room of rooms) url.searchParams.append("room", room);
+    const newest = isSingle && typeof history === "object" ? history.newest : Math.max(0, ...said.map(it => it.newest ?? 0));
+    if (newest) url.searchParams.set("newest", String(newest));
+    const standing = said.filter(({ since }) => since).map(({ room, since }) => `${room}=${since}`);
+    const last = isSingle ? this.#host.saying(null).since : standing.join();
     if (last) headers["last-event-id"] = last;
     if (jwt) headers.authorization = `Bearer ${jwt}`;
     const stream = { rooms, most: STREAM_ROOMS, silence: STREAM_SILENCE };
-    return { open: () => new EventStream(to, headers), stream, bare: isBare() };
+    return { open: () => new EventStream(url, headers), stream, bare: isSingle && !history };
   }
 
   began() {
@@ -755,7 +773,8 @@ class StreamFallback {
       return;
     }
     this.#tryLater();
-    for (const room of this.#host.rooms().slice(STREAM_ROOMS)) this.#host.tooMany(room, STREAM_ROOMS);
+    const [code, message] = ["too_many_rooms", `an event stream has at most ${STREAM_ROOMS} rooms`];
+    for (const room of this.#host.rooms().slice(STREAM_ROOMS)) this.#host.tell({ type: "error", code, room, message });
   }
 
   // Of a socket that does not open a browser tells nothing: it may be blocked on its way or refused, or there is no server. A
@@ -786,7 +805,7 @@ class StreamFallback {
     trial.onclose = () => this.#tryLater();
     trial.onopen = () => {
       [this.active, this.#unopened] = [false, SOCKETS_TRIED - 1];
-      this.#host.reopen();
+      this.#host.again();
     };
   }
 

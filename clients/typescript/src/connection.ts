@@ -1,54 +1,13 @@
 import { NORMAL, NO_ANSWER } from "./codes.js";
-import type { JoinOptions } from "./options.js";
-import type { Position } from "./protocol.js";
-import { RoomStates, type StateEvent } from "./room_states.js";
+import { JoinRate } from "./join_rate.js";
+import type { Page, Plan, ServerSays, Socket } from "./plan.js";
+import type { StateEvent } from "./room_states.js";
 
 const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
 const ANSWER_WITHIN = 10_000; // an upgrade and a pong
 const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
 const LIST_WINDOW = 5_000; // the server sends a room's members twice in this time to one connection
-const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
 const OPEN = 1; // the `readyState` of a socket
-
-/** What a connection needs of a socket; an event stream has as much. */
-export interface Socket {
-  onopen: (() => void) | null;
-  onmessage: ((message: { data: unknown }) => void) | null;
-  onclose: ((close: { code: number; reason: string }) => void) | null;
-  readonly readyState?: number;
-  send?(data: string | Uint8Array<ArrayBuffer>): void;
-  close(code?: number): void;
-}
-
-/** What to open. */
-export interface Plan {
-  open: () => Socket;
-  /** The first message, where that has the token. */
-  first?: object | null;
-  /** An event stream: the rooms that it is opened for, the most of them, and how long it may be silent. */
-  stream?: { rooms: string[]; most: number; silence: number };
-  /** Payloads come in `message`, and are to be heard bare. */
-  bare?: boolean;
-}
-
-/** What a connection tells, and is told, by the client. */
-export interface Page {
-  states: RoomStates;
-  /** The rooms to be in now. */
-  rooms(): string[];
-  isWanted(room: string): boolean;
-  refused(room: string): void;
-  saying(room: string): JoinOptions & { since: Position | undefined };
-  note(event: ServerSays): void;
-  heard(event: ServerSays): void;
-  heardBytes(frame: Uint8Array<ArrayBuffer>): void;
-  began(): void;
-  ended(code: number, reason: string): void;
-  again(): void;
-}
-
-/** What came as JSON. On the endpoint of one room it may be anything. */
-export type ServerSays = any;
 
 /** One connection, from the upgrade to its end, which is told once. */
 export class Connection {
@@ -58,7 +17,7 @@ export class Connection {
   #socket: Socket;
   #asked = new Map<string, string | null>(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
   #lastRef = 0;
-  #joinsLeft = JOINS_PER_SECOND;
+  #rate = new JoinRate(() => this.settle());
   #resyncs = new Set<string>();
   #told = new Set<string>(); // the rooms whose `room_joined` has said what the next `resync` does
   #anew = new Set<string>(); // the rooms whose state is asked for anew, soon
@@ -214,28 +173,16 @@ export class Connection {
   }
 
   #join(room: string): boolean {
-    if (!this.#mayAsk()) return false;
+    if (!this.#rate.take()) return false;
     const ref = `join ${++this.#lastRef}`;
     this.#asked.set(room, ref);
     return this.send({ type: "join", room, ref, ...this.#page.saying(room) });
   }
 
   #leave(room: string): boolean {
-    if (!this.#mayAsk()) return false;
+    if (!this.#rate.take()) return false;
     this.#asked.delete(room);
     return this.send({ type: "leave", room });
-  }
-
-  #mayAsk(): boolean {
-    if (this.#joinsLeft === JOINS_PER_SECOND) {
-      setTimeout(() => {
-        this.#joinsLeft = JOINS_PER_SECOND;
-        this.settle();
-      }, 1_000);
-    }
-    if (this.#joinsLeft === 0) return false;
-    this.#joinsLeft -= 1;
-    return true;
   }
 
   // A room that one may not be in is not wanted any more, or it would be asked for again after each reconnect.

@@ -1,7 +1,8 @@
 import { ABNORMAL, BAD_TOKEN, NORMAL, NO_ANSWER, TRY_LATER } from "./codes.js";
-import type { Plan, Socket } from "./connection.js";
 import type { Fallback, FallbackTo, Host } from "./fallback.js";
 import { safely } from "./listeners.js";
+import type { Plan, Socket } from "./plan.js";
+import { urlOf } from "./socket_plan.js";
 
 const SOCKETS_TRIED = 2; // in a row before an event stream is: one may fail for any reason
 const FIRST_SOCKET = 10_000; // a socket is tried beside a stream after so long, and then after twice as long each time
@@ -34,19 +35,21 @@ class StreamFallback implements Fallback {
   }
 
   plan(jwt: string | null): Plan {
-    const { isSingle, isBare, joinOptions, newest, position, url } = this.#host;
-    const to = url(this.#path);
+    const { history } = this.#host.options;
+    const url = urlOf(this.#path);
     const headers: Record<string, string> = {};
+    const isSingle = this.#host.isSingle();
     const rooms = this.#host.rooms().slice(0, STREAM_ROOMS);
-    for (const room of rooms) to.searchParams.append("room", room);
-    const most = isSingle() ? newest() : Math.max(0, ...rooms.map(room => joinOptions(room)?.newest ?? 0));
-    if (most) to.searchParams.set("newest", String(most));
-    const standing = rooms.filter(room => position(room)).map(room => `${room}=${position(room)}`);
-    const last = isSingle() ? position(null) : standing.join();
+    const said = rooms.map(room => ({ room, ...this.#host.saying(room) }));
+    for (const room of rooms) url.searchParams.append("room", room);
+    const newest = isSingle && typeof history === "object" ? history.newest : Math.max(0, ...said.map(it => it.newest ?? 0));
+    if (newest) url.searchParams.set("newest", String(newest));
+    const standing = said.filter(({ since }) => since).map(({ room, since }) => `${room}=${since}`);
+    const last = isSingle ? this.#host.saying(null).since : standing.join();
     if (last) headers["last-event-id"] = last;
     if (jwt) headers.authorization = `Bearer ${jwt}`;
     const stream = { rooms, most: STREAM_ROOMS, silence: STREAM_SILENCE };
-    return { open: () => new EventStream(to, headers), stream, bare: isBare() };
+    return { open: () => new EventStream(url, headers), stream, bare: isSingle && !history };
   }
 
   began(): void {
@@ -55,7 +58,8 @@ class StreamFallback implements Fallback {
       return;
     }
     this.#tryLater();
-    for (const room of this.#host.rooms().slice(STREAM_ROOMS)) this.#host.tooMany(room, STREAM_ROOMS);
+    const [code, message] = ["too_many_rooms", `an event stream has at most ${STREAM_ROOMS} rooms`];
+    for (const room of this.#host.rooms().slice(STREAM_ROOMS)) this.#host.tell({ type: "error", code, room, message });
   }
 
   // Of a socket that does not open a browser tells nothing: it may be blocked on its way or refused, or there is no server. A
@@ -86,7 +90,7 @@ class StreamFallback implements Fallback {
     trial.onclose = () => this.#tryLater();
     trial.onopen = () => {
       [this.active, this.#unopened] = [false, SOCKETS_TRIED - 1];
-      this.#host.reopen();
+      this.#host.again();
     };
   }
 

@@ -1,26 +1,19 @@
-import type { Plan, Socket } from "./connection.js";
-import type { JoinOptions } from "./options.js";
-import type { Position } from "./protocol.js";
+import type { ConnectOptions } from "./options.js";
+import type { Page, Plan, Socket } from "./plan.js";
 
 /** What a fallback needs of the client. */
-export interface Host {
-  /** The URL of a path, and the socket that would be opened with a token. */
-  url(path: string | URL): URL;
-  socket(token: string | null): Socket;
-  /** Whether there is one room, that of the path; and whether payloads are then bare. */
+export interface Host extends Pick<Page, "rooms" | "saying" | "again"> {
+  options: ConnectOptions<unknown>;
+  /** Whether there is one room, that of the path. */
   isSingle(): boolean;
-  isBare(): boolean;
-  newest(): number | undefined;
-  rooms(): string[];
-  joinOptions(room: string): JoinOptions | undefined;
-  position(room: string | null): Position | undefined;
   /** Whether a connection is open. */
   isOpen(): boolean;
   /** A token in time, or null; undefined where no token is the credential. */
   token(): Promise<string | null | undefined>;
-  /** Opens a new connection in place of the one that there is, if any. */
-  reopen(): void;
-  tooMany(room: string, most: number): void;
+  /** Opens a socket with a token. */
+  socket(token: string | null): Socket;
+  /** Tells the page an event. */
+  tell(event: unknown): void;
 }
 
 /** Another transport beside WebSockets, and the choice between the two. */

@@ -17,6 +17,7 @@ export { leaveWhileHidden, type HiddenOptions } from "./visibility.js";
 export { listen } from "./listen.js";
 export { type OfflineQueue, offlineQueue, type QueueOptions } from "./offline_queue.js";
 export type {
+  AnySocket,
   BaseClient,
   BinarySource,
   Client,

@@ -3,7 +3,18 @@ import type { AnyKinds, KindName, PublishOf, RoomName, RoomsEvent } from "./kind
 import type { Position, Ref } from "./protocol.js";
 
 /** What opens a socket: the global `WebSocket`, or the class of a package where there is none, such as `ws` in Node 20. */
-export type SocketClass = new (url: URL, protocols: string[]) => WebSocket;
+export type SocketClass = new (url: URL, protocols: string[]) => AnySocket;
+
+/** As much of a `WebSocket` as is used; that of a package may differ in its types of events. */
+export interface AnySocket {
+  binaryType: string;
+  readonly readyState: number;
+  onopen: unknown;
+  onmessage: unknown;
+  onclose: unknown;
+  send(data: never): void;
+  close(code?: number): void;
+}
 
 /** How a connection ended, and when the next try is. */
 export interface Offline {

@@ -45,7 +45,7 @@ export class RoomsInMemory<Kinds = AnyKinds> {
       constructor() {
         super(server);
       }
-    } as unknown as SocketClass;
+    };
   }
 
   /** The rooms that some page is in. */
@@ -196,7 +196,7 @@ interface Server {
 
 /** As much of a `WebSocket` as the client uses. */
 class SocketInMemory {
-  readyState = 0;
+  readyState: number = 0;
   binaryType = "blob";
   onopen: (() => void) | null = null;
   onmessage: ((message: { data: string }) => void) | null = null;

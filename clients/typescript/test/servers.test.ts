@@ -1,22 +1,21 @@
 // Real servers, from Node.
 import { after, test } from "node:test";
 import { WebSocket } from "ws";
-import { offlineQueue, type SocketClass } from "@ws-rooms/client";
+import { offlineQueue } from "@ws-rooms/client";
 import { same } from "./support/check.js";
 import { Program } from "./support/program.js";
 import { chat, chatOf, posts } from "./support/scenarios.js";
 
-const socket = WebSocket as unknown as SocketClass;
 const programs = [await Program.start("chat"), await Program.start("live_posts")] as const;
 after(() => Promise.all(programs.map(program => program.kill())));
 
 for (const [cases, { url }] of [[chat, programs[0]], [posts, programs[1]]] as const) {
-  for (const [name, run] of Object.entries(cases)) test(name, () => run({ url, WebSocket: socket }));
+  for (const [name, run] of Object.entries(cases)) test(name, () => run({ url, WebSocket }));
 }
 
 test("what is published while the server is gone is sent in order when it is back", async () => {
   let program = await Program.start("chat");
-  const { rooms, heard } = chatOf({ url: program.url, WebSocket: socket }, "ann");
+  const { rooms, heard } = chatOf({ url: program.url, WebSocket }, "ann");
   const queue = offlineQueue(rooms);
   rooms.join("channel:queue");
   await heard.event(event => event.type === "room_joined" && event.room === "channel:queue");

@@ -103,7 +103,7 @@ export const chat = {
     const bob = chatOf(place, "bob");
     bob.rooms.join("channel:stream");
     await bob.heard.event(event => event.type === "room_joined" && event.room === "channel:stream");
-    const ann = chatOf({ ...place, WebSocket: NoSocket as unknown as SocketClass }, "ann", { events: eventStream(`${place.url}/sse`) });
+    const ann = chatOf({ ...place, WebSocket: NoSocket }, "ann", { events: eventStream(`${place.url}/sse`) });
     ann.rooms.join("channel:stream");
     same(await ann.heard.next("transport"), ["events"]);
     await ann.heard.event(event => event.type === "room_joined" && event.room === "channel:stream");
@@ -162,9 +162,14 @@ export async function comment(url: string, token: string, text: string): Promise
 
 // A network that drops WebSockets.
 class NoSocket {
+  binaryType = "blob";
+  readonly readyState = 0;
+  onopen = null;
+  onmessage = null;
   onclose: ((close: object) => void) | null = null;
   constructor() {
     setTimeout(() => this.onclose?.({ code: 1006, reason: "" }));
   }
+  send(): void {}
   close(): void {}
 }

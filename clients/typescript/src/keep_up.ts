@@ -1,0 +1,232 @@
+import { framed, unframed } from "./binary.js";
+import { ABNORMAL, GOING_AWAY } from "./codes.js";
+import { Connection } from "./connection.js";
+import { Listeners } from "./listeners.js";
+import type { ConnectOptions, JoinOptions, Transport } from "./options.js";
+import { followPage } from "./page_life.js";
+import type { Page, Plan, ServerSays } from "./plan.js";
+import type { Position } from "./protocol.js";
+import { Retry } from "./retry.js";
+import { RoomStates } from "./room_states.js";
+import { planOf } from "./socket_plan.js";
+
+const TOKEN_WITHIN = 10_000;
+
+/** A client, whose types are those that the caller gives it. */
+export function keepUp(path: string | URL, options: ConnectOptions<unknown>): object {
+  const { token, history = false } = options;
+  const wanted = new Map<string, JoinOptions>(); // the rooms, whether there is a connection or not, and what their joins say besides
+  const places = new Map<string | null, Position>(); // where this page stands in the history of each room; at the endpoint of one room under null
+  const states = new RoomStates();
+  const retry = new Retry();
+  const over = new AbortController();
+  const listeners = new Listeners<unknown>();
+  let held = new Set<string>(); // wanted rooms that the page is not in for a while
+  let connection: Connection | null = null;
+  let timer: ReturnType<typeof setTimeout> | undefined; // of the next try, if there is one
+  let asleep = false; // whether the page was left and may come back as it is
+  let many = false; // whether rooms are joined here
+  let transport: Transport = "socket"; // what the page was told
+  let idle = false; // whether an event stream waits for a room to be for
+  let turn = 0; // what was begun in another turn is not finished
+
+  listeners.on("event", options.onEvent);
+  listeners.on("binary", options.onBinary);
+  listeners.on("transport", options.onTransport);
+  listeners.on("offline", options.onOffline);
+  listeners.on("end", options.onEnd);
+
+  const rooms = () => [...wanted.keys()].filter(room => !held.has(room));
+
+  const page: Page = {
+    states,
+    rooms,
+    isWanted: room => wanted.has(room),
+    refused: room => wanted.delete(room),
+    saying: room => ({ since: places.get(room), ...wanted.get(room!) }),
+    note,
+    heard,
+    heardBytes,
+    began,
+    ended,
+    again: begin,
+  };
+
+  const fallback = options.events?.({
+    ...page,
+    options,
+    isSingle: () => !many,
+    isOpen: () => connection?.opened === true,
+    token: async () => (token ? ask().catch(() => null) : undefined),
+    socket: jwt => socketPlan(jwt).open(),
+    tell,
+  });
+
+  async function begin(): Promise<void> {
+    letGo();
+    const mine = turn;
+    let jwt: string | null = null;
+    try {
+      if (token) jwt = await ask(retry.refusal.code);
+    } catch (fault) {
+      if (mine === turn) ended(ABNORMAL, String(fault));
+      return;
+    }
+    if (mine !== turn) return;
+    if (token && !jwt) return stop(...retry.noToken);
+    const other = fallback?.active ? fallback : null;
+    idle = other !== null && many && rooms().length === 0;
+    if (!idle) connection = new Connection(other ? other.plan(jwt) : socketPlan(jwt), page);
+  }
+
+  function ask(code?: number): Promise<string | null> {
+    return inTime(token!(code));
+  }
+
+  function socketPlan(jwt: string | null): Plan {
+    return planOf(path, options, jwt, places.get(null));
+  }
+
+  function began(): void {
+    const now = fallback?.active ? "events" : "socket";
+    fallback?.began();
+    if (now !== transport) listeners.tell("transport", (transport = now));
+    listeners.tell("open", now);
+  }
+
+  /** Ends the connection, or the try, without a word. */
+  function letGo(): void {
+    turn += 1;
+    clearTimeout(timer);
+    timer = undefined;
+    retry.inMs = null;
+    if (connection?.opened) retry.keepsPlace();
+    connection?.drop();
+    connection = null;
+    fallback?.letGo();
+    idle = false;
+  }
+
+  function tell(event: unknown): void {
+    listeners.tell("event", event);
+  }
+
+  // What is said on the endpoint of one room may be any JSON.
+  function heard(event: ServerSays): void {
+    const type = event?.type;
+    if (type === "reconnect" && event.in_ms >= 0) retry.inMs = event.in_ms;
+    if (type === "pong") retry.provedGood();
+    if (type === "token_expiring" && token) void refresh();
+    // Put out, or made to leave: who joins again after the next reconnect is refused, or does what nobody wants.
+    if (type === "room_left" && event.reason) {
+      wanted.delete(event.room);
+      places.delete(event.room);
+    }
+    tell(event);
+  }
+
+  function heardBytes(frame: Uint8Array<ArrayBuffer>): void {
+    const [bytes, from] = (many || history ? unframed(frame) : [frame, {}]) ?? [];
+    if (!bytes || !from) return;
+    note({ type: "message", ...from });
+    listeners.tell("binary", bytes, from);
+  }
+
+  // Where there is no new token in time the connection ends with the old one, and the next one asks again.
+  async function refresh(): Promise<void> {
+    const mine = turn;
+    const jwt = await ask().catch(() => null); // told by `offline`, if it comes to that
+    if (jwt && mine === turn) send({ type: "refresh", token: jwt });
+  }
+
+  // The position that the page comes back with.
+  function note(event: ServerSays): void {
+    const type = event?.type;
+    const place = type === "room_joined" ? event.position : (type === "message" || type === "refresh") && event.offset;
+    if (!place) return;
+    if (history) places.set(null, place);
+    else if (wanted.has(event.room)) places.set(event.room, place);
+  }
+
+  function ended(code: number, reason: string): void {
+    const neverOpened = connection?.opened === false;
+    if (connection) fallback?.ended(connection.opened, code);
+    connection = null;
+    const delay = retry.after(code, reason, neverOpened, Boolean(token));
+    if (delay === null) return stop(code, reason);
+    if (delay === undefined) return void begin();
+    timer = setTimeout(begin, delay);
+    listeners.tell("offline", { code, reason, in_ms: delay });
+  }
+
+  function stop(code: number, reason: string): void {
+    over.abort();
+    listeners.tell("end", code, reason);
+  }
+
+  function sleep(): void {
+    if (asleep) return;
+    asleep = true;
+    letGo();
+    listeners.tell("offline", { code: GOING_AWAY, reason: "the page was left", in_ms: 0 });
+  }
+
+  // There is nothing to wait for, unless the server asked for it.
+  function wake(): void {
+    if (connection) return connection.ping();
+    if (!asleep && !(timer && retry.mayHurry)) return;
+    asleep = false;
+    retry.hurry();
+    void begin();
+  }
+
+  followPage(over.signal, sleep, wake);
+
+  const send = (message: object) => connection?.send(message) ?? false;
+
+  timer = setTimeout(begin); // not before the caller has what is returned
+  return {
+    wanted,
+    get status() {
+      return over.signal.aborted ? "closed" : connection?.opened ? "open" : "connecting";
+    },
+    on: listeners.on.bind(listeners),
+    // The server sends the members twice in five seconds; where an answer comes without, the room is joined once more after
+    // that time.
+    join(room: string, { newest, with: words, observe }: JoinOptions = {}) {
+      many = true;
+      held.delete(room);
+      wanted.set(room, { newest, with: words, observe } as JoinOptions);
+      connection?.joinAgain(room);
+      if (idle) void begin();
+    },
+    leave(room: string) {
+      wanted.delete(room);
+      places.delete(room);
+      states.delete(room);
+      connection?.settle();
+    },
+    hold(rooms: Iterable<string>) {
+      held = new Set(rooms);
+      connection?.settle();
+      if (idle) void begin();
+    },
+    send,
+    publish: (room: string, data: unknown, ref?: unknown) => send({ type: "publish", room, data, ref }),
+    publishBinary: (room: string, bytes: Uint8Array<ArrayBuffer>, ref?: never) => send(framed(room, bytes, ref)),
+    sendBinary: (bytes: Uint8Array<ArrayBuffer>) => send(bytes),
+    renew() {
+      retry.refusal = {};
+      if (!over.signal.aborted && !asleep) void begin();
+    },
+    close() {
+      over.abort();
+      letGo();
+    },
+  };
+}
+
+function inTime<T>(promise: Promise<T> | T): Promise<T> {
+  const late = new Promise<never>((_, reject) => setTimeout(reject, TOKEN_WITHIN, new Error("no token in time")));
+  return Promise.race([promise, late]);
+}

@@ -1,0 +1,276 @@
+// The parts of the package, with rooms in memory.
+import { test } from "node:test";
+import {
+  connect,
+  isMessageOf,
+  listen,
+  offlineQueue,
+  presence,
+  publish,
+  PublishError,
+} from "@ws-rooms/client";
+import { RoomsInMemory } from "@ws-rooms/client/testing";
+import { codeOf, same } from "./support/check.js";
+import { Heard } from "./support/heard.js";
+
+interface Rooms {
+  post: { events: { text: string }; state: { title: string } };
+}
+
+function start() {
+  const server = new RoomsInMemory<Rooms>();
+  const rooms = connect<Rooms>("ws://test/ws", { WebSocket: server.WebSocket });
+  const heard = new Heard(rooms);
+  const joined = (room: string) => heard.event(event => event.type === "room_joined" && event.room === room);
+  return { server, rooms, heard, joined };
+}
+
+async function inRoom() {
+  const it = start();
+  it.rooms.join("post:1");
+  await it.joined("post:1");
+  return it;
+}
+
+/** A socket that says nothing of itself, and keeps what it is sent. */
+class Wire {
+  static last: Wire;
+  binaryType = "blob";
+  readyState = 1;
+  sent: (string | Uint8Array)[] = [];
+  onopen: () => void = () => {};
+  onmessage: (message: { data: unknown }) => void = () => {};
+  onclose: (close: { code: number; reason: string }) => void = () => {};
+  constructor() {
+    Wire.last = this;
+    queueMicrotask(() => this.onopen());
+  }
+  send(data: string | Uint8Array): void {
+    this.sent.push(data);
+  }
+  close(): void {
+    this.readyState = 3;
+  }
+  says(event: unknown): void {
+    this.onmessage({ data: JSON.stringify(event) });
+  }
+  get refs(): string[] {
+    return this.sent.map(text => JSON.parse(String(text)).ref);
+  }
+}
+
+async function onWire() {
+  const rooms = connect<Rooms>("ws://test/ws", { WebSocket: Wire });
+  const heard = new Heard(rooms);
+  await heard.next("open");
+  return { rooms, heard, wire: Wire.last };
+}
+
+test("a publish says where the message stands, or why it is not there", async () => {
+  const { server, rooms } = await inRoom();
+  same(await publish(rooms, "post:1", { text: "Hi" }), { position: "1.1" });
+  same([server.published, await codeOf(publish(rooms, "post:2", { text: "Hi" }))], [[{ room: "post:1", data: { text: "Hi" } }], "not_joined"]);
+  rooms.close();
+});
+
+test("an error of a publish has its code, its room and when to try again", async () => {
+  const { rooms, wire } = await onWire();
+  const answer = publish(rooms, "post:1", { text: "Hi" }).catch(fault => fault);
+  wire.says({ type: "error", code: "rate_limited", message: "too fast", retry_after_ms: 20, ref: wire.refs.at(-1) });
+  const fault = await answer;
+  same(fault instanceof PublishError, true);
+  same([fault.name, fault.code, fault.room, fault.retryAfterMs, fault.message], ["PublishError", "rate_limited", "post:1", 20, "post:1: too fast"]);
+  rooms.close();
+});
+
+test("a publish without an answer is told from one that was never sent", async () => {
+  const { rooms, wire } = await onWire();
+  const send = (timeoutMs?: number) => codeOf(publish(rooms, "post:1", { text: "Hi" }, timeoutMs ? { timeoutMs } : {}));
+  same(await send(1), "timeout");
+  const pending = send();
+  wire.onclose({ code: 1006, reason: "" });
+  same([await pending, await send()], ["connection_lost", "offline"]);
+  rooms.close();
+});
+
+test("a queue is bounded in number and in age", async () => {
+  const { server, rooms, heard } = await inRoom();
+  server.goOffline();
+  await heard.next("offline");
+  const queue = offlineQueue(rooms, { most: 2, maxAgeMs: 1 });
+  const codes = await Promise.all([1, 2, 3].map(n => codeOf(queue.publish("post:1", { text: `${n}` }))));
+  same([codes, queue.size], [["expired", "expired", "queue_full"], 0]);
+  const stopped = codeOf(queue.publish("post:1", { text: "4" }));
+  queue.stop();
+  same([await stopped, server.published], ["stopped", []]);
+  rooms.close();
+});
+
+test("a queue keeps the order within a room, and a room that is not joined holds up no other", async () => {
+  const { server, rooms } = await inRoom();
+  const queue = offlineQueue(rooms);
+  const all = (["post:2", "post:1", "post:2", "post:1"] as const).map((room, n) => queue.publish(room, { text: `${n}` }));
+  await all[3];
+  rooms.join("post:2");
+  await Promise.all(all);
+  same(server.published.map(({ data }) => (data as { text: string }).text), ["1", "3", "0", "2"]);
+  rooms.close();
+});
+
+test("a queue waits as long as the server says", async () => {
+  const { rooms, wire } = await onWire();
+  const queue = offlineQueue(rooms);
+  const sent = queue.publish("post:1", { text: "1" });
+  wire.says({ type: "error", code: "rate_limited", message: "", retry_after_ms: 1, ref: wire.refs.at(-1) });
+  await until(() => wire.sent.length === 2);
+  wire.says({ type: "published", room: "post:1", ref: wire.refs.at(-1) });
+  same([await sent, queue.size], [{}, 0]);
+  rooms.close();
+});
+
+test("a queue sends again only what may be published twice", async () => {
+  for (const resend of [false, true]) {
+    const { rooms, heard, wire } = await onWire();
+    const queue = offlineQueue(rooms, { resend });
+    const code = codeOf(queue.publish("post:1", { text: "1" }));
+    wire.onclose({ code: 1006, reason: "" });
+    await heard.next("open");
+    if (resend) Wire.last.says({ type: "published", room: "post:1", ref: Wire.last.refs.at(-1) });
+    same([resend, await code, Wire.last.sent.length], resend ? [true, "no error", 1] : [false, "connection_lost", 0]);
+    rooms.close();
+  }
+});
+
+test("a list of members is bounded, and is asked for again after a resync", async () => {
+  const { rooms, wire } = await onWire();
+  let shown: unknown;
+  const list = presence(rooms, "post:1", { most: 2, onChange: now => (shown = [[...now.members.keys()], now.users, now.isComplete]) });
+  const says = (type: string, more: object) => wire.says({ type, room: "post:1", viewers: 9, ...more });
+  rooms.join("post:1");
+  says("room_joined", { users: 2, members: [{ user: "a" }, { user: "b" }] });
+  same(shown, [["a", "b"], 2, true]);
+  says("viewer_joined", { users: [{ user: "b" }, { user: "c" }] });
+  same(shown, [["a", "b"], 3, false]);
+  says("viewer_left", { users: [{ user: "c" }] });
+  same(shown, [["a", "b"], 2, true]);
+  wire.says({ type: "viewer_left", room: "post:2", viewers: 1, users: [{ user: "a" }] });
+  says("viewer_left", {});
+  same([shown, list.viewers], [[["a", "b"], 2, true], 9]);
+  // An answer without a list, as one was sent a moment ago.
+  says("room_joined", { users: 2 });
+  same(shown, [["a", "b"], 2, true]);
+  // Who may not see them any more.
+  says("room_joined", {});
+  same(shown, [[], null, false]);
+  says("room_joined", { users: 1, members: [{ user: "a" }] });
+  wire.onclose({ code: 1006, reason: "" });
+  same([list.isLive, list.members.size], [false, 1]);
+  list.stop();
+  rooms.close();
+});
+
+test("a room that is left while it is held stays left, and one that is joined is joined", async () => {
+  const { server, rooms, joined } = await inRoom();
+  for (const room of ["post:2", "post:3"] as const) {
+    rooms.join(room);
+    await joined(room);
+  }
+  rooms.hold(rooms.wanted.keys());
+  await until(() => server.joined.length === 0);
+  server.broadcast("post:1", { text: "Missed" });
+  rooms.leave("post:2");
+  rooms.join("post:3");
+  await joined("post:3");
+  same(server.joined, ["post:3"]);
+  rooms.hold([]);
+  same((await joined("post:1")).recovered, true);
+  same(server.joined.sort(), ["post:1", "post:3"]);
+  rooms.close();
+});
+
+test("what was missed in memory follows, as with a server", async () => {
+  const { server, rooms, heard, joined } = await inRoom();
+  server.broadcast("post:1", { text: "1" });
+  await heard.event(event => event.data?.text === "1");
+  server.goOffline();
+  await heard.next("offline");
+  server.broadcast("post:1", { text: "2" });
+  server.goOnline();
+  same([(await joined("post:1")).recovered, (await heard.event(event => event.type === "message")).data.text], [true, "2"]);
+  server.kick("post:1", "spam");
+  same((await heard.event(event => event.type === "room_left")).message, "spam");
+  same([...rooms.wanted.keys()], []);
+  server.close(4403, "no");
+  same(await heard.next("end"), [4403, "no"]);
+});
+
+test("events and frames of a newer server are handed on or passed over", async () => {
+  const { rooms, heard, wire } = await onWire();
+  rooms.join("post:1");
+  const newer = { type: "of_next_year", room: "post:1", field: 1 };
+  wire.says(newer);
+  same(await heard.event(event => event.type === "of_next_year"), newer);
+  wire.says({ type: "message", room: "post:1", data: { text: "Hi" }, next_year: 1 });
+  wire.onmessage({ data: new Uint8Array([9, 1, 2]).buffer });
+  wire.onmessage({ data: new Uint8Array([]).buffer });
+  same((await heard.event(event => isMessageOf<Rooms, "post">(event, "post"))).data.text, "Hi");
+  same(rooms.status, "open");
+  rooms.close();
+});
+
+test("bytes travel with their room, their position and the ref of the publish", async () => {
+  const { rooms, heard, wire } = await onWire();
+  rooms.join("post:1");
+  const bytes = (text: string) => [...new TextEncoder().encode(text)];
+  const frame = (...rest: number[]) => new Uint8Array([1, 6, ...bytes("post:1"), ...rest]);
+  rooms.publishBinary("post:1", new Uint8Array([7, 8]));
+  rooms.publishBinary("post:1", new Uint8Array([7, 8]), 5);
+  same(wire.sent.slice(-2), [frame(0, 7, 8), frame(1, ...bytes("5"), 7, 8)]);
+  wire.onmessage({ data: frame(4, ...bytes("2a.7"), 9).buffer });
+  wire.onmessage({ data: frame(0).buffer });
+  same(await heard.next("binary"), [new Uint8Array([9]), { room: "post:1", offset: "2a.7" }]);
+  same(await heard.next("binary"), [new Uint8Array([]), { room: "post:1" }]);
+  // The position is kept, as that of any message.
+  wire.onclose({ code: 1006, reason: "" });
+  await heard.next("open");
+  same(JSON.parse(String(Wire.last.sent[0])).since, "2a.7");
+  const answer = publish(rooms, "post:1", new Uint8Array([1]));
+  const sent = Wire.last.sent.at(-1) as Uint8Array;
+  const ref = JSON.parse(new TextDecoder().decode(sent.subarray(9, 9 + sent[8]!)));
+  Wire.last.says({ type: "published", room: "post:1", ref });
+  same(await answer, {});
+  rooms.close();
+});
+
+test("a listener that is taken away hears nothing, and one that throws stops no other", async () => {
+  const { rooms, wire } = await onWire();
+  const [reports, report]: [(() => void)[], typeof queueMicrotask] = [[], queueMicrotask];
+  globalThis.queueMicrotask = run => void reports.push(run);
+  const heard: string[] = [];
+  const stop = rooms.on("event", () => heard.push("first"));
+  rooms.on("event", () => {
+    throw new Error("of the page");
+  });
+  listen(rooms, "post:1", () => heard.push("post:1"));
+  wire.says({ type: "pong" });
+  wire.says({ type: "message", room: "post:1", data: {} });
+  stop();
+  wire.says({ type: "message", room: "post:1", data: {} });
+  globalThis.queueMicrotask = report;
+  same([heard, reports.length], [["first", "first", "post:1", "post:1"], 3]);
+  same(reports.map(thrownBy), ["of the page", "of the page", "of the page"]);
+  rooms.close();
+});
+
+function thrownBy(run: () => void): string {
+  try {
+    run();
+  } catch (fault) {
+    return (fault as Error).message;
+  }
+  return "nothing";
+}
+
+async function until(is: () => boolean): Promise<void> {
+  while (!is()) await new Promise(resolve => setTimeout(resolve, 1));
+}

@@ -1,0 +1,43 @@
+// What is shipped: its size, and the module for pages.
+import { test } from "node:test";
+import { readFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { same } from "./support/check.js";
+
+const MOST = 4_096; // bytes of the core, with gzip -9
+
+/** What a page loads that imports this. */
+async function shipped(source: string): Promise<string> {
+  const resolveDir = new URL("..", import.meta.url).pathname;
+  const { outputFiles } = await build({
+    stdin: { contents: source, resolveDir },
+    bundle: true,
+    minify: true,
+    format: "esm",
+    target: "es2022",
+    write: false,
+    external: ["react"],
+  });
+  return outputFiles[0]!.text;
+}
+
+const size = (text: string) => gzipSync(text, { level: 9 }).length;
+
+test("the core is small, and what is not imported is not loaded", async t => {
+  const core = await shipped(`export { connect } from "@ws-rooms/client"`);
+  const all = await shipped(`export * from "@ws-rooms/client"`);
+  const hooks = await shipped(`export * from "@ws-rooms/client/react"`);
+  t.diagnostic(`core ${size(core)} bytes, everything ${size(all)}, with the hooks ${size(hooks)}`);
+  if (size(core) > MOST) throw new Error(`the core has ${size(core)} bytes, and ${MOST} are the most`);
+  const optional = ["text/event-stream", "queue_full", "PublishError", "viewer_left"];
+  same(optional.filter(text => core.includes(text)), []);
+  same(optional.filter(text => !all.includes(text)), []);
+});
+
+test("the module for pages is what `npm run build` makes", async () => {
+  // A script, which is not compiled with the tests.
+  const script = new URL("../../scripts/page_client.js", import.meta.url).href;
+  const { PAGE_CLIENT, pageClient } = (await import(script)) as { PAGE_CLIENT: string; pageClient(): Promise<string> };
+  if (readFileSync(PAGE_CLIENT, "utf8") !== (await pageClient())) throw new Error(`${PAGE_CLIENT}: \`npm run build\` writes it anew`);
+});
