@@ -27,27 +27,22 @@
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
 //
-// What is returned has `join(room, { newest, with, observe })`, `leave(room)`, `send(message)`, `publish(room, data, ref)`,
-// `publishBinary(room, bytes, ref)`, `renew()`, `close()`, and `on(what, run)`, which calls `run` for each "event", "binary", "open",
-// "transport", "offline" or "end" until the function that it returns is called.
+// What is returned:
+// `join(room, { newest, with, observe })`: on this connection and on each later one. Also for a room that the page is in: the
+// answer has the members as they are now. The server sends them twice in five seconds; where an answer comes without, the room is
+// joined once more after that time.
+// `leave(room)`: and forgets where the page stood in it. `hold(rooms)` leaves these without forgetting them: the next call joins
+// those that it does not name, each where it was left. `wanted` has the rooms that were joined and not left.
+// `send(message)`: any message, as for the application's `on_message`; among many rooms it names its `room`. Returns whether it was
+// sent: what is said while there is no connection is not kept, and on an event stream nothing can be said.
+// `publish(room, data, ref)`, `publishBinary(room, bytes, ref)`: the same. An answer repeats the `ref`, if any.
+// `renew()`: comes again with a new token, where the user's rights have changed. `onOffline` is silent.
+// `close()`: for good; nothing is heard after it. `status` is "connecting", "open" or "closed".
+// `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline" or "end", besides the functions above,
+// until the function that it returns is called.
 
-/**
- * Connects to an endpoint for many rooms, and keeps the connection up: it comes back after every end that is not for good,
- * joins the page's rooms again, and resumes each of them where the page stood. Nothing is sent before the caller has what is
- * returned.
- */
-function connect(path, options) {
-  return keepUp(path, options);
-}
-
-/** What is heard at an endpoint of one room: the events of the server, and what is broadcast. */
-
-/**
- * The same for an endpoint of one room, whose path names it. `onEvent` is told the events of the server, and the payloads as they
- * are broadcast; with `history` payloads come inside `message`.
- */
-function connectRoom(path, options) {
-  return keepUp(path, options);
+export function connect(path, { events, ...options }) {
+  return keepUp(path, { ...options, events: events ? eventStream(events) : undefined });
 }
 
 const TOKEN_WITHIN = 10_000;
@@ -271,47 +266,6 @@ function inTime(promise) {
   return Promise.race([promise, late]);
 }
 
-const OF_A_ROOM = 1; // the first byte of a frame
-
-/** A binary payload and where it is from, or null where the frame is of a sort that this client does not know. */
-function unframed(frame) {
-  if (frame[0] !== OF_A_ROOM) return null;
-  const [room, rest] = named(frame.subarray(1));
-  const [offset, payload] = named(rest);
-  return [payload, { ...(room && { room }), ...(offset && { offset }) }];
-}
-
-/** A publish of bytes, as it travels. */
-function framed(room, bytes, ref) {
-  const text = new TextEncoder();
-  const [key, answer] = [text.encode(room), text.encode(ref === undefined ? "" : JSON.stringify(ref))];
-  const head = [OF_A_ROOM, key.length, ...key, answer.length, ...answer];
-  const frame = new Uint8Array(head.length + bytes.length);
-  frame.set(head);
-  frame.set(bytes, head.length);
-  return frame;
-}
-
-// A text behind a byte with its length, and what follows it.
-function named(bytes) {
-  const end = 1 + (bytes[0] ?? 0);
-  return [new TextDecoder().decode(bytes.subarray(1, end)), bytes.subarray(end)];
-}
-
-// Close codes. Whatever is not here is worth another try.
-const NORMAL = 1000;
-const GOING_AWAY = 1001;
-const ABNORMAL = 1006;
-const BAD_TOKEN = 1008;
-const TRY_LATER = 1013;
-const EXPIRED = 4401;
-const NO_ANSWER = 4408;
-const REVOKED = 4410;
-const TOO_MANY = 4430;
-const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED, REVOKED];
-const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
-const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
-
 const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
 const ANSWER_WITHIN = 10_000; // an upgrade and a pong
 const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
@@ -510,6 +464,20 @@ class Connection {
   }
 }
 
+// Close codes. Whatever is not here is worth another try.
+const NORMAL = 1000;
+const GOING_AWAY = 1001;
+const ABNORMAL = 1006;
+const BAD_TOKEN = 1008;
+const TRY_LATER = 1013;
+const EXPIRED = 4401;
+const NO_ANSWER = 4408;
+const REVOKED = 4410;
+const TOO_MANY = 4430;
+const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED, REVOKED];
+const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
+const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
+
 const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
 
 /** How many joins and leaves may be sent now. */
@@ -534,51 +502,6 @@ class JoinRate {
     this.#left -= 1;
     return true;
   }
-}
-
-/** Whoever is told what happens. */
-class Listeners {
-  #all = new Map();
-
-  on(what, run) {
-    // An own function for each call, so that the same one given twice is two listeners.
-    const listener = (...given) => run?.(...given);
-    const listeners = this.#all.get(what) ?? new Set();
-    this.#all.set(what, listeners.add(listener));
-    return () => void listeners.delete(listener);
-  }
-
-  tell(what, ...given) {
-    // Whoever begins to listen meanwhile is told of what comes next.
-    for (const listener of [...(this.#all.get(what) ?? [])]) safely(() => listener(...given));
-  }
-}
-
-/** What a function of the page throws is reported, and stops nothing. */
-function safely(run) {
-  try {
-    run();
-  } catch (fault) {
-    queueMicrotask(() => {
-      throw fault;
-    });
-  }
-}
-
-/**
- * Tells when a page goes to sleep and wakes up, where there is a page. A page that was left stays in the back/forward cache with
- * its connection, which the browser keeps up for minutes: it would be counted as a viewer. The same with a tab that is frozen.
- * And somebody who looks at the page again, or a network that is back, is not kept waiting.
- */
-function followPage(signal, sleep, wake) {
-  const { document } = globalThis;
-  const on = (target, event, run) => target?.addEventListener?.(event, run, { signal });
-  on(globalThis, "pagehide", sleep);
-  on(document, "freeze", sleep);
-  on(globalThis, "pageshow", wake);
-  on(document, "resume", wake);
-  on(document, "visibilitychange", () => document?.hidden || wake());
-  on(globalThis, "online", wake);
 }
 
 const FIRST_DELAY = 500; // doubled with each failure
@@ -651,6 +574,75 @@ class Retry {
   }
 }
 
+/**
+ * Tells when a page goes to sleep and wakes up, where there is a page. A page that was left stays in the back/forward cache with
+ * its connection, which the browser keeps up for minutes: it would be counted as a viewer. The same with a tab that is frozen.
+ * And somebody who looks at the page again, or a network that is back, is not kept waiting.
+ */
+function followPage(signal, sleep, wake) {
+  const { document } = globalThis;
+  const on = (target, event, run) => target?.addEventListener?.(event, run, { signal });
+  on(globalThis, "pagehide", sleep);
+  on(document, "freeze", sleep);
+  on(globalThis, "pageshow", wake);
+  on(document, "resume", wake);
+  on(document, "visibilitychange", () => document?.hidden || wake());
+  on(globalThis, "online", wake);
+}
+
+/** The URL of a path, which in a page may be one of its own server. */
+function urlOf(path) {
+  return new URL(path, globalThis.location?.href);
+}
+
+/** What opens a WebSocket, with the token where the endpoint takes it. */
+function planOf(path, options, jwt, since = "") {
+  const { tokenIn = "query", protocol, history, WebSocket: Given } = options;
+  const url = urlOf(path);
+  url.protocol = url.protocol.replace("http", "ws");
+  const protocols = protocol ? [protocol] : [];
+  if (jwt && tokenIn === "query") url.searchParams.set("token", jwt);
+  if (jwt && tokenIn === "protocol") protocols.push("bearer", jwt);
+  const first = jwt && tokenIn === "message" ? { type: "auth", token: jwt } : null;
+  if (history) url.searchParams.set("since", since);
+  if (typeof history === "object") url.searchParams.set("newest", String(history.newest));
+  const open = () => {
+    const socket = new (Given ?? WebSocket)(url, protocols);
+    socket.binaryType = "arraybuffer";
+    return socket;
+  };
+  return { open, first };
+}
+
+/** Whoever is told what happens. */
+class Listeners {
+  #all = new Map();
+
+  on(what, run) {
+    // An own function for each call, so that the same one given twice is two listeners.
+    const listener = (...given) => run?.(...given);
+    const listeners = this.#all.get(what) ?? new Set();
+    this.#all.set(what, listeners.add(listener));
+    return () => void listeners.delete(listener);
+  }
+
+  tell(what, ...given) {
+    // Whoever begins to listen meanwhile is told of what comes next.
+    for (const listener of [...(this.#all.get(what) ?? [])]) safely(() => listener(...given));
+  }
+}
+
+/** What a function of the page throws is reported, and stops nothing. */
+function safely(run) {
+  try {
+    run();
+  } catch (fault) {
+    queueMicrotask(() => {
+      throw fault;
+    });
+  }
+}
+
 /** The state of each room that has one, put together from what the server sends of it. */
 class RoomStates {
   #states = new Map();
@@ -678,8 +670,6 @@ class RoomStates {
   }
 }
 
-/** A `room_state` as it travels. */
-
 // What a JSON merge patch (RFC 7396) makes of a value. `fromEntries`, as a name may be `__proto__`.
 function merged(value, patch) {
   if (!isObject(patch)) return patch;
@@ -695,28 +685,31 @@ function isObject(it) {
   return it !== null && typeof it === "object" && !Array.isArray(it);
 }
 
-/** The URL of a path, which in a page may be one of its own server. */
-function urlOf(path) {
-  return new URL(path, globalThis.location?.href);
+const OF_A_ROOM = 1; // the first byte of a frame
+
+/** A binary payload and where it is from, or null where the frame is of a sort that this client does not know. */
+function unframed(frame) {
+  if (frame[0] !== OF_A_ROOM) return null;
+  const [room, rest] = named(frame.subarray(1));
+  const [offset, payload] = named(rest);
+  return [payload, { ...(room && { room }), ...(offset && { offset }) }];
 }
 
-/** What opens a WebSocket, with the token where the endpoint takes it. */
-function planOf(path, options, jwt, since = "") {
-  const { tokenIn = "query", protocol, history, WebSocket: Given } = options;
-  const url = urlOf(path);
-  url.protocol = url.protocol.replace("http", "ws");
-  const protocols = protocol ? [protocol] : [];
-  if (jwt && tokenIn === "query") url.searchParams.set("token", jwt);
-  if (jwt && tokenIn === "protocol") protocols.push("bearer", jwt);
-  const first = jwt && tokenIn === "message" ? { type: "auth", token: jwt } : null;
-  if (history) url.searchParams.set("since", since);
-  if (typeof history === "object") url.searchParams.set("newest", String(history.newest));
-  const open = () => {
-    const socket = new (Given ?? WebSocket)(url, protocols);
-    socket.binaryType = "arraybuffer";
-    return socket;
-  };
-  return { open, first };
+/** A publish of bytes, as it travels. */
+function framed(room, bytes, ref) {
+  const text = new TextEncoder();
+  const [key, answer] = [text.encode(room), text.encode(ref === undefined ? "" : JSON.stringify(ref))];
+  const head = [OF_A_ROOM, key.length, ...key, answer.length, ...answer];
+  const frame = new Uint8Array(head.length + bytes.length);
+  frame.set(head);
+  frame.set(bytes, head.length);
+  return frame;
+}
+
+// A text behind a byte with its length, and what follows it.
+function named(bytes) {
+  const end = 1 + (bytes[0] ?? 0);
+  return [new TextDecoder().decode(bytes.subarray(1, end)), bytes.subarray(end)];
 }
 
 const SOCKETS_TRIED = 2; // in a row before an event stream is: one may fail for any reason
@@ -872,9 +865,3 @@ class EventStream {
     this.#over.abort();
   }
 }
-
-function connectPage(path, { events, ...options }) {
-  return connect(path, { ...options, events: events ? eventStream(events) : undefined });
-}
-
-export { connectPage as connect };

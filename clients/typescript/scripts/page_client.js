@@ -16,7 +16,7 @@ export async function pageClient() {
   const twice = [...names].filter(([, files]) => files.length > 1);
   if (twice.length > 0) throw new Error(`in several modules: ${twice.map(([name, files]) => `${name} (${files})`)}`);
   const rest = body.slice(1).map(text => text.replace(/^export /gm, ""));
-  return format([head, ...rest, body[0]].join("\n\n"), { parser: "babel", printWidth: 130, arrowParens: "avoid" });
+  return format([head, body[0], ...rest].join("\n\n"), { parser: "babel", printWidth: 130, arrowParens: "avoid" });
 }
 
 function collect(file, { seen, names }) {
@@ -24,7 +24,9 @@ function collect(file, { seen, names }) {
   const source = readFileSync(new URL(file, SOURCES), "utf8");
   const imported = [...source.matchAll(/^import (?!type )[^;]*? from "\.\/(\w+)\.js";/gm)].filter(([text]) => !onlyTypes(text));
   const { code } = transform(source, { transforms: ["typescript"], disableESTransforms: true });
-  const text = code.replace(/^import [^;]*;\n/gm, "").replace(/\n{3,}/g, "\n\n").trim();
+  // What was said of a type is of no use without it.
+  const withoutTypes = code.replace(/^ *\/\*\*(?:(?!\*\/)[^])*\*\/\n(?=\s*\n)/gm, "");
+  const text = withoutTypes.replace(/^import [^;]*;\n/gm, "").replace(/\n{3,}/g, "\n\n").trim();
   for (const [, name] of text.matchAll(/^(?:export )?(?:async )?(?:const|let|function|class) (\w+)/gm)) {
     names.set(name, [...(names.get(name) ?? []), file]);
   }

@@ -1,14 +1,14 @@
+import { Connection } from "./connection.js";
+import { Retry } from "./retry.js";
+import { followPage } from "./page_life.js";
+import { planOf } from "./socket_plan.js";
+import { Listeners } from "./listeners.js";
+import { RoomStates } from "./room_states.js";
 import { framed, unframed } from "./binary.js";
 import { ABNORMAL, GOING_AWAY } from "./codes.js";
-import { Connection } from "./connection.js";
-import { Listeners } from "./listeners.js";
 import type { ConnectOptions, JoinOptions, Transport } from "./options.js";
-import { followPage } from "./page_life.js";
 import type { Page, Plan, ServerSays } from "./plan.js";
 import type { Position } from "./protocol.js";
-import { Retry } from "./retry.js";
-import { RoomStates } from "./room_states.js";
-import { planOf } from "./socket_plan.js";
 
 const TOKEN_WITHIN = 10_000;
 

@@ -5,6 +5,8 @@ import { PublishError, type PublishErrorCode, type Receipt, publish } from "./pu
 const MOST = 100;
 const MAX_AGE = 60_000;
 const TRY_AGAIN = 1_000; // where the server does not say when
+const NOT_YET: PublishErrorCode[] = ["offline", "not_joined", "rate_limited", "unavailable"]; // it was not published
+const UNKNOWN: PublishErrorCode[] = ["connection_lost", "timeout"]; // it may have been
 
 /** How much an offline queue keeps. */
 export interface QueueOptions {
@@ -38,6 +40,8 @@ interface Waiting {
   resolve: (receipt: Receipt) => void;
   reject: (error: PublishError) => void;
   expiry: ReturnType<typeof setTimeout>;
+  /** Its time is over. */
+  isLate: boolean;
 }
 
 /**
@@ -55,8 +59,17 @@ export function offlineQueue<Kinds = AnyKinds>(
 
   function take(item: Waiting): boolean {
     const at = waiting.indexOf(item);
+    if (at < 0) return false;
     clearTimeout(item.expiry);
-    return at >= 0 && waiting.splice(at, 1).length > 0;
+    waiting.splice(at, 1);
+    if (!waiting.some(({ room }) => room === item.room)) notJoined.delete(item.room);
+    return true;
+  }
+
+  // One that is under way is given up when it turns out that it was not published.
+  function expire(item: Waiting): void {
+    item.isLate = true;
+    if (item !== sent) giveUp(item, "expired", `not sent in ${maxAgeMs} ms`);
   }
 
   function giveUp(item: Waiting, code: PublishErrorCode, message: string): void {
@@ -83,10 +96,11 @@ export function offlineQueue<Kinds = AnyKinds>(
 
   function failed(item: Waiting, error: PublishError): void {
     const { code, room, retryAfterMs } = error;
-    if (code === "offline") return;
-    if (code === "not_joined") notJoined.add(room);
-    else if (code === "rate_limited" || code === "unavailable") wait(retryAfterMs ?? TRY_AGAIN);
-    else if (!(resend && (code === "connection_lost" || code === "timeout")) && take(item)) item.reject(error);
+    if (item.isLate && NOT_YET.includes(code)) expire(item);
+    else if (code === "offline") return;
+    else if (code === "not_joined") notJoined.add(room);
+    else if (NOT_YET.includes(code)) wait(retryAfterMs ?? TRY_AGAIN);
+    else if (!(resend && !item.isLate && UNKNOWN.includes(code)) && take(item)) item.reject(error);
     next();
   }
 
@@ -114,8 +128,8 @@ export function offlineQueue<Kinds = AnyKinds>(
         if (waiting.length >= most) {
           return reject(new PublishError("queue_full", room, `${most} messages wait already`));
         }
-        const expire = () => item !== sent && giveUp(item, "expired", `not sent in ${maxAgeMs} ms`);
-        const item: Waiting = { room, data, resolve, reject, expiry: setTimeout(expire, maxAgeMs) };
+        const expiry = setTimeout(() => expire(item), maxAgeMs);
+        const item: Waiting = { room, data, resolve, reject, expiry, isLate: false };
         waiting.push(item);
         next();
       }),

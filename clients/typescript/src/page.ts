@@ -27,19 +27,26 @@
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
 //
-// What is returned has `join(room, { newest, with, observe })`, `leave(room)`, `send(message)`, `publish(room, data, ref)`,
-// `publishBinary(room, bytes, ref)`, `renew()`, `close()`, and `on(what, run)`, which calls `run` for each "event", "binary", "open",
-// "transport", "offline" or "end" until the function that it returns is called.
+// What is returned:
+// `join(room, { newest, with, observe })`: on this connection and on each later one. Also for a room that the page is in: the
+// answer has the members as they are now. The server sends them twice in five seconds; where an answer comes without, the room is
+// joined once more after that time.
+// `leave(room)`: and forgets where the page stood in it. `hold(rooms)` leaves these without forgetting them: the next call joins
+// those that it does not name, each where it was left. `wanted` has the rooms that were joined and not left.
+// `send(message)`: any message, as for the application's `on_message`; among many rooms it names its `room`. Returns whether it was
+// sent: what is said while there is no connection is not kept, and on an event stream nothing can be said.
+// `publish(room, data, ref)`, `publishBinary(room, bytes, ref)`: the same. An answer repeats the `ref`, if any.
+// `renew()`: comes again with a new token, where the user's rights have changed. `onOffline` is silent.
+// `close()`: for good; nothing is heard after it. `status` is "connecting", "open" or "closed".
+// `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline" or "end", besides the functions above,
+// until the function that it returns is called.
 
-import { connect } from "./connect.js";
+import { keepUp } from "./keep_up.js";
 import { eventStream } from "./event_stream.js";
-import type { AnyKinds, RoomsEvent } from "./kinds.js";
-import type { Client, ConnectOptions } from "./options.js";
+import type { ConnectOptions } from "./options.js";
 
-type PageOptions = Omit<ConnectOptions<RoomsEvent<AnyKinds>>, "events"> & { events?: string };
+type PageOptions = Omit<ConnectOptions<unknown>, "events"> & { events?: string };
 
-function connectPage(path: string, { events, ...options }: PageOptions): Client {
-  return connect(path, { ...options, events: events ? eventStream(events) : undefined });
+export function connect(path: string, { events, ...options }: PageOptions): object {
+  return keepUp(path, { ...options, events: events ? eventStream(events) : undefined });
 }
-
-export { connectPage as connect };

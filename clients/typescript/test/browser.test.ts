@@ -28,6 +28,16 @@ for (const [kind, program] of [["chat", "chat"], ["posts", "posts"], ["page", "c
   }
 }
 
+test("in a worker it works as in a page", async () => {
+  await browser.open(`${programs.chat.url}/healthz`);
+  const run = `chat.what_is_published_is_answered_and_heard({ url: ${JSON.stringify(programs.chat.url)} })
+    .then(() => postMessage("ok"), fault => postMessage(String(fault)));`;
+  const module = JSON.stringify((await bundled(file("support/scenarios.js"))) + run);
+  const said = await browser.run(`const url = URL.createObjectURL(new Blob([${module}], { type: "text/javascript" }));
+    return await new Promise(done => { new Worker(url, { type: "module" }).onmessage = ({ data }) => done(data); });`);
+  same(said, "ok");
+});
+
 test("a component joins, renders and leaves", async () => {
   await browser.open(`${programs.chat.url}/healthz`);
   await browser.load("react", await bundled(file("support/react_cases.js")));

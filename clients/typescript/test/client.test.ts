@@ -128,6 +128,19 @@ test("a queue waits as long as the server says", async () => {
   rooms.close();
 });
 
+test("what its time is over for while it is under way is given up when it was not published", async () => {
+  for (const [code, expected] of [["rate_limited", "expired"], ["refused", "refused"]]) {
+    const { rooms, wire } = await onWire();
+    const queue = offlineQueue(rooms, { maxAgeMs: 1 });
+    const first = codeOf(queue.publish("post:1", { text: "1" }));
+    same(await codeOf(queue.publish("post:1", { text: "2" })), "expired");
+    same(queue.size, 1);
+    wire.says({ type: "error", code, message: "", ref: wire.refs.at(-1) });
+    same([code, await first, queue.size, wire.sent.length], [code, expected, 0, 1]);
+    rooms.close();
+  }
+});
+
 test("a queue sends again only what may be published twice", async () => {
   for (const resend of [false, true]) {
     const { rooms, heard, wire } = await onWire();

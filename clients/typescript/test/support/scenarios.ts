@@ -121,7 +121,9 @@ export const posts = {
     const token = await login(url, "5");
     const post = connectRoom<Post>(`${url}/ws/posts/1/live`, { token: () => token, history: true, ...(WebSocket && { WebSocket }) });
     const heard = new Heard(post);
+    const watching = presence(post);
     same((await heard.event(event => event.type === "room_joined")).post_id, 1);
+    same([watching.viewers, watching.users], [1, undefined]);
     await comment(url, token, "First");
     same((await heard.event(event => event.type === "message")).data.comment.text, "First");
     post.renew();
