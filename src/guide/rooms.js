@@ -23,7 +23,9 @@
 // stream has up to 16 rooms, and what is asked for with a join besides `newest` is not asked for there.
 // `onTransport(transport)`: from now on it is "events", where `send` and `publish` return false, or "socket" again.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
-// `onBinary(bytes, { room, offset })` is given every binary payload, as a `Uint8Array`.
+// `onBinary(bytes, { room, offset })` is given every payload of bytes, as a `Uint8Array`; at the endpoint of one room without
+// `history` there is no room. At the endpoint of many, join a room, also where only the user's own has bytes: that is how it is
+// told from the other.
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
 //
@@ -35,7 +37,9 @@
 // those that it does not name, each where it was left. `wanted` has the rooms that were joined and not left.
 // `send(message)`: any message, as for the application's `on_message`; among many rooms it names its `room`. Returns whether it was
 // sent: what is said while there is no connection is not kept, and on an event stream nothing can be said.
-// `publish(room, data, ref)`, `publishBinary(room, bytes, ref)`: the same. An answer repeats the `ref`, if any.
+// `publish(room, data, ref)`: the same. An answer repeats the `ref`, if any.
+// `publishBinary(room, bytes, ref)`: the same with bytes, an `ArrayBuffer` or a view of one; `sendBinary` with those for the
+// application's `on_binary_message`. At the endpoint of one room without `history`, `room` is null.
 // `renew()`: comes again with a new token, where the user's rights have changed. `onOffline` is silent.
 // `close()`: for good; nothing is heard after it. `status` is "connecting", "open" or "closed".
 // `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline" or "end", besides the functions above,
@@ -161,10 +165,20 @@ function keepUp(path, options) {
   }
 
   function heardBytes(frame) {
-    const [bytes, from] = (many || history ? unframed(frame) : [frame, {}]) ?? [];
+    const [bytes, from] = (isFramed() ? unframed(frame) : [frame, {}]) ?? [];
     if (!bytes || !from) return;
     note({ type: "message", ...from });
     listeners.tell("binary", bytes, from);
+  }
+
+  // Where positions are told, or there are many rooms, a binary message names its room.
+  function isFramed() {
+    return many || Boolean(history);
+  }
+
+  function sendBytes(what, room, source, ref) {
+    const bytes = bytesOf(source);
+    return send(isFramed() ? framed(what, room, ref === undefined ? "" : JSON.stringify(ref), bytes) : bytes);
   }
 
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
@@ -248,8 +262,8 @@ function keepUp(path, options) {
     },
     send,
     publish: (room, data, ref) => send({ type: "publish", room, data, ref }),
-    publishBinary: (room, bytes, ref) => send(framed(room, bytes, ref)),
-    sendBinary: bytes => send(bytes),
+    publishBinary: sendBytes.bind(null, PUBLISHED),
+    sendBinary: sendBytes.bind(null, FOR_THE_APPLICATION),
     renew() {
       retry.refusal = {};
       if (!over.signal.aborted && !asleep) void begin();
@@ -685,25 +699,38 @@ function isObject(it) {
   return it !== null && typeof it === "object" && !Array.isArray(it);
 }
 
-const OF_A_ROOM = 1; // the first byte of a frame
+/** What a binary message is. */
+const PUBLISHED = 1;
+const FOR_THE_APPLICATION = 2;
 
-/** A binary payload and where it is from, or null where the frame is of a sort that this client does not know. */
-function unframed(frame) {
-  if (frame[0] !== OF_A_ROOM) return null;
-  const [room, rest] = named(frame.subarray(1));
+const LONGEST_ROOM = 233; // in bytes, as the server has it
+const LONGEST_REF = 128;
+
+/** A binary payload and where it is from, or null where the message is of a sort that this client does not know. */
+function unframed(message) {
+  if (message[0] !== PUBLISHED) return null;
+  const [room, rest] = named(message.subarray(1));
   const [offset, payload] = named(rest);
-  return [payload, { ...(room && { room }), ...(offset && { offset }) }];
+  return [payload, { room, ...(offset && { offset }) }];
 }
 
-/** A publish of bytes, as it travels. */
-function framed(room, bytes, ref) {
+/** A message that names its room: what it is, and the room and then the `ref` or the position behind a byte with their length. */
+function framed(what, room, about, bytes) {
   const text = new TextEncoder();
-  const [key, answer] = [text.encode(room), text.encode(ref === undefined ? "" : JSON.stringify(ref))];
-  const head = [OF_A_ROOM, key.length, ...key, answer.length, ...answer];
-  const frame = new Uint8Array(head.length + bytes.length);
-  frame.set(head);
-  frame.set(bytes, head.length);
-  return frame;
+  const [name, answer] = [text.encode(room), text.encode(about)];
+  if (name.length > LONGEST_ROOM || answer.length > LONGEST_REF) throw new RangeError("a room or a `ref` that is too long");
+  const head = [what, name.length, ...name, answer.length, ...answer];
+  const message = new Uint8Array(head.length + bytes.length);
+  message.set(head);
+  message.set(bytes, head.length);
+  return message;
+}
+
+/** The bytes of a buffer, or of a view of one. */
+function bytesOf(source) {
+  return ArrayBuffer.isView(source)
+    ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
+    : new Uint8Array(source);
 }
 
 // A text behind a byte with its length, and what follows it.
@@ -757,7 +784,8 @@ class StreamFallback {
     if (last) headers["last-event-id"] = last;
     if (jwt) headers.authorization = `Bearer ${jwt}`;
     const stream = { rooms, most: STREAM_ROOMS, silence: STREAM_SILENCE };
-    return { open: () => new EventStream(url, headers), stream, bare: isSingle && !history };
+    const bare = isSingle && !history;
+    return { open: () => new EventStream(url, headers, bare), stream, bare };
   }
 
   began() {
@@ -817,8 +845,10 @@ class EventStream {
   onmessage = null;
   onclose = null;
   #over = new AbortController();
+  #isBare; // whether payloads are, as on the socket in whose place this is
 
-  constructor(url, headers) {
+  constructor(url, headers, isBare) {
+    this.#isBare = isBare;
     this.#read(url, headers).catch(fault => this.#end(ABNORMAL, String(fault)));
   }
 
@@ -852,7 +882,16 @@ class EventStream {
       return this.#end(code, reason);
     }
     // A comment shows as much as a pong.
-    safely(() => this.onmessage?.({ data: data || '{"type":"pong"}' }));
+    safely(() => this.onmessage?.({ data: this.#bytes(data) ?? (data || '{"type":"pong"}') }));
+  }
+
+  // A stream is text: bytes come as base64, and are handed on as by a socket.
+  #bytes(data) {
+    if (!data.includes('"base64"')) return undefined;
+    const { type, room, offset = "", base64 } = JSON.parse(data);
+    if (type !== "binary") return undefined;
+    const bytes = Uint8Array.from(atob(base64), byte => byte.charCodeAt(0));
+    return (this.#isBare ? bytes : framed(PUBLISHED, room, offset, bytes)).buffer;
   }
 
   #end(code, reason) {

@@ -1,3 +1,4 @@
+import { framed, PUBLISHED } from "./binary.js";
 import { ABNORMAL, BAD_TOKEN, NORMAL, NO_ANSWER, TRY_LATER } from "./codes.js";
 import type { Fallback, FallbackTo, Host } from "./fallback.js";
 import { safely } from "./listeners.js";
@@ -49,7 +50,8 @@ class StreamFallback implements Fallback {
     if (last) headers["last-event-id"] = last;
     if (jwt) headers.authorization = `Bearer ${jwt}`;
     const stream = { rooms, most: STREAM_ROOMS, silence: STREAM_SILENCE };
-    return { open: () => new EventStream(url, headers), stream, bare: isSingle && !history };
+    const bare = isSingle && !history;
+    return { open: () => new EventStream(url, headers, bare), stream, bare };
   }
 
   began(): void {
@@ -109,8 +111,10 @@ class EventStream implements Socket {
   onmessage: Socket["onmessage"] = null;
   onclose: Socket["onclose"] = null;
   #over = new AbortController();
+  #isBare: boolean; // whether payloads are, as on the socket in whose place this is
 
-  constructor(url: URL, headers: Record<string, string>) {
+  constructor(url: URL, headers: Record<string, string>, isBare: boolean) {
+    this.#isBare = isBare;
     this.#read(url, headers).catch(fault => this.#end(ABNORMAL, String(fault)));
   }
 
@@ -144,7 +148,16 @@ class EventStream implements Socket {
       return this.#end(code, reason);
     }
     // A comment shows as much as a pong.
-    safely(() => this.onmessage?.({ data: data || '{"type":"pong"}' }));
+    safely(() => this.onmessage?.({ data: this.#bytes(data) ?? (data || '{"type":"pong"}') }));
+  }
+
+  // A stream is text: bytes come as base64, and are handed on as by a socket.
+  #bytes(data: string): ArrayBuffer | undefined {
+    if (!data.includes('"base64"')) return undefined;
+    const { type, room, offset = "", base64 } = JSON.parse(data);
+    if (type !== "binary") return undefined;
+    const bytes = Uint8Array.from(atob(base64), byte => byte.charCodeAt(0));
+    return (this.#isBare ? bytes : framed(PUBLISHED, room, offset, bytes)).buffer;
   }
 
   #end(code: number, reason: string): void {

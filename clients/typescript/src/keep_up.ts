@@ -4,7 +4,7 @@ import { followPage } from "./page_life.js";
 import { planOf } from "./socket_plan.js";
 import { Listeners } from "./listeners.js";
 import { RoomStates } from "./room_states.js";
-import { framed, unframed } from "./binary.js";
+import { bytesOf, FOR_THE_APPLICATION, framed, PUBLISHED, unframed } from "./binary.js";
 import { ABNORMAL, GOING_AWAY } from "./codes.js";
 import type { ConnectOptions, JoinOptions, Transport } from "./options.js";
 import type { Page, Plan, ServerSays } from "./plan.js";
@@ -126,10 +126,20 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
   }
 
   function heardBytes(frame: Uint8Array<ArrayBuffer>): void {
-    const [bytes, from] = (many || history ? unframed(frame) : [frame, {}]) ?? [];
+    const [bytes, from] = (isFramed() ? unframed(frame) : [frame, {}]) ?? [];
     if (!bytes || !from) return;
     note({ type: "message", ...from });
     listeners.tell("binary", bytes, from);
+  }
+
+  // Where positions are told, or there are many rooms, a binary message names its room.
+  function isFramed(): boolean {
+    return many || Boolean(history);
+  }
+
+  function sendBytes(what: number, room: string, source: BufferSource, ref?: unknown): boolean {
+    const bytes = bytesOf(source);
+    return send(isFramed() ? framed(what, room, ref === undefined ? "" : JSON.stringify(ref), bytes) : bytes);
   }
 
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
@@ -213,8 +223,8 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
     },
     send,
     publish: (room: string, data: unknown, ref?: unknown) => send({ type: "publish", room, data, ref }),
-    publishBinary: (room: string, bytes: Uint8Array<ArrayBuffer>, ref?: never) => send(framed(room, bytes, ref)),
-    sendBinary: (bytes: Uint8Array<ArrayBuffer>) => send(bytes),
+    publishBinary: sendBytes.bind(null, PUBLISHED),
+    sendBinary: sendBytes.bind(null, FOR_THE_APPLICATION),
     renew() {
       retry.refusal = {};
       if (!over.signal.aborted && !asleep) void begin();

@@ -49,7 +49,10 @@ export interface JoinOptions {
 export interface Happenings<Event> {
   /** An event of the server; at an endpoint of one room without a history also each payload, as it was broadcast. */
   event: [event: Event];
-  /** A binary payload. */
+  /**
+   * A binary payload. At an endpoint of many rooms join a room, also where only the user's own has bytes: that is how it is told from
+   * an endpoint of one.
+   */
   binary: [bytes: Uint8Array<ArrayBuffer>, from: BinarySource];
   /** A connection is open, and the rooms are asked for. */
   open: [transport: Transport];
@@ -120,12 +123,19 @@ export interface Client<Kinds = AnyKinds> extends BaseClient<RoomsEvent<Kinds>> 
   hold(rooms: Iterable<string>): void;
   /** Publishes to a room that the page is in; the answer, `published` or `error`, repeats the `ref`. Returns as `send`. */
   publish<Kind extends KindName<Kinds>>(room: `${Kind}:${string}`, data: PublishOf<Kinds, Kind>, ref?: Ref): boolean;
-  /** The same with bytes. */
-  publishBinary(room: RoomName<Kinds>, bytes: Uint8Array<ArrayBuffer>, ref?: Ref): boolean;
+  /** The same with bytes, where the kind lets members publish them. */
+  publishBinary(room: RoomName<Kinds>, bytes: BufferSource, ref?: Ref): boolean;
+  /** Bytes for the application's `on_binary_message`. */
+  sendBinary(room: RoomName<Kinds>, bytes: BufferSource, ref?: Ref): boolean;
 }
 
 /** A connection that keeps itself up, to the room of its path. */
 export interface RoomClient<Event = unknown> extends BaseClient<Event> {
-  /** Sends bytes, as for the application's `on_message`. Returns as `send`. */
-  sendBinary(bytes: Uint8Array<ArrayBuffer>): boolean;
+  /**
+   * Sends bytes: for the application's `on_binary_message` if there is one, and otherwise to be published. With `history` they name
+   * the room, and without it `room` is null. Returns as `send`.
+   */
+  publishBinary(room: string | null, bytes: BufferSource, ref?: Ref): boolean;
+  /** With `history`: bytes for the application's `on_binary_message`. */
+  sendBinary(room: string | null, bytes: BufferSource, ref?: Ref): boolean;
 }

@@ -23,7 +23,9 @@
 // stream has up to 16 rooms, and what is asked for with a join besides `newest` is not asked for there.
 // `onTransport(transport)`: from now on it is "events", where `send` and `publish` return false, or "socket" again.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
-// `onBinary(bytes, { room, offset })` is given every binary payload, as a `Uint8Array`.
+// `onBinary(bytes, { room, offset })` is given every payload of bytes, as a `Uint8Array`; at the endpoint of one room without
+// `history` there is no room. At the endpoint of many, join a room, also where only the user's own has bytes: that is how it is
+// told from the other.
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
 //
@@ -35,7 +37,9 @@
 // those that it does not name, each where it was left. `wanted` has the rooms that were joined and not left.
 // `send(message)`: any message, as for the application's `on_message`; among many rooms it names its `room`. Returns whether it was
 // sent: what is said while there is no connection is not kept, and on an event stream nothing can be said.
-// `publish(room, data, ref)`, `publishBinary(room, bytes, ref)`: the same. An answer repeats the `ref`, if any.
+// `publish(room, data, ref)`: the same. An answer repeats the `ref`, if any.
+// `publishBinary(room, bytes, ref)`: the same with bytes, an `ArrayBuffer` or a view of one; `sendBinary` with those for the
+// application's `on_binary_message`. At the endpoint of one room without `history`, `room` is null.
 // `renew()`: comes again with a new token, where the user's rights have changed. `onOffline` is silent.
 // `close()`: for good; nothing is heard after it. `status` is "connecting", "open" or "closed".
 // `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline" or "end", besides the functions above,
