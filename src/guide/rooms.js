@@ -45,8 +45,9 @@
 // `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline" or "end", besides the functions above,
 // until the function that it returns is called.
 
-export function connect(path, { events, ...options }) {
-  return keepUp(path, { ...options, events: events ? eventStream(events) : undefined });
+export function connect(path, options) {
+  const { events, ...others } = options;
+  return keepUp(path, { ...others, events: events ? eventStream(events) : undefined });
 }
 
 const TOKEN_WITHIN = 10_000;

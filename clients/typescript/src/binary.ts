@@ -1,4 +1,4 @@
-import type { BinarySource } from "./options.js";
+import type { BinarySource, Buffers } from "./options.js";
 
 /** What a binary message is. */
 export const PUBLISHED = 1;
@@ -28,7 +28,7 @@ export function framed(what: number, room: string, about: string, bytes: Bytes):
 }
 
 /** The bytes of a buffer, or of a view of one. */
-export function bytesOf(source: BufferSource): Bytes {
+export function bytesOf(source: Buffers): Bytes {
   return ArrayBuffer.isView(source)
     ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
     : new Uint8Array(source);

@@ -20,6 +20,7 @@ export type {
   AnySocket,
   BaseClient,
   BinarySource,
+  Buffers,
   Client,
   ConnectOptions,
   Happenings,

@@ -6,7 +6,7 @@ import { Listeners } from "./listeners.js";
 import { RoomStates } from "./room_states.js";
 import { bytesOf, FOR_THE_APPLICATION, framed, PUBLISHED, unframed } from "./binary.js";
 import { ABNORMAL, GOING_AWAY } from "./codes.js";
-import type { ConnectOptions, JoinOptions, Transport } from "./options.js";
+import type { Buffers, ConnectOptions, JoinOptions, Transport } from "./options.js";
 import type { Page, Plan, ServerSays } from "./plan.js";
 import type { Position } from "./protocol.js";
 
@@ -137,7 +137,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
     return many || Boolean(history);
   }
 
-  function sendBytes(what: number, room: string, source: BufferSource, ref?: unknown): boolean {
+  function sendBytes(what: number, room: string, source: Buffers, ref?: unknown): boolean {
     const bytes = bytesOf(source);
     return send(isFramed() ? framed(what, room, ref === undefined ? "" : JSON.stringify(ref), bytes) : bytes);
   }

@@ -27,6 +27,9 @@ export interface Offline {
 /** What carries the connection: a WebSocket, or an event stream, on which nothing can be sent. */
 export type Transport = "socket" | "events";
 
+/** Bytes to send: a buffer, or a view of one. */
+export type Buffers = ArrayBuffer | ArrayBufferView<ArrayBuffer>;
+
 /** Where a binary payload is from. */
 export interface BinarySource {
   /** Absent at an endpoint of one room, and where it was sent to this connection alone. */
@@ -124,9 +127,9 @@ export interface Client<Kinds = AnyKinds> extends BaseClient<RoomsEvent<Kinds>> 
   /** Publishes to a room that the page is in; the answer, `published` or `error`, repeats the `ref`. Returns as `send`. */
   publish<Kind extends KindName<Kinds>>(room: `${Kind}:${string}`, data: PublishOf<Kinds, Kind>, ref?: Ref): boolean;
   /** The same with bytes, where the kind lets members publish them. */
-  publishBinary(room: RoomName<Kinds>, bytes: BufferSource, ref?: Ref): boolean;
+  publishBinary(room: RoomName<Kinds>, bytes: Buffers, ref?: Ref): boolean;
   /** Bytes for the application's `on_binary_message`. */
-  sendBinary(room: RoomName<Kinds>, bytes: BufferSource, ref?: Ref): boolean;
+  sendBinary(room: RoomName<Kinds>, bytes: Buffers, ref?: Ref): boolean;
 }
 
 /** A connection that keeps itself up, to the room of its path. */
@@ -135,7 +138,7 @@ export interface RoomClient<Event = unknown> extends BaseClient<Event> {
    * Sends bytes: for the application's `on_binary_message` if there is one, and otherwise to be published. With `history` they name
    * the room, and without it `room` is null. Returns as `send`.
    */
-  publishBinary(room: string | null, bytes: BufferSource, ref?: Ref): boolean;
+  publishBinary(room: string | null, bytes: Buffers, ref?: Ref): boolean;
   /** With `history`: bytes for the application's `on_binary_message`. */
-  sendBinary(room: string | null, bytes: BufferSource, ref?: Ref): boolean;
+  sendBinary(room: string | null, bytes: Buffers, ref?: Ref): boolean;
 }

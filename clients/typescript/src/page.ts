@@ -51,6 +51,7 @@ import type { ConnectOptions } from "./options.js";
 
 type PageOptions = Omit<ConnectOptions<unknown>, "events"> & { events?: string };
 
-export function connect(path: string, { events, ...options }: PageOptions): object {
-  return keepUp(path, { ...options, events: events ? eventStream(events) : undefined });
+export function connect(path: string, options: PageOptions): object {
+  const { events, ...others } = options;
+  return keepUp(path, { ...others, events: events ? eventStream(events) : undefined });
 }

@@ -176,6 +176,13 @@ test("a list of members is bounded, and is asked for again after a resync", asyn
   says("room_joined", {});
   same(shown, [[], null, false]);
   says("room_joined", { users: 1, members: [{ user: "a" }] });
+  // The client hands a resync on at a random moment.
+  const { random } = Math;
+  Math.random = () => 0;
+  says("resync", { reason: "bus_gap" });
+  Math.random = random;
+  await until(() => wire.sent.length === 2);
+  same(JSON.parse(String(wire.sent[1])).type, "join");
   wire.onclose({ code: 1006, reason: "" });
   same([list.isLive, list.members.size], [false, 1]);
   list.stop();
@@ -220,6 +227,8 @@ test("what was missed in memory follows, as with a server", async () => {
 test("events and frames of a newer server are handed on or passed over", async () => {
   const { rooms, heard, wire } = await onWire();
   rooms.join("post:1");
+  let binaries = 0;
+  rooms.on("binary", () => (binaries += 1));
   const newer = { type: "of_next_year", room: "post:1", field: 1 };
   wire.says(newer);
   same(await heard.event(event => event.type === "of_next_year"), newer);
@@ -227,7 +236,7 @@ test("events and frames of a newer server are handed on or passed over", async (
   wire.onmessage({ data: new Uint8Array([9, 1, 2]).buffer });
   wire.onmessage({ data: new Uint8Array([]).buffer });
   same((await heard.event(event => isMessageOf<Rooms, "post">(event, "post"))).data.text, "Hi");
-  same(rooms.status, "open");
+  same([rooms.status, binaries], ["open", 0]);
   rooms.close();
 });
 

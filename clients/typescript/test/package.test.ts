@@ -1,15 +1,18 @@
 // What is shipped: its size, and the module for pages.
 import { test } from "node:test";
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { same } from "./support/check.js";
 
+const HERE = new URL("../../", import.meta.url);
 const MOST = 4_096; // bytes of the core, with gzip -9
 
 /** What a page loads that imports this. */
 async function shipped(source: string): Promise<string> {
-  const resolveDir = new URL("..", import.meta.url).pathname;
+  const resolveDir = fileURLToPath(HERE);
   const { outputFiles } = await build({
     stdin: { contents: source, resolveDir },
     bundle: true,
@@ -33,6 +36,16 @@ test("the core is small, and what is not imported is not loaded", async t => {
   const optional = ["text/event-stream", "queue_full", "PublishError", "viewer_left"];
   same(optional.filter(text => core.includes(text)), []);
   same(optional.filter(text => !all.includes(text)), []);
+});
+
+test("what is published has what its exports name, and no more than what is used", () => {
+  const packed = spawnSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], { cwd: fileURLToPath(HERE), encoding: "utf8" });
+  const said = JSON.parse(packed.stdout) as { files: { path: string }[] }[] | Record<string, { files: { path: string }[] }>;
+  const files = Object.values(said)[0]!.files.map(({ path }) => `./${path}`);
+  const { exports } = JSON.parse(readFileSync(new URL("package.json", HERE), "utf8")) as { exports: Record<string, string | object> };
+  const named = Object.values(exports).flatMap(it => (typeof it === "string" ? [it] : Object.values(it)));
+  same(named.filter(path => !files.includes(path)), []);
+  same(files.filter(path => !/^\.\/(dist\/|README\.md$|package\.json$|LICENSE-)/.test(path) || path.includes("page.")), []);
 });
 
 test("the module for pages is what `npm run build` makes", async () => {

@@ -1,5 +1,5 @@
 // The hooks, in a real browser, with rooms in memory.
-import { StrictMode, act, useState } from "react";
+import { Activity, StrictMode, act, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { connect } from "@ws-rooms/client";
 import { useRoom, useStatus } from "@ws-rooms/client/react";
@@ -67,6 +67,25 @@ export const cases = {
     await act(() => show(0));
     await settle();
     same([element.textContent, server.joined], ["", []]);
+    rooms.close();
+  },
+
+  async a_component_that_was_hidden_comes_back_beside_another_of_its_room() {
+    const { server, rooms, element, root } = start();
+    const Post = () => `${useRoom(rooms, "post:7").viewers} `;
+    for (const [mode, isOther, shown, joined] of [
+      ["visible", false, "1 ", ["post:7"]],
+      ["hidden", false, "1 ", []],
+      ["hidden", true, "1 1 ", ["post:7"]],
+      ["visible", true, "1 1 ", ["post:7"]],
+      ["visible", false, "1 ", ["post:7"]],
+      ["hidden", false, "1 ", []],
+    ] as const) {
+      await act(() => root.render(<><Activity mode={mode}><Post /></Activity>{isOther && <Post />}</>));
+      await settle();
+      same([mode, isOther, server.joined], [mode, isOther, joined]);
+      if (mode === "visible") same(element.textContent, shown);
+    }
     rooms.close();
   },
 
