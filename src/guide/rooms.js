@@ -57,7 +57,7 @@ function keepUp(path, options) {
   const { token, history = false } = options;
   const wanted = new Map(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map(); // where this page stands in the history of each room; at the endpoint of one room under null
-  const states = new RoomStates();
+  const states = new Map(); // of the rooms that have one
   const retry = new Retry();
   const over = new AbortController();
   const listeners = new Listeners();
@@ -95,6 +95,7 @@ function keepUp(path, options) {
   const fallback = options.events?.({
     ...page,
     options,
+    signal: over.signal,
     isSingle: () => !many,
     isOpen: () => connection?.opened === true,
     token: async () => (token ? ask().catch(() => null) : undefined),
@@ -119,8 +120,14 @@ function keepUp(path, options) {
     if (!idle) connection = new Connection(other ? other.plan(jwt) : socketPlan(jwt), page);
   }
 
-  function ask(code) {
-    return inTime(token(code));
+  // A token in time.
+  async function ask(code) {
+    const given = token(code);
+    let late;
+    const never = new Promise((_, reject) => {
+      late = setTimeout(reject, TOKEN_WITHIN, new Error("no token in time"));
+    });
+    return Promise.race([never, given]).finally(() => clearTimeout(late));
   }
 
   function socketPlan(jwt) {
@@ -166,10 +173,10 @@ function keepUp(path, options) {
   }
 
   function heardBytes(frame) {
-    const [bytes, from] = (isFramed() ? unframed(frame) : [frame, {}]) ?? [];
-    if (!bytes || !from) return;
-    note({ type: "message", ...from });
-    listeners.tell("binary", bytes, from);
+    const payload = isFramed() ? unframed(frame) : [frame, {}];
+    if (!payload) return;
+    note({ type: "message", ...payload[1] });
+    listeners.tell("binary", ...payload);
   }
 
   // Where positions are told, or there are many rooms, a binary message names its room.
@@ -179,7 +186,7 @@ function keepUp(path, options) {
 
   function sendBytes(what, room, source, ref) {
     const bytes = bytesOf(source);
-    return send(isFramed() ? framed(what, room, ref === undefined ? "" : JSON.stringify(ref), bytes) : bytes);
+    return send(isFramed() ? framed(what, room, JSON.stringify(ref) ?? "", bytes) : bytes);
   }
 
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
@@ -209,8 +216,13 @@ function keepUp(path, options) {
     listeners.tell("offline", { code, reason, in_ms: delay });
   }
 
-  function stop(code, reason) {
+  function close() {
     over.abort();
+    letGo();
+  }
+
+  function stop(code, reason) {
+    close();
     listeners.tell("end", code, reason);
   }
 
@@ -269,16 +281,8 @@ function keepUp(path, options) {
       retry.refusal = {};
       if (!over.signal.aborted && !asleep) void begin();
     },
-    close() {
-      over.abort();
-      letGo();
-    },
+    close,
   };
-}
-
-function inTime(promise) {
-  const late = new Promise((_, reject) => setTimeout(reject, TOKEN_WITHIN, new Error("no token in time")));
-  return Promise.race([promise, late]);
 }
 
 const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
@@ -306,7 +310,7 @@ class Connection {
 
   constructor(plan, page) {
     [this.#plan, this.#page] = [plan, page];
-    for (const room of plan.stream?.rooms ?? []) this.#asked.set(room, room);
+    for (const room of plan.stream?.rooms() ?? []) this.#asked.set(room, room);
     const socket = (this.#socket = plan.open());
     socket.onopen = () => this.#begin();
     socket.onmessage = ({ data }) => this.#received(data);
@@ -395,7 +399,7 @@ class Connection {
   }
 
   #state(event) {
-    const whole = this.#page.states.whole(event);
+    const whole = wholeState(this.#page.states, event);
     if (whole) this.#page.heard(whole);
     else if (whole === undefined) this.#stateAnew(event.room);
   }
@@ -435,8 +439,8 @@ class Connection {
   /** Asks the server for what is wanted and was not asked for yet, and the other way round. */
   settle() {
     if (!this.opened || this.#over) return;
+    if (this.#plan.stream) return this.#settleStream(this.#plan.stream.rooms());
     const rooms = this.#page.rooms();
-    if (this.#plan.stream) return this.#settleStream(rooms.slice(0, this.#plan.stream.most));
     for (const room of this.#asked.keys()) {
       if (!rooms.includes(room) && !this.#leave(room)) return;
     }
@@ -517,6 +521,35 @@ class JoinRate {
     this.#left -= 1;
     return true;
   }
+}
+
+/** The event with all of the state; null where it says nothing new, and undefined where it does not fit to what is here. */
+function wholeState(states, event) {
+  const { type, room, revision, since, patch } = event;
+  let { state } = event;
+  if (patch !== undefined) {
+    const before = states.get(room);
+    if (before?.revision === revision) return null;
+    if (before?.revision !== since) return undefined;
+    state = merged(before?.state, patch);
+  }
+  states.set(room, { revision, state });
+  return { type, room, revision, state };
+}
+
+// What a JSON merge patch (RFC 7396) makes of a value. `fromEntries`, as a name may be `__proto__`.
+function merged(value, patch) {
+  if (!isObject(patch)) return patch;
+  const members = new Map(isObject(value) ? Object.entries(value) : []);
+  for (const [name, change] of Object.entries(patch)) {
+    if (change === null) members.delete(name);
+    else members.set(name, merged(members.get(name), change));
+  }
+  return Object.fromEntries(members);
+}
+
+function isObject(it) {
+  return it !== null && typeof it === "object" && !Array.isArray(it);
 }
 
 const FIRST_DELAY = 500; // doubled with each failure
@@ -658,48 +691,6 @@ function safely(run) {
   }
 }
 
-/** The state of each room that has one, put together from what the server sends of it. */
-class RoomStates {
-  #states = new Map();
-
-  has(room) {
-    return this.#states.has(room);
-  }
-
-  delete(room) {
-    this.#states.delete(room);
-  }
-
-  /** The event with all of the state; null where it says nothing new, and undefined where it does not fit to what is here. */
-  whole(event) {
-    const { type, room, revision, since, patch } = event;
-    let { state } = event;
-    if (patch !== undefined) {
-      const before = this.#states.get(room);
-      if (before?.revision === revision) return null;
-      if (before?.revision !== since) return undefined;
-      state = merged(before?.state, patch);
-    }
-    this.#states.set(room, { revision, state });
-    return { type, room, revision, state };
-  }
-}
-
-// What a JSON merge patch (RFC 7396) makes of a value. `fromEntries`, as a name may be `__proto__`.
-function merged(value, patch) {
-  if (!isObject(patch)) return patch;
-  const members = new Map(isObject(value) ? Object.entries(value) : []);
-  for (const [name, change] of Object.entries(patch)) {
-    if (change === null) members.delete(name);
-    else members.set(name, merged(members.get(name), change));
-  }
-  return Object.fromEntries(members);
-}
-
-function isObject(it) {
-  return it !== null && typeof it === "object" && !Array.isArray(it);
-}
-
 /** What a binary message is. */
 const PUBLISHED = 1;
 const FOR_THE_APPLICATION = 2;
@@ -729,9 +720,8 @@ function framed(what, room, about, bytes) {
 
 /** The bytes of a buffer, or of a view of one. */
 function bytesOf(source) {
-  return ArrayBuffer.isView(source)
-    ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
-    : new Uint8Array(source);
+  const { buffer = source, byteOffset, byteLength } = source;
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 // A text behind a byte with its length, and what follows it.
@@ -768,6 +758,7 @@ class StreamFallback {
 
   constructor(path, host) {
     [this.#path, this.#host] = [path, host];
+    host.signal.addEventListener("abort", () => clearTimeout(this.#timer));
   }
 
   plan(jwt) {
@@ -775,16 +766,16 @@ class StreamFallback {
     const url = urlOf(this.#path);
     const headers = {};
     const isSingle = this.#host.isSingle();
-    const rooms = this.#host.rooms().slice(0, STREAM_ROOMS);
-    const said = rooms.map(room => ({ room, ...this.#host.saying(room) }));
-    for (const room of rooms) url.searchParams.append("room", room);
+    const rooms = () => this.#host.rooms().slice(0, STREAM_ROOMS);
+    const said = rooms().map(room => ({ room, ...this.#host.saying(room) }));
+    for (const { room } of said) url.searchParams.append("room", room);
     const newest = isSingle && typeof history === "object" ? history.newest : Math.max(0, ...said.map(it => it.newest ?? 0));
     if (newest) url.searchParams.set("newest", String(newest));
     const standing = said.filter(({ since }) => since).map(({ room, since }) => `${room}=${since}`);
     const last = isSingle ? this.#host.saying(null).since : standing.join();
     if (last) headers["last-event-id"] = last;
     if (jwt) headers.authorization = `Bearer ${jwt}`;
-    const stream = { rooms, most: STREAM_ROOMS, silence: STREAM_SILENCE };
+    const stream = { rooms, silence: STREAM_SILENCE };
     const bare = isSingle && !history;
     return { open: () => new EventStream(url, headers, bare), stream, bare };
   }

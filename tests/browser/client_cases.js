@@ -884,6 +884,15 @@ window.cases = {
     }
   },
 
+  async at_the_end_a_socket_that_is_tried_beside_a_stream_is_given_up() {
+    const it = await fallenBack();
+    await pass(10_000);
+    const trial = sockets.at(-1);
+    same([sockets.length, trial.readyState], [3, 0]);
+    await streams[0].closes(4403, "no");
+    same([it.events.at(-1).type, trial.readyState, trial.onopen, timers.size], ["end", 3, null, 0]);
+  },
+
   async after_close_there_is_nothing() {
     const moments = {
       before: async () => {},

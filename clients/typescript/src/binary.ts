@@ -29,9 +29,8 @@ export function framed(what: number, room: string, about: string, bytes: Bytes):
 
 /** The bytes of a buffer, or of a view of one. */
 export function bytesOf(source: Buffers): Bytes {
-  return ArrayBuffer.isView(source)
-    ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
-    : new Uint8Array(source);
+  const { buffer = source as ArrayBuffer, byteOffset, byteLength } = source as ArrayBufferView<ArrayBuffer>;
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 // A text behind a byte with its length, and what follows it.

@@ -1,7 +1,7 @@
 import { NORMAL, NO_ANSWER } from "./codes.js";
 import { JoinRate } from "./join_rate.js";
 import type { Page, Plan, ServerSays, Socket } from "./plan.js";
-import type { StateEvent } from "./room_states.js";
+import { type StateEvent, wholeState } from "./room_states.js";
 
 const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
 const ANSWER_WITHIN = 10_000; // an upgrade and a pong
@@ -28,7 +28,7 @@ export class Connection {
 
   constructor(plan: Plan, page: Page) {
     [this.#plan, this.#page] = [plan, page];
-    for (const room of plan.stream?.rooms ?? []) this.#asked.set(room, room);
+    for (const room of plan.stream?.rooms() ?? []) this.#asked.set(room, room);
     const socket = (this.#socket = plan.open());
     socket.onopen = () => this.#begin();
     socket.onmessage = ({ data }) => this.#received(data);
@@ -117,7 +117,7 @@ export class Connection {
   }
 
   #state(event: StateEvent): void {
-    const whole = this.#page.states.whole(event);
+    const whole = wholeState(this.#page.states, event);
     if (whole) this.#page.heard(whole);
     else if (whole === undefined) this.#stateAnew(event.room);
   }
@@ -157,8 +157,8 @@ export class Connection {
   /** Asks the server for what is wanted and was not asked for yet, and the other way round. */
   settle(): void {
     if (!this.opened || this.#over) return;
+    if (this.#plan.stream) return this.#settleStream(this.#plan.stream.rooms());
     const rooms = this.#page.rooms();
-    if (this.#plan.stream) return this.#settleStream(rooms.slice(0, this.#plan.stream.most));
     for (const room of this.#asked.keys()) {
       if (!rooms.includes(room) && !this.#leave(room)) return;
     }

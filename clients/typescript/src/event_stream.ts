@@ -33,6 +33,7 @@ class StreamFallback implements Fallback {
 
   constructor(path: string | URL, host: Host) {
     [this.#path, this.#host] = [path, host];
+    host.signal.addEventListener("abort", () => clearTimeout(this.#timer));
   }
 
   plan(jwt: string | null): Plan {
@@ -40,16 +41,16 @@ class StreamFallback implements Fallback {
     const url = urlOf(this.#path);
     const headers: Record<string, string> = {};
     const isSingle = this.#host.isSingle();
-    const rooms = this.#host.rooms().slice(0, STREAM_ROOMS);
-    const said = rooms.map(room => ({ room, ...this.#host.saying(room) }));
-    for (const room of rooms) url.searchParams.append("room", room);
+    const rooms = () => this.#host.rooms().slice(0, STREAM_ROOMS);
+    const said = rooms().map(room => ({ room, ...this.#host.saying(room) }));
+    for (const { room } of said) url.searchParams.append("room", room);
     const newest = isSingle && typeof history === "object" ? history.newest : Math.max(0, ...said.map(it => it.newest ?? 0));
     if (newest) url.searchParams.set("newest", String(newest));
     const standing = said.filter(({ since }) => since).map(({ room, since }) => `${room}=${since}`);
     const last = isSingle ? this.#host.saying(null).since : standing.join();
     if (last) headers["last-event-id"] = last;
     if (jwt) headers.authorization = `Bearer ${jwt}`;
-    const stream = { rooms, most: STREAM_ROOMS, silence: STREAM_SILENCE };
+    const stream = { rooms, silence: STREAM_SILENCE };
     const bare = isSingle && !history;
     return { open: () => new EventStream(url, headers, bare), stream, bare };
   }

@@ -4,6 +4,8 @@ import type { Page, Plan, Socket } from "./plan.js";
 /** What a fallback needs of the client. */
 export interface Host extends Pick<Page, "rooms" | "saying" | "again"> {
   options: ConnectOptions<unknown>;
+  /** Aborted when the client ends. */
+  signal: AbortSignal;
   /** Whether there is one room, that of the path. */
   isSingle(): boolean;
   /** Whether a connection is open. */

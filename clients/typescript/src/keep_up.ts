@@ -3,12 +3,12 @@ import { Retry } from "./retry.js";
 import { followPage } from "./page_life.js";
 import { planOf } from "./socket_plan.js";
 import { Listeners } from "./listeners.js";
-import { RoomStates } from "./room_states.js";
 import { bytesOf, FOR_THE_APPLICATION, framed, PUBLISHED, unframed } from "./binary.js";
 import { ABNORMAL, GOING_AWAY } from "./codes.js";
 import type { Buffers, ConnectOptions, JoinOptions, Transport } from "./options.js";
 import type { Page, Plan, ServerSays } from "./plan.js";
 import type { Position } from "./protocol.js";
+import type { RoomStates } from "./room_states.js";
 
 const TOKEN_WITHIN = 10_000;
 
@@ -17,7 +17,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
   const { token, history = false } = options;
   const wanted = new Map<string, JoinOptions>(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map<string | null, Position>(); // where this page stands in the history of each room; at the endpoint of one room under null
-  const states = new RoomStates();
+  const states: RoomStates = new Map(); // of the rooms that have one
   const retry = new Retry();
   const over = new AbortController();
   const listeners = new Listeners<unknown>();
@@ -55,6 +55,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
   const fallback = options.events?.({
     ...page,
     options,
+    signal: over.signal,
     isSingle: () => !many,
     isOpen: () => connection?.opened === true,
     token: async () => (token ? ask().catch(() => null) : undefined),
@@ -79,8 +80,14 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
     if (!idle) connection = new Connection(other ? other.plan(jwt) : socketPlan(jwt), page);
   }
 
-  function ask(code?: number): Promise<string | null> {
-    return inTime(token!(code));
+  // A token in time.
+  async function ask(code?: number): Promise<string | null> {
+    const given = token!(code);
+    let late: ReturnType<typeof setTimeout> | undefined;
+    const never = new Promise<never>((_, reject) => {
+      late = setTimeout(reject, TOKEN_WITHIN, new Error("no token in time"));
+    });
+    return Promise.race([never, given]).finally(() => clearTimeout(late));
   }
 
   function socketPlan(jwt: string | null): Plan {
@@ -126,10 +133,10 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
   }
 
   function heardBytes(frame: Uint8Array<ArrayBuffer>): void {
-    const [bytes, from] = (isFramed() ? unframed(frame) : [frame, {}]) ?? [];
-    if (!bytes || !from) return;
-    note({ type: "message", ...from });
-    listeners.tell("binary", bytes, from);
+    const payload: ReturnType<typeof unframed> = isFramed() ? unframed(frame) : [frame, {}];
+    if (!payload) return;
+    note({ type: "message", ...payload[1] });
+    listeners.tell("binary", ...payload);
   }
 
   // Where positions are told, or there are many rooms, a binary message names its room.
@@ -139,7 +146,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
 
   function sendBytes(what: number, room: string, source: Buffers, ref?: unknown): boolean {
     const bytes = bytesOf(source);
-    return send(isFramed() ? framed(what, room, ref === undefined ? "" : JSON.stringify(ref), bytes) : bytes);
+    return send(isFramed() ? framed(what, room, JSON.stringify(ref) ?? "", bytes) : bytes);
   }
 
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
@@ -169,8 +176,13 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
     listeners.tell("offline", { code, reason, in_ms: delay });
   }
 
-  function stop(code: number, reason: string): void {
+  function close(): void {
     over.abort();
+    letGo();
+  }
+
+  function stop(code: number, reason: string): void {
+    close();
     listeners.tell("end", code, reason);
   }
 
@@ -229,14 +241,6 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
       retry.refusal = {};
       if (!over.signal.aborted && !asleep) void begin();
     },
-    close() {
-      over.abort();
-      letGo();
-    },
+    close,
   };
-}
-
-function inTime<T>(promise: Promise<T> | T): Promise<T> {
-  const late = new Promise<never>((_, reject) => setTimeout(reject, TOKEN_WITHIN, new Error("no token in time")));
-  return Promise.race([promise, late]);
 }

@@ -17,8 +17,8 @@ export interface Plan {
   open: () => Socket;
   /** The first message, where that has the token. */
   first?: object | null;
-  /** An event stream: the rooms that it is opened for, the most of them, and how long it may be silent. */
-  stream?: { rooms: string[]; most: number; silence: number };
+  /** An event stream: the rooms that it is to have now, and how long it may be silent. */
+  stream?: { rooms: () => string[]; silence: number };
   /** Payloads come in `message`, and are to be heard bare. */
   bare?: boolean;
 }

@@ -2,7 +2,7 @@ import { useCallback, useEffect, useRef, useSyncExternalStore } from "react";
 import type { AnyKinds, EventOfKind, KindName, StateOf } from "./kinds.js";
 import { listen } from "./listen.js";
 import type { BaseClient, Client, JoinOptions, Status } from "./options.js";
-import { EMPTY, type RoomView, storeOf } from "./room_store.js";
+import { EMPTY, RoomStore, type RoomView, storeOf } from "./room_store.js";
 
 export type { RoomView } from "./room_store.js";
 
@@ -24,13 +24,19 @@ export function useRoom<Kinds = AnyKinds, Kind extends KindName<Kinds> = KindNam
   { join, onEvent }: UseRoomOptions<EventOfKind<Kinds, Kind>> = {},
 ): RoomView<StateOf<Kinds, Kind>> {
   const newest = useRef(onEvent);
+  const options = useRef(join);
   useEffect(() => {
-    newest.current = onEvent;
+    [newest.current, options.current] = [onEvent, join];
   });
   useEffect(() => (room ? listen(client, room, event => newest.current?.(event)) : undefined), [client, room]);
-  const store = room === null ? null : storeOf(client, room, join);
-  const subscribe = useCallback((run: () => void) => store?.subscribe(run) ?? (() => {}), [store]);
-  const view = () => store?.view ?? EMPTY;
+  const subscribe = useCallback(
+    (run: () => void) => {
+      if (!room) return () => {};
+      return (storeOf(client, room) ?? new RoomStore(client, room, options.current)).subscribe(run);
+    },
+    [client, room],
+  );
+  const view = () => (room && storeOf(client, room)?.view) || EMPTY;
   return useSyncExternalStore(subscribe, view, () => EMPTY);
 }
 

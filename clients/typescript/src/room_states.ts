@@ -1,28 +1,18 @@
 /** The state of each room that has one, put together from what the server sends of it. */
-export class RoomStates {
-  #states = new Map<string, { revision: string; state: unknown }>();
+export type RoomStates = Map<string, { revision: string; state: unknown }>;
 
-  has(room: string): boolean {
-    return this.#states.has(room);
+/** The event with all of the state; null where it says nothing new, and undefined where it does not fit to what is here. */
+export function wholeState(states: RoomStates, event: StateEvent): object | null | undefined {
+  const { type, room, revision, since, patch } = event;
+  let { state } = event;
+  if (patch !== undefined) {
+    const before = states.get(room);
+    if (before?.revision === revision) return null;
+    if (before?.revision !== since) return undefined;
+    state = merged(before?.state, patch);
   }
-
-  delete(room: string): void {
-    this.#states.delete(room);
-  }
-
-  /** The event with all of the state; null where it says nothing new, and undefined where it does not fit to what is here. */
-  whole(event: StateEvent): object | null | undefined {
-    const { type, room, revision, since, patch } = event;
-    let { state } = event;
-    if (patch !== undefined) {
-      const before = this.#states.get(room);
-      if (before?.revision === revision) return null;
-      if (before?.revision !== since) return undefined;
-      state = merged(before?.state, patch);
-    }
-    this.#states.set(room, { revision, state });
-    return { type, room, revision, state };
-  }
+  states.set(room, { revision, state });
+  return { type, room, revision, state };
 }
 
 /** A `room_state` as it travels. */

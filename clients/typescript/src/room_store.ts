@@ -27,8 +27,6 @@ export const EMPTY: RoomView<never> = {
   refusal: undefined,
 };
 
-const UNUSED_FOR = 60_000; // far longer than from a render to its effects
-
 /** One room of one client: joined while somebody subscribes. */
 export class RoomStore<Kinds = AnyKinds, Kind extends KindName<Kinds> = KindName<Kinds>> {
   view: RoomView<StateOf<Kinds, Kind>> = EMPTY;
@@ -53,12 +51,8 @@ export class RoomStore<Kinds = AnyKinds, Kind extends KindName<Kinds> = KindName
     };
   };
 
-  get isUsed(): boolean {
-    return this.#stops.length > 0;
-  }
-
   #begin(): void {
-    inUse(this.#client).add(this.#room, this);
+    inUse(this.#client).set(this.#room, this);
     const list = presence(this.#client, this.#room, { onChange: now => this.#show(counted(now)) });
     this.#stops = [() => list.stop(), this.#client.on("event", event => this.#heard(event))];
     this.#client.join(this.#room, this.#join);
@@ -68,7 +62,8 @@ export class RoomStore<Kinds = AnyKinds, Kind extends KindName<Kinds> = KindName
     if (this.#stops.length === 0) return;
     for (const stop of this.#stops) stop();
     this.#stops = [];
-    if (inUse(this.#client).remove(this.#room, this)) this.#client.leave(this.#room);
+    inUse(this.#client).delete(this.#room);
+    this.#client.leave(this.#room);
     this.view = EMPTY;
   }
 
@@ -90,46 +85,19 @@ function counted({ isLive, viewers, users, members }: Presence): Partial<RoomVie
   return { isJoined: isLive, viewers, users, members: [...members.values()] };
 }
 
-/** The stores of a client, by room. There may be two of one room, where a component that was hidden is shown again. */
-class Stores {
-  readonly #stores = new Map<string, Set<object>>();
+const ofClients = new WeakMap<object, Map<string, object>>();
 
-  find(room: string): object | undefined {
-    return this.#stores.get(room)?.values().next().value;
-  }
-
-  add(room: string, store: object): void {
-    this.#stores.set(room, (this.#stores.get(room) ?? new Set()).add(store));
-  }
-
-  /** Whether it was the last of its room. */
-  remove(room: string, store: object): boolean {
-    const stores = this.#stores.get(room);
-    stores?.delete(store);
-    return !stores?.size && (this.#stores.delete(room), true);
-  }
-}
-
-const ofClients = new WeakMap<object, Stores>();
-
-function inUse(client: object): Stores {
-  const stores = ofClients.get(client) ?? new Stores();
+/** The stores of a client that are in use, by room. */
+function inUse(client: object): Map<string, object> {
+  const stores = ofClients.get(client) ?? new Map<string, object>();
   ofClients.set(client, stores);
   return stores;
 }
 
-/** The store of a room: one for all components that show it, and the options of the first. */
+/** The store of a room, if a component shows it: one for all of them. */
 export function storeOf<Kinds, Kind extends KindName<Kinds>>(
   client: Client<Kinds>,
   room: `${Kind}:${string}`,
-  join?: JoinOptions,
-): RoomStore<Kinds, Kind> {
-  const stores = inUse(client);
-  const known = stores.find(room);
-  if (known) return known as RoomStore<Kinds, Kind>;
-  const store = new RoomStore<Kinds, Kind>(client, room, join);
-  stores.add(room, store);
-  // React may give up what it renders before anything subscribes.
-  setTimeout(() => store.isUsed || stores.remove(room, store), UNUSED_FOR);
-  return store;
+): RoomStore<Kinds, Kind> | undefined {
+  return inUse(client).get(room) as RoomStore<Kinds, Kind> | undefined;
 }

@@ -19,6 +19,7 @@ export function leaveWhileHidden<Kinds>(
   client: Client<Kinds>,
   { afterMs = AFTER, keep = () => false }: HiddenOptions = {},
 ): () => void {
+  if (typeof document === "undefined") return () => {};
   let timer: ReturnType<typeof setTimeout> | undefined;
   const leave = () => client.hold([...client.wanted.keys()].filter(room => !keep(room)));
   const changed = () => {

@@ -284,6 +284,20 @@ test("a listener that is taken away hears nothing, and one that throws stops no 
   rooms.close();
 });
 
+test("a token function that throws is as one that gives none", async () => {
+  let asked = 0;
+  const token = () => {
+    if ((asked += 1) > 1) throw new Error("of the page");
+    return "token";
+  };
+  const rooms = connect("ws://test/ws", { token, WebSocket: Wire });
+  await new Heard(rooms).next("open");
+  Wire.last.says({ type: "token_expiring", in_ms: 60_000 });
+  await new Promise(resolve => setTimeout(resolve));
+  same([asked, rooms.status, Wire.last.sent], [2, "open", []]);
+  rooms.close();
+});
+
 function thrownBy(run: () => void): string {
   try {
     run();
@@ -294,5 +308,9 @@ function thrownBy(run: () => void): string {
 }
 
 async function until(is: () => boolean): Promise<void> {
-  while (!is()) await new Promise(resolve => setTimeout(resolve, 1));
+  const end = Date.now() + 10_000;
+  while (!is()) {
+    if (Date.now() > end) throw new Error(`never so: ${is}`);
+    await new Promise(resolve => setTimeout(resolve, 1));
+  }
 }
