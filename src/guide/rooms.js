@@ -141,7 +141,7 @@ function keepUp(path, options) {
     listeners.tell("open", now);
   }
 
-  /** Ends the connection, or the try, without a word. */
+  // Ends the connection, or the try, without a word.
   function letGo() {
     turn += 1;
     clearTimeout(timer);

@@ -101,7 +101,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
     listeners.tell("open", now);
   }
 
-  /** Ends the connection, or the try, without a word. */
+  // Ends the connection, or the try, without a word.
   function letGo(): void {
     turn += 1;
     clearTimeout(timer);
