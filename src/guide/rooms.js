@@ -47,10 +47,17 @@
 
 export function connect(path, options) {
   const { events, ...others } = options;
-  return keepUp(path, { ...others, events: events ? eventStream(events) : undefined });
+  const client = keepUp(path, { ...others, events: events ? eventStream(events) : undefined });
+  return Object.assign(client, {
+    publishBinary: publishBinary.bind(null, client),
+    sendBinary: sendBinary.bind(null, client),
+  });
 }
 
 const TOKEN_WITHIN = 10_000;
+const REFRESH_AGAIN = 5_000; // the server takes a token each five seconds; doubled with each try
+const LAST_REFRESH = 20_000; // a try a minute before a token ends, and three more
+const REFRESH = "refresh"; // the `ref` of a new token
 
 /** A client, whose types are those that the caller gives it. */
 function keepUp(path, options) {
@@ -68,6 +75,7 @@ function keepUp(path, options) {
   let many = false; // whether rooms are joined here
   let transport = "socket"; // what the page was told
   let idle = false; // whether an event stream waits for a room to be for
+  let refreshes = 0; // how often a new token did not get through since it was asked for
   let turn = 0; // what was begun in another turn is not finished
 
   listeners.on("event", options.onEvent);
@@ -115,9 +123,8 @@ function keepUp(path, options) {
     }
     if (mine !== turn) return;
     if (token && !jwt) return stop(...retry.noToken);
-    const other = fallback?.active ? fallback : null;
-    idle = other !== null && many && rooms().length === 0;
-    if (!idle) connection = new Connection(other ? other.plan(jwt) : socketPlan(jwt), page);
+    idle = fallback?.isIdle() ?? false;
+    if (!idle) connection = new Connection(fallback?.active ? fallback.plan(jwt) : socketPlan(jwt), page);
   }
 
   // A token in time.
@@ -163,7 +170,11 @@ function keepUp(path, options) {
     const type = event?.type;
     if (type === "reconnect" && event.in_ms >= 0) retry.inMs = event.in_ms;
     if (type === "pong") retry.provedGood();
-    if (type === "token_expiring" && token) void refresh();
+    if (type === "token_expiring" && token) {
+      refreshes = 0;
+      void refresh();
+    }
+    if (type === "error" && event.ref === REFRESH && NOT_YET.includes(event.code)) refreshLater(event.retry_after_ms);
     // Put out, or made to leave: who joins again after the next reconnect is refused, or does what nobody wants.
     if (type === "room_left" && event.reason) {
       wanted.delete(event.room);
@@ -173,27 +184,30 @@ function keepUp(path, options) {
   }
 
   function heardBytes(frame) {
-    const payload = isFramed() ? unframed(frame) : [frame, {}];
+    // Where positions are told, or there are many rooms, it names its room.
+    const payload = many || history ? unframed(frame) : [frame, {}];
     if (!payload) return;
     note({ type: "message", ...payload[1] });
     listeners.tell("binary", ...payload);
   }
 
-  // Where positions are told, or there are many rooms, a binary message names its room.
-  function isFramed() {
-    return many || Boolean(history);
-  }
-
-  function sendBytes(what, room, source, ref) {
-    const bytes = bytesOf(source);
-    return send(isFramed() ? framed(what, room, JSON.stringify(ref) ?? "", bytes) : bytes);
-  }
-
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
   async function refresh() {
     const mine = turn;
-    const jwt = await ask().catch(() => null); // told by `offline`, if it comes to that
-    if (jwt && mine === turn) send({ type: "refresh", token: jwt });
+    try {
+      const jwt = await ask();
+      if (jwt && mine === turn) send({ type: "refresh", token: jwt, ref: REFRESH });
+    } catch {
+      // Told by `offline`, if it comes to that.
+      if (mine === turn) refreshLater();
+    }
+  }
+
+  // Whoever makes tokens or checks them may be away for a moment. A connection that is gone by then needs no token.
+  function refreshLater(least = 0) {
+    const mine = connection;
+    const delay = Math.min(LAST_REFRESH, REFRESH_AGAIN * 2 ** refreshes++);
+    setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
   // The position that the page comes back with.
@@ -209,6 +223,9 @@ function keepUp(path, options) {
     const neverOpened = connection?.opened === false;
     if (connection) fallback?.ended(connection.opened, code);
     connection = null;
+    // A stream that was put out of its last room. A socket would go on, for the rooms to come.
+    idle = code === NOT_ALLOWED && fallback?.isIdle() === true;
+    if (idle) return;
     const delay = retry.after(code, reason, neverOpened, Boolean(token));
     if (delay === null) return stop(code, reason);
     if (delay === undefined) return void begin();
@@ -275,8 +292,6 @@ function keepUp(path, options) {
     },
     send,
     publish: (room, data, ref) => send({ type: "publish", room, data, ref }),
-    publishBinary: sendBytes.bind(null, PUBLISHED),
-    sendBinary: sendBytes.bind(null, FOR_THE_APPLICATION),
     renew() {
       retry.refusal = {};
       if (!over.signal.aborted && !asleep) void begin();
@@ -472,7 +487,7 @@ class Connection {
     for (const [room, asked] of this.#asked) {
       if (asked === null || asked !== (this.#plan.stream ? event.room : event.ref)) continue;
       event.room ??= room; // also where it is no name of a room
-      if (event.code !== "unavailable" && event.code !== "rate_limited") {
+      if (!NOT_YET.includes(event.code)) {
         this.#asked.delete(room);
         this.#page.refused(room);
       } else {
@@ -490,12 +505,16 @@ const ABNORMAL = 1006;
 const BAD_TOKEN = 1008;
 const TRY_LATER = 1013;
 const EXPIRED = 4401;
+const NOT_ALLOWED = 4403;
 const NO_ANSWER = 4408;
 const REVOKED = 4410;
 const TOO_MANY = 4430;
 const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED, REVOKED];
-const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
+const FOR_GOOD = [1002, 1003, 1007, 1009, NOT_ALLOWED, TOO_MANY];
 const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
+
+// Codes of errors: what they answer may be tried again.
+const NOT_YET = ["unavailable", "rate_limited"];
 
 const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
 
@@ -691,37 +710,14 @@ function safely(run) {
   }
 }
 
-/** What a binary message is. */
-const PUBLISHED = 1;
-const FOR_THE_APPLICATION = 2;
-
-const LONGEST_ROOM = 233; // in bytes, as the server has it
-const LONGEST_REF = 128;
+const PAYLOAD = 1; // the first byte of a payload that was published
 
 /** A binary payload and where it is from, or null where the message is of a sort that this client does not know. */
 function unframed(message) {
-  if (message[0] !== PUBLISHED) return null;
+  if (message[0] !== PAYLOAD) return null;
   const [room, rest] = named(message.subarray(1));
   const [offset, payload] = named(rest);
   return [payload, { room, ...(offset && { offset }) }];
-}
-
-/** A message that names its room: what it is, and the room and then the `ref` or the position behind a byte with their length. */
-function framed(what, room, about, bytes) {
-  const text = new TextEncoder();
-  const [name, answer] = [text.encode(room), text.encode(about)];
-  if (name.length > LONGEST_ROOM || answer.length > LONGEST_REF) throw new RangeError("a room or a `ref` that is too long");
-  const head = [what, name.length, ...name, answer.length, ...answer];
-  const message = new Uint8Array(head.length + bytes.length);
-  message.set(head);
-  message.set(bytes, head.length);
-  return message;
-}
-
-/** The bytes of a buffer, or of a view of one. */
-function bytesOf(source) {
-  const { buffer = source, byteOffset, byteLength } = source;
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 // A text behind a byte with its length, and what follows it.
@@ -759,6 +755,10 @@ class StreamFallback {
   constructor(path, host) {
     [this.#path, this.#host] = [path, host];
     host.signal.addEventListener("abort", () => clearTimeout(this.#timer));
+  }
+
+  isIdle() {
+    return this.active && !this.#host.isSingle() && this.#host.rooms().length === 0;
   }
 
   plan(jwt) {
@@ -895,4 +895,44 @@ class EventStream {
   close() {
     this.#over.abort();
   }
+}
+
+/** What a binary message is. */
+const PUBLISHED = 1;
+const FOR_THE_APPLICATION = 2;
+
+const LONGEST_ROOM = 233; // in bytes, as the server has it
+const LONGEST_REF = 128;
+
+/**
+ * Publishes bytes to a room that the page is in, where its kind lets members publish them; the answer, `published` or `error`,
+ * repeats the `ref`. Returns as `send`. At an endpoint of one room without `history`, `room` is null.
+ */
+function publishBinary(client, room, bytes, ref) {
+  return client.send(message(PUBLISHED, room, bytes, ref));
+}
+
+/** The same for the application's `on_binary_message`. */
+function sendBinary(client, room, bytes, ref) {
+  return client.send(message(FOR_THE_APPLICATION, room, bytes, ref));
+}
+
+function message(what, room, source, ref) {
+  const { buffer = source, byteOffset, byteLength } = source;
+  const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+  return room === null ? bytes : framed(what, room, JSON.stringify(ref) ?? "", bytes);
+}
+
+/** A message that names its room: what it is, and the room and then the `ref` or the position behind a byte with their length. */
+function framed(what, room, about, bytes) {
+  const text = new TextEncoder();
+  const [name, answer] = [text.encode(room), text.encode(about)];
+  if (name.length > LONGEST_ROOM || answer.length > LONGEST_REF) {
+    throw new RangeError(`a room has at most ${LONGEST_ROOM} bytes, and a \`ref\` ${LONGEST_REF}`);
+  }
+  const head = [what, name.length, ...name, answer.length, ...answer];
+  const message = new Uint8Array(head.length + bytes.length);
+  message.set(head);
+  message.set(bytes, head.length);
+  return message;
 }

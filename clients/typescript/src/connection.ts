@@ -1,4 +1,4 @@
-import { NORMAL, NO_ANSWER } from "./codes.js";
+import { NORMAL, NO_ANSWER, NOT_YET } from "./codes.js";
 import { JoinRate } from "./join_rate.js";
 import type { Page, Plan, ServerSays, Socket } from "./plan.js";
 import { type StateEvent, wholeState } from "./room_states.js";
@@ -190,7 +190,7 @@ export class Connection {
     for (const [room, asked] of this.#asked) {
       if (asked === null || asked !== (this.#plan.stream ? event.room : event.ref)) continue;
       event.room ??= room; // also where it is no name of a room
-      if (event.code !== "unavailable" && event.code !== "rate_limited") {
+      if (!NOT_YET.includes(event.code)) {
         this.#asked.delete(room);
         this.#page.refused(room);
       } else {

@@ -36,6 +36,10 @@ class StreamFallback implements Fallback {
     host.signal.addEventListener("abort", () => clearTimeout(this.#timer));
   }
 
+  isIdle(): boolean {
+    return this.active && !this.#host.isSingle() && this.#host.rooms().length === 0;
+  }
+
   plan(jwt: string | null): Plan {
     const { history } = this.#host.options;
     const url = urlOf(this.#path);

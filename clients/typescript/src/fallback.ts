@@ -22,6 +22,8 @@ export interface Host extends Pick<Page, "rooms" | "saying" | "again"> {
 export interface Fallback {
   /** Whether the next connection is its own. */
   active: boolean;
+  /** Whether it would have no room to be for. */
+  isIdle(): boolean;
   plan(token: string | null): Plan;
   /** A connection is open. */
   began(): void;

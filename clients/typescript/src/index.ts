@@ -1,3 +1,4 @@
+export { publishBinary, sendBinary } from "./binary.js";
 export { connect, connectRoom, type PayloadEvent } from "./connect.js";
 export { eventStream } from "./event_stream.js";
 export type { FallbackTo } from "./fallback.js";

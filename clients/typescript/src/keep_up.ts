@@ -3,14 +3,17 @@ import { Retry } from "./retry.js";
 import { followPage } from "./page_life.js";
 import { planOf } from "./socket_plan.js";
 import { Listeners } from "./listeners.js";
-import { bytesOf, FOR_THE_APPLICATION, framed, PUBLISHED, unframed } from "./binary.js";
-import { ABNORMAL, GOING_AWAY } from "./codes.js";
-import type { Buffers, ConnectOptions, JoinOptions, Transport } from "./options.js";
+import { unframed } from "./unframed.js";
+import { ABNORMAL, GOING_AWAY, NOT_ALLOWED, NOT_YET } from "./codes.js";
+import type { ConnectOptions, JoinOptions, Transport } from "./options.js";
 import type { Page, Plan, ServerSays } from "./plan.js";
 import type { Position } from "./protocol.js";
 import type { RoomStates } from "./room_states.js";
 
 const TOKEN_WITHIN = 10_000;
+const REFRESH_AGAIN = 5_000; // the server takes a token each five seconds; doubled with each try
+const LAST_REFRESH = 20_000; // a try a minute before a token ends, and three more
+const REFRESH = "refresh"; // the `ref` of a new token
 
 /** A client, whose types are those that the caller gives it. */
 export function keepUp(path: string | URL, options: ConnectOptions<unknown>): object {
@@ -28,6 +31,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
   let many = false; // whether rooms are joined here
   let transport: Transport = "socket"; // what the page was told
   let idle = false; // whether an event stream waits for a room to be for
+  let refreshes = 0; // how often a new token did not get through since it was asked for
   let turn = 0; // what was begun in another turn is not finished
 
   listeners.on("event", options.onEvent);
@@ -75,9 +79,8 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
     }
     if (mine !== turn) return;
     if (token && !jwt) return stop(...retry.noToken);
-    const other = fallback?.active ? fallback : null;
-    idle = other !== null && many && rooms().length === 0;
-    if (!idle) connection = new Connection(other ? other.plan(jwt) : socketPlan(jwt), page);
+    idle = fallback?.isIdle() ?? false;
+    if (!idle) connection = new Connection(fallback?.active ? fallback.plan(jwt) : socketPlan(jwt), page);
   }
 
   // A token in time.
@@ -123,7 +126,11 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
     const type = event?.type;
     if (type === "reconnect" && event.in_ms >= 0) retry.inMs = event.in_ms;
     if (type === "pong") retry.provedGood();
-    if (type === "token_expiring" && token) void refresh();
+    if (type === "token_expiring" && token) {
+      refreshes = 0;
+      void refresh();
+    }
+    if (type === "error" && event.ref === REFRESH && NOT_YET.includes(event.code)) refreshLater(event.retry_after_ms);
     // Put out, or made to leave: who joins again after the next reconnect is refused, or does what nobody wants.
     if (type === "room_left" && event.reason) {
       wanted.delete(event.room);
@@ -133,27 +140,30 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
   }
 
   function heardBytes(frame: Uint8Array<ArrayBuffer>): void {
-    const payload: ReturnType<typeof unframed> = isFramed() ? unframed(frame) : [frame, {}];
+    // Where positions are told, or there are many rooms, it names its room.
+    const payload: ReturnType<typeof unframed> = many || history ? unframed(frame) : [frame, {}];
     if (!payload) return;
     note({ type: "message", ...payload[1] });
     listeners.tell("binary", ...payload);
   }
 
-  // Where positions are told, or there are many rooms, a binary message names its room.
-  function isFramed(): boolean {
-    return many || Boolean(history);
-  }
-
-  function sendBytes(what: number, room: string, source: Buffers, ref?: unknown): boolean {
-    const bytes = bytesOf(source);
-    return send(isFramed() ? framed(what, room, JSON.stringify(ref) ?? "", bytes) : bytes);
-  }
-
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
   async function refresh(): Promise<void> {
     const mine = turn;
-    const jwt = await ask().catch(() => null); // told by `offline`, if it comes to that
-    if (jwt && mine === turn) send({ type: "refresh", token: jwt });
+    try {
+      const jwt = await ask();
+      if (jwt && mine === turn) send({ type: "refresh", token: jwt, ref: REFRESH });
+    } catch {
+      // Told by `offline`, if it comes to that.
+      if (mine === turn) refreshLater();
+    }
+  }
+
+  // Whoever makes tokens or checks them may be away for a moment. A connection that is gone by then needs no token.
+  function refreshLater(least = 0): void {
+    const mine = connection;
+    const delay = Math.min(LAST_REFRESH, REFRESH_AGAIN * 2 ** refreshes++);
+    setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
   // The position that the page comes back with.
@@ -169,6 +179,9 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
     const neverOpened = connection?.opened === false;
     if (connection) fallback?.ended(connection.opened, code);
     connection = null;
+    // A stream that was put out of its last room. A socket would go on, for the rooms to come.
+    idle = code === NOT_ALLOWED && fallback?.isIdle() === true;
+    if (idle) return;
     const delay = retry.after(code, reason, neverOpened, Boolean(token));
     if (delay === null) return stop(code, reason);
     if (delay === undefined) return void begin();
@@ -235,8 +248,6 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
     },
     send,
     publish: (room: string, data: unknown, ref?: unknown) => send({ type: "publish", room, data, ref }),
-    publishBinary: sendBytes.bind(null, PUBLISHED),
-    sendBinary: sendBytes.bind(null, FOR_THE_APPLICATION),
     renew() {
       retry.refusal = {};
       if (!over.signal.aborted && !asleep) void begin();

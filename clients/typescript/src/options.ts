@@ -101,8 +101,9 @@ export interface BaseClient<Event> {
   /** Calls `run` whenever it happens, until the returned function is called. */
   on<What extends keyof Happenings<Event>>(what: What, run: (...given: Happenings<Event>[What]) => void): () => void;
   /**
-   * Any message, as for the application's `on_message`; among many rooms it names its `room`. Returns whether it was given to
-   * the socket: what is said while there is no connection is not kept, and on an event stream nothing can be said.
+   * Any message, as for the application's `on_message`; among many rooms it names its `room`. A `Uint8Array` is sent as it is.
+   * Returns whether it was given to the socket: what is said while there is no connection is not kept, and on an event stream
+   * nothing can be said.
    */
   send(message: object): boolean;
   /** Comes again with a new token: where the user's rights have changed. `offline` is not told. */
@@ -126,19 +127,7 @@ export interface Client<Kinds = AnyKinds> extends BaseClient<RoomsEvent<Kinds>> 
   hold(rooms: Iterable<string>): void;
   /** Publishes to a room that the page is in; the answer, `published` or `error`, repeats the `ref`. Returns as `send`. */
   publish<Kind extends KindName<Kinds>>(room: `${Kind}:${string}`, data: PublishOf<Kinds, Kind>, ref?: Ref): boolean;
-  /** The same with bytes, where the kind lets members publish them. */
-  publishBinary(room: RoomName<Kinds>, bytes: Buffers, ref?: Ref): boolean;
-  /** Bytes for the application's `on_binary_message`. */
-  sendBinary(room: RoomName<Kinds>, bytes: Buffers, ref?: Ref): boolean;
 }
 
 /** A connection that keeps itself up, to the room of its path. */
-export interface RoomClient<Event = unknown> extends BaseClient<Event> {
-  /**
-   * Sends bytes: for the application's `on_binary_message` if there is one, and otherwise to be published. With `history` they name
-   * the room, and without it `room` is null. Returns as `send`.
-   */
-  publishBinary(room: string | null, bytes: Buffers, ref?: Ref): boolean;
-  /** With `history`: bytes for the application's `on_binary_message`. */
-  sendBinary(room: string | null, bytes: Buffers, ref?: Ref): boolean;
-}
+export type RoomClient<Event = unknown> = BaseClient<Event>;

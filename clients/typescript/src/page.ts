@@ -47,11 +47,16 @@
 
 import { keepUp } from "./keep_up.js";
 import { eventStream } from "./event_stream.js";
-import type { ConnectOptions } from "./options.js";
+import { publishBinary, sendBinary } from "./binary.js";
+import type { Client, ConnectOptions } from "./options.js";
 
 type PageOptions = Omit<ConnectOptions<unknown>, "events"> & { events?: string };
 
 export function connect(path: string, options: PageOptions): object {
   const { events, ...others } = options;
-  return keepUp(path, { ...others, events: events ? eventStream(events) : undefined });
+  const client = keepUp(path, { ...others, events: events ? eventStream(events) : undefined }) as Client;
+  return Object.assign(client, {
+    publishBinary: publishBinary.bind(null, client),
+    sendBinary: sendBinary.bind(null, client),
+  });
 }

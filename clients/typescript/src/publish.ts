@@ -1,3 +1,4 @@
+import { publishBinary } from "./binary.js";
 import type { AnyKinds, KindName, PublishOf } from "./kinds.js";
 import type { Client } from "./options.js";
 import type { ErrorCode, ErrorEvent, Position, Published } from "./protocol.js";
@@ -77,7 +78,7 @@ export function publish<Kinds = AnyKinds, Kind extends KindName<Kinds> = KindNam
     ];
     const timer = setTimeout(() => fail("timeout", `no answer in ${timeoutMs} ms`), timeoutMs);
     const isSent =
-      data instanceof Uint8Array ? client.publishBinary(room as never, data, ref) : client.publish<Kind>(room, data, ref);
+      data instanceof Uint8Array ? publishBinary(client, room, data, ref) : client.publish<Kind>(room, data, ref);
     if (!isSent) fail("offline", "there is no socket to send it on");
   });
 }

@@ -7,6 +7,7 @@ import {
   offlineQueue,
   presence,
   publish,
+  publishBinary,
   PublishError,
 } from "@ws-rooms/client";
 import { RoomsInMemory } from "@ws-rooms/client/testing";
@@ -245,8 +246,8 @@ test("bytes travel with their room, their position and the ref of the publish", 
   rooms.join("post:1");
   const bytes = (text: string) => [...new TextEncoder().encode(text)];
   const frame = (...rest: number[]) => new Uint8Array([1, 6, ...bytes("post:1"), ...rest]);
-  rooms.publishBinary("post:1", new Uint8Array([7, 8]));
-  rooms.publishBinary("post:1", new Uint8Array([7, 8]), 5);
+  publishBinary(rooms, "post:1", new Uint8Array([7, 8]));
+  publishBinary(rooms, "post:1", new Uint8Array([7, 8]), 5);
   same(wire.sent.slice(-2), [frame(0, 7, 8), frame(1, ...bytes("5"), 7, 8)]);
   wire.onmessage({ data: frame(4, ...bytes("2a.7"), 9).buffer });
   wire.onmessage({ data: frame(0).buffer });
