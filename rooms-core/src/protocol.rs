@@ -182,6 +182,7 @@
 //!
 //! A client that does not read for `Limits::pong_timeout` after a ping is closed with 4408.
 
+pub(crate) mod binary;
 mod head;
 pub(crate) mod multi;
 pub(crate) mod single;

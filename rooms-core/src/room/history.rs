@@ -16,21 +16,23 @@ use crate::{
     lock::lock,
     message::{Form, Message},
     outbox::About,
-    protocol::{self, Reason, multi},
+    protocol::{self, Reason, binary, multi},
     room_key::RoomKey,
 };
 
 impl Logged {
-    /// Reads a payload of the log, whose JSON may have so many bytes. One that is no message keeps its place.
+    /// Reads a payload of the log, which may have so many bytes. One that is no message keeps its place.
     pub(crate) fn read(room: &RoomKey, payload: &[u8], position: Position, limit: usize) -> (Self, Option<BadPayload>) {
         let (content, fault) = match envelope::read(payload, limit) {
-            Ok(Opened { json, except, carried }) => {
+            Ok(Opened { payload, except, carried }) => {
                 let positioned = match carried {
-                    Carried::Bare | Carried::Wrapped => multi::message_at(room, position, json),
+                    Carried::Bare | Carried::Wrapped => multi::message_at(room, position, payload),
                     Carried::Refresh => protocol::refresh(room, Some(position)),
+                    Carried::Binary => binary::message(room, Some(position), payload),
                 };
                 let bare = match carried {
-                    Carried::Bare => Message::text_of(&[json]),
+                    Carried::Bare => Message::text_of(&[payload]),
+                    Carried::Binary => Message::binary(payload),
                     Carried::Wrapped | Carried::Refresh => positioned.clone(),
                 };
                 (Some(Content { bare, positioned, except }), None)
