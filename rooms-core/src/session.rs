@@ -220,16 +220,16 @@ pub(crate) struct Session<R> {
     connection: Connection,
     stream: R,
     /// The next command, until it has its turn. While there is none, what the client sends is read: its pings, its
-    /// pongs, its good-bye.
-    next: Option<Said>,
+    /// pongs, its good-bye. Boxed, because an idle connection has none.
+    next: Option<Box<Said>>,
     heartbeat: Heartbeat,
     rate: Rate,
 }
 
 /// A message of a client that has to wait for its turn, whatever it says.
 enum Said {
-    Text(Box<str>),
-    Binary(Box<[u8]>),
+    Text(String),
+    Binary(Vec<u8>),
 }
 
 /// How a connection ends.
@@ -245,7 +245,7 @@ enum End {
 enum Event {
     Incoming(Option<Result<Incoming, WsError>>),
     /// The next command has its turn.
-    Next(Said),
+    Next(Box<Said>),
     Beat(Beat),
     /// Somebody else wants something done.
     Orders(Vec<Order>),
@@ -285,7 +285,7 @@ impl<R: Source> Session<R> {
                 Event::Incoming(Some(Err(error))) => Err(error.close().map_or(End::Gone, End::Closing)),
                 Event::Incoming(None) => Err(End::Gone),
                 Event::Next(said) => {
-                    let carried_out = match said {
+                    let carried_out = match *said {
                         Said::Text(text) => self.carry_out(&text, now),
                         Said::Binary(bytes) => self.carry_out_binary(&bytes.into(), now),
                     };
@@ -416,8 +416,8 @@ impl<R: Source> Session<R> {
 
     fn take(&mut self, incoming: Incoming) -> Result<(), End> {
         match incoming {
-            Incoming::Text(text) => self.next = Some(Said::Text(text.into_boxed_str())),
-            Incoming::Binary(bytes) => self.next = Some(Said::Binary(bytes.into_boxed_slice())),
+            Incoming::Text(text) => self.next = Some(Box::new(Said::Text(text))),
+            Incoming::Binary(bytes) => self.next = Some(Box::new(Said::Binary(bytes))),
             Incoming::Ping(payload) => self.connection.send(&Message::pong(&payload)),
             Incoming::Pong => {}
             // RFC 6455 section 5.5.1: the answer is a close frame, with the code that was sent.

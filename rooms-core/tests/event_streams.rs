@@ -111,6 +111,20 @@ impl Stream {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn bytes_come_as_base64_in_order_with_text() {
+    let rooms = builder().build().unwrap();
+    let mut stream = Stream::open(&rooms, "u1.1000000", &["post:42"]).await;
+    let room = "post:42".parse().unwrap();
+    rooms.to(&room).binary(&b"\0\xff\n\n"[..]).await.unwrap();
+    rooms.broadcast(&room, &1).await.unwrap();
+    rooms.to(&room).binary(Vec::new()).await.unwrap();
+    let bytes = |base64: &str| json!({"type": "binary", "room": "post:42", "base64": base64});
+    assert_eq!(stream.event().await, Ok(bytes("AP8KCg==")));
+    assert_eq!(stream.event().await.unwrap()["data"], 1);
+    assert_eq!(stream.event().await, Ok(bytes("")));
+}
+
 async fn empty(rooms: &RoomManager) {
     while rooms.stats().connections > 0 {
         sleep(Duration::from_millis(1)).await;
