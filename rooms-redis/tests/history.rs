@@ -13,7 +13,7 @@ use std::{error::Error, fs, process::Command, time::Duration};
 
 use futures::future::join_all;
 use rooms_core::{
-    BroadcastError, Bus, JoinError,
+    BroadcastError, Bus, JoinError, JoinOptions,
     bus::{Appended, BusError, Excerpt, History, IdempotencyKey, Missing, Position, ReadFrom, Retention, Topic},
 };
 use rooms_redis::{APPEND_SCRIPT, RedisBus};
@@ -62,8 +62,9 @@ async fn the_script_of_the_page_publishes_from_python() {
     let first = append(&bus, "1").await.unwrap();
 
     let directory = tempfile::TempDir::new().unwrap();
-    let (_, program) = PAGE.split_once("```python\n").unwrap();
-    let (program, _) = program.split_once("```").unwrap();
+    // The second goes on where the first ends.
+    let programs = PAGE.split("```python\n").skip(1).take(2).map(|rest| rest.split_once("```").unwrap().0);
+    let program: String = programs.collect();
     let path = |name: &str| directory.path().join(name);
     fs::write(path("publish.py"), program).unwrap();
     fs::write(path("append.lua"), APPEND_SCRIPT).unwrap();
@@ -71,12 +72,66 @@ async fn the_script_of_the_page_publishes_from_python() {
     let python = Command::new("python3").arg(path("publish.py")).arg(redis.url()).arg(path("append.lua")).output();
     let output = python.expect("python3; `apt-get install python3` installs it");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let position: Position = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let positions = String::from_utf8(output.stdout).unwrap();
+    let positions: Vec<Position> = positions.lines().map(|position| position.parse().unwrap()).collect();
 
-    assert_eq!(position, Position::new(first.epoch(), 2));
+    assert_eq!(positions, [2, 3].map(|offset| Position::new(first.epoch(), offset)));
     let text = r#"{"type": "new_comment", "text": "from Python"}"#;
-    assert_eq!(since(&bus, first).await, Ok(vec![text.to_owned()]));
+    let excerpt = read(&bus, ReadFrom::After(first)).await;
+    assert_eq!(excerpt.since(first).unwrap(), [text.as_bytes(), b"\x01v1;b;\0\xff\n\r"]);
     assert_eq!(heard.take(2).await[..], ["post:42 1".to_owned(), format!("post:42 {text}")]);
+
+    // And so to a member, who comes later.
+    let room = key("log:1");
+    let node = Node::start(quick(redis.url())).await;
+    let mut here = node.join("a", "log:1").await;
+    let program = fs::read_to_string(path("publish.py")).unwrap().replace("post:42", "log:1");
+    fs::write(path("publish.py"), program).unwrap();
+    let python = Command::new("python3").arg(path("publish.py")).arg(redis.url()).arg(path("append.lua")).output();
+    assert!(python.unwrap().status.success());
+    assert_eq!([here.bytes().await, here.bytes().await], [&b"\0\xff\n\r"[..], b"\0\xfe"]);
+    let mut newest = node.join_with("b", room.as_str(), JoinOptions::new().newest(1)).await.unwrap();
+    assert_eq!(newest.bytes().await, b"\0\xff\n\r", "the one that was published plainly is not kept");
+}
+
+#[tokio::test]
+async fn bytes_among_json_are_kept_and_given_to_who_was_away_on_every_node() {
+    let redis = RedisServer::start().await;
+    let (one, two) = (Node::start(quick(redis.url())).await, Node::start(quick(redis.url())).await);
+    let (room, all) = (key("log:1"), (0..=255).collect::<Vec<u8>>());
+    let payloads = [&all[..], b"", b"\x01p2a.1;", b"\x01v1;b;", b"{}\r\n", b"\r\n$3\r\nabc;"];
+    let mut here = two.join("a", "log:1").await;
+    let first = one.rooms.broadcast(&room, &1).await.unwrap().position.unwrap();
+    for (payload, offset) in payloads.iter().zip(2..) {
+        let receipt = one.rooms.to(&room).binary(payload.to_vec()).await.unwrap();
+        assert_eq!(receipt.position, Some(Position::new(first.epoch(), offset)));
+    }
+    one.rooms.broadcast(&room, &2).await.unwrap();
+    let three = Node::start(quick(redis.url())).await;
+    let since = JoinOptions::new().since(first.to_string());
+    let mut was_away = two.join_with("b", "log:1", since.clone()).await.unwrap();
+    let mut elsewhere = three.join_with("c", "log:1", since).await.unwrap();
+    let mut newest = three.join_with("d", "log:1", JoinOptions::new().newest(payloads.len() + 1)).await.unwrap();
+    assert_eq!(here.next().await, 1);
+    for member in [&mut here, &mut was_away, &mut elsewhere, &mut newest] {
+        for payload in payloads {
+            assert_eq!(member.bytes().await, payload);
+        }
+        assert_eq!(member.next().await, 2);
+    }
+    // In a room without a history, over the same channels.
+    let mut post = two.join("a", "post:42").await;
+    for payload in payloads {
+        one.rooms.to(&key("post:42")).binary(payload.to_vec()).await.unwrap();
+        assert_eq!(post.bytes().await, payload);
+    }
+    // A plain publisher, whose envelope is broken.
+    for broken in ["\u{1}v1;b", "\u{1}v1;B;x", "\u{1}v1;x=1-1;b"] {
+        redis.cli(&["PUBLISH", "ws:post:42", broken]).await;
+    }
+    redis.cli(&["PUBLISH", "ws:post:42", "\u{1}v1;b;plain"]).await;
+    assert_eq!(post.bytes().await, b"plain");
+    assert_eq!(two.rooms.stats().bad_payloads, 3);
 }
 
 #[tokio::test]

@@ -15,11 +15,16 @@ class FakeSocket {
   }
   send(text) {
     if (this.readyState === 0) throw new Error("a browser throws here");
-    if (this.readyState === 1) this.sent.push(JSON.parse(text));
+    if (this.readyState === 1) this.sent.push(typeof text === "string" ? JSON.parse(text) : [...text]);
   }
   close() { this.readyState = 3; }
   opens() { this.readyState = 1; this.onopen(); }
   says(event) { this.onmessage({ data: JSON.stringify(event) }); }
+  saysBytes(head, ...bytes) {
+    if (this.binaryType !== "arraybuffer") throw new Error("a browser gives a `Blob`");
+    const text = head.map(part => typeof part === "number" ? [part] : [part.length, ...new TextEncoder().encode(part)]);
+    this.onmessage({ data: Uint8Array.from([...text.flat(), ...bytes]).buffer });
+  }
   dies(code, reason = "") { this.readyState = 3; this.onclose({ code, reason }); }
   get token() { return this.url.searchParams.get("token"); }
   get rooms() { return this.sent.filter(message => message.room).map(({ type, room }) => `${type} ${room}`); }
@@ -87,6 +92,7 @@ function start(token, options) {
     ...options,
     token,
     onEvent: event => it.events.push(event),
+    onBinary: (bytes, { room, offset }) => it.events.push({ type: "bytes", bytes: [...bytes], room, offset }),
     onOffline: how => it.events.push({ type: "offline", ...how }),
     onTransport: transport => it.events.push({ type: transport }),
     onEnd: (code, reason) => it.events.push({ type: "end", code, reason }),
@@ -279,6 +285,58 @@ window.cases = {
     await streams[0].hears({ type: "message", room: "a:1", data: { type: "new_comment" } });
     await streams[0].hears({ type: "message", room: "a:1", data: null });
     same(it.events, [{ type: "new_comment" }, null]);
+  },
+
+  async among_many_rooms_bytes_are_told_and_sent_with_their_room() {
+    const it = start();
+    same(it.rooms.publishBinary("a:1", new Uint8Array(1)), false);
+    it.rooms.join("a:1");
+    const socket = await opened();
+    socket.sent.splice(0);
+    socket.saysBytes([1, "a:1", "2a.7"], 0, 255);
+    socket.saysBytes([1, "a:1", ""]);
+    same(it.events.splice(0), [
+      { type: "bytes", bytes: [0, 255], room: "a:1", offset: "2a.7" },
+      { type: "bytes", bytes: [], room: "a:1" },
+    ]);
+    const buffer = Uint8Array.of(9, 1, 2, 9).buffer;
+    same(it.rooms.publishBinary("a:1", new Uint8Array(buffer, 1, 2), 7), true);
+    same(it.rooms.publishBinary("a:1", new Uint16Array(buffer, 2, 1)), true);
+    same(it.rooms.sendBinary("a:1", buffer), true);
+    const name = [97, 58, 49];
+    same(socket.sent, [[1, 3, ...name, 1, 55, 1, 2], [1, 3, ...name, 0, 2, 9], [2, 3, ...name, 0, 9, 1, 2, 9]]);
+    for (const [room, ref] of [[`a:${"1".repeat(232)}`], ["a:1", "x".repeat(127)]]) {
+      let thrown = null;
+      try { it.rooms.publishBinary(room, buffer, ref); } catch (fault) { thrown = fault; }
+      same([thrown instanceof RangeError, socket.sent.length], [true, 3]);
+    }
+    socket.dies(1006);
+    await pass(500);
+    same((await opened()).sent[0].since, "2a.7");
+  },
+
+  async at_the_endpoint_of_one_room_bytes_are_as_they_are_unless_positions_are_told() {
+    const it = start(), socket = await opened();
+    socket.saysBytes([], 1, 2);
+    same([it.events.splice(0), it.rooms.publishBinary(null, Uint8Array.of(3))], [[{ type: "bytes", bytes: [1, 2] }], true]);
+    same(socket.sent, [[3]]);
+    const resumed = start(undefined, { history: true }), first = await opened();
+    first.saysBytes([1, "a:1", "2a.8"], 4);
+    same(resumed.events.splice(0), [{ type: "bytes", bytes: [4], room: "a:1", offset: "2a.8" }]);
+    first.dies(1006);
+    await pass(500);
+    same(sockets.at(-1).url.searchParams.get("since"), "2a.8");
+  },
+
+  async on_an_event_stream_bytes_are_base64_and_keep_their_place() {
+    const it = await fallenBack({}, ["a:1"]);
+    it.types();
+    await streams[0].hears({ type: "binary", room: "a:1", offset: "2a.9", base64: "AP8=" }, "a:1=2a.9");
+    same(it.events.splice(0), [{ type: "bytes", bytes: [0, 255], room: "a:1", offset: "2a.9" }]);
+    same(it.rooms.publishBinary("a:1", new Uint8Array(1)), false);
+    it.rooms.join("a:2");
+    await pass(0);
+    same(streams[1].headers["last-event-id"], "a:1=2a.9");
   },
 
   async what_is_closed_or_left_has_no_stream() {
