@@ -226,7 +226,7 @@ pub(crate) struct Session<R> {
     rate: Rate,
 }
 
-/// A message of a client that has to wait for its turn, whatever it says.
+/// What a client said, until it has its turn.
 enum Said {
     Text(String),
     Binary(Vec<u8>),

@@ -144,7 +144,8 @@ async fn the_connection_that_is_left_out_gets_no_bytes() {
         Ok(())
     }));
     let (mut one, mut other) = (in_many(&rooms).await, single(&rooms, JoinOptions::new()));
-    (messages(&mut one).await, messages(&mut other).await);
+    messages(&mut one).await;
+    messages(&mut other).await;
     one.say(json!({"type": "x", "room": POST}).to_string());
     assert_eq!(bytes(&mut other).await, [[1], [2]]);
     let mut mine = bytes(&mut one).await;
@@ -156,7 +157,8 @@ async fn the_connection_that_is_left_out_gets_no_bytes() {
 async fn a_member_publishes_bytes_where_its_kind_lets_it() {
     let rooms = rooms(open());
     let (mut one, mut other) = (in_many(&rooms).await, single(&rooms, JoinOptions::new()));
-    (messages(&mut one).await, messages(&mut other).await);
+    messages(&mut one).await;
+    messages(&mut other).await;
     says(&one, framed(1, POST, "", b"quiet"));
     says(&one, framed(1, POST, r#"{"n":1}"#, b""));
     one.say(json!({"type": "publish", "room": POST, "data": "text"}).to_string());
@@ -254,7 +256,8 @@ async fn a_hook_makes_other_bytes_of_what_is_published_or_refuses_it() {
     ));
     let mut listener = single(&rooms, JoinOptions::new());
     let mut talk = in_many(&rooms).await;
-    (messages(&mut listener).await, messages(&mut talk).await);
+    messages(&mut listener).await;
+    messages(&mut talk).await;
     says(&talk, framed(1, POST, "1", b"\x09"));
     assert_eq!(bytes(&mut listener).await, [b"a\x09"]);
     messages(&mut talk).await;

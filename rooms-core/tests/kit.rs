@@ -54,7 +54,8 @@ async fn users_publish_and_expect_bytes_on_any_node() {
     });
     let mut ada = test.connect("ada").await;
     let mut bob = test.connect_to(1, Identity::new("bob").unwrap()).await;
-    (ada.join(BOARD).await, bob.join(BOARD).await);
+    ada.join(BOARD).await;
+    bob.join(BOARD).await;
     ada.publish_binary(BOARD, b"\0\xff").await;
     assert_eq!(bob.expect_binary(BOARD).await, &b"\0\xff"[..]);
     assert_eq!(ada.expect_binary(BOARD).await, &b"\0\xff"[..]);
@@ -64,7 +65,8 @@ async fn users_publish_and_expect_bytes_on_any_node() {
     assert_eq!(ada.expect_event("error").await["code"], "unsupported");
     ada.send_bytes([]);
     assert_eq!(ada.expect_event("error").await["code"], "bad_message");
-    (ada.forget().await, bob.forget().await);
+    ada.forget().await;
+    bob.forget().await;
     bob.expect_nothing().await;
 }
 

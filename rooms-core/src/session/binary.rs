@@ -30,26 +30,26 @@ impl<R: Source> Session<R> {
             Form::Single => self.bare(frame),
             Form::Positioned | Form::Multi => binary::read(frame),
         };
-        let (fault, room) = match command.and_then(|command| self.allowed(command)) {
-            Ok(command) => match (self.may_publish(frame.len()), command) {
-                (Ok(()), BinaryCommand::Publish(room, bytes)) => {
-                    self.work = Some(self.publish(room, Data::Bytes(bytes), reference));
+        let fault = match command.and_then(|command| self.allowed(command)) {
+            Ok(command) => match self.may_publish(frame.len()) {
+                Ok(()) => {
+                    self.work = Some(match command {
+                        BinaryCommand::Publish(room, bytes) => self.publish(room, Data::Bytes(bytes), reference),
+                        BinaryCommand::Application(room, bytes) => self.binary_hook(room, bytes, reference),
+                    });
                     return Ok(());
                 }
-                (Ok(()), BinaryCommand::Application(room, bytes)) => {
-                    self.work = Some(self.binary_hook(room, bytes, reference));
-                    return Ok(());
-                }
-                (Err(fault), BinaryCommand::Publish(room, _) | BinaryCommand::Application(room, _)) => {
-                    (fault, Some(room))
+                Err(fault) => {
+                    let (BinaryCommand::Publish(room, _) | BinaryCommand::Application(room, _)) = command;
+                    let fault = if let Some(room) = self.named(room) { fault.of(&room) } else { fault };
+                    self.connection.send(&protocol::error(&fault, reference.as_ref()));
+                    return self.takes(now, more_for_a_refusal);
                 }
             },
-            Err(fault) => (fault, None),
+            Err(fault) => fault,
         };
-        let limited = room.is_some();
-        let fault = if let Some(room) = room.and_then(|room| self.named(room)) { fault.of(&room) } else { fault };
         self.connection.send(&protocol::error(&fault, reference.as_ref()));
-        if limited { self.takes(now, more_for_a_refusal) } else { Ok(()) }
+        Ok(())
     }
 
     /// Bytes on a connection for one room, all of which are payload: for the hook where there is one, and published otherwise.
