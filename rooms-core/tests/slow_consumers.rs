@@ -390,25 +390,6 @@ async fn one_that_asked_for_the_newest_and_does_not_read_has_these_and_then_ever
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_message_of_the_log_reaches_who_is_behind_as_the_others() {
-    let rooms = rooms();
-    let mut slow = Slow::many(&rooms, &[POST]).await;
-    // One flush has some that do not fit any more, and behind them what the log does not have.
-    let publishing = async { publish(&rooms, 1..=40).await };
-    let joining = async {
-        idle().await;
-        Slow::many(&rooms, &[POST]).await
-    };
-    let ((), other) = tokio::join!(publishing, joining);
-    sleep(Duration::from_secs(1)).await;
-    drop(other);
-    sleep(Duration::from_secs(5)).await;
-    publish(&rooms, 41..=42).await;
-    let told = slow.takes(1_000).await;
-    assert_eq!(brief(told), numbers(1..=42));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_member_that_never_reads_keeps_no_task_waiting() {
     let rooms = over(LocalBus::new(), Retention::messages(5));
     let _slow = Slow::many(&rooms, &[POST]).await;

@@ -225,7 +225,7 @@ impl History for RedisBus {
         self.check_length(&payload)?;
         let (channel, link) = self.link(topic)?;
         let append = Append::new(payload, retention, None);
-        history::appended(&self.count(link.queue.append(channel, append).await)?).map(|appended| appended.position())
+        self.count(link.queue.append(channel, append).await).map(|appended| appended.position())
     }
 
     async fn append_once(
@@ -238,7 +238,7 @@ impl History for RedisBus {
         self.check_length(&payload)?;
         let (channel, link) = self.link(topic)?;
         let append = Append::new(payload, retention, Some(key));
-        history::appended(&self.count(link.queue.append(channel, append).await)?)
+        self.count(link.queue.append(channel, append).await)
     }
 
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {

@@ -9,9 +9,9 @@ use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use redis::{Script, Value};
-use rooms_core::bus::{Appended, BusError, Excerpt, Position, ReadFrom, Retention};
+use rooms_core::bus::{BusError, Excerpt, Position, ReadFrom, Retention};
 
-pub(crate) use self::append::{Append, add_append, by_room};
+pub(crate) use self::append::{Answer, Append, add_append, answers, by_room};
 use crate::{channels::Channel, random};
 
 /// The script that appends a message to a room's log and publishes it, for publishers in other languages; the page
@@ -124,36 +124,7 @@ pub(crate) fn positioned(payload: &[u8]) -> Option<(Position, usize)> {
     Some((position, POSITIONED.len() + end + 1))
 }
 
-/// What the script that appends has answered.
-pub(crate) fn appended(answer: &Value) -> Result<Appended, BusError> {
-    let Value::Array(answer) = answer else { return Err(odd()) };
-    let [epoch, offset, receivers] = answer.as_slice() else { return Err(odd()) };
-    let position = position(epoch, offset)?;
-    Ok(if matches!(receivers, Value::Int(_)) { Appended::Now(position) } else { Appended::Before(position) })
-}
-
-/// The answers to so many messages that one call has appended: it answered with the position of the last.
-pub(crate) fn shared_out(answer: Value, count: usize) -> impl Iterator<Item = Value> {
-    let before = (1..count as u64).rev().map(|after| share(&answer, after)).collect::<Vec<_>>();
-    before.into_iter().chain([answer])
-}
-
-/// The answer to the message that has so many after it.
-fn share(answer: &Value, after: u64) -> Value {
-    match answer {
-        Value::Array(parts) => match parts.as_slice() {
-            [epoch, offset, receivers] => {
-                let number = text(offset).ok().and_then(|offset| offset.parse::<u64>().ok()).unwrap_or_default();
-                let offset = Value::BulkString(number.saturating_sub(after).to_string().into());
-                Value::Array(vec![epoch.clone(), offset, receivers.clone()])
-            }
-            _ => answer.clone(),
-        },
-        _ => answer.clone(),
-    }
-}
-
-/// How many connections got what was appended.
+/// How many connections got what a script has published.
 pub(crate) fn receivers(answer: &Value) -> Option<u64> {
     match answer {
         Value::Array(answer) => match answer.as_slice() {

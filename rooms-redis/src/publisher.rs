@@ -16,7 +16,7 @@ use crate::{
     access::Address,
     backoff::Backoff,
     fault::Fault,
-    history::{self, Append},
+    history::{self, Answer, Append},
     link::Link,
     links::Links,
     pubsub::PubSub,
@@ -152,7 +152,11 @@ async fn send(
         };
         let apart = command > 1 && refused_together(&answer);
         for (answer, count) in history::by_room(answer, command).zip(&mut rooms) {
-            for (answer, job) in history::shared_out(answer, count).zip(&mut jobs) {
+            let appended = jobs.peek().is_some_and(|job| job.command.append().is_some());
+            let (several, one) =
+                if appended { (Some(history::answers(answer, count)), None) } else { (None, Some(answer)) };
+            let answers = several.into_iter().flatten().chain(one.map(Answer::Of));
+            for (answer, job) in answers.zip(&mut jobs) {
                 if apart {
                     send_alone(link, job);
                     continue;
@@ -217,9 +221,9 @@ enum Elsewhere {
 }
 
 /// Answers whoever published, or gives the job back with where it belongs.
-fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) -> Option<Elsewhere> {
+fn resolve(shared: &Shared, link: &Link, job: Job, answer: Answer, since: u64) -> Option<Elsewhere> {
     let answer = match answer {
-        Value::ServerError(error) => {
+        Answer::Of(Value::ServerError(error)) => {
             let error = RedisError::from(error);
             if let Some((slot, address)) = moved_to(&error, link.host()) {
                 return Some(Elsewhere::Moved(job, slot, address));
@@ -240,9 +244,9 @@ fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) ->
         answer => Ok(answer),
     };
     let receivers = match (&job.command, &answer) {
-        (Command::Publish(_), Ok(Value::Int(receivers))) => u64::try_from(*receivers).ok(),
-        (Command::Append(_), Ok(answer)) => history::receivers(answer),
-        (Command::Call(_), Ok(answer)) => history::receivers(answer),
+        (Command::Publish(_), Ok(Answer::Of(Value::Int(receivers)))) => u64::try_from(*receivers).ok(),
+        (Command::Append(_), Ok(Answer::Appended(_, receivers))) => *receivers,
+        (Command::Call(_), Ok(Answer::Of(answer))) => history::receivers(answer),
         _ => None,
     };
     if receivers.is_some() {

@@ -4,12 +4,12 @@ use std::{collections::VecDeque, sync::Mutex};
 
 use bytes::Bytes;
 use redis::Value;
-use rooms_core::bus::BusError;
+use rooms_core::bus::{Appended, BusError};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
     channels::Channel,
-    history::{Append, Call},
+    history::{Answer, Append, Call},
     limits::RedisLimits,
     lock::lock,
     shrink::GiveBack as _,
@@ -40,7 +40,7 @@ struct State {
 pub(crate) struct Job {
     pub(crate) channel: Channel,
     pub(crate) command: Command,
-    pub(crate) answer: oneshot::Sender<Result<Value, BusError>>,
+    pub(crate) answer: oneshot::Sender<Result<Answer, BusError>>,
     /// How often it was turned away, because the slot of the channel had moved.
     pub(crate) moves: u8,
     /// How often it had to wait, as what it is about was on its way to another server.
@@ -101,24 +101,27 @@ impl Queue {
     ///
     /// Dropped before it resolves, it may or may not have happened.
     pub(crate) async fn publish(&self, channel: Channel, payload: Bytes, bound: Bound) -> Result<u64, BusError> {
-        match self.ask(channel, Command::Publish(payload), bound).await? {
+        match self.ask(channel, Command::Publish(payload), bound).await?.value()? {
             Value::Int(receivers) => Ok(u64::try_from(receivers).unwrap_or_default()),
             _ => Err(BusError::Unknown("Redis gave an answer that is no number".into())),
         }
     }
 
-    /// Appends to the log of a channel, or calls a script about it; resolves with the answer.
+    /// Appends to the log of a channel.
     ///
     /// Dropped before it resolves, it may or may not have happened.
-    pub(crate) async fn append(&self, channel: Channel, append: Append) -> Result<Value, BusError> {
-        self.ask(channel, Command::Append(Box::new(append)), Bound::Bounded).await
+    pub(crate) async fn append(&self, channel: Channel, append: Append) -> Result<Appended, BusError> {
+        self.ask(channel, Command::Append(Box::new(append)), Bound::Bounded).await?.appended()
     }
 
+    /// Calls a script about a channel; resolves with its answer.
+    ///
+    /// Dropped before it resolves, it may or may not have happened.
     pub(crate) async fn call(&self, channel: Channel, call: Call) -> Result<Value, BusError> {
-        self.ask(channel, Command::Call(Box::new(call)), Bound::Bounded).await
+        self.ask(channel, Command::Call(Box::new(call)), Bound::Bounded).await?.value()
     }
 
-    async fn ask(&self, channel: Channel, command: Command, bound: Bound) -> Result<Value, BusError> {
+    async fn ask(&self, channel: Channel, command: Command, bound: Bound) -> Result<Answer, BusError> {
         let (answer, answered) = oneshot::channel();
         self.push(Job { channel, command, answer, moves: 0, waits: 0, asking: false }, bound)
             .map_err(|(_, error)| error)?;

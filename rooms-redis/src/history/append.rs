@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use redis::{Pipeline, Value};
-use rooms_core::bus::{IdempotencyKey, Retention};
+use rooms_core::bus::{Appended, BusError, IdempotencyKey, Position, Retention};
 
-use super::{APPEND_SCRIPT, Ours, epoch, key, milliseconds};
+use super::{APPEND_SCRIPT, Ours, epoch, key, milliseconds, odd, position};
 
 static APPEND: Ours = Ours::new(APPEND_SCRIPT);
 
@@ -90,4 +90,50 @@ pub(crate) fn by_room(answer: Value, rooms: usize) -> impl Iterator<Item = Value
         answer => (Some(answer), Vec::new()),
     };
     one.into_iter().chain(several)
+}
+
+/// What Redis has answered.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Of(Value),
+    /// To a message that was appended; without a number of connections that got it where it had been appended before.
+    Appended(Position, Option<u64>),
+}
+
+impl Answer {
+    pub(crate) fn appended(self) -> Result<Appended, BusError> {
+        match self {
+            Self::Appended(position, Some(_)) => Ok(Appended::Now(position)),
+            Self::Appended(position, None) => Ok(Appended::Before(position)),
+            Self::Of(_) => Err(odd()),
+        }
+    }
+
+    pub(crate) fn value(self) -> Result<Value, BusError> {
+        match self {
+            Self::Of(value) => Ok(value),
+            Self::Appended(..) => Err(odd()),
+        }
+    }
+}
+
+/// The answers to so many messages that were appended together: Redis gives the position of the last.
+pub(crate) fn answers(answer: Value, count: usize) -> impl Iterator<Item = Answer> {
+    let last = match &answer {
+        Value::Array(parts) => match parts.as_slice() {
+            [epoch, offset, receivers] => position(epoch, offset).ok().map(|last| (last, receivers_of(receivers))),
+            _ => None,
+        },
+        _ => None,
+    };
+    (0..count as u64).rev().map(move |after| match last {
+        Some((last, receivers)) => {
+            Answer::Appended(Position::new(last.epoch(), last.offset().saturating_sub(after)), receivers)
+        }
+        None => Answer::Of(answer.clone()),
+    })
+}
+
+fn receivers_of(value: &Value) -> Option<u64> {
+    if let Value::Int(receivers) = value { u64::try_from(*receivers).ok() } else { None }
 }
