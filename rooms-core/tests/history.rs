@@ -731,6 +731,22 @@ async fn the_last_message_before_a_silence_is_found_missing_where_the_log_could_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loss_is_told_to_nobody_while_the_bus_is_down_and_made_good_when_it_is_back() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    bus.go_down();
+    publish(&elsewhere, 1..=3).await;
+    bus.say(BusEvent::gap(Topic::Room(key(POST))));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [0; 0], "and no resync");
+    bus.come_up();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_messages_of_many_rooms_are_found_missing_in_one_round() {
     let hub = LocalBus::new();
     let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
