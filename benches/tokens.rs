@@ -7,7 +7,7 @@ mod signer;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt as _;
-use rooms::JwtAuthenticator;
+use rooms::{JwtAlgorithm, JwtAuthenticator, JwtKey};
 
 fn check(bench: &mut Criterion) {
     let mut group = bench.benchmark_group("check");
@@ -17,6 +17,9 @@ fn check(bench: &mut Criterion) {
         assert!(tokens.verify(&token).now_or_never().is_some_and(|answer| answer.is_ok()));
         group.bench_function(algorithm.0.name(), |bencher| bencher.iter(|| tokens.verify(&token).now_or_never()));
     }
+    let tokens = JwtAuthenticator::new([JwtKey::pem(JwtAlgorithm::ES512, signer::P521).expect("a key")]);
+    assert!(tokens.verify(signer::ES512).now_or_never().is_some_and(|answer| answer.is_ok()));
+    group.bench_function("ES512", |bencher| bencher.iter(|| tokens.verify(signer::ES512).now_or_never()));
     group.finish();
 }
 
