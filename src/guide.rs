@@ -17,6 +17,7 @@
 //! 15. [`http2`]: WebSockets over HTTP/2.
 //! 16. [`event_streams`]: rooms for clients that have no WebSocket.
 //! 17. [`compression`]: a broadcast that is compressed once for all members.
+//! 18. [`binary`]: payloads that are bytes.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -71,6 +72,9 @@ pub mod compression {}
 
 #[doc = include_str!("guide/event_streams.md")]
 pub mod event_streams {}
+
+#[doc = include_str!("guide/binary.md")]
+pub mod binary {}
 
 #[cfg(all(feature = "axum", feature = "warp"))]
 #[doc = include_str!("guide/limits.md")]
