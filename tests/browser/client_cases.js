@@ -345,6 +345,15 @@ window.cases = {
     same(sockets.at(-1).url.searchParams.get("since"), "2a.8");
   },
 
+  async at_the_endpoint_of_one_room_bytes_of_a_stream_are_told_as_by_a_socket() {
+    for (const [options, place] of [[{}, {}], [{ history: true }, { room: "a:1", offset: "2a.9" }]]) {
+      const it = await fallenBack(options);
+      it.types();
+      await streams[0].hears({ type: "binary", room: "a:1", offset: "2a.9", base64: "AP8=" }, "2a.9");
+      same(it.events.splice(0), [{ type: "bytes", bytes: [0, 255], ...place }]);
+    }
+  },
+
   async on_an_event_stream_bytes_are_base64_and_keep_their_place() {
     const it = await fallenBack({}, ["a:1"]);
     it.types();
