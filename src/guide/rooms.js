@@ -813,7 +813,7 @@ class StreamFallback {
     const mine = this.#turn;
     const jwt = await this.#host.token();
     if (mine !== this.#turn) return;
-    if (jwt === null) return this.#tryLater();
+    if (jwt !== undefined && !jwt) return this.#tryLater();
     const trial = (this.#trial = this.#host.socket(jwt ?? null));
     trial.onclose = () => this.#tryLater();
     trial.onopen = () => {
