@@ -55,8 +55,6 @@ pub(crate) struct Outbox {
 struct State {
     /// None once the connection has ended: nobody else who keeps the outbox keeps the socket.
     sink: Option<Transport>,
-    /// What the sink did not take; none most of the time.
-    waiting: Option<Box<Queue>>,
     /// The connection's task.
     task: Option<Waker>,
     phase: Phase,
@@ -73,6 +71,8 @@ struct State {
 
 #[derive(Default)]
 struct Seldom {
+    /// What the sink did not take.
+    waiting: Option<Box<Queue>>,
     /// The close that is under way, or was.
     close: Option<Close>,
     /// Told when nothing is taken any more; there only while somebody waits for that.
@@ -87,7 +87,8 @@ struct Seldom {
 
 impl Seldom {
     fn is_empty(&self) -> bool {
-        self.close.is_none()
+        self.waiting.is_none()
+            && self.close.is_none()
             && self.closed.is_none()
             && self.behind.is_empty()
             && self.orders.is_empty()
@@ -138,7 +139,6 @@ impl Outbox {
     pub(crate) fn new(sink: Transport, limits: &Limits) -> Self {
         let state = State {
             sink: Some(sink),
-            waiting: None,
             task: None,
             phase: Phase::Open,
             full: Full::No,
@@ -213,7 +213,7 @@ impl Outbox {
             Full::Yes => 0,
         };
         for at in taken..batch.len() {
-            if let Some(Err(Overrun)) = offer(state.waiting.get_or_insert_default(), at) {
+            if let Some(Err(Overrun)) = offer(state.queue(), at) {
                 state.close(Close::SLOW_CONSUMER, Waiting::Drop);
                 return Delivery::Closed;
             }
@@ -275,7 +275,7 @@ impl Outbox {
         }
         // From here on the order is the queue's, until the task has written it.
         state.full = Full::Yes;
-        let offered = offer(state.waiting.get_or_insert_default(), self.fixed.bounds());
+        let offered = offer(state.queue(), self.fixed.bounds());
         if offered.is_err() {
             state.close(Close::SLOW_CONSUMER, Waiting::Drop);
         }
@@ -307,7 +307,7 @@ impl Outbox {
     }
 
     fn write_now(&self, state: &mut State, batch: &[Message]) -> usize {
-        debug_assert!(state.waiting.is_none(), "messages wait only behind a full sink");
+        debug_assert!(!state.has_waiting(), "messages wait only behind a full sink");
         let State { sink, task, .. } = state;
         let mut cx = Context::from_waker(task.as_ref().unwrap_or(Waker::noop()));
         match sink.as_mut().map_or(Err(Broken), |sink| sink.write(&mut cx, batch)) {
@@ -395,7 +395,7 @@ impl Outbox {
     pub(crate) fn close_after(&self, last: Message, close: Close) {
         let mut state = lock(&self.state);
         if state.phase == Phase::Open {
-            state.waiting.get_or_insert_default().append(last);
+            state.queue().append(last);
             state.close(close, Waiting::Flush);
         }
     }
@@ -403,10 +403,10 @@ impl Outbox {
     /// Drops what waits in front of the close frame of an outbox that is closing.
     pub(crate) fn drop_waiting(&self) {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Closing && state.waiting.is_some() {
+        if state.phase == Phase::Closing && state.has_waiting() {
             let last = Message::close(&state.last_close());
-            state.waiting = None;
-            state.waiting.get_or_insert_default().append(last);
+            state.drop_waiting();
+            state.queue().append(last);
         }
     }
 
@@ -430,9 +430,10 @@ impl Outbox {
         if !state.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             state.task = Some(cx.waker().clone());
         }
-        while state.phase != Phase::Broken && (state.full == Full::Yes || state.waiting.is_some()) {
-            let State { sink, waiting, .. } = &mut *state;
-            let batch = waiting.as_mut().map_or(&[][..], |queue| queue.messages());
+        while state.phase != Phase::Broken && (state.full == Full::Yes || state.has_waiting()) {
+            let State { sink, seldom, .. } = &mut *state;
+            let waiting = seldom.as_mut().and_then(|seldom| seldom.waiting.as_mut());
+            let batch = waiting.map_or(&[][..], |queue| queue.messages());
             match sink.as_mut().map_or(Err(Broken), |sink| sink.write(cx, batch)) {
                 Ok(Wrote { taken, full, moved }) => {
                     any_moved |= moved;
@@ -450,11 +451,11 @@ impl Outbox {
                 let seldom = state.seldom.as_ref();
                 let orders = seldom.is_some_and(|seldom| !seldom.orders.is_empty());
                 let behind = (any_moved || state.full == Full::No) && seldom.is_some_and(|it| !it.behind.is_empty());
-                let backlog = state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.fixed.bounds()));
+                let backlog = state.waiting().map_or_else(Backlog::default, |it| it.look(self.fixed.bounds()));
                 Progress::Open(Backlog { orders, behind, ..backlog })
             }
             Phase::Broken => Progress::Broken,
-            Phase::Closing if state.waiting.is_none() && state.full == Full::No => Progress::Closed(state.last_close()),
+            Phase::Closing if !state.has_waiting() && state.full == Full::No => Progress::Closed(state.last_close()),
             Phase::Closing => Progress::Closing(state.last_close()),
         };
         (progress, any_moved)
@@ -533,7 +534,7 @@ impl Outbox {
         if state.phase == Phase::Open {
             state.fail();
         }
-        state.waiting = None;
+        state.drop_waiting();
         state.sink.take()
     }
 }
@@ -542,11 +543,32 @@ impl Outbox {
 pub(crate) const GONE: Close = Close::known(CloseCode::GOING_AWAY, "");
 
 impl State {
+    /// What the sink did not take; none most of the time.
+    fn waiting(&mut self) -> Option<&mut Queue> {
+        self.seldom.as_mut()?.waiting.as_deref_mut()
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.seldom.as_ref().is_some_and(|seldom| seldom.waiting.is_some())
+    }
+
+    /// The queue of what waits, which begins where there is none.
+    fn queue(&mut self) -> &mut Queue {
+        self.seldom.get_or_insert_default().waiting.get_or_insert_default()
+    }
+
+    fn drop_waiting(&mut self) {
+        self.seldom.take_if(|seldom| {
+            seldom.waiting = None;
+            seldom.is_empty()
+        });
+    }
+
     fn close(&mut self, close: Close, waiting: Waiting) {
         if waiting == Waiting::Drop {
-            self.waiting = None;
+            self.drop_waiting();
         }
-        self.waiting.get_or_insert_default().append(Message::close(&close));
+        self.queue().append(Message::close(&close));
         self.seldom.get_or_insert_default().close = Some(close);
         self.phase = Phase::Closing;
         self.wake();
@@ -559,15 +581,16 @@ impl State {
 
     /// Forgets what was written. A connection that was slow once does not keep the memory of it.
     fn written(&mut self, count: usize) {
-        self.waiting.take_if(|queue| {
-            queue.written(count);
-            queue.is_empty()
-        });
+        let Some(queue) = self.waiting() else { return };
+        queue.written(count);
+        if queue.is_empty() {
+            self.drop_waiting();
+        }
     }
 
     fn fail(&mut self) {
         self.phase = Phase::Broken;
-        self.waiting = None;
+        self.drop_waiting();
         self.wake();
     }
 
@@ -585,10 +608,10 @@ impl State {
 
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         f.debug_struct("Outbox")
-            .field("waiting", &state.waiting.as_ref().map_or(0, |queue| queue.len()))
-            .field("bytes", &state.waiting.as_ref().map_or(0, |queue| queue.bytes()))
+            .field("waiting", &state.waiting().map_or(0, |queue| queue.len()))
+            .field("bytes", &state.waiting().map_or(0, |queue| queue.bytes()))
             .field("phase", &state.phase)
             .finish_non_exhaustive()
     }
