@@ -95,9 +95,10 @@
 //! | `left` | the application [has it leave](crate::RoomManager::leave) | |
 //!
 //! It should not join the room again by itself. On a connection that is for this room alone nothing is left to do: it is
-//! closed with 4403, and the reason is `message`, or `not allowed`. A `room_joined` that nobody asked for is that of a room
-//! that the application has it [enter](crate::RoomManager::enter); or it tells who may see the members now, or may not any more,
-//! how things stand, as a `join` of a room that the connection is in would.
+//! closed with 4403, and the reason is `message`, or `not allowed`; and so is an event stream that was in no other room.
+//!
+//! A `room_joined` that nobody asked for is that of a room that the application has it [enter](crate::RoomManager::enter); or it
+//! tells who may see the members now, or may not any more, how things stand, as a `join` of a room that the connection is in would.
 //!
 //! # Compressed messages
 //! Where the endpoint [compresses](crate::Endpoint::deflate) and the client offers it, any message may come compressed, by

@@ -38,13 +38,17 @@ const FIRST_SOCKET = 10_000;    // a socket is tried beside a stream after so lo
 const LAST_SOCKET = 600_000;    // but at least so often
 const STREAM_ROOMS = 16;        // the server takes no more
 const STREAM_SILENCE = 60_000;  // the server sends a comment every 25 s
+const REFRESH_AGAIN = 5_000;    // the server takes a token each five seconds; doubled with each try
+const LAST_REFRESH = 20_000;    // a try a minute before a token ends, and three more
 const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its place for 20 s at most
 
 // Close codes. Whatever is not here is worth another try.
 const GOING_AWAY = 1001, ABNORMAL = 1006, BAD_TOKEN = 1008, TRY_LATER = 1013;
-const EXPIRED = 4401, NO_ANSWER = 4408, REVOKED = 4410, TOO_MANY = 4430;
+const EXPIRED = 4401, NOT_ALLOWED = 4403, NO_ANSWER = 4408, REVOKED = 4410, TOO_MANY = 4430;
+const REFRESH = "refresh";      // the `ref` of a new token
+const TRY_AGAIN = ["unavailable", "rate_limited"];
 const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED, REVOKED];
-const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
+const FOR_GOOD = [1002, 1003, 1007, 1009, NOT_ALLOWED, TOO_MANY];
 const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
 
 export function connect(path, options) {
@@ -70,6 +74,7 @@ export function connect(path, options) {
   let trial = null;             // a socket that is tried beside a stream
   let trialTimer = 0;
   let trialIn = FIRST_SOCKET;
+  let refreshes = 0;            // how often a new token did not get through since it was asked for
   let turn = 0;                 // what was begun in another turn is not finished
 
   async function open() {
@@ -184,7 +189,12 @@ export function connect(path, options) {
     if (event?.type === "reconnect" && event.in_ms >= 0) inMs = event.in_ms;
     // The first pong comes after a while: a connection that is closed before has not proved good.
     if (event?.type === "pong") [failures, placeTries, refusal] = [0, 0, {}];
-    if (event?.type === "token_expiring" && token) refresh();
+    if (event?.type === "token_expiring" && token) {
+      refreshes = 0;
+      refresh();
+    }
+    const notYet = event?.type === "error" && event.ref === REFRESH && TRY_AGAIN.includes(event.code);
+    if (notYet) refreshLater(event.retry_after_ms);
     // Put out, or made to leave: who joins again after the next reconnect is refused, or does what nobody wants.
     if (event?.type === "room_left" && event.reason) {
       wanted.delete(event.room);
@@ -198,8 +208,18 @@ export function connect(path, options) {
     const mine = turn;
     try {
       const jwt = await inTime(token());
-      if (jwt && mine === turn) send({ type: "refresh", token: jwt });
-    } catch { /* told by `onOffline`, if it comes to that */ }
+      if (jwt && mine === turn) send({ type: "refresh", token: jwt, ref: REFRESH });
+    } catch {
+      // Told by `onOffline`, if it comes to that.
+      if (mine === turn) refreshLater();
+    }
+  }
+
+  // Whoever makes tokens or checks them may be away for a moment. A connection that is gone by then needs no token.
+  function refreshLater(least = 0) {
+    const mine = connection;
+    const delay = Math.min(LAST_REFRESH, REFRESH_AGAIN * 2 ** refreshes++);
+    setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
   // The position that the page comes back with.
@@ -215,6 +235,11 @@ export function connect(path, options) {
     const refused = connection?.opened === false;
     if (connection) chooseTransport(connection, code);
     connection = null;
+    // A stream that was put out of its last room. A socket would go on, for the rooms to come.
+    if (listens && many && wanted.size === 0 && code === NOT_ALLOWED) {
+      idle = true;
+      return;
+    }
     // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
     const ownPlace = code === TOO_MANY && placeTries > 0;
     // A new token may be of a new sign-in, once.
@@ -525,7 +550,7 @@ class Connection {
     for (const [room, asked] of this.#asked) {
       if (asked === null || asked !== (this.listens ? event.room : event.ref)) continue;
       event.room ??= room;      // also where it is no name of a room
-      if (!["unavailable", "rate_limited"].includes(event.code)) {
+      if (!TRY_AGAIN.includes(event.code)) {
         this.#asked.delete(room);
         this.page.wanted.delete(room);
       } else {

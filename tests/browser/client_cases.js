@@ -273,6 +273,23 @@ window.cases = {
     same(streams.length, 6);
   },
 
+  async a_stream_that_is_put_out_of_its_last_room_waits_for_another() {
+    const it = await fallenBack({}, ["a:1"]);
+    it.types();
+    await streams[0].hears({ type: "room_left", room: "a:1", reason: "kicked", message: "spam" });
+    await streams[0].closes(4403, "spam");
+    same([it.types(), streams[0].over], [["room_left"], true]);
+    await pass(3_600_000);
+    same([streams.length, sockets.length, it.types()], [1, 2, []]);
+    it.rooms.join("a:2");
+    await pass(0);
+    same([streams.length, streams[1].rooms], [2, ["a:2"]]);
+    // One that is for a single room has nothing else to wait for.
+    const single = await fallenBack();
+    await streams[0].closes(4403, "spam");
+    same(single.events.at(-1), { type: "end", code: 4403, reason: "spam" });
+  },
+
   async at_the_endpoint_of_one_room_a_payload_is_heard_as_by_a_socket() {
     const it = await fallenBack();
     it.types();
@@ -317,9 +334,64 @@ window.cases = {
     const codes = [], it = start(async code => (codes.push(code ?? null), `token-${codes.length}`)), socket = await opened();
     socket.says({ type: "token_expiring", in_ms: 60_000 });
     await pass(0);
-    same(socket.sent.at(-1), { type: "refresh", token: "token-2" });
-    socket.says({ type: "refreshed", in_ms: 900_000 });
+    same(socket.sent.at(-1), { type: "refresh", token: "token-2", ref: "refresh" });
+    socket.says({ type: "refreshed", in_ms: 900_000, ref: "refresh" });
     same([it.types(), sockets.length, codes], [["token_expiring", "refreshed"], 1, [null, null]]);
+  },
+
+  async a_new_token_that_can_not_be_checked_or_made_now_is_tried_again_before_the_end_of_the_old_one() {
+    // With pongs, without which it is given up.
+    const live = async (socket, time) => {
+      for (let left = time; left > 0; left -= 5_000) {
+        socket.says({ type: "pong" });
+        await pass(Math.min(5_000, left));
+      }
+    };
+    const refreshes = socket => socket.sent.filter(({ type }) => type === "refresh").map(({ token }) => token);
+    const it = start(), socket = await opened();
+    socket.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    let tokens = ["token-2"];
+    for (const [code, least, most] of [["unavailable", 5_000, 6_250], ["rate_limited", 10_000, 12_500], ["unavailable", 20_000, 25_000]]) {
+      socket.says({ type: "error", code, message: "later", ref: "refresh" });
+      await live(socket, least - 1);
+      same([code, refreshes(socket)], [code, tokens]);
+      await live(socket, most - least + 1);
+      tokens = [...tokens, `token-${tokens.length + 2}`];
+      same([code, refreshes(socket)], [code, tokens]);
+    }
+    socket.says({ type: "refreshed", in_ms: 900_000, ref: "refresh" });
+    await live(socket, 30_000);
+    // An error about something else, and a token that is bad, are no reason to try again.
+    for (const error of [{ code: "unavailable", ref: "other" }, { code: "unavailable" }, { code: "bad_token", ref: "refresh" }]) {
+      socket.says({ type: "error", ...error });
+    }
+    await live(socket, 30_000);
+    same([refreshes(socket), it.types().includes("offline")], [tokens, false]);
+    // What the server asks for, if that is longer; and from the start with the next token.
+    socket.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    socket.says({ type: "error", code: "rate_limited", ref: "refresh", retry_after_ms: 8_000 });
+    await live(socket, 7_999);
+    same(refreshes(socket).length, tokens.length + 1);
+    await live(socket, 1);
+    same(refreshes(socket).length, tokens.length + 2);
+    // Not for a connection that is gone by then.
+    socket.says({ type: "error", code: "unavailable", ref: "refresh" });
+    socket.dies(1006);
+    await pass(500);
+    const next = await opened();
+    await pass(15_000);
+    same(refreshes(next), []);
+    // The same where the page can't get one.
+    let asked = 0;
+    start(async () => { if (++asked === 2) throw new Error("no network"); return `token-${asked}`; });
+    const other = await opened();
+    other.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(4_999);
+    same(refreshes(other), []);
+    await pass(1_251);
+    same(refreshes(other), ["token-3"]);
   },
 
   async where_there_is_no_new_token_the_connection_ends_with_the_old_one() {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use crate::{
@@ -187,7 +187,7 @@ impl Shared {
         if !local.has_history() {
             return self.deliver(room, payload);
         }
-        let (logged, fault) = Logged::read(room, payload, position, self.limits.max_broadcast_bytes);
+        let (logged, fault) = Logged::read(room, payload, position, Instant::now(), self.limits.max_broadcast_bytes);
         if let Some(fault) = &fault {
             self.note_bad(room, payload.len(), fault);
         }

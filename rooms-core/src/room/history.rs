@@ -1,8 +1,8 @@
 //! A room with a history: messages in the order of its log, and what one who joins is given of it.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, time::Duration};
 
-use tokio::sync::futures::Notified;
+use tokio::{sync::futures::Notified, time::Instant};
 
 use super::{
     Effects, Held, Room, State,
@@ -21,8 +21,15 @@ use crate::{
 };
 
 impl Logged {
-    /// Reads a payload of the log, whose JSON may have so many bytes. One that is no message keeps its place.
-    pub(crate) fn read(room: &RoomKey, payload: &[u8], position: Position, limit: usize) -> (Self, Option<BadPayload>) {
+    /// Reads a payload of the log, which was appended at a time, and whose JSON may have so many bytes. One that is no message
+    /// keeps its place.
+    pub(crate) fn read(
+        room: &RoomKey,
+        payload: &[u8],
+        position: Position,
+        at: Instant,
+        limit: usize,
+    ) -> (Self, Option<BadPayload>) {
         let (content, fault) = match envelope::read(payload, limit) {
             Ok(Opened { json, except, carried }) => {
                 let positioned = match carried {
@@ -37,15 +44,20 @@ impl Logged {
             }
             Err(fault) => (None, Some(fault)),
         };
-        (Self { position, size: payload.len(), content }, fault)
+        (Self { position, at, size: payload.len(), content }, fault)
     }
 }
 
 impl Read {
     /// What a bus has read, of a room whose messages may have so many bytes.
     pub(crate) fn of(room: &RoomKey, excerpt: Excerpt, limit: usize) -> Self {
-        let logged = excerpt.messages.iter().zip(excerpt.first()..);
-        let logged = logged.map(|(payload, offset)| Logged::read(room, payload, excerpt.position(offset), limit).0);
+        let now = Instant::now();
+        let ages = excerpt.ages.iter().copied().chain(std::iter::repeat(Duration::ZERO));
+        let logged = excerpt.messages.iter().zip(excerpt.first()..).zip(ages).map(|((payload, offset), age)| {
+            // A clock may begin with the machine, and a message be older.
+            let at = now.checked_sub(age).unwrap_or(now);
+            Logged::read(room, payload, excerpt.position(offset), at, limit).0
+        });
         Self { messages: logged.collect(), head: excerpt.head, earlier: excerpt.earlier }
     }
 }
@@ -127,7 +139,7 @@ impl Room {
         let mut state = lock(&self.state);
         let State { members, replay, .. } = &mut *state;
         match replay {
-            Some(replay) if !members.is_empty() && replay.head().is_some() => {
+            Some(replay) if !members.is_empty() && replay.may_heal() => {
                 replay.trim();
                 Effects { read: replay.want(false), ..Effects::default() }
             }
