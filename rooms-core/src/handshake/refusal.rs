@@ -37,7 +37,7 @@ pub enum Refusal {
     /// There is more than one token, and guessing which is meant would be wrong half the time.
     #[error("there is more than one token: send one, in one place")]
     ManyTokens,
-    /// The endpoint can't be used, as [`Endpoint::check`] says.
+    /// The endpoint can't be used, as [`Endpoint::check`](crate::Endpoint::check) says.
     #[error("this endpoint is not configured rightly")]
     Misconfigured,
     /// Too many sockets wait for their first message with the token, `Limits::max_unauthenticated`.
