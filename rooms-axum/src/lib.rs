@@ -101,10 +101,11 @@
 //! The guide's page on HTTP/2 says what such a connection costs, and what bounds it.
 
 mod events;
+mod inspector;
 mod serve;
 mod socket;
 mod upgrade;
 
-pub use self::{events::RoomEvents, serve::serve, upgrade::RoomUpgrade};
+pub use self::{events::RoomEvents, inspector::inspector, serve::serve, upgrade::RoomUpgrade};
 #[doc(no_inline)]
 pub use rooms_core::RoomManager;

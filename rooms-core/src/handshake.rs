@@ -21,7 +21,7 @@ use http::{
 
 pub(crate) use self::events::{Asked, MAX_ROOMS};
 pub(crate) use self::extensions::Deflate;
-pub(crate) use self::origin::{Mismatch, mismatch};
+pub(crate) use self::origin::{Mismatch, is_from_own_page, mismatch};
 use self::{
     opening::Answer,
     origin::Origins,
