@@ -24,9 +24,10 @@ pub(crate) fn route(
         // Digests are compared, so that the time it takes tells nothing of the password.
         Ok(said.is_some_and(|said| digest(&said) == expected))
     });
-    warp::path!("admin" / "rooms").and(allowed).and(rooms::warp::inspector(&inspector)).map(
-        |is_admin, answer| if is_admin { answer } else { who_are_you() },
-    )
+    warp::path!("admin" / "rooms")
+        .and(allowed)
+        .and(rooms::warp::inspector(&inspector))
+        .map(|is_admin, answer| if is_admin { answer } else { who_are_you() })
 }
 
 fn who_are_you() -> Response {

@@ -3,7 +3,10 @@
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderMap, StatusCode, header::{AUTHORIZATION, WWW_AUTHENTICATE}},
+    http::{
+        HeaderMap, StatusCode,
+        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    },
     middleware::{Next, from_fn},
     response::{IntoResponse as _, Response},
 };

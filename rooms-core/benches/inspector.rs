@@ -24,8 +24,8 @@ use serde_json::json;
 const CONNECTIONS: usize = 20_000;
 /// Rooms of each connection alone.
 const OWN: usize = 5;
-const TURNS: usize = 6;
-const TURN: Duration = Duration::from_secs(5);
+const TURNS: usize = 5;
+const TURN: Duration = Duration::from_secs(4);
 const EVERY: Duration = Duration::from_millis(100);
 
 /// Takes every message at once, and counts.
@@ -63,6 +63,7 @@ impl Rig {
     async fn new() -> (Self, Vec<Connection>) {
         let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).build().unwrap();
         let (sink, all) = (Counting::default(), RoomKey::new("post", "all").unwrap());
+        // Kept by whoever called, as a connection that is dropped leaves its rooms.
         let mut connections = Vec::with_capacity(CONNECTIONS);
         for n in 0..CONNECTIONS {
             let mut connection = rooms.connect(Identity::new(format!("u{n}")).unwrap(), sink.clone()).unwrap();
@@ -70,6 +71,7 @@ impl Rig {
                 connection.join(&RoomKey::new("post", n * OWN + own).unwrap()).await.unwrap();
             }
             connection.join(&all).await.unwrap();
+            tokio::spawn(connection.drive());
             connections.push(connection);
         }
         (Self { rooms, taken: sink.0, all }, connections)
@@ -111,7 +113,13 @@ async fn ask(inspector: Inspector, stop: Arc<AtomicBool>) -> Vec<Duration> {
 fn say(what: &str, took: &mut [Duration]) {
     took.sort_unstable();
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    println!("{what}: {} of them, median {:.2} ms, 99% {:.2} ms, most {:.2} ms", took.len(), at(0.5), at(0.99), at(1.0));
+    println!(
+        "{what}: {} of them, median {:.2} ms, 99% {:.2} ms, most {:.2} ms",
+        took.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
 }
 
 #[tokio::main]

@@ -428,7 +428,9 @@ impl Connection {
             shared.registry.act(room, effects);
             Ok(Joined { viewers, replayed, ..joined })
         };
-        join.map(move |joined| joined.inspect_err(|error| noted.0.note_denied(&noted.1, error.room(), error, &error.close())))
+        join.map(move |joined| {
+            joined.inspect_err(|error| noted.0.note_denied(&noted.1, error.room(), error, &error.close()))
+        })
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.

@@ -40,21 +40,23 @@ impl<S> RoomManager<S> {
     /// asked.
     pub async fn inspect_nodes(&self) -> FleetReport<NodeSummary> {
         let one = self.shared.summary();
-        self.shared.ask_all(one, Search::Node {}, |found| match found {
-            Found::Node(summary) => Some(summary),
-            _ => None,
-        })
-        .await
+        self.shared
+            .ask_all(one, Search::Node {}, |found| match found {
+                Found::Node(summary) => Some(summary),
+                _ => None,
+            })
+            .await
     }
 
     /// A room, on this node and on all that answer within `Limits::answer_timeout`.
     pub async fn inspect_room(&self, room: &RoomKey) -> FleetReport<RoomReport> {
         let one = self.shared.room_report(room).await;
-        self.shared.ask_all(one, Search::Room(room.clone()), |found| match found {
-            Found::Room(report) => Some(report),
-            _ => None,
-        })
-        .await
+        self.shared
+            .ask_all(one, Search::Room(room.clone()), |found| match found {
+                Found::Room(report) => Some(report),
+                _ => None,
+            })
+            .await
     }
 
     /// A user's connections with their rooms, and what went wrong for the user lately; on this node and on all that answer
@@ -100,7 +102,13 @@ impl<S> RoomManager<S> {
         let kinds = &self.inspect().await.kinds;
         let now = self.shared.incidents.now();
         let known = Known { user, room, users: &users, rooms: rooms.as_ref(), nodes: &nodes, kinds, now };
-        Ok(Explanation { user: user.into(), room: room.cloned(), at: now, findings: known.findings(), silent: nodes.silent })
+        Ok(Explanation {
+            user: user.into(),
+            room: room.cloned(),
+            at: now,
+            findings: known.findings(),
+            silent: nodes.silent,
+        })
     }
 }
 

@@ -89,11 +89,7 @@ impl Inspector {
     /// # Ok(()) }
     /// ```
     #[must_use]
-    pub fn section(
-        mut self,
-        name: impl Into<Arc<str>>,
-        show: impl Fn() -> Value + Send + Sync + 'static,
-    ) -> Self {
+    pub fn section(mut self, name: impl Into<Arc<str>>, show: impl Fn() -> Value + Send + Sync + 'static) -> Self {
         self.sections.push((name.into(), Arc::new(show)));
         self
     }
@@ -143,7 +139,8 @@ impl Inspector {
 
     async fn node(&self) -> Value {
         let mut report = serde_json::to_value(&*self.rooms.inspect().await).unwrap_or_default();
-        let sections: Map<String, Value> = self.sections.iter().map(|(name, show)| (name.to_string(), show())).collect();
+        let sections: Map<String, Value> =
+            self.sections.iter().map(|(name, show)| (name.to_string(), show())).collect();
         if let Some(report) = report.as_object_mut() {
             report.insert("sections".into(), sections.into());
             report.insert("actions".into(), json!(self.actions));

@@ -542,7 +542,8 @@ impl Outbox {
     /// What waits.
     pub(crate) fn load(&self) -> LoadReport {
         let state = lock(&self.state);
-        let mut load = LoadReport { resyncs: state.seldom.as_ref().map_or(0, |seldom| seldom.resyncs), ..LoadReport::default() };
+        let mut load =
+            LoadReport { resyncs: state.seldom.as_ref().map_or(0, |seldom| seldom.resyncs), ..LoadReport::default() };
         if let Some(queue) = &state.waiting {
             (load.messages, load.bytes) = (queue.len(), queue.bytes());
             load.resyncs += queue.resyncs();

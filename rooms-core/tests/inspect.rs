@@ -227,7 +227,11 @@ async fn why_a_user_hears_nothing_is_told_from_the_token_to_now() {
     has(&gone, Weight::Problem, "no connection");
     let order: Vec<_> = gone.findings.iter().map(|finding| finding.text.as_str()).collect();
     let at = |part: &str| order.iter().position(|text| text.contains(part)).unwrap();
-    assert!(at("nodes answered") < at("not let in") && at("not let in") < at("closed by") && at("closed by") < at("put out"));
+    assert!(
+        at("nodes answered") < at("not let in")
+            && at("not let in") < at("closed by")
+            && at("closed by") < at("put out")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,9 +266,15 @@ async fn a_refused_token_is_noted_for_its_user_where_that_is_known() {
     let rooms = rooms(|builder| builder.authenticator(Doors));
     assert!(rooms.authenticate(Some("old")).await.is_err() && rooms.authenticate(Some("forged")).await.is_err());
     let kinds: Vec<_> = rooms.inspect().await.incidents.iter().map(|one| (one.kind, one.user.clone())).collect();
-    assert!(kinds.contains(&(IncidentKind::Refused, Some("ann".into()))) && kinds.contains(&(IncidentKind::BadToken, None)));
+    assert!(
+        kinds.contains(&(IncidentKind::Refused, Some("ann".into()))) && kinds.contains(&(IncidentKind::BadToken, None))
+    );
     assert_eq!(kinds.len(), 2);
-    has(&rooms.explain("ann", None).await.unwrap(), Weight::Notice, "It was not let in with the code 1008: the token is expired");
+    has(
+        &rooms.explain("ann", None).await.unwrap(),
+        Weight::Notice,
+        "It was not let in with the code 1008: the token is expired",
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,7 +316,8 @@ async fn a_client_that_says_good_bye_left_and_one_that_is_cut_off_was_closed() {
     while received.next().await.is_some() {}
     ended.await.unwrap();
     let incidents = &rooms.inspect().await.incidents;
-    let of = |user: &str| incidents.iter().find(|one| one.user.as_deref() == Some(user)).map(|one| (one.kind, one.code));
+    let of =
+        |user: &str| incidents.iter().find(|one| one.user.as_deref() == Some(user)).map(|one| (one.kind, one.code));
     assert_eq!(of("left"), Some((IncidentKind::Left, Some(1000))));
     assert_eq!(of("closed"), Some((IncidentKind::Closed, Some(4410))));
 }

@@ -60,7 +60,9 @@ async fn the_page_is_one_file_under_a_strict_policy() {
     let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
     assert!(header("content-type").starts_with("text/html"));
     let policy = header("content-security-policy");
-    for part in ["default-src 'none'", "script-src 'sha256-", "frame-ancestors 'none'", "require-trusted-types-for 'script'"] {
+    for part in
+        ["default-src 'none'", "script-src 'sha256-", "frame-ancestors 'none'", "require-trusted-types-for 'script'"]
+    {
         assert!(policy.contains(part), "{policy}");
     }
     assert!(!policy.contains("unsafe"));

@@ -116,7 +116,8 @@ fn capabilities(device: Device, profile: &Path) -> serde_json::Map<String, Value
         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1100,900",
         format!("--user-data-dir={}", profile.display()),
     ]});
-    let phone = |width: u32, height: u32| json!({"deviceMetrics": {"width": width, "height": height, "pixelRatio": 2.0}});
+    let phone =
+        |width: u32, height: u32| json!({"deviceMetrics": {"width": width, "height": height, "pixelRatio": 2.0}});
     match device {
         Device::Desktop => {}
         Device::Phone => options["mobileEmulation"] = phone(360, 740),

@@ -6,11 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{
-    sync::Semaphore,
-    task::yield_now,
-    time::Instant,
-};
+use tokio::{sync::Semaphore, task::yield_now, time::Instant};
 
 use super::Shared;
 use crate::{
@@ -107,7 +103,8 @@ impl Shared {
                 for recipient in some {
                     let load = recipient.load();
                     if load.messages > 0 {
-                        let slow = || SlowConnection { connection: recipient.id(), user: recipient.user().into(), load };
+                        let slow =
+                            || SlowConnection { connection: recipient.id(), user: recipient.user().into(), load };
                         slowest.add(load, slow);
                     }
                 }

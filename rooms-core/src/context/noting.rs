@@ -31,7 +31,10 @@ impl Shared {
     }
 
     pub(crate) fn note_denied(&self, of: &Recipient, room: &RoomKey, error: &impl fmt::Display, close: &Close) {
-        self.note(about(IncidentKind::Denied, of, error.to_string()).in_room(room).with_code(close));
+        // The error names its room, and so does the incident.
+        let text = error.to_string();
+        let reason = text.strip_prefix(room.as_str()).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
+        self.note(about(IncidentKind::Denied, of, reason).in_room(room).with_code(close));
     }
 
     /// The rule of a room was asked again, and says no now.

@@ -3,8 +3,8 @@
 use crate::{
     node::NodeId,
     reports::{
-        ConnectionReport, Finding, FleetReport, Incident, IncidentKind, KindReport, MembershipReport, NodeSummary, RoomReport,
-        RuleSort, SubscriptionReport, UserReport, Weight,
+        ConnectionReport, Finding, FleetReport, Incident, IncidentKind, KindReport, MembershipReport, NodeSummary,
+        RoomReport, RuleSort, SubscriptionReport, UserReport, Weight,
     },
     room_key::RoomKey,
 };
@@ -36,8 +36,10 @@ impl Known<'_> {
         self.about_incidents(&mut all, &[IncidentKind::Denied, IncidentKind::PutOut], "in a room");
         self.about_room(&mut all);
         if all.iter().all(|finding| finding.weight == Weight::Fine) {
-            all.push(fine("Nothing is wrong as far as the nodes know. What was sent is in the socket: look at the page, and at \
-                           proxies between, next."));
+            all.push(fine(
+                "Nothing is wrong as far as the nodes know. What was sent is in the socket: look at the page, and at \
+                           proxies between, next.",
+            ));
         }
         all
     }
@@ -97,7 +99,10 @@ impl Known<'_> {
             .collect();
         told.sort_by_key(|(_, incident)| std::cmp::Reverse(incident.at));
         if told.len() > TOLD {
-            all.push(notice(format!("{} more such things happened {when}; here are the last {TOLD}.", told.len() - TOLD)));
+            all.push(notice(format!(
+                "{} more such things happened {when}; here are the last {TOLD}.",
+                told.len() - TOLD
+            )));
         }
         told.truncate(TOLD);
         for (node, incident) in told.into_iter().rev() {
@@ -138,14 +143,15 @@ impl Known<'_> {
             let ConnectionReport { load, rooms, rooms_left_out, .. } = connection;
             let seconds = (self.now / 1000).saturating_sub(connection.connected_at);
             let many = rooms.len() + rooms_left_out;
-            let text = format!("It is connected since {} and is in {many} {}.", span(seconds), plural(many, "room"));
+            let text =
+                format!("It has been connected for {}, and is in {many} {}.", span(seconds), plural(many, "room"));
             all.push(Finding { at: Some(connection.connected_at * 1000), ..fine(text).on(node) });
             if let Some(code) = connection.closing {
                 all.push(problem(format!("This connection is being closed, with the code {code}.")).on(node));
             }
             if load.messages > 0 {
                 let text = format!(
-                    "{} {} with {} bytes wait for it, as its client takes less than comes; it may be {} and {} bytes.",
+                    "{} {} with {} bytes wait for it, as its client takes less than comes; at most {} and {} bytes may.",
                     load.messages,
                     plural(load.messages, "message"),
                     load.bytes,
@@ -171,7 +177,11 @@ impl Known<'_> {
         if memberships.is_empty() && self.connections().next().is_some() {
             let unlisted = self.connections().any(|(_, connection)| connection.rooms_left_out > 0);
             let text = format!("None of its connections is in the room `{room}`.");
-            all.push(if unlisted { notice(format!("{text} Not all of their rooms are listed, though.")) } else { problem(text) });
+            all.push(if unlisted {
+                notice(format!("{text} Not all of their rooms are listed, though."))
+            } else {
+                problem(text)
+            });
         }
         for (node, membership) in &memberships {
             all.push(how_it_is_in(room, membership).on(*node));
@@ -214,16 +224,19 @@ fn how_it_is_in(room: &RoomKey, membership: &MembershipReport) -> Finding {
     match (membership.lag, membership.observer) {
         (0, false) => fine(format!("It is in `{room}`, and was handed all that came.")),
         (0, true) => fine(format!("It is in `{room}` as an observer, and was handed all that came.")),
-        (lag, _) => {
-            notice(format!("It is in `{room}`, and {lag} {} were not handed to it yet.", plural(lag as usize, "message")))
-        }
+        (lag, _) => notice(format!(
+            "It is in `{room}`, and {lag} {} were not handed to it yet.",
+            plural(lag as usize, "message")
+        )),
     }
 }
 
 fn subscription(report: &RoomReport) -> Finding {
     match report.subscription {
         SubscriptionReport::Live => fine("The room is subscribed at the bus of this node."),
-        SubscriptionReport::Confirmed => notice("The room is subscribed, and the other nodes are asked for their counts."),
+        SubscriptionReport::Confirmed => {
+            notice("The room is subscribed, and the other nodes are asked for their counts.")
+        }
         SubscriptionReport::Asked => problem("The bus of this node was asked for the room, and has not confirmed it."),
         SubscriptionReport::None => problem("The room is not subscribed at the bus of this node, which refused it."),
     }
@@ -231,7 +244,8 @@ fn subscription(report: &RoomReport) -> Finding {
 
 fn last_message(room: &RoomKey, rooms: &FleetReport<RoomReport>, now: u64) -> Finding {
     let here = || rooms.nodes.iter().filter(|report| report.here);
-    let Some((quiet, report)) = here().filter_map(|report| Some((report.quiet_s?, report))).min_by_key(|(quiet, _)| *quiet)
+    let Some((quiet, report)) =
+        here().filter_map(|report| Some((report.quiet_s?, report))).min_by_key(|(quiet, _)| *quiet)
     else {
         let text = if here().next().is_none() {
             format!("Nobody is in `{room}` on any node that answered, so no node knows of its messages.")

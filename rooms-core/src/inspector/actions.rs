@@ -34,7 +34,9 @@ impl Inspector {
         let done = match (query.text("do"), query.text("user"), query.text("connection")) {
             (Some("kick"), Some(user), _) => match query.room() {
                 Ok(Some(room)) => self.rooms.kick(&room, user, query.text("reason").unwrap_or_default()).await,
-                Ok(None) => return error(StatusCode::BAD_REQUEST, "`room` is to name the room to kick the user out of"),
+                Ok(None) => {
+                    return error(StatusCode::BAD_REQUEST, "`room` is to name the room to kick the user out of");
+                }
                 Err(why) => return error(StatusCode::BAD_REQUEST, why),
             },
             (Some("disconnect"), _, Some(connection)) => match connection.parse() {

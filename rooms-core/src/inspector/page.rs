@@ -49,7 +49,8 @@ mod tests {
         }
         // The name of a namespace is no address.
         let text = PAGE.replace("http://www.w3.org/2000/svg", "");
-        for loads in ["src=", "http://", "https://", "url(", "@import", "import(", "innerHTML", "style=\"", "onclick="] {
+        for loads in ["src=", "http://", "https://", "url(", "@import", "import(", "innerHTML", "style=\"", "onclick="]
+        {
             assert!(!text.contains(loads), "{loads}");
         }
     }

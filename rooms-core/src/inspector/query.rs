@@ -17,7 +17,8 @@ impl<'a> Query<'a> {
         if text.len() > LONGEST {
             return Err("the query is longer than 4,096 bytes");
         }
-        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let pairs =
+            text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let pairs = pairs.map(|(name, value)| Some((percent::decode(name)?, percent::decode(value)?)));
         pairs.collect::<Option<_>>().map(Self).ok_or("the query is not percent-encoded UTF-8")
     }

@@ -201,7 +201,8 @@ impl Room {
             }
             for logged in passes {
                 let passed = self.pass(&mut state, logged).1;
-                effects = Effects { flush: effects.flush || passed.flush, lost: effects.lost.or(passed.lost), ..effects };
+                effects =
+                    Effects { flush: effects.flush || passed.flush, lost: effects.lost.or(passed.lost), ..effects };
             }
         }
         state.wake_those_behind();
