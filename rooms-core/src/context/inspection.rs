@@ -85,14 +85,14 @@ impl Shared {
         for part in self.registry.parts() {
             for some in part.chunks(TURN) {
                 for room in some {
-                    let size = room.size(uptime);
+                    let here = room.memberships();
                     rooms += 1;
-                    memberships += size.memberships;
+                    memberships += here;
                     if let Some(kind) = kinds.get_mut(room.key.kind()) {
                         kind.rooms += 1;
-                        kind.memberships += size.memberships;
+                        kind.memberships += here;
                     }
-                    largest.add(size.memberships, || size);
+                    largest.add(here, || room.size(uptime));
                 }
                 yield_now().await;
             }

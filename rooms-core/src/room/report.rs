@@ -40,6 +40,12 @@ impl Room {
         Some(uptime.as_secs().saturating_sub(second))
     }
 
+    /// Connections in it on this node, joining ones included.
+    pub(crate) fn memberships(&self) -> usize {
+        let state = lock(&self.state);
+        state.members.len() - state.free.len()
+    }
+
     pub(crate) fn size(&self, uptime: Duration) -> RoomSize {
         let state = lock(&self.state);
         RoomSize {
