@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use crate::{
@@ -65,7 +65,7 @@ impl Shared {
         } else {
             return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
         };
-        if json::check_depth(&payload).is_err() {
+        if carried != Carried::Binary && json::check_depth(&payload).is_err() {
             return Err(BroadcastError::TooDeep { room: room.clone() });
         }
         let space = async {
@@ -150,10 +150,11 @@ impl Tell for Shared {
     fn tell(
         self: Arc<Self>,
         room: RoomKey,
-        payload: Vec<u8>,
+        payload: Bytes,
         except: Option<ConnectionId>,
+        carried: Carried,
     ) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
-        async move { self.broadcast(&room, payload.into(), except, Carried::Bare).await }.boxed()
+        async move { self.broadcast(&room, payload, except, carried).await }.boxed()
     }
 }
 
@@ -162,11 +163,12 @@ impl Shared {
     /// they are is not logged, because it can be anything.
     pub(crate) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
         match envelope::read(payload, self.limits.max_broadcast_bytes) {
-            Ok(Opened { json, except, carried }) => {
+            Ok(Opened { payload, except, carried }) => {
                 let message = match carried {
-                    Carried::Bare => Message::text_of(&[json]),
-                    Carried::Wrapped => multi::message(room, json),
+                    Carried::Bare => Message::text_of(&[payload]),
+                    Carried::Wrapped => multi::message(room, payload),
                     Carried::Refresh => protocol::refresh(room, None),
+                    Carried::Binary => Message::binary(payload),
                 };
                 if !self.registry.append(room, message, except, carried) {
                     self.note_full(room);
@@ -187,7 +189,7 @@ impl Shared {
         if !local.has_history() {
             return self.deliver(room, payload);
         }
-        let (logged, fault) = Logged::read(room, payload, position, self.limits.max_broadcast_bytes);
+        let (logged, fault) = Logged::read(room, payload, position, Instant::now(), self.limits.max_broadcast_bytes);
         if let Some(fault) = &fault {
             self.note_bad(room, payload.len(), fault);
         }
