@@ -86,12 +86,12 @@ pub mod guide;
 pub use rooms_core::{
     Attempt, AuthError, Authenticator, BadToken, Broadcast, BroadcastError, BuildError, Bus, Close, CloseCode,
     ConnectError, Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, EndpointError, ErrorCode, HookError,
-    Identity, IdentityError, JoinError, JoinOptions, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator,
+    Identity, IdentityError, Inspector, JoinError, JoinOptions, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator,
     JwtConfigError, JwtKey, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member,
     Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OrderError, OriginError,
     Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Reach, Receipt, Revocation, RevokeError,
     RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, SystemClock, ViewerCount,
-    WallClock, adapter, bus, protocol, ws,
+    WallClock, adapter, bus, protocol, reports, ws,
 };
 
 #[cfg(feature = "testing")]
@@ -101,14 +101,14 @@ pub use rooms_core::{adapter_conformance, bus_conformance, testing};
 #[cfg(feature = "axum")]
 pub mod axum {
     #[doc(inline)]
-    pub use rooms_axum::{RoomEvents, RoomUpgrade, serve};
+    pub use rooms_axum::{RoomEvents, RoomUpgrade, inspector, serve};
 }
 
 /// The Warp integration.
 #[cfg(feature = "warp")]
 pub mod warp {
     #[doc(inline)]
-    pub use rooms_warp::{RoomEvents, RoomUpgrade, events, events_at, serve, upgrade, upgrade_at};
+    pub use rooms_warp::{RoomEvents, RoomUpgrade, events, events_at, inspector, serve, upgrade, upgrade_at};
 }
 
 /// The bus over Redis.

@@ -2,13 +2,15 @@
 //! where the network lets none through.
 //!
 //! `cargo run --example chat --features warp,redis`, then open <http://localhost:3000> in two tabs.
-//! `PORT` (3000 unless set), `JWT_SECRET` (a random one unless set) and `REDIS_URL` come from the environment.
+//! `PORT` (3000 unless set), `JWT_SECRET` (a random one unless set) and `REDIS_URL` come from the environment. With
+//! `ADMIN_PASSWORD` there is an inspector at `/admin/rooms`, for the user `admin`.
 //!
 //! With `REDIS_URL`, and the same `JWT_SECRET`, several processes are one chat. Nothing is stored: whoever is not there
 //! when something is said does not hear it.
 
 mod api;
 mod health;
+mod inspector;
 mod login;
 mod rules;
 
@@ -91,6 +93,7 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
         .map(|| warp::reply::with_header(rooms::PAGE_CLIENT, "content-type", "text/javascript"));
     let socket = warp::path!("ws").and(upgrade(&app.rooms)).map(RoomUpgrade::rooms);
     let events = warp::path!("sse").and(events(&app.rooms)).map(RoomEvents::rooms);
+    let inspector = inspector::route(&app, env::var("ADMIN_PASSWORD").ok());
     let with_app = warp::any().map(move || app.clone());
     let body = warp::body::content_length_limit(MAX_BODY).and(warp::body::bytes());
     let login = warp::path!("login").and(warp::post()).and(with_app.clone()).and(body).then(login::login);
@@ -116,6 +119,7 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
     page.or(client)
         .or(socket)
         .or(events)
+        .or(inspector)
         .or(login)
         .or(message)
         .or(say)

@@ -2,13 +2,15 @@
 //!
 //! `cargo run --example live_posts --features axum,redis`, then open <http://localhost:3000> in two tabs.
 //! `PORT` (3000 unless set), `JWT_SECRET` (a random one unless set), `REDIS_URL` and `TRUSTED_PROXIES` (addresses and networks,
-//! with commas between them) come from the environment.
+//! with commas between them) come from the environment. With `ADMIN_PASSWORD` there is an inspector at `/admin/rooms`, for the
+//! user `admin`.
 //!
 //! With `REDIS_URL`, and the same `JWT_SECRET`, several processes are one service: what is posted to one is told by all.
 //! What is stored is stored by each for itself, as there is no database here.
 
 mod api;
 mod health;
+mod inspector;
 mod login;
 mod outbox;
 mod posts;
@@ -67,6 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let app = app(&secret()?, bus)?;
     let rooms = app.rooms.clone();
+    let inspector = env::var("ADMIN_PASSWORD").ok().map(|password| inspector::route(&app, &password));
     // Before anybody can know that the program is there.
     let stop = stop_signal()?;
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
@@ -74,7 +77,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // HTTP goes on being answered while the members leave.
     let how = Shutdown::within(SHUTDOWN).at_least(SEEN);
-    rooms::axum::serve(&rooms, listener, router(app), stop, how).await;
+    rooms::axum::serve(&rooms, listener, router(app).merge(inspector.unwrap_or_default()), stop, how).await;
     tracing::info!("gone");
     Ok(())
 }

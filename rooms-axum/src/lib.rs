@@ -115,10 +115,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod events;
+mod inspector;
 mod serve;
 mod socket;
 mod upgrade;
 
-pub use self::{events::RoomEvents, serve::serve, upgrade::RoomUpgrade};
+pub use self::{events::RoomEvents, inspector::inspector, serve::serve, upgrade::RoomUpgrade};
 #[doc(no_inline)]
 pub use rooms_core::RoomManager;

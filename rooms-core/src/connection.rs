@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
@@ -216,6 +216,18 @@ pub enum JoinError {
 }
 
 impl JoinError {
+    const fn room(&self) -> &RoomKey {
+        match self {
+            Self::NotAllowed { room }
+            | Self::RuleUnavailable { room }
+            | Self::TooManyRooms { room, .. }
+            | Self::TooManyNewRooms { room, .. }
+            | Self::Unavailable { room }
+            | Self::RuntimeEnded { room }
+            | Self::Refused { room, .. } => room,
+        }
+    }
+
     /// The close that tells the client.
     #[must_use]
     pub fn close(&self) -> Close {
@@ -346,7 +358,8 @@ impl Connection {
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.seldom.get_or_insert_default().leaves.begin(key.clone()));
-        async move {
+        let noted = (Arc::clone(&self.shared), Arc::clone(&self.recipient));
+        let join = async move {
             let (key, limits) = (&member.room.clone(), &shared.limits);
             if joined >= limits.max_rooms_per_connection {
                 return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.max_rooms_per_connection });
@@ -414,7 +427,10 @@ impl Connection {
             let WentLive { viewers, replayed, effects } = room.go_live(slot, arriving, &options, welcome);
             shared.registry.act(room, effects);
             Ok(Joined { viewers, replayed, ..joined })
-        }
+        };
+        join.map(move |joined| {
+            joined.inspect_err(|error| noted.0.note_denied(&noted.1, error.room(), error, &error.close()))
+        })
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.
@@ -614,6 +630,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.timers.remove(&self.recipient, self.wake_at);
         self.leave_all();
+        self.shared.note_end(&self.recipient);
         self.recipient.abandon();
         self.shared.users.leave(&self.recipient);
     }

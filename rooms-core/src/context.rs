@@ -1,6 +1,8 @@
 //! What all handles and connections of one manager share, and how a payload goes out and comes in.
 
 mod broadcast;
+mod inspection;
+mod noting;
 mod orders;
 mod sign_in;
 mod state;
@@ -17,13 +19,14 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-pub(crate) use self::{orders::Searches, state::After};
+pub(crate) use self::{inspection::Inspection, orders::Searches, state::After};
 use crate::{
     auth::{Authenticator, RevocationList, WallClock},
     bus::Bus,
     counts::Counts,
     drain::Drain,
     handshake::Endpoint,
+    incidents::Incidents,
     kind::Kind,
     limiters::Limiters,
     limits::Limits,
@@ -81,6 +84,9 @@ pub(crate) struct Shared {
     /// Messages from the bus that were no messages.
     pub(crate) bad_payloads: AtomicU64,
     pub(crate) warnings: Warnings,
+    /// What went wrong lately.
+    pub(crate) incidents: Arc<Incidents>,
+    pub(crate) inspection: Inspection,
 }
 
 /// The warnings that clients and other publishers can cause, each with a rate of its own.

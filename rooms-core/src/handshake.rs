@@ -25,7 +25,7 @@ pub use self::{
 pub(crate) use self::{
     events::{Asked, MAX_ROOMS},
     extensions::Deflate,
-    origin::{Mismatch, mismatch},
+    origin::{Mismatch, is_from_own_page, mismatch},
 };
 use crate::{
     auth::{AuthError, SignIn},

@@ -25,6 +25,9 @@ mod envelope;
 mod events;
 mod handshake;
 mod hooks;
+mod incidents;
+mod inspect;
+mod inspector;
 mod join_options;
 mod json;
 mod kind;
@@ -46,6 +49,7 @@ mod proxies;
 mod rate_limited_log;
 mod receipt;
 mod registry;
+pub mod reports;
 mod room;
 mod room_key;
 mod runtime;
@@ -67,6 +71,7 @@ pub use self::{
     close::{Close, CloseCode, MAX_REASON},
     connection::{ConnectError, Connection, JoinError},
     handshake::{BadToken, Endpoint, EndpointError, OriginError},
+    inspector::Inspector,
     join_options::JoinOptions,
     kind::{HookError, Kind, Member, Oversize, Sent},
     limits::Limits,

@@ -155,18 +155,23 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         framing: Framing,
     ) -> Result<Connection, (ConnectError, Transport)> {
         let shared = &self.shared;
-        if self.is_draining() {
-            return Err((ConnectError::Draining, (self.transport)(sink)));
-        }
-        if shared.runtime.has_ended() {
-            return Err((ConnectError::RuntimeEnded, (self.transport)(sink)));
-        }
-        if shared.revocations.cover(&identity) {
-            return Err((ConnectError::Revoked, (self.transport)(sink)));
+        let no_place = if self.is_draining() {
+            Some(ConnectError::Draining)
+        } else if shared.runtime.has_ended() {
+            Some(ConnectError::RuntimeEnded)
+        } else if shared.revocations.cover(&identity) {
+            Some(ConnectError::Revoked)
+        } else {
+            None
+        };
+        if let Some(error) = no_place {
+            shared.note_refused(identity.user(), &error, &error.close());
+            return Err((error, (self.transport)(sink)));
         }
         let id = shared.connection_ids.next(shared.users.mark(identity.user()));
         let outbox = Outbox::new((self.transport)(sink), &shared.limits).framed(framing);
-        let recipient = Arc::new(Recipient::new(id, identity, outbox).from(from));
+        let recipient = Recipient::new(id, identity, outbox).from(from).since(shared.incidents.now() / 1000);
+        let recipient = Arc::new(recipient);
         match shared.users.enter(&recipient, &shared.limits) {
             Ok(()) => {
                 // A shutdown that began since the first look has either seen this seat or begun before it was taken: one
@@ -181,6 +186,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             Err(too_many) => {
                 shared.limiters.note_refusal();
                 let error = too_many.error(&shared.limits);
+                shared.note_refused(recipient.user(), &error, &error.close());
                 match Arc::into_inner(recipient).and_then(|recipient| recipient.into_outbox().into_sink()) {
                     Some(sink) => Err((error, sink)),
                     None => unreachable!("a refused seat keeps no outbox"),
@@ -214,6 +220,11 @@ impl TooMany {
 }
 
 impl<S> RoomManager<S> {
+    /// A handle to the same rooms, whatever its connections' sinks are.
+    pub(crate) fn of_frames(&self) -> RoomManager {
+        RoomManager { shared: Arc::clone(&self.shared), transport: Transport::Frames }
+    }
+
     /// How many connections of this node are in a room.
     #[must_use]
     pub fn local_viewers(&self, room: &RoomKey) -> usize {

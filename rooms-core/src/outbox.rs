@@ -43,6 +43,7 @@ use crate::{
     limits::Limits,
     lock::{Mutex, lock},
     message::{Form, Message},
+    reports::LoadReport,
     room_key::RoomKey,
 };
 
@@ -83,6 +84,8 @@ struct Seldom {
     orders: Vec<Order>,
     /// Who it is since its token was refreshed.
     renewed: Option<Arc<Identity>>,
+    /// How often what waited was dropped, before what waits now.
+    resyncs: u32,
 }
 
 impl Seldom {
@@ -93,6 +96,7 @@ impl Seldom {
             && self.behind.is_empty()
             && self.orders.is_empty()
             && self.renewed.is_none()
+            && self.resyncs == 0
     }
 }
 
@@ -483,6 +487,29 @@ impl Outbox {
         lock(&self.state).phase != Phase::Open
     }
 
+    /// The close that it was told to end with, also where its sink failed since; `None` where nobody closed it.
+    pub(crate) fn told_close(&self) -> Option<Close> {
+        lock(&self.state).seldom.as_ref()?.close.clone()
+    }
+
+    /// What waits.
+    pub(crate) fn load(&self) -> LoadReport {
+        let mut state = lock(&self.state);
+        let mut load =
+            LoadReport { resyncs: state.seldom.as_ref().map_or(0, |seldom| seldom.resyncs), ..LoadReport::default() };
+        if let Some(queue) = state.waiting() {
+            (load.messages, load.bytes) = (queue.len(), queue.bytes());
+            load.resyncs += queue.resyncs();
+        }
+        load
+    }
+
+    /// The messages and the bytes that may wait.
+    pub(crate) const fn most(&self) -> (usize, usize) {
+        let Bounds { messages, bytes } = self.fixed.bounds();
+        (messages as usize, bytes as usize)
+    }
+
     /// The close that is under way, or was; `None` while the outbox is open.
     pub(crate) fn closing(&self) -> Option<Close> {
         let state = lock(&self.state);
@@ -584,6 +611,10 @@ impl State {
         let Some(queue) = self.waiting() else { return };
         queue.written(count);
         if queue.is_empty() {
+            let resyncs = queue.resyncs();
+            if resyncs > 0 {
+                self.seldom.get_or_insert_default().resyncs += resyncs;
+            }
             self.drop_waiting();
         }
     }

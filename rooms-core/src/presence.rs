@@ -86,6 +86,7 @@ mod replica;
 mod replies;
 mod revocation_sync;
 mod rooms;
+mod searches;
 mod share;
 mod signature;
 mod viewers;
@@ -136,6 +137,7 @@ use crate::{
     lock::{Mutex, lock},
     node::NodeId,
     rate_limited_log::RateLimitedLog,
+    reports::Search,
     room_key::RoomKey,
 };
 
@@ -145,6 +147,8 @@ pub(crate) enum Told {
     Order(NodeOrder),
     /// What is revoked since just now.
     Revoked(Vec<Revoked>),
+    /// The node wants to know something of this one.
+    Search(NodeId, u64, Search),
 }
 
 /// A node's handle to counting.
@@ -160,6 +164,7 @@ pub(crate) struct Presence {
     work: Mutex<Work>,
     window: Duration,
     surveys: Mutex<HashMap<u64, Surveying>>,
+    searches: searches::Searches,
     /// Told when the driver has something to do.
     wake: Notify,
     ended: AtomicBool,
@@ -206,6 +211,7 @@ impl Presence {
             work: Mutex::default(),
             window: limits.viewer_window,
             surveys: Mutex::default(),
+            searches: searches::Searches::default(),
             wake: Notify::new(),
             ended: AtomicBool::new(false),
             counters: Counters::default(),
@@ -265,6 +271,8 @@ impl Presence {
             Ok(Received::Nothing) => {}
             Ok(Received::Order(order)) => return Some(Told::Order(order)),
             Ok(Received::Revoked(revoked)) => return Some(Told::Revoked(revoked)),
+            Ok(Received::Search(node, id, search)) => return Some(Told::Search(node, id, search)),
+            Ok(Received::Found(node, id, found)) => self.searches.found(node, id, found),
             Ok(Received::Entry(peer, entry)) => {
                 let (room, source) = (entry.room.clone(), EntrySource::Published { checksum: self.checksum(&entry) });
                 if let Some(applied) = rooms.change(&room, |share| share.apply(&peer, entry, source)) {

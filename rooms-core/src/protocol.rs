@@ -285,6 +285,18 @@ pub(crate) enum Reason {
     Epoch,
 }
 
+impl Reason {
+    /// For whoever operates the node.
+    pub(crate) const fn in_words(self) -> &'static str {
+        match self {
+            Self::BusGap => "bus_gap: the bus lost messages, or this node did",
+            Self::SlowConsumer => "slow_consumer: the client took less than came",
+            Self::HistoryGap => "history_gap: the history does not have all of it any more",
+            Self::Epoch => "epoch: the history was lost and begun again",
+        }
+    }
+}
+
 impl From<Missing> for Reason {
     fn from(missing: Missing) -> Self {
         match missing {

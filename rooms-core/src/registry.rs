@@ -11,14 +11,16 @@ use std::{
     fmt,
     hash::{BuildHasher as _, RandomState},
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use self::subscriptions::Subscriptions;
 use crate::{
     envelope::Carried,
     hooks::Hooks,
+    incidents::Incidents,
     kind::Kind,
     limits::Limits,
     lock::{Mutex, MutexGuard, lock},
@@ -26,6 +28,7 @@ use crate::{
     node::ConnectionId,
     outbox::Recipient,
     presence::Presence,
+    reports::{Incident, IncidentKind},
     room::{Effects, Flusher, Linger, Logged, Room, flush},
     room_key::RoomKey,
     shrink::shrink,
@@ -46,10 +49,17 @@ pub(crate) struct Registry {
     subscriptions: Subscriptions,
     reads: history::Reads,
     delivered: Arc<AtomicU64>,
+    incidents: Arc<Incidents>,
+    started: Instant,
 }
 
 impl Registry {
-    pub(crate) fn new(limits: &Limits, runtime: Handle, presence: Arc<Presence>) -> Arc<Self> {
+    pub(crate) fn new(
+        limits: &Limits,
+        runtime: Handle,
+        presence: Arc<Presence>,
+        incidents: Arc<Incidents>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
@@ -60,6 +70,8 @@ impl Registry {
             subscriptions: Subscriptions::default(),
             reads: history::Reads::default(),
             delivered: Arc::default(),
+            incidents,
+            started: Instant::now(),
         })
     }
 
@@ -115,6 +127,9 @@ impl Registry {
         if effects.linger {
             self.subscriptions.linger(self, room.key.clone());
         }
+        if let Some(reason) = effects.lost {
+            self.incidents.note(Incident::new(IncidentKind::Resync, reason.in_words()).in_room(&room.key));
+        }
     }
 
     /// Appends a message to a room; nothing happens where the room is not here.
@@ -129,6 +144,7 @@ impl Registry {
     ) -> bool {
         let Some(room) = self.find(key) else { return true };
         let (kept, effects) = room.append(message, except, carried);
+        room.heard(self.started.elapsed());
         self.act(&room, effects);
         kept
     }
@@ -136,6 +152,7 @@ impl Registry {
     /// Takes a message of a room's history; `false` where it was dropped for want of space.
     pub(crate) fn arrive(self: &Arc<Self>, room: &Arc<Room>, logged: Logged) -> bool {
         let (kept, effects) = room.arrive(logged);
+        room.heard(self.started.elapsed());
         self.act(room, effects);
         kept
     }
@@ -174,6 +191,16 @@ impl Registry {
                 tokio::task::yield_now().await;
             }
         });
+    }
+
+    /// All rooms that there are now, in parts.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<Arc<Room>>> + '_ {
+        self.shards.iter().map(|shard| lock(shard).values().cloned().collect())
+    }
+
+    /// How long the node runs.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     pub(crate) fn count(&self) -> usize {

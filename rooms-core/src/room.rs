@@ -13,13 +13,14 @@ mod last_state;
 mod log;
 mod loss;
 mod replay;
+mod report;
 
 use std::{
     fmt,
     num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -66,6 +67,8 @@ pub(crate) struct Room {
     multi: AtomicUsize,
     /// How many of the members may be given what is compressed. Changed under the lock.
     deflating: AtomicUsize,
+    /// When the last message came for it, by the second of the node's life, from 1 on; 0 where none did.
+    heard: AtomicU32,
     bounds: Bounds,
     pub(crate) kind: Arc<Kind>,
 }
@@ -222,6 +225,8 @@ pub(crate) struct Effects {
     pub(crate) read: bool,
     /// The state is to be read.
     pub(crate) read_state: bool,
+    /// The members are told that they may have missed something.
+    pub(crate) lost: Option<Reason>,
 }
 
 impl Room {
@@ -256,6 +261,7 @@ impl Room {
             subscription_changed: Notify::new(),
             multi: AtomicUsize::new(0),
             deflating: AtomicUsize::new(0),
+            heard: AtomicU32::new(0),
             bounds,
             kind,
         }

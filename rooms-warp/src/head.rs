@@ -43,6 +43,14 @@ impl Head {
         }
     }
 
+    pub(crate) const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    pub(crate) const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     pub(crate) async fn admit(
         &self,
         rooms: &RoomManager,

@@ -69,12 +69,14 @@
 
 mod events;
 mod head;
+mod inspector;
 mod serve;
 mod socket;
 mod upgrade;
 
 pub use self::{
     events::{RoomEvents, events, events_at},
+    inspector::inspector,
     serve::serve,
     upgrade::{RoomUpgrade, upgrade, upgrade_at},
 };

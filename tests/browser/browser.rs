@@ -31,6 +31,8 @@ pub(crate) struct Browser {
 pub(crate) enum Device {
     Desktop,
     Phone,
+    /// One of 390 px, whose owner prefers dark pages.
+    DarkPhone,
 }
 
 /// chromedriver, ended when dropped.
@@ -114,8 +116,18 @@ fn capabilities(device: Device, profile: &Path) -> serde_json::Map<String, Value
         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1100,900",
         format!("--user-data-dir={}", profile.display()),
     ]});
-    if let Device::Phone = device {
-        options["mobileEmulation"] = json!({"deviceMetrics": {"width": 360, "height": 740, "pixelRatio": 2.0}});
+    let phone =
+        |width: u32, height: u32| json!({"deviceMetrics": {"width": width, "height": height, "pixelRatio": 2.0}});
+    match device {
+        Device::Desktop => {}
+        Device::Phone => options["mobileEmulation"] = phone(360, 740),
+        Device::DarkPhone => {
+            options["mobileEmulation"] = phone(390, 844);
+            if let Some(args) = options["args"].as_array_mut() {
+                // 0 is dark.
+                args.push(json!("--blink-settings=preferredColorScheme=0"));
+            }
+        }
     }
     [("goog:chromeOptions".to_owned(), options), ("acceptInsecureCerts".to_owned(), json!(true))].into_iter().collect()
 }

@@ -1,10 +1,14 @@
 //! What an authenticator sees of a request.
 
-use std::{fmt, net::SocketAddr, sync::LazyLock};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{LazyLock, OnceLock},
+};
 
 use http::{HeaderMap, Uri};
 
-use crate::percent;
+use crate::{percent, room_key::check_id};
 
 static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 static NO_URI: LazyLock<Uri> = LazyLock::new(Uri::default);
@@ -26,6 +30,8 @@ pub struct Attempt<'a> {
     /// The query parameters that hold a token.
     hidden: &'a [String],
     peer: Option<SocketAddr>,
+    /// Whose token is refused.
+    refused: Option<&'a OnceLock<Box<str>>>,
 }
 
 impl<'a> Attempt<'a> {
@@ -33,7 +39,7 @@ impl<'a> Attempt<'a> {
     #[must_use]
     pub fn new(token: Option<&'a str>) -> Self {
         let token = token.filter(|token| !token.is_empty());
-        Self { token, headers: &NO_HEADERS, uri: &NO_URI, hidden: &[], peer: None }
+        Self { token, headers: &NO_HEADERS, uri: &NO_URI, hidden: &[], peer: None, refused: None }
     }
 
     /// The same with headers.
@@ -52,6 +58,23 @@ impl<'a> Attempt<'a> {
     #[must_use]
     pub const fn with_peer(self, peer: Option<SocketAddr>) -> Self {
         Self { peer, ..self }
+    }
+
+    pub(crate) const fn noting(self, refused: &'a OnceLock<Box<str>>) -> Self {
+        Self { refused: Some(refused), ..self }
+    }
+
+    /// Says whose token this is, for an authenticator that is about to refuse it: [`RoomManager::explain`] then says so of that
+    /// user. Only where the token's signature is right, or whatever else stands for that, as anybody can write a name into a
+    /// token. The [`JwtAuthenticator`] does it for a token that has expired or is not good yet. What is no user's id
+    /// is ignored.
+    ///
+    /// [`RoomManager::explain`]: crate::RoomManager::explain
+    /// [`JwtAuthenticator`]: crate::JwtAuthenticator
+    pub fn note_user(&self, user: &str) {
+        if let (Some(refused), Ok(())) = (self.refused, check_id(user)) {
+            _ = refused.set(user.into());
+        }
     }
 
     pub(crate) const fn hiding(self, hidden: &'a [String]) -> Self {

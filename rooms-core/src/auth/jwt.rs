@@ -26,7 +26,7 @@ pub use self::{
     key::{JwtConfigError, JwtKey},
 };
 use self::{
-    claims::{Claims, user_in},
+    claims::{Claims, Subject, user_in},
     key_source::KeySource,
     token::Token,
 };
@@ -265,24 +265,28 @@ impl JwtAuthenticator {
     /// # Errors
     /// [`AuthError`]; nothing in it comes from the token.
     pub async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
+        self.identity(&self.signed(token).await?)
+    }
+
+    /// The claims of a token, whose signature is right.
+    async fn signed(&self, token: &str) -> Result<String, AuthError> {
         self.advise();
         if token.len() > self.max_token_bytes {
             return Err(AuthError::TooLong);
         }
         let token = Token::read(token, self.token_type.as_deref())?;
-        let claims = match &self.keys {
-            Keys::Fixed(keys) => token.verified(keys)?,
+        match &self.keys {
+            Keys::Fixed(keys) => token.verified(keys),
             Keys::Fetched(source) => {
                 let keys = source.keys(token.algorithm, token.key_id.as_deref()).await?;
-                token.verified(&keys)?
+                token.verified(&keys)
             }
-        };
-        self.identity(claims)
+        }
     }
 
     /// Who it is, by claims whose signature is right.
-    fn identity(&self, text: String) -> Result<Identity, AuthError> {
-        let claims: Claims = serde_json::from_str(&text).map_err(|_| AuthError::Claims)?;
+    fn identity(&self, text: &str) -> Result<Identity, AuthError> {
+        let claims: Claims = serde_json::from_str(text).map_err(|_| AuthError::Claims)?;
         let expires_at = self.check_times(&claims)?;
         if !self.issuers.is_empty() && !claims.iss.is_some_and(|issuer| self.issuers.contains(&issuer)) {
             return Err(AuthError::Issuer);
@@ -290,13 +294,29 @@ impl JwtAuthenticator {
         if !self.audiences.is_empty() && !claims.aud.is_some_and(|aud| aud.names_one_of(&self.audiences)) {
             return Err(AuthError::Audience);
         }
-        let user = match &self.user_claim {
-            None => claims.sub.ok_or(AuthError::Claims)?.0,
-            Some(name) => user_in(&text, name)?,
-        };
+        let user = self.user(text, claims.sub)?;
         let identity = if self.encode_users { Identity::encode(&user) } else { Identity::new(user) };
         let identity = identity.map_err(|_| AuthError::Subject)?;
         Ok(identity.with_claims(text).expiring_at(expires_at))
+    }
+
+    /// The user that claims name.
+    fn user(&self, text: &str, sub: Option<Subject>) -> Result<String, AuthError> {
+        match &self.user_claim {
+            None => Ok(sub.ok_or(AuthError::Claims)?.0),
+            Some(name) => user_in(text, name),
+        }
+    }
+
+    /// Notes whose token is refused because of the time.
+    fn note_refused(&self, attempt: &Attempt<'_>, text: &str) {
+        let Ok(claims) = serde_json::from_str::<Claims>(text) else { return };
+        let Ok(user) = self.user(text, claims.sub) else { return };
+        if !self.encode_users {
+            attempt.note_user(&user);
+        } else if let Ok(identity) = Identity::encode(&user) {
+            attempt.note_user(identity.user());
+        }
     }
 
     /// Says what is not checked. Not at the construction, which does not know yet what will be set.
@@ -337,7 +357,12 @@ impl JwtAuthenticator {
 #[async_trait]
 impl Authenticator for JwtAuthenticator {
     async fn authenticate(&self, attempt: &Attempt<'_>) -> Result<Identity, AuthError> {
-        self.verify(attempt.token().ok_or(AuthError::Missing)?).await
+        let claims = self.signed(attempt.token().ok_or(AuthError::Missing)?).await?;
+        self.identity(&claims).inspect_err(|reason| {
+            if matches!(reason, AuthError::Expired | AuthError::NotYet | AuthError::FarExpiry) {
+                self.note_refused(attempt, &claims);
+            }
+        })
     }
 }
 

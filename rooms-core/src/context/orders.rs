@@ -14,6 +14,7 @@ use crate::{
     outbox::{Order, Recipient, Waiting},
     presence::{NodeOrder, Told, Whom, entry::Name},
     protocol::multi,
+    reports::{Incident, IncidentKind},
     room::Room,
     room_key::RoomKey,
 };
@@ -47,6 +48,7 @@ impl Shared {
         match told {
             Told::Order(order) => _ = self.carry_out(order),
             Told::Revoked(revoked) => self.end_revoked(&revoked),
+            Told::Search(node, id, search) => self.answer(node, id, search),
         }
     }
 
@@ -78,6 +80,10 @@ impl Shared {
 
     fn kick(self: &Arc<Self>, room: &RoomKey, user: &str, reason: &str) -> usize {
         let connections = self.users.of(user);
+        if !connections.is_empty() {
+            let words = if reason.is_empty() { "kicked" } else { reason };
+            self.note(Incident::new(IncidentKind::PutOut, words).of_user(user).in_room(room));
+        }
         for connection in &connections {
             if !connection.order(Order::Kick(room.clone(), reason.into())) {
                 // Its rooms are in the hands of the application, which can't be made to leave one of them.

@@ -1,6 +1,6 @@
 //! Asking an authenticator, at the upgrade and when a token is refreshed.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::OnceLock};
 
 use futures::FutureExt as _;
 use tokio::time::timeout;
@@ -15,19 +15,26 @@ impl Shared {
         authenticator: &dyn Authenticator,
         attempt: &Attempt<'_>,
     ) -> Result<Identity, AuthError> {
+        let refused = OnceLock::new();
+        let attempt = &attempt.noting(&refused);
         // The call is inside the block, so that a panic in the function itself is caught like one in its future.
         let answer = AssertUnwindSafe(async { authenticator.authenticate(attempt).await }).catch_unwind();
         let identity = match timeout(self.limits.handshake_timeout, answer).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(_)) | Err(_) => Err(AuthError::Unavailable),
         };
-        let identity =
-            identity.and_then(
-                |identity| {
-                    if self.revocations.cover(&identity) { Err(AuthError::Revoked) } else { Ok(identity) }
-                },
-            );
-        identity.inspect_err(|reason| self.log_bad_token(reason))
+        let identity = identity.and_then(|identity| {
+            if self.revocations.cover(&identity) {
+                attempt.note_user(identity.user());
+                Err(AuthError::Revoked)
+            } else {
+                Ok(identity)
+            }
+        });
+        identity.inspect_err(|reason| {
+            self.log_bad_token(reason);
+            self.note_bad_token(reason, refused.get().map(|user| &**user));
+        })
     }
 
     /// Asks about the token that is to follow the one of a connection of this user.

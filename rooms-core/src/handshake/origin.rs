@@ -153,6 +153,12 @@ pub(crate) fn mismatch(uri: &Uri, headers: &HeaderMap) -> Mismatch {
     Mismatch { origin, host }
 }
 
+/// Whether a request is from a page of the host that it was sent to. A browser says where a page's request comes from with
+/// everything but what anybody may link to (the Fetch standard, "append a request `Origin` header").
+pub(crate) fn is_from_own_page(uri: &Uri, headers: &HeaderMap) -> bool {
+    headers.get(ORIGIN).is_some_and(|origin| Origins::SameHost.allow(origin, headers.get(HOST), uri))
+}
+
 /// An origin that parses, in lower case; it then has no character that a log could be confused by.
 fn loggable(origin: Option<&str>, otherwise: &str) -> String {
     match origin.and_then(Origin::parse) {

@@ -16,8 +16,9 @@ use super::{RoomManager, inbox::Inbox};
 use crate::{
     auth::{Authenticator, DenyAll, RevocationList, SystemClock, WallClock},
     bus::{Bus, LocalBus, Retention, RetentionError},
-    context::{RECHECKS, Searches, Shared, Warnings},
+    context::{Inspection, RECHECKS, Searches, Shared, Warnings},
     handshake::{Endpoint, EndpointError},
+    incidents::Incidents,
     kind::Kind,
     limiters::Limiters,
     limits::Limits,
@@ -235,7 +236,8 @@ impl<S> RoomManagerBuilder<S> {
         let revocations = Arc::new(RevocationList::new(self.limits.max_revocations, Arc::clone(&self.clock)));
         let presence =
             Presence::new(node, &self.limits, Arc::clone(&self.bus), keys, application, Arc::clone(&revocations));
-        let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&presence));
+        let incidents = Arc::new(Incidents::new(Arc::clone(&self.clock)));
+        let registry = Registry::new(&self.limits, runtime.clone(), Arc::clone(&presence), Arc::clone(&incidents));
         let unauthenticated = self.limits.max_unauthenticated.min(Semaphore::MAX_PERMITS);
         let timers = Arc::new(Timers::new());
         let limiters = Arc::new(Limiters::new(&self.limits, Arc::clone(&timers)));
@@ -267,6 +269,8 @@ impl<S> RoomManagerBuilder<S> {
             bus_down: AtomicBool::new(false),
             bad_payloads: AtomicU64::new(0),
             warnings: Warnings::default(),
+            incidents,
+            inspection: Inspection::default(),
         });
         // The receiver before anything is asked of the bus, and the manager before its receiver: no answer is lost.
         shared.bus.attach(Arc::new(Inbox::new(&Arc::downgrade(&shared))));

@@ -5,6 +5,7 @@ use std::sync::{Weak, atomic::Ordering};
 use crate::{
     bus::{BusEvent, BusReceiver, Lost, Topic},
     context::Shared,
+    reports::{Incident, IncidentKind},
 };
 
 /// The manager's end of the bus; it does not keep the manager alive.
@@ -46,10 +47,16 @@ impl BusReceiver for Inbox {
             BusEvent::Refused { topic, error } => shared.registry.refused(&topic, &error),
             BusEvent::Down => {
                 shared.bus_down.store(true, Ordering::Relaxed);
+                shared.incidents.note(Incident::new(IncidentKind::Bus, "the bus is down"));
                 shared.presence.bus_down();
             }
             BusEvent::Up { lost } => {
                 shared.bus_down.store(false, Ordering::Relaxed);
+                let words = match lost {
+                    Lost::Perhaps => "the bus is up again, and may have lost messages",
+                    _ => "the bus is up, and lost nothing",
+                };
+                shared.incidents.note(Incident::new(IncidentKind::Bus, words));
                 shared.presence.bus_up();
                 if lost == Lost::Perhaps {
                     shared.presence.gap();

@@ -67,6 +67,8 @@ pub(super) struct Queue {
     own: Size,
     /// Some was written since the last look.
     taken: bool,
+    /// How often messages were dropped, and a `resync` put in their place.
+    resyncs: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -142,6 +144,10 @@ impl Queue {
 
     pub(super) const fn bytes(&self) -> usize {
         self.waiting.bytes
+    }
+
+    pub(super) const fn resyncs(&self) -> u32 {
+        self.resyncs
     }
 
     /// Whether the client should read before it asks for more, and whether it has read since the last look.
@@ -397,6 +403,7 @@ impl Queue {
                 }
                 Some(About::Content | About::Logged(_) | About::Names) if over => {
                     if !std::mem::replace(&mut told, true) {
+                        self.resyncs += 1;
                         self.push((source.resync)(&source.room), Some(Tag::new(source, About::Loss)));
                     }
                 }

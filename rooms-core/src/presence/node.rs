@@ -40,6 +40,7 @@ use crate::{
     limits::Limits,
     node::NodeId,
     rate_limited_log::RateLimitedLog,
+    reports::{Found, Search},
     room_key::RoomKey,
 };
 
@@ -159,6 +160,10 @@ pub(super) enum Received {
     Order(NodeOrder),
     /// What is revoked since just now.
     Revoked(Vec<Revoked>),
+    /// Something to look for, for the node that asks.
+    Search(NodeId, u64, Search),
+    /// What a node found that was asked for.
+    Found(NodeId, u64, Found),
 }
 
 /// A node message that can be decoded, and makes no sense.
@@ -210,6 +215,11 @@ impl Node {
         self.peers.find(node).is_some()
     }
 
+    /// The live peers.
+    pub(super) fn peers(&self) -> impl Iterator<Item = (&Peer, Instant)> {
+        self.peers.heard()
+    }
+
     pub(super) const fn me(&self) -> NodeId {
         self.peers.me()
     }
@@ -250,7 +260,11 @@ impl Node {
                 return Ok(Received::Entry(peer, entry));
             }
             NodeMessage::Entry(_) => return Err(Misplaced("an entry on another room's topic")),
-            NodeMessage::Order { .. } | NodeMessage::RevocationQuery { .. } | NodeMessage::Revocations { .. }
+            NodeMessage::Order { .. }
+            | NodeMessage::RevocationQuery { .. }
+            | NodeMessage::Revocations { .. }
+            | NodeMessage::Search { .. }
+            | NodeMessage::Found { .. }
                 if !matches!(topic, Topic::Nodes | Topic::Node(_)) =>
             {
                 return Err(Misplaced("what concerns all of a node, on a room's topic"));
@@ -260,6 +274,16 @@ impl Node {
                 self.urgent |= self.peers.is_urgent(node);
                 let is_new = self.orders.is_new(id, at, self.revocations.now());
                 return Ok(if is_new { Received::Order(order) } else { Received::Nothing });
+            }
+            // An answer is longer than the question, so it is sent to nobody who may be an invention, and once.
+            NodeMessage::Search { id, at, search } => {
+                self.urgent |= self.peers.is_urgent(node);
+                let is_new = peer.is_proven() && self.orders.is_new(id, at, self.revocations.now());
+                return Ok(if is_new { Received::Search(node, id, search) } else { Received::Nothing });
+            }
+            NodeMessage::Found { id, found } => {
+                self.urgent |= self.peers.is_urgent(node);
+                return Ok(Received::Found(node, id, *found));
             }
             NodeMessage::RevocationQuery { digest } => self.revocations_asked(&peer, digest, now),
             NodeMessage::Revocations { entries, parts_left } => {

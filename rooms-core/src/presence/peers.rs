@@ -116,6 +116,11 @@ impl Peers {
         self.known.values().filter(|known| known.peer.is_live())
     }
 
+    /// The live peers, and when each was heard.
+    pub(super) fn heard(&self) -> impl Iterator<Item = (&Peer, Instant)> {
+        self.live().map(|known| (&*known.peer, known.contact.last_heard()))
+    }
+
     /// For each live peer the digest of this node's entries in the rooms that they share; none is zero.
     pub(super) fn digests(&self) -> BTreeMap<NodeId, Digest> {
         let digests = self.live().map(|known| (known.peer.id(), known.peer.own()));

@@ -8,7 +8,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{digest::Digest, entry::Entry, kinds::Kinds, order::NodeOrder};
-use crate::{auth::Ending, json, node::NodeId, room_key::RoomKey};
+use crate::{
+    auth::Ending,
+    json,
+    node::NodeId,
+    reports::{Found, Search},
+    room_key::RoomKey,
+};
 
 /// The version of this format.
 const VERSION: u32 = 1;
@@ -76,6 +82,10 @@ pub(crate) enum NodeMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parts_left: Option<u32>,
     },
+    /// Asks for what whoever operates the nodes wants to know. `at` is as that of an order; the answer is for the asker alone.
+    Search { id: u64, at: u64, search: Search },
+    /// The answer to a search.
+    Found { id: u64, found: Box<Found> },
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]

@@ -129,7 +129,7 @@ impl Room {
                 state.begin_history(logged.before());
                 let told = self.lost(&mut state, Reason::BusGap);
                 let (kept, effects) = self.pass(&mut state, logged);
-                (kept, Effects { flush: told.flush || effects.flush, ..effects })
+                (kept, Effects { flush: told.flush || effects.flush, lost: told.lost.or(effects.lost), ..effects })
             }
             Arrived::Known => (true, Effects::default()),
             Arrived::Waits { read } => (true, Effects { read, ..Effects::default() }),
@@ -210,10 +210,13 @@ impl Room {
                     Lost::Missing(missing) => missing.into(),
                     Lost::Unread => Reason::BusGap,
                 };
-                effects.flush |= self.lost(&mut state, reason).flush;
+                let told = self.lost(&mut state, reason);
+                (effects.flush, effects.lost) = (effects.flush || told.flush, told.lost);
             }
             for logged in passes {
-                effects.flush |= self.pass(&mut state, logged).1.flush;
+                let passed = self.pass(&mut state, logged).1;
+                effects =
+                    Effects { flush: effects.flush || passed.flush, lost: effects.lost.or(passed.lost), ..effects };
             }
         }
         state.wake_those_behind();

@@ -65,6 +65,11 @@ impl Log {
         self.entries.is_empty()
     }
 
+    /// What is in it.
+    pub(super) fn span(&self) -> Span {
+        Span { messages: self.entries.len(), bytes: self.bytes }
+    }
+
     /// The position of the next message.
     pub(super) fn head(&self) -> u64 {
         self.first + self.entries.len() as u64

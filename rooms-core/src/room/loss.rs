@@ -58,7 +58,7 @@ impl Room {
             }
             _ => {
                 state.loss.told = Some(state.log.head());
-                state.push(self.word_of_loss(reason))
+                Effects { lost: Some(reason), ..state.push(self.word_of_loss(reason)) }
             }
         }
     }

@@ -99,7 +99,10 @@ impl<R: Source> Session<R> {
 
     pub(super) fn beside(&mut self, done: Beside) -> Result<(), End> {
         match done {
-            Beside::Denied(room) => self.put_out(&room, &Departure::NotAllowed),
+            Beside::Denied(room) => {
+                self.connection.shared().note_put_out(self.connection.recipient(), &room);
+                self.put_out(&room, &Departure::NotAllowed);
+            }
             Beside::Refreshed(Refreshed { identity, reference }) => {
                 let fault = match identity {
                     Ok(identity) => {

@@ -1,0 +1,161 @@
+//! What the inspector costs: `cargo bench -p rooms-core --bench inspector`.
+//!
+//! 100,000 rooms and 20,000 connections in one process, whose sinks take everything at once. All of the connections are in one
+//! room, to which broadcasts go one after another; each takes until the last member has it. Turn by turn nobody looks, and
+//! then somebody asks for the node every 100 ms.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a bench fails by panicking")]
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures::Sink;
+use http::{HeaderMap, Method, Uri};
+use rooms_core::{Connection, Identity, Inspector, Kind, Message, RoomKey, RoomManager};
+use serde_json::json;
+
+const CONNECTIONS: usize = 20_000;
+/// Rooms of each connection alone.
+const OWN: usize = 5;
+const TURNS: usize = 5;
+const TURN: Duration = Duration::from_secs(4);
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Takes every message at once, and counts.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicU64>);
+
+impl Sink<Message> for Counting {
+    type Error = ();
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, _: Message) -> Result<(), ()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+struct Rig {
+    rooms: RoomManager<Counting>,
+    taken: Arc<AtomicU64>,
+    all: RoomKey,
+}
+
+impl Rig {
+    async fn new() -> (Self, Vec<Connection>) {
+        let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).build().unwrap();
+        let (sink, all) = (Counting::default(), RoomKey::new("post", "all").unwrap());
+        // Kept by whoever called, as a connection that is dropped leaves its rooms.
+        let mut connections = Vec::with_capacity(CONNECTIONS);
+        for n in 0..CONNECTIONS {
+            let mut connection = rooms.connect(Identity::new(format!("u{n}")).unwrap(), sink.clone()).unwrap();
+            for own in 0..OWN {
+                connection.join(&RoomKey::new("post", n * OWN + own).unwrap()).await.unwrap();
+            }
+            connection.join(&all).await.unwrap();
+            tokio::spawn(connection.drive());
+            connections.push(connection);
+        }
+        (Self { rooms, taken: sink.0, all }, connections)
+    }
+
+    /// One broadcast, until the last member has it.
+    async fn broadcast(&self) -> Duration {
+        let (until, begun) = (self.taken.load(Ordering::Relaxed) + CONNECTIONS as u64, Instant::now());
+        self.rooms.broadcast(&self.all, &json!({"type": "note"})).await.unwrap();
+        while self.taken.load(Ordering::Relaxed) < until {
+            tokio::task::yield_now().await;
+        }
+        begun.elapsed()
+    }
+
+    async fn broadcasts(&self) -> Vec<Duration> {
+        let (mut took, end) = (Vec::new(), Instant::now() + TURN);
+        while Instant::now() < end {
+            took.push(self.broadcast().await);
+        }
+        took
+    }
+}
+
+/// Asks for the node every 100 ms until told to stop; how long each answer took.
+async fn ask(inspector: Inspector, stop: Arc<AtomicBool>) -> Vec<Duration> {
+    let (uri, mut took) = (Uri::from_static("/?view=node"), Vec::new());
+    let mut every = tokio::time::interval(EVERY);
+    while !stop.load(Ordering::Relaxed) {
+        every.tick().await;
+        let begun = Instant::now();
+        let answer = inspector.respond(&Method::GET, &uri, &HeaderMap::new()).await;
+        assert!(answer.body().len() > 1000);
+        took.push(begun.elapsed());
+    }
+    took
+}
+
+fn say(what: &str, took: &mut [Duration]) {
+    took.sort_unstable();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!(
+        "{what}: {} of them, median {:.2} ms, 99% {:.2} ms, most {:.2} ms",
+        took.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+#[tokio::main]
+async fn main() {
+    let (rig, connections) = Rig::new().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let inspector = Inspector::new(&rig.rooms);
+    let report = rig.rooms.inspect().await;
+    println!("{} rooms, {} connections, {} memberships", report.rooms, report.connections, report.memberships);
+
+    let mut alone = Vec::new();
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let begun = Instant::now();
+        rig.rooms.inspect().await;
+        alone.push(begun.elapsed());
+    }
+    say("a report, while nothing else happens", &mut alone);
+    let begun = Instant::now();
+    rig.rooms.explain("u777", Some(&rig.all)).await.unwrap();
+    println!("why a user hears nothing: {:.2} ms", begun.elapsed().as_secs_f64() * 1e3);
+
+    let (mut quiet, mut watched, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    rig.broadcasts().await;
+    for _ in 0..TURNS {
+        quiet.extend(rig.broadcasts().await);
+        let stop = Arc::new(AtomicBool::new(false));
+        let asking = tokio::spawn(ask(inspector.clone(), Arc::clone(&stop)));
+        watched.extend(rig.broadcasts().await);
+        stop.store(true, Ordering::Relaxed);
+        answers.extend(asking.await.unwrap());
+    }
+    say("broadcasts to 20,000 members, while nobody looks", &mut quiet);
+    say("broadcasts to 20,000 members, asked every 100 ms", &mut watched);
+    say("answers meanwhile, with their JSON", &mut answers);
+    let mean = |took: &[Duration]| took.iter().sum::<Duration>().as_secs_f64() / took.len() as f64;
+    println!("a broadcast takes {:.3} times as long while it is asked", mean(&watched) / mean(&quiet));
+    drop(connections);
+}

@@ -1,0 +1,26 @@
+//! What is told of a node to whoever operates it: plain data, bounded in size, without tokens, claims and payloads.
+
+mod connection;
+mod explanation;
+mod fleet;
+mod incident;
+mod node;
+mod room;
+mod top;
+
+pub use self::{
+    connection::{ConnectionReport, LoadReport, MembershipReport, UserReport},
+    explanation::{Explanation, Finding, Weight},
+    fleet::{FleetReport, NodeSummary},
+    incident::{Incident, IncidentKind},
+    node::{KindReport, NodeReport, PeerReport, RoomSize, RuleSort, SlowConnection},
+    room::{MemberReport, RoomReport, SubscriptionReport},
+};
+pub(crate) use self::{
+    connection::{MAX_CONNECTIONS, MAX_MEMBERSHIPS},
+    fleet::{Found, Search},
+    incident::MAX_INCIDENTS,
+    node::{LARGEST, MAX_PEERS, SLOWEST},
+    room::MAX_MEMBERS,
+    top::Top,
+};

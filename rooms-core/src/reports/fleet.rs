@@ -1,0 +1,53 @@
+//! What nodes ask each other for whoever operates them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{RoomReport, UserReport};
+use crate::{node::NodeId, room_key::RoomKey};
+
+/// What all nodes say of one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FleetReport<T> {
+    /// What each node says that answered: this one first.
+    pub nodes: Vec<T>,
+    /// Nodes that are live as far as this one knows, and gave no answer within `Limits::answer_timeout`: what they have is
+    /// unknown. A node of an earlier release never answers.
+    pub silent: Vec<NodeId>,
+}
+
+/// One node in a few numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NodeSummary {
+    /// Which.
+    pub node: NodeId,
+    /// Connections that are open.
+    pub connections: usize,
+    /// Rooms that are subscribed, lingering ones included.
+    pub rooms: usize,
+    /// Messages that were given to members, one for each member, since the node began.
+    pub delivered: u64,
+    /// Whether its bus is known to be down.
+    pub bus_down: bool,
+    /// Whether it is shutting down.
+    pub draining: bool,
+}
+
+/// What a node asks the others for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Search {
+    User(Box<str>),
+    Room(RoomKey),
+    Node {},
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Found {
+    User(UserReport),
+    Room(RoomReport),
+    Node(NodeSummary),
+}
