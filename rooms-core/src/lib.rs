@@ -36,25 +36,32 @@ mod network;
 mod node;
 mod opcode;
 mod outbox;
+mod outgoing;
 mod payload;
 mod percent;
 mod presence;
 pub mod protocol;
 mod proxies;
+mod publisher;
 mod rate_limited_log;
 mod receipt;
 mod registry;
 mod room;
 mod room_key;
 mod runtime;
+#[cfg(feature = "schema")]
+mod schema;
 mod session;
 mod shrink;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
+mod typed;
 mod users;
 pub mod ws;
 
+#[cfg(feature = "schema")]
+pub use self::schema::Schema;
 pub use self::{
     auth::{
         Attempt, AuthError, Authenticator, Decision, Identity, IdentityError, JwkSet, JwkSetError, JwtAlgorithm,
@@ -79,6 +86,8 @@ pub use self::{
     presence::{NodeKeyError, Occupancy},
     protocol::ErrorCode,
     proxies::{Proxies, ProxiesError},
+    publisher::{Publication, Publisher, PublisherBuilder, PublisherError},
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
+    typed::{TypedError, TypedRoom, TypedRooms},
 };

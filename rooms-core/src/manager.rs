@@ -7,6 +7,7 @@ mod orders;
 mod presence;
 mod shutdown;
 mod state;
+mod typed;
 
 use std::{
     fmt,
@@ -15,7 +16,6 @@ use std::{
 
 use futures::Sink;
 
-pub(crate) use self::broadcast::USER;
 pub use self::{
     broadcast::Broadcast,
     builder::{BuildError, RoomManagerBuilder},

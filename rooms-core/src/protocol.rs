@@ -206,7 +206,8 @@ use crate::{
 #[non_exhaustive]
 pub enum ErrorCode {
     /// `bad_message`: not a JSON object with a `type` that is a string, or a field that the command needs is absent, of the
-    /// wrong type, or given twice.
+    /// wrong type, or given twice. Or what is published is no event of the type that the kind
+    /// [declares](crate::Kind::events).
     BadMessage,
     /// `unknown_type`: nothing here answers to that `type`.
     UnknownType,
@@ -451,6 +452,12 @@ const RESERVED: [&str; 15] = [
 /// Whether members whose connection is for one room would take this payload, bare, for an event of the server's.
 pub(crate) fn is_reserved(payload: &str) -> bool {
     head::any_is(payload, "type", &RESERVED)
+}
+
+/// Whether the server's own events have this type.
+#[cfg(feature = "schema")]
+pub(crate) fn is_reserved_type(name: &str) -> bool {
+    RESERVED.contains(&name)
 }
 
 impl Event<'_> {

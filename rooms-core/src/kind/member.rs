@@ -5,10 +5,10 @@ use std::{fmt, pin::pin, sync::Arc};
 use futures::future::BoxFuture;
 use serde::Serialize;
 
-use super::Sort;
+use super::{EventType, Sort};
 use crate::{
     auth::{Identity, SignIn},
-    bus::Position,
+    bus::{IdempotencyKey, Position},
     close::Close,
     message::{Form, Message},
     node::ConnectionId,
@@ -76,14 +76,29 @@ pub enum Sent {
     NotEncoded,
 }
 
-/// Broadcasts to a room, whatever the sinks of its members.
+/// A broadcast to a room, encoded.
+pub(crate) struct Said {
+    pub(crate) room: RoomKey,
+    pub(crate) payload: Vec<u8>,
+    /// What it was encoded from.
+    pub(crate) event: EventType,
+    pub(crate) except: Option<ConnectionId>,
+    /// Where it is to be sent once.
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+impl Said {
+    /// Encodes a value for a room.
+    pub(crate) fn json<T: Serialize + ?Sized>(room: &RoomKey, value: &T) -> Result<Self, BroadcastError> {
+        let payload = serde_json::to_vec(value);
+        let payload = payload.map_err(|source| BroadcastError::Encode { room: room.clone(), source })?;
+        Ok(Self { room: room.clone(), payload, event: EventType::of::<T>(), except: None, key: None })
+    }
+}
+
+/// Broadcasts to rooms: a manager, whatever the sinks of its members, or a publisher.
 pub(crate) trait Tell: Send + Sync {
-    fn tell(
-        self: Arc<Self>,
-        room: RoomKey,
-        payload: Vec<u8>,
-        except: Option<ConnectionId>,
-    ) -> BoxFuture<'static, Result<Receipt, BroadcastError>>;
+    fn tell(self: Arc<Self>, said: Said) -> BoxFuture<'static, Result<Receipt, BroadcastError>>;
 }
 
 impl Member {
@@ -222,13 +237,8 @@ impl Member {
         value: &T,
         except: Option<ConnectionId>,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<T> {
-        let (rooms, room, payload) = (Arc::clone(&self.rooms), self.room.clone(), serde_json::to_vec(value));
-        async move {
-            match payload {
-                Ok(payload) => rooms.tell(room, payload, except).await,
-                Err(source) => Err(BroadcastError::Encode { room, source }),
-            }
-        }
+        let (rooms, said) = (Arc::clone(&self.rooms), Said::json(&self.room, value));
+        async move { rooms.tell(Said { except, ..said? }).await }
     }
 
     /// Closes this connection; what waits for it goes out first.
