@@ -53,6 +53,7 @@ mod runtime;
 mod schema;
 mod session;
 mod shrink;
+mod subscription;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
@@ -89,5 +90,6 @@ pub use self::{
     publisher::{Publication, Publisher, PublisherBuilder, PublisherError},
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
+    subscription::{Missed, NotTheEvent, Received, Subscription, TypedSubscription},
     typed::{TypedError, TypedRoom, TypedRooms},
 };

@@ -7,6 +7,7 @@ mod orders;
 mod presence;
 mod shutdown;
 mod state;
+mod subscribe;
 mod typed;
 
 use std::{
