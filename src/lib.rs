@@ -68,12 +68,14 @@ pub use rooms_core::{
     ConnectError, Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, EndpointError, ErrorCode, HookError,
     Identity, IdentityError, JoinError, JoinOptions, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator,
     JwtConfigError, JwtKey, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member,
-    Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OrderError, OriginError,
-    Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Reach, Receipt, Revocation, RevokeError,
-    RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, SystemClock, ViewerCount,
+    Members, MembersError, Message, MessageKind, Missed, NodeId, NodeIdError, NodeKeyError, NotTheEvent, Occupancy, OrderError, OriginError,
+    Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Publication, Publisher, PublisherBuilder, PublisherError, Reach, Receipt, Received, Revocation, RevokeError,
+    RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, Subscription, SystemClock, TypedError, TypedRoom, TypedRooms, TypedSubscription, ViewerCount,
     WallClock, adapter, bus, protocol, ws,
 };
 
+#[cfg(feature = "schema")]
+pub use rooms_core::Schema;
 #[cfg(feature = "testing")]
 pub use rooms_core::{adapter_conformance, bus_conformance, testing};
 
@@ -115,3 +117,8 @@ pub const PAGE_CLIENT: &str = include_str!("guide/rooms.js");
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+/// The program of the page about publishing, compiled.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../docs/publishing.md")]
+mod publishing {}

@@ -11,17 +11,17 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-pub use self::{
-    hook_error::HookError,
-    member::{Member, Sent},
-    oversize::Oversize,
-};
 #[cfg(feature = "schema")]
 pub(crate) use self::event_type::TypeSchema;
 pub(crate) use self::{
     event_type::{EventType, Events, Publications},
     member::{Joining, Said, Tell},
     rights::{NotLetIn, Rights, Sort},
+};
+pub use self::{
+    hook_error::HookError,
+    member::{Member, Sent},
+    oversize::Oversize,
 };
 use crate::{
     auth::{Decision, Identity, Rule},

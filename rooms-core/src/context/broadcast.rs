@@ -5,8 +5,6 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use bytes::Bytes;
-use futures::{FutureExt as _, future::BoxFuture};
 use super::Shared;
 use crate::{
     bus::{BusError, IdempotencyKey, Position},
@@ -23,6 +21,8 @@ use crate::{
     room_key::RoomKey,
     runtime::RuntimeEnded,
 };
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
 
 impl Shared {
     /// Sends what a member published. Where it has the `type` of an event of the server's, no member is given it bare.
@@ -107,7 +107,10 @@ impl Shared {
     }
 
     /// Sends what the application says.
-    pub(crate) async fn say(&self, Said { room, payload, event, except, key }: Said) -> Result<Receipt, BroadcastError> {
+    pub(crate) async fn say(
+        &self,
+        Said { room, payload, event, except, key }: Said,
+    ) -> Result<Receipt, BroadcastError> {
         self.outgoing(&room).check_type(event)?;
         self.broadcast_once(&room, payload.into(), except, Carried::Bare, key.as_ref()).await
     }

@@ -247,7 +247,8 @@ impl<S> RoomManagerBuilder<S> {
                 return Err(BuildError::PublishedType { kind: name, declared, becomes: becomes.name });
             }
             #[cfg(feature = "schema")]
-            if let Some(reserved) = kind.events.and_then(|events| events.schema).and_then(crate::schema::reserved_type) {
+            if let Some(reserved) = kind.events.and_then(|events| events.schema).and_then(crate::schema::reserved_type)
+            {
                 return Err(BuildError::ReservedType { kind: name, name: reserved });
             }
             if kinds.insert(Box::from(&*name), Arc::new(kind)).is_some() {

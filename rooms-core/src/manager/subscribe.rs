@@ -1,9 +1,7 @@
 //! What is broadcast to a room, for the service itself.
 
 use super::RoomManager;
-use crate::{
-    connection::JoinError, join_options::JoinOptions, room_key::RoomKey, subscription::Subscription,
-};
+use crate::{connection::JoinError, join_options::JoinOptions, room_key::RoomKey, subscription::Subscription};
 
 impl<S> RoomManager<S> {
     /// Receives what is broadcast to a room, from whatever node, in the service itself: a stream, for a search index that

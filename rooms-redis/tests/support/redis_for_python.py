@@ -1,4 +1,4 @@
-"""As much of the client `redis` as the page on histories uses, for a test on a machine that may not have it."""
+"""As much of the client `redis` as the pages use, for a test on a machine that may not have it."""
 
 import socket
 from urllib.parse import urlsplit
@@ -14,7 +14,13 @@ class Redis:
         return cls(parts.hostname, parts.port)
 
     def eval(self, script, numkeys, *keys_and_args):
-        parts = [str(part).encode() for part in ("EVAL", script, numkeys, *keys_and_args)]
+        return self.call("EVAL", script, numkeys, *keys_and_args)
+
+    def publish(self, channel, message):
+        return self.call("PUBLISH", channel, message)
+
+    def call(self, *parts):
+        parts = [str(part).encode() for part in parts]
         self.stream.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
         self.stream.flush()
         return self.answer()
