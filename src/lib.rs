@@ -88,10 +88,11 @@ pub use rooms_core::{
     ConnectError, Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, EndpointError, ErrorCode, HookError,
     Identity, IdentityError, JoinError, JoinOptions, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator,
     JwtConfigError, JwtKey, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member,
-    Members, MembersError, Message, MessageKind, Missed, NodeId, NodeIdError, NodeKeyError, NotTheEvent, Occupancy, OrderError, OriginError,
-    Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Publication, Publisher, PublisherBuilder, PublisherError, Reach, Receipt, Received, Revocation, RevokeError,
-    RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, Subscription, SystemClock, TypedError, TypedRoom, TypedRooms, TypedSubscription, ViewerCount,
-    WallClock, adapter, bus, protocol, ws,
+    Members, MembersError, Message, MessageKind, Missed, NodeId, NodeIdError, NodeKeyError, NotTheEvent, Occupancy,
+    OrderError, OriginError, Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Publication,
+    Publisher, PublisherBuilder, PublisherError, Reach, Receipt, Received, Revocation, RevokeError, RoomKey,
+    RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, Subscription, SystemClock,
+    TypedError, TypedRoom, TypedRooms, TypedSubscription, ViewerCount, WallClock, adapter, bus, protocol, ws,
 };
 
 #[cfg(feature = "schema")]

@@ -78,7 +78,8 @@ impl Service {
         command.args(words).current_dir(&self.directory);
         command.env("REDIS_URL", self.redis.url()).env("APPEND_SCRIPT", self.path("append.lua"));
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
-        let output = output.unwrap_or_else(|error| panic!("{program}: {error}; `apt-get install {package}` installs it"));
+        let output =
+            output.unwrap_or_else(|error| panic!("{program}: {error}; `apt-get install {package}` installs it"));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}; `apt-get install {package}` installs what it needs");
         String::from_utf8(output.stdout).unwrap()
@@ -163,7 +164,10 @@ async fn rust_publishes_once_and_is_no_node() {
     assert!(receipts[0].position.is_some() && receipts[0].position == receipts[1].position);
     assert!(receipts[1].repeated);
     service.expect("Rust").await;
-    publisher.broadcast(&"board:42".parse().unwrap(), &json!({"type": "new_comment", "text": "from Rust"})).await.unwrap();
+    publisher
+        .broadcast(&"board:42".parse().unwrap(), &json!({"type": "new_comment", "text": "from Rust"}))
+        .await
+        .unwrap();
     service.expect("Rust").await;
     publisher.close().await;
 }

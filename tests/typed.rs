@@ -74,7 +74,10 @@ fn the_pages_types_are_those_of_the_server_and_the_page_holds_to_them() {
     let generated = types(&schema);
     let file = Path::new(ROOT).join("examples/typed/rooms-types.d.ts");
     let kept = fs::read_to_string(file).unwrap_or_default();
-    assert!(kept == generated, "examples/typed/rooms-types.d.ts is to be made anew; its main.rs says how:\n{generated}");
+    assert!(
+        kept == generated,
+        "examples/typed/rooms-types.d.ts is to be made anew; its main.rs says how:\n{generated}"
+    );
     assert!(generated.contains("| {\n      type: \"card_removed\";\n      id: number;\n    }"), "{generated}");
     assert_eq!(compile(&generated), Ok(()));
 
@@ -118,7 +121,10 @@ async fn events() -> Vec<Value> {
         json!({"type": "ping", "ref": 2}),
         json!({"type": "leave", "room": "log:1"}),
     ];
-    rooms.broadcast_state(&"board:1".parse().unwrap(), &json!({"cards": {"1": 1}, "x": "y".repeat(100)})).await.unwrap();
+    rooms
+        .broadcast_state(&"board:1".parse().unwrap(), &json!({"cards": {"1": 1}, "x": "y".repeat(100)}))
+        .await
+        .unwrap();
     let input = futures::stream::iter(said.map(|text| Ok(rooms::ws::Incoming::Text(text.to_string()))));
     let session = rooms.with_sink().serve(Identity::new("ada").unwrap(), sink, input);
     session.await;

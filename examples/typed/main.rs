@@ -22,9 +22,7 @@ use axum::{
     response::{Html, Response},
     routing::{get, post},
 };
-use rooms::{
-    Attempt, AuthError, Authenticator, Identity, Kind, RoomManager, Shutdown, TypedRooms, axum::RoomUpgrade,
-};
+use rooms::{Attempt, AuthError, Authenticator, Identity, Kind, RoomManager, Shutdown, TypedRooms, axum::RoomUpgrade};
 use tokio::net::TcpListener;
 
 use crate::events::{BoardCommand, BoardEvent, Notice};
