@@ -126,7 +126,7 @@ async fn events() -> Vec<Value> {
         .await
         .unwrap();
     let input = futures::stream::iter(said.map(|text| Ok(rooms::ws::Incoming::Text(text.to_string()))));
-    let session = rooms.with_sink().serve(Identity::new("ada").unwrap(), sink, input);
+    let session = rooms.with_sink().serve(input, sink, Identity::new("ada").unwrap());
     session.await;
     let texts: Vec<Message> = received.collect().await;
     texts.iter().filter_map(Message::as_text).map(|text| serde_json::from_str(text).unwrap()).collect()

@@ -53,7 +53,7 @@ impl Authenticator for Guests {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let rooms = rooms()?;
-    let schema = rooms.schema("Board", env!("CARGO_PKG_VERSION"));
+    let schema = rooms.schema("Board", "1.0.0");
     match env::args().nth(1).as_deref() {
         Some("--schema") => println!("{:#}", schema.json_schema()),
         Some("--async-api") => println!("{:#}", schema.async_api()),

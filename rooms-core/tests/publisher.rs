@@ -7,7 +7,6 @@ mod flaky;
 
 use std::time::Duration;
 
-use dhat::{HeapStats, Profiler};
 use rooms_core::{
     BroadcastError, Kind, LocalBus, Oversize, Publisher, PublisherBuilder, PublisherError, Reach, RoomKey,
     RoomManagerBuilder, TypedError,
@@ -16,15 +15,8 @@ use rooms_core::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::runtime::Handle;
 
 use flaky::Flaky;
-
-#[global_allocator]
-static ALLOCATOR: dhat::Alloc = dhat::Alloc;
-
-/// What a publisher with three kinds may have on the heap, in bytes: the declarations, mostly. 2,540 were counted.
-const MEMORY: usize = 4_096;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -148,19 +140,4 @@ fn it_is_built_anywhere_and_says_what_is_wrong_with_a_kind() {
     assert!(matches!(nothing, Err(PublisherError::Retention { .. })));
     let twice = declared(Publisher::builder(LocalBus::new())).history("log", Retention::messages(1)).build();
     assert_eq!(twice.unwrap_err(), PublisherError::KindTwice { kind: "log".into() });
-}
-
-#[tokio::test]
-async fn it_is_small_and_spawns_no_task() {
-    let bus = LocalBus::new();
-    let _profiler = Profiler::builder().testing().build();
-    let tasks = Handle::current().metrics().num_alive_tasks();
-    let publisher = declared(Publisher::builder(bus)).build().unwrap();
-    for number in 0..100 {
-        publisher.broadcast(&room("cart:1"), &number).await.unwrap();
-    }
-    let memory = HeapStats::get().curr_bytes;
-    println!("a publisher: {memory} bytes");
-    assert!(memory <= MEMORY, "{memory} bytes");
-    assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
 }

@@ -124,7 +124,7 @@ async fn a_reader_is_woken_and_an_event_of_another_make_is_an_error_between_two_
     let foreign = Publisher::builder(test.bus()).build().unwrap();
     foreign.broadcast(&room("post:1"), &json!({"type": "disliked"})).await.unwrap();
     posts.room(1).unwrap().broadcast(&PostEvent::Liked { likes: 2 }).await.unwrap();
-    let read = reader.await.unwrap();
+    let read = timeout(Duration::from_secs(30), reader).await.expect("it is woken").unwrap();
     assert_eq!((&*read[0], &*read[2]), ("1", "2"));
     assert!(read[1].starts_with("post:1: a message is no `") && read[1].contains("PostEvent"), "{}", read[1]);
 }
@@ -176,5 +176,6 @@ async fn it_ends_with_the_shutdown_once_what_came_is_read() {
     test.advance(Duration::from_millis(1)).await;
     test.rooms().shutdown(Shutdown::within(Duration::from_secs(1))).await;
     assert_eq!(next(&mut stream).await, "1");
-    assert_eq!(stream.next().await.map(|_| ()), None);
+    let end = timeout(Duration::from_secs(30), stream.next()).await.expect("an end in time");
+    assert!(end.is_none(), "{end:?}");
 }

@@ -91,7 +91,9 @@ class Types {
   #object(schema, indent) {
     const inner = indent + "  ";
     const required = new Set(schema.required ?? []);
-    const fields = Object.entries(schema.properties ?? {}).map(([name, of]) => {
+    // The tag first: it is what a reader looks for.
+    const entries = Object.entries(schema.properties ?? {}).sort(([, a], [, b]) => isTag(b) - isTag(a));
+    const fields = entries.map(([name, of]) => {
       const optional = required.has(name) ? "" : "?";
       return `${comment(of.description, inner)}${inner}${key(name)}${optional}:${this.#field(of, inner)};\n`;
     });
@@ -116,6 +118,7 @@ class Types {
 /** Whether it is an object whose other fields are of some type. */
 const isOpen = schema => isObject(schema) && (schema.additionalProperties ?? true) !== true && schema.additionalProperties !== false;
 const isObject = schema => schema.type === "object" || schema.properties !== undefined;
+const isTag = schema => Number(typeof schema === "object" && "const" in schema);
 const space = type => (type.startsWith("\n") ? "" : " ");
 const identifier = name => (IDENTIFIER.test(name) ? name : `_${name}`.replace(/[^\w$]/g, "_"));
 const key = name => (IDENTIFIER.test(name) ? name : JSON.stringify(name));
