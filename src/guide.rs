@@ -18,6 +18,7 @@
 //! 16. [`event_streams`]: rooms for clients that have no WebSocket.
 //! 17. [`compression`]: a broadcast that is compressed once for all members.
 //! 18. [`typed_rooms`]: events declared as Rust enums, and TypeScript types that are made of them.
+//! 19. [`binary`]: payloads that are bytes.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -75,6 +76,8 @@ pub mod event_streams {}
 
 #[doc = include_str!("guide/typed_rooms.md")]
 pub mod typed_rooms {}
+#[doc = include_str!("guide/binary.md")]
+pub mod binary {}
 
 #[cfg(all(feature = "axum", feature = "warp"))]
 #[doc = include_str!("guide/limits.md")]

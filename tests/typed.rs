@@ -113,7 +113,7 @@ async fn events() -> Vec<Value> {
         .unwrap();
     let (sink, received) = mpsc::unbounded::<Message>();
     let said = [
-        json!({"type": "join", "room": "log:1", "since": "7.7", "ref": 1}),
+        json!({"type": "join", "room": "log:1", "since": "7.7", "newest": 5, "ref": 1}),
         json!({"type": "join", "room": "board:1", "observe": true}),
         json!({"type": "publish", "room": "log:1", "data": {"type": "error"}, "ref": {"n": 1}}),
         json!({"type": "publish", "room": "nowhere:1", "data": 1}),
@@ -121,6 +121,7 @@ async fn events() -> Vec<Value> {
         json!({"type": "ping", "ref": 2}),
         json!({"type": "leave", "room": "log:1"}),
     ];
+    rooms.broadcast(&"log:1".parse().unwrap(), &json!({"type": "logged"})).await.unwrap();
     rooms
         .broadcast_state(&"board:1".parse().unwrap(), &json!({"cards": {"1": 1}, "x": "y".repeat(100)}))
         .await

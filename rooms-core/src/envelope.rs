@@ -1,13 +1,14 @@
 //! What a payload on the bus says besides its JSON.
 //!
 //! Bare JSON is the rule, so that a publisher in any language needs nothing of ours. What needs more begins with byte
-//! 0x01, which no JSON text can, and `v1;`. One or two of these fields follow, and then the JSON:
+//! 0x01, which no JSON text can, and `v1;`. The first of these fields or one of the others follows, or both, and then the JSON:
 //!
 //! | field | meaning |
 //! |---|---|
 //! | `x=<connection>;` | that connection is left out |
 //! | `w;` | published by a member, with the `type` of an event of the server's: see [`Carried::Wrapped`] |
 //! | `r;` | a broadcast that was too long: see [`Carried::Refresh`] |
+//! | `b;` | what follows is no JSON but bytes, any and perhaps none: see [`Carried::Binary`] |
 
 use bytes::Bytes;
 
@@ -21,6 +22,7 @@ const PREFIX: &[u8] = b"\x01v1;";
 const EXCEPT: &[u8] = b"x=";
 const WRAPPED: &[u8] = b"w;";
 const REFRESH: &[u8] = b"r;";
+const BINARY: &[u8] = b"b;";
 
 /// How a payload is carried to members whose connection is for one room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,12 +34,15 @@ pub(crate) enum Carried {
     Wrapped,
     /// Not at all: the members get an event `refresh` in its place. There is a JSON `null` behind it.
     Refresh,
+    /// As it is, in a binary message: it is no JSON, and nothing about it is looked at but its length.
+    Binary,
 }
 
 /// A payload from the bus, opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened<'a> {
-    pub(crate) json: &'a [u8],
+    /// JSON, unless it is carried as [`Carried::Binary`].
+    pub(crate) payload: &'a [u8],
     pub(crate) except: Option<ConnectionId>,
     pub(crate) carried: Carried,
 }
@@ -65,9 +70,9 @@ impl BadPayload {
 #[error("a broken envelope")]
 pub(crate) struct BrokenEnvelope;
 
-pub(crate) fn seal(except: Option<ConnectionId>, carried: Carried, json: Bytes) -> Bytes {
+pub(crate) fn seal(except: Option<ConnectionId>, carried: Carried, payload: Bytes) -> Bytes {
     if except.is_none() && carried == Carried::Bare {
-        return json;
+        return payload;
     }
     let mut sealed = PREFIX.to_vec();
     if let Some(except) = except {
@@ -79,24 +84,27 @@ pub(crate) fn seal(except: Option<ConnectionId>, carried: Carried, json: Bytes) 
         Carried::Bare => {}
         Carried::Wrapped => sealed.extend_from_slice(WRAPPED),
         Carried::Refresh => sealed.extend_from_slice(REFRESH),
+        Carried::Binary => sealed.extend_from_slice(BINARY),
     }
-    sealed.extend_from_slice(&json);
+    sealed.extend_from_slice(&payload);
     sealed.into()
 }
 
-/// Opens a payload, whose JSON may have so many bytes, and checks what is in it.
+/// Opens a payload, which may have so many bytes without its envelope, and checks what is in it.
 pub(crate) fn read(payload: &[u8], limit: usize) -> Result<Opened<'_>, BadPayload> {
     let opened = open(payload)?;
-    if opened.json.len() > limit {
+    if opened.payload.len() > limit {
         return Err(BadPayload::TooLong);
     }
-    json::check(opened.json)?;
+    if opened.carried != Carried::Binary {
+        json::check(opened.payload)?;
+    }
     Ok(opened)
 }
 
 pub(crate) fn open(payload: &[u8]) -> Result<Opened<'_>, BrokenEnvelope> {
     if payload.first() != Some(&MARK) {
-        return Ok(Opened { json: payload, except: None, carried: Carried::Bare });
+        return Ok(Opened { payload, except: None, carried: Carried::Bare });
     }
     let fields = payload.strip_prefix(PREFIX).ok_or(BrokenEnvelope)?;
     let (except, rest) = match fields.strip_prefix(EXCEPT) {
@@ -108,16 +116,18 @@ pub(crate) fn open(payload: &[u8]) -> Result<Opened<'_>, BrokenEnvelope> {
         }
         None => (None, fields),
     };
-    let (json, carried) = if let Some(json) = rest.strip_prefix(WRAPPED) {
+    let (payload, carried) = if let Some(json) = rest.strip_prefix(WRAPPED) {
         (json, Carried::Wrapped)
     } else if let Some(json) = rest.strip_prefix(REFRESH) {
         (json, Carried::Refresh)
+    } else if let Some(bytes) = rest.strip_prefix(BINARY) {
+        (bytes, Carried::Binary)
     } else if except.is_some() {
         (rest, Carried::Bare)
     } else {
         return Err(BrokenEnvelope);
     };
-    Ok(Opened { json, except, carried })
+    Ok(Opened { payload, except, carried })
 }
 
 #[cfg(test)]
@@ -128,20 +138,42 @@ mod tests {
     fn bare_json_is_itself_and_an_envelope_opens_as_it_was_sealed() {
         let id = ConnectionId::for_test(7);
         for except in [None, Some(id)] {
-            for carried in [Carried::Bare, Carried::Wrapped, Carried::Refresh] {
-                for json in [&b"{\"a\":\";\"}"[..], b"true", b""] {
-                    let sealed = seal(except, carried, Bytes::from_static(json));
+            for carried in [Carried::Bare, Carried::Wrapped, Carried::Refresh, Carried::Binary] {
+                for payload in [&b"{\"a\":\";\"}"[..], b"true", b"", b"\0\xff;b;"] {
+                    let sealed = seal(except, carried, Bytes::from_static(payload));
                     assert_eq!(sealed.first() == Some(&MARK), except.is_some() || carried != Carried::Bare);
-                    assert_eq!(open(&sealed), Ok(Opened { json, except, carried }));
+                    assert_eq!(open(&sealed), Ok(Opened { payload, except, carried }));
                 }
             }
         }
         assert_eq!(seal(None, Carried::Wrapped, Bytes::from_static(b"{}")), &b"\x01v1;w;{}"[..]);
         assert_eq!(seal(None, Carried::Refresh, Bytes::from_static(b"null")), &b"\x01v1;r;null"[..]);
-        for broken in
-            [&b"\x01"[..], b"\x01v1;{}", b"\x01v2;x=1-1;{}", b"\x01v1;x=1-1", b"\x01v1;x=;{}", b"\x01v1;x=\xff;{}"]
-        {
+        assert_eq!(seal(None, Carried::Binary, Bytes::from_static(b"\x01")), &b"\x01v1;b;\x01"[..]);
+        for broken in [
+            &b"\x01"[..],
+            b"\x01v1;{}",
+            b"\x01v2;x=1-1;{}",
+            b"\x01v1;x=1-1",
+            b"\x01v1;x=;{}",
+            b"\x01v1;x=\xff;{}",
+            b"\x01v1;b",
+            b"\x01v1;B;",
+            b"\x01v1;b=;",
+            b"\x01v2;b;\0",
+        ] {
             assert_eq!(open(broken), Err(BrokenEnvelope), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_looked_at_for_their_length_alone() {
+        let read =
+            |payload: &[u8]| read(payload, 4).map(|opened| opened.payload.to_vec()).map_err(|bad| bad.to_string());
+        assert_eq!(read(b"\x01v1;b;").unwrap(), b"", "none are bytes too");
+        assert_eq!(read(b"\x01v1;b;\xff[[{").unwrap(), b"\xff[[{", "at the limit");
+        assert_eq!(read(b"\x01v1;b;12345").unwrap_err(), "too long");
+        for no_json in [&b"\x01v1;w;b;1"[..], b"\x01v1;r;b;", b"\x01v1;w;\xff", b"\xff"] {
+            assert_eq!(read(no_json).unwrap_err(), "not JSON", "{no_json:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Kinds of rooms: who may join, and what the application does when something happens in one.
 
+mod binary;
 mod event_type;
 mod hook_error;
 mod member;
@@ -11,6 +12,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
+use self::binary::Binary;
 #[cfg(feature = "schema")]
 pub(crate) use self::event_type::TypeSchema;
 pub(crate) use self::{
@@ -76,6 +78,7 @@ pub struct Kind {
     on_join: Option<Arc<OnJoin>>,
     on_message: Option<Arc<OnMessage>>,
     on_publish: Option<Arc<OnPublish>>,
+    binary: Binary,
     on_leave: Option<Arc<OnLeave>>,
     on_occupancy: Option<Arc<OnOccupancy>>,
     names: bool,
@@ -111,6 +114,7 @@ impl Kind {
             on_join: None,
             on_message: None,
             on_publish: None,
+            binary: Binary::default(),
             on_leave: None,
             on_occupancy: None,
             names: false,
@@ -197,7 +201,7 @@ impl Kind {
     }
 
     /// Lets every member publish by the command `publish`; without this and [`publish_rule`](Self::publish_rule) no
-    /// member may.
+    /// member may. What is published is JSON, and bytes as well with [`allow_binary`](Self::allow_binary).
     pub fn allow_publish(self) -> Self {
         Self { publish: Rule::Everybody, ..self }
     }
@@ -237,7 +241,8 @@ impl Kind {
     /// `Limits::max_message_bytes`, 64 levels, `Limits::max_containers`; what is beyond them is answered by a `too_big` error.
     ///
     /// The type may also be that of an event of ours, so do not broadcast a message as it came. Success is not answered;
-    /// what [`Member::send`] sends has no `ref`.
+    /// what [`Member::send`] sends has no `ref`. Binary messages are for
+    /// [`on_binary_message`](Self::on_binary_message).
     pub fn on_message<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member, Payload) -> Fut + Send + Sync + 'static,
@@ -583,6 +588,7 @@ impl fmt::Debug for Kind {
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())
             .field("on_publish", &self.on_publish.is_some())
+            .field("binary", &self.binary)
             .field("on_leave", &self.on_leave.is_some())
             .field("on_occupancy", &self.on_occupancy.is_some())
             .field("list_members", &self.names)

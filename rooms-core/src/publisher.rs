@@ -2,12 +2,13 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Serialize;
 
 use crate::{
     bus::{Bus, BusEvent, BusReceiver, IdempotencyKey, Retention},
-    envelope::{self, Carried},
+    envelope,
     kind::{Kind, Said, Tell},
     limits::Limits,
     node::ConnectionId,
@@ -224,6 +225,27 @@ impl<'a> Publication<'a> {
         value: &T,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<T> {
         let said = Said::json(self.room, value);
+        self.send(said)
+    }
+}
+
+impl<'a> Publication<'a> {
+    /// Sends bytes when awaited, as [`Broadcast::binary`](crate::Broadcast::binary) does.
+    ///
+    /// # Errors
+    /// As [`Publisher::broadcast`], but for `Encode` and `TooDeep`.
+    pub fn binary<B: Into<Bytes>>(
+        self,
+        bytes: B,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<B> {
+        let said = Said::binary(self.room, bytes);
+        self.send(Ok(said))
+    }
+
+    fn send(
+        self,
+        said: Result<Said, BroadcastError>,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<> {
         let key = self.key.map(IdempotencyKey::new).transpose();
         let key = key.map_err(|source| BroadcastError::IdempotencyKey { room: self.room.clone(), source });
         let (inner, except) = (Arc::clone(self.inner), self.except);
@@ -232,14 +254,14 @@ impl<'a> Publication<'a> {
 }
 
 impl Inner {
-    async fn send(&self, Said { room, payload, event, except, key }: Said) -> Result<Receipt, BroadcastError> {
+    async fn send(&self, Said { room, payload, carried, event, except, key }: Said) -> Result<Receipt, BroadcastError> {
         let outgoing = Outgoing { room: &room, kinds: &self.kinds, limits: &self.limits, bus: &*self.bus };
         outgoing.check_type(event)?;
         let history = outgoing.history();
         if key.is_some() && history.is_none() {
             return Err(BroadcastError::NoHistory { room });
         }
-        let (payload, carried) = outgoing.fit(payload.into(), Carried::Bare)?;
+        let (payload, carried) = outgoing.fit(payload, carried)?;
         let payload = envelope::seal(except, carried, payload);
         match outgoing.publish(payload, history, key.as_ref()).await {
             Ok(appended) => Ok(Receipt::of(Reach::AllNodes, appended)),

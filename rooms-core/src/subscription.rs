@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures::Stream;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -20,9 +21,9 @@ use crate::{
     connection::{JoinError, Watching},
     context::Shared,
     join_options::JoinOptions,
-    message::Message,
+    message::{Message, MessageKind},
     payload::{Payload, PayloadError},
-    protocol::Reason,
+    protocol::{Reason, binary},
     room_key::RoomKey,
 };
 
@@ -53,6 +54,14 @@ pub enum Received<T = Payload> {
     Message {
         /// What was broadcast.
         data: T,
+        /// Its place in the history of the room, where the kind has one.
+        position: Option<Position>,
+    },
+    /// Bytes that were broadcast; see [`Broadcast::binary`](crate::Broadcast::binary).
+    #[non_exhaustive]
+    Binary {
+        /// What was broadcast.
+        data: Bytes,
         /// Its place in the history of the room, where the kind has one.
         position: Option<Position>,
     },
@@ -135,6 +144,7 @@ impl<E: DeserializeOwned> Stream for TypedSubscription<E> {
         self.subscription.poll(cx).map(|received| {
             Some(match received? {
                 Received::Missed(missed) => Ok(Received::Missed(missed)),
+                Received::Binary { data, position } => Ok(Received::Binary { data, position }),
                 Received::Message { data, position } => match data.parse() {
                     Ok(data) => Ok(Received::Message { data, position }),
                     Err(source) => {
@@ -160,6 +170,11 @@ struct Told<'a> {
 impl Received {
     /// Reads an event; `None` for one that is not for a subscription.
     fn read(message: &Message) -> Option<Self> {
+        if message.kind() == MessageKind::Binary {
+            let parts = binary::split(message.payload()).ok()?;
+            let position = std::str::from_utf8(parts.beside).ok().and_then(|text| text.parse().ok());
+            return Some(Self::Binary { data: message.payload_bytes().slice_ref(parts.payload), position });
+        }
         let Told { kind, data, offset, reason } = serde_json::from_slice(message.payload()).ok()?;
         match (kind, data, reason) {
             ("message", Some(data), _) => Some(Self::Message { data: Payload::of(data), position: offset }),

@@ -72,6 +72,7 @@ async fn it_reaches_members_users_and_histories_and_is_no_node() {
 
     publisher.broadcast(&room("cart:1"), &"x".repeat(100_000)).await.unwrap();
     ada.expect_event("refresh").await;
+    publisher.to(&room("cart:1")).binary(vec![1, 2]).await.unwrap();
     publisher.send_to_user("ada", &json!({"type": "notice"})).await.unwrap();
     ada.expect_event("notice").await;
     ada.forget().await;

@@ -44,6 +44,7 @@ async fn next(subscription: &mut Subscription) -> String {
     match timeout(Duration::from_secs(30), subscription.next()).await.expect("something in time").expect("no end") {
         Received::Message { data, position: None, .. } => data.as_str().to_owned(),
         Received::Message { data, position: Some(position), .. } => format!("{} {}", position.offset(), data.as_str()),
+        Received::Binary { data, position, .. } => format!("{data:?} {:?}", position.map(|at| at.offset())),
         Received::Missed(missed) => format!("{missed:?}"),
         other => panic!("{other:?}"),
     }
@@ -160,8 +161,10 @@ async fn one_who_kept_its_position_goes_on_from_there() {
     for number in 8..=10 {
         assert_eq!(next(&mut resumed).await, format!("{number} {number}"));
     }
+    test.rooms().to(&room("log:1")).binary(vec![0xff, 0]).await.unwrap();
+    assert_eq!(next(&mut resumed).await, r#"b"\xff\0" Some(11)"#);
     let mut newest = test.rooms().subscribe_with(&room("log:1"), JoinOptions::new().newest(2)).await.unwrap();
-    assert_eq!(next(&mut newest).await, "9 9");
+    assert_eq!(next(&mut newest).await, "10 10");
     let lost = JoinOptions::new().since("7.7");
     let mut lost = test.rooms().subscribe_with(&room("log:1"), lost).await.unwrap();
     assert_eq!(next(&mut lost).await, "Epoch");

@@ -5,6 +5,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::time::Instant;
+
 use super::Shared;
 use crate::{
     bus::{BusError, IdempotencyKey, Position},
@@ -21,8 +25,6 @@ use crate::{
     room_key::RoomKey,
     runtime::RuntimeEnded,
 };
-use bytes::Bytes;
-use futures::{FutureExt as _, future::BoxFuture};
 
 impl Shared {
     /// Sends what a member published. Where it has the `type` of an event of the server's, no member is given it bare.
@@ -109,10 +111,10 @@ impl Shared {
     /// Sends what the application says.
     pub(crate) async fn say(
         &self,
-        Said { room, payload, event, except, key }: Said,
+        Said { room, payload, carried, event, except, key }: Said,
     ) -> Result<Receipt, BroadcastError> {
         self.outgoing(&room).check_type(event)?;
-        self.broadcast_once(&room, payload.into(), except, Carried::Bare, key.as_ref()).await
+        self.broadcast_once(&room, payload, except, carried, key.as_ref()).await
     }
 }
 
@@ -127,11 +129,12 @@ impl Shared {
     /// they are is not logged, because it can be anything.
     pub(crate) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
         match envelope::read(payload, self.limits.max_broadcast_bytes) {
-            Ok(Opened { json, except, carried }) => {
+            Ok(Opened { payload, except, carried }) => {
                 let message = match carried {
-                    Carried::Bare => Message::text_of(&[json]),
-                    Carried::Wrapped => multi::message(room, json),
+                    Carried::Bare => Message::text_of(&[payload]),
+                    Carried::Wrapped => multi::message(room, payload),
                     Carried::Refresh => protocol::refresh(room, None),
+                    Carried::Binary => Message::binary(payload),
                 };
                 if !self.registry.append(room, message, except, carried) {
                     self.note_full(room);
@@ -152,7 +155,7 @@ impl Shared {
         if !local.has_history() {
             return self.deliver(room, payload);
         }
-        let (logged, fault) = Logged::read(room, payload, position, self.limits.max_broadcast_bytes);
+        let (logged, fault) = Logged::read(room, payload, position, Instant::now(), self.limits.max_broadcast_bytes);
         if let Some(fault) = &fault {
             self.note_bad(room, payload.len(), fault);
         }

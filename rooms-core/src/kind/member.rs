@@ -2,6 +2,7 @@
 
 use std::{fmt, pin::pin, sync::Arc};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::Serialize;
 
@@ -10,6 +11,7 @@ use crate::{
     auth::{Identity, SignIn},
     bus::{IdempotencyKey, Position},
     close::Close,
+    envelope::Carried,
     message::{Form, Message},
     node::ConnectionId,
     outbox::{Delivery, Recipient, Waiting},
@@ -79,9 +81,10 @@ pub enum Sent {
 /// A broadcast to a room, encoded.
 pub(crate) struct Said {
     pub(crate) room: RoomKey,
-    pub(crate) payload: Vec<u8>,
-    /// What it was encoded from.
-    pub(crate) event: EventType,
+    pub(crate) payload: Bytes,
+    pub(crate) carried: Carried,
+    /// What it was encoded from, where it is JSON.
+    pub(crate) event: Option<EventType>,
     pub(crate) except: Option<ConnectionId>,
     /// Where it is to be sent once.
     pub(crate) key: Option<IdempotencyKey>,
@@ -92,7 +95,16 @@ impl Said {
     pub(crate) fn json<T: Serialize + ?Sized>(room: &RoomKey, value: &T) -> Result<Self, BroadcastError> {
         let payload = serde_json::to_vec(value);
         let payload = payload.map_err(|source| BroadcastError::Encode { room: room.clone(), source })?;
-        Ok(Self { room: room.clone(), payload, event: EventType::of::<T>(), except: None, key: None })
+        Ok(Self { event: Some(EventType::of::<T>()), ..Self::new(room, payload.into(), Carried::Bare) })
+    }
+
+    /// Bytes for a room.
+    pub(crate) fn binary(room: &RoomKey, bytes: impl Into<Bytes>) -> Self {
+        Self::new(room, bytes.into(), Carried::Binary)
+    }
+
+    fn new(room: &RoomKey, payload: Bytes, carried: Carried) -> Self {
+        Self { room: room.clone(), payload, carried, event: None, except: None, key: None }
     }
 }
 
@@ -163,9 +175,20 @@ impl Member {
                 return Sent::NotEncoded;
             }
         };
+        self.give(message)
+    }
+
+    /// Sends bytes to this connection alone, in a binary message that has the form of a broadcast to the room; otherwise as
+    /// [`send`](Self::send). To an event stream they are sent as base64; see [`protocol`](crate::protocol).
+    pub fn send_binary(&self, bytes: impl AsRef<[u8]>) -> Sent {
+        self.give(Message::binary(bytes))
+    }
+
+    /// Gives it a payload, in the form that its connection has.
+    fn give(&self, bare: Message) -> Sent {
         let message = match self.recipient.form() {
-            Form::Single => message,
-            Form::Multi | Form::Positioned => multi::message(&self.room, message.payload()),
+            Form::Single => bare,
+            Form::Multi | Form::Positioned => multi::payload(&self.room, &bare),
         };
         match self.recipient.deliver(&[message]) {
             Delivery::Taken => Sent::Taken,
@@ -239,6 +262,30 @@ impl Member {
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<T> {
         let (rooms, said) = (Arc::clone(&self.rooms), Said::json(&self.room, value));
         async move { rooms.tell(Said { except, ..said? }).await }
+    }
+
+    /// [`broadcast`](Self::broadcast) of bytes, which reach the members in binary messages; as
+    /// [`Broadcast::binary`](crate::Broadcast::binary) does.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub fn broadcast_binary<B: Into<Bytes>>(
+        &self,
+        bytes: B,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<B> {
+        Arc::clone(&self.rooms).tell(Said::binary(&self.room, bytes))
+    }
+
+    /// [`broadcast_binary`](Self::broadcast_binary) without this connection. Other connections of its user are told.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub fn broadcast_binary_to_others<B: Into<Bytes>>(
+        &self,
+        bytes: B,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<B> {
+        let except = Some(self.connection());
+        Arc::clone(&self.rooms).tell(Said { except, ..Said::binary(&self.room, bytes) })
     }
 
     /// Closes this connection; what waits for it goes out first.

@@ -69,7 +69,8 @@ impl Buffer {
         let mut state = lock(&self.state);
         if message.kind() == MessageKind::Close {
             state.ended = true;
-        } else if KEPT.iter().any(|start| message.payload().starts_with(start)) {
+        } else if message.kind() == MessageKind::Binary || KEPT.iter().any(|start| message.payload().starts_with(start))
+        {
             state.bytes += message.payload().len();
             state.queue.push_back(message);
             // One always fits, whatever its length.
