@@ -799,7 +799,7 @@ async fn a_jump_while_the_history_is_read_again_is_no_loss() {
     assert_eq!(talk.inbox.all().await.last().unwrap()["reason"], "bus_gap", "it could not be read");
     bus.faults().failing.store(0, std::sync::atomic::Ordering::Relaxed);
     bus.faults().permits.forget_permits(usize::MAX >> 3);
-    let mut late = Talk::multi(&rooms, "b");
+    let late = Talk::multi(&rooms, "b");
     late.say(join(&json!({})));
     idle().await;
     bus.set(|faults| &faults.muted, true);
