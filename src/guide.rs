@@ -18,7 +18,8 @@
 //! 16. [`event_streams`]: rooms for clients that have no WebSocket.
 //! 17. [`compression`]: a broadcast that is compressed once for all members.
 //! 18. [`binary`]: payloads that are bytes.
-//! 19. [`inspector`]: a page that shows the nodes, and why a user hears nothing.
+//! 19. [`typed_rooms`]: events declared as Rust enums, and TypeScript types that are made of them.
+//! 20. [`inspector`]: a page that shows the nodes, and why a user hears nothing.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -74,6 +75,8 @@ pub mod compression {}
 #[doc = include_str!("guide/event_streams.md")]
 pub mod event_streams {}
 
+#[doc = include_str!("guide/typed_rooms.md")]
+pub mod typed_rooms {}
 #[doc = include_str!("guide/binary.md")]
 pub mod binary {}
 

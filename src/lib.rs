@@ -88,12 +88,15 @@ pub use rooms_core::{
     ConnectError, Connection, ConnectionId, ConnectionIdError, Decision, Endpoint, EndpointError, ErrorCode, HookError,
     Identity, IdentityError, Inspector, JoinError, JoinOptions, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator,
     JwtConfigError, JwtKey, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member,
-    Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OrderError, OriginError,
-    Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Reach, Receipt, Revocation, RevokeError,
-    RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, SystemClock, ViewerCount,
-    WallClock, adapter, bus, protocol, reports, ws,
+    Members, MembersError, Message, MessageKind, Missed, NodeId, NodeIdError, NodeKeyError, NotTheEvent, Occupancy,
+    OrderError, OriginError, Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Publication,
+    Publisher, PublisherBuilder, PublisherError, Reach, Receipt, Received, Revocation, RevokeError, RoomKey,
+    RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, Subscription, SystemClock,
+    TypedError, TypedRoom, TypedRooms, TypedSubscription, ViewerCount, WallClock, adapter, bus, protocol, reports, ws,
 };
 
+#[cfg(feature = "schema")]
+pub use rooms_core::Schema;
 #[cfg(feature = "testing")]
 pub use rooms_core::{adapter_conformance, bus_conformance, testing};
 
@@ -135,3 +138,8 @@ pub const PAGE_CLIENT: &str = include_str!("guide/rooms.js");
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+/// The program of the page about publishing, compiled.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../docs/publishing.md")]
+mod publishing {}

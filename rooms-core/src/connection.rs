@@ -7,6 +7,7 @@ mod lists;
 mod places;
 mod replayed;
 mod token;
+mod watching;
 
 use std::{
     collections::VecDeque,
@@ -31,6 +32,7 @@ use self::{
 pub(crate) use self::{
     beside::{Beside, NoRefresh, Refreshed},
     token::Notice,
+    watching::Watching,
 };
 use crate::{
     auth::{Identity, SignIn},

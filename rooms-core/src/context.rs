@@ -8,7 +8,6 @@ mod sign_in;
 mod state;
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
         Arc, OnceLock,
@@ -27,11 +26,11 @@ use crate::{
     drain::Drain,
     handshake::Endpoint,
     incidents::Incidents,
-    kind::Kind,
     limiters::Limiters,
     limits::Limits,
     node::{ConnectionIds, NodeId},
     outbox::{Backlog, Progress, Recipient},
+    outgoing::Kinds,
     presence::{Driving, Presence},
     proxies::Proxies,
     rate_limited_log::RateLimitedLog,
@@ -50,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) connection_ids: ConnectionIds,
     pub(crate) limits: Limits,
-    pub(crate) kinds: HashMap<Box<str>, Arc<Kind>>,
+    pub(crate) kinds: Kinds,
     /// Some kind has a history.
     pub(crate) keeps_histories: bool,
     pub(crate) authenticator: Arc<dyn Authenticator>,

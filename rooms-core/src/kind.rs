@@ -1,6 +1,7 @@
 //! Kinds of rooms: who may join, and what the application does when something happens in one.
 
 mod binary;
+mod event_type;
 mod hook_error;
 mod member;
 mod oversize;
@@ -12,14 +13,17 @@ use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
 use self::binary::Binary;
+#[cfg(feature = "schema")]
+pub(crate) use self::event_type::TypeSchema;
+pub(crate) use self::{
+    event_type::{EventType, Events, Publications},
+    member::{Joining, Said, Tell},
+    rights::{NotLetIn, Rights, Sort},
+};
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
     oversize::Oversize,
-};
-pub(crate) use self::{
-    member::{Joining, Tell},
-    rights::{NotLetIn, Rights, Sort},
 };
 use crate::{
     auth::{Decision, Identity, Rule},
@@ -85,6 +89,9 @@ pub struct Kind {
     pub(crate) oversize: Oversize,
     /// For how long a state is kept that nobody uses.
     pub(crate) state: Option<Duration>,
+    pub(crate) events: Option<Events>,
+    /// What members publish, where that is declared.
+    pub(crate) publications: Option<Publications>,
 }
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
@@ -117,6 +124,8 @@ impl Kind {
             history: None,
             oversize: Oversize::Error,
             state: None,
+            events: None,
+            publications: None,
         }
     }
 
@@ -268,7 +277,7 @@ impl Kind {
         P: Into<Payload>,
     {
         let hook = move |member, data| hook(member, data).map(|published| published.map(Into::into)).boxed();
-        Self { on_publish: Some(Arc::new(hook)), ..self }
+        Self { on_publish: Some(Arc::new(hook)), publications: None, ..self }
     }
 
     /// Runs after a connection left a room, for whatever reason, in a task of its own, to its end.
@@ -496,13 +505,14 @@ impl Kind {
         data: Payload,
         within: Duration,
     ) -> Result<Payload, HookError> {
-        match &self.on_publish {
+        let published = match &self.on_publish {
             Some(hook) => {
                 let call = async { hook(member, data).await };
                 guarded("on_publish", within, call).await.unwrap_or(Err(HookError::Close(Close::INTERNAL)))
             }
             None => Ok(data),
-        }
+        };
+        published.and_then(|data| self.as_event(data))
     }
 
     /// What to run once a member has left; `None` where there is no hook.
@@ -510,6 +520,16 @@ impl Kind {
         let hook = self.on_leave.clone()?;
         let member = member();
         Some(async move { _ = guarded("on_leave", within, async { hook(member).await }).await }.boxed())
+    }
+}
+
+impl HookError {
+    /// What a member published is not what it should be.
+    fn bad_payload(error: PayloadError) -> Self {
+        match Self::from(error) {
+            Self::Refused(words) => Self::BadMessage(words),
+            other => other,
+        }
     }
 }
 
@@ -576,6 +596,8 @@ impl fmt::Debug for Kind {
             .field("history", &self.history)
             .field("oversize", &self.oversize)
             .field("keep_state", &self.state)
+            .field("events", &self.events)
+            .field("publishes", &self.publications)
             .finish()
     }
 }

@@ -41,11 +41,13 @@ mod network;
 mod node;
 mod opcode;
 mod outbox;
+mod outgoing;
 mod payload;
 mod percent;
 mod presence;
 pub mod protocol;
 mod proxies;
+mod publisher;
 mod rate_limited_log;
 mod receipt;
 mod registry;
@@ -53,14 +55,20 @@ pub mod reports;
 mod room;
 mod room_key;
 mod runtime;
+#[cfg(feature = "schema")]
+mod schema;
 mod session;
 mod shrink;
+mod subscription;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
+mod typed;
 mod users;
 pub mod ws;
 
+#[cfg(feature = "schema")]
+pub use self::schema::Schema;
 pub use self::{
     auth::{
         Attempt, AuthError, Authenticator, Decision, Identity, IdentityError, JwkSet, JwkSetError, JwtAlgorithm,
@@ -86,6 +94,9 @@ pub use self::{
     presence::{NodeKeyError, Occupancy},
     protocol::ErrorCode,
     proxies::{Proxies, ProxiesError},
+    publisher::{Publication, Publisher, PublisherBuilder, PublisherError},
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
+    subscription::{Missed, NotTheEvent, Received, Subscription, TypedSubscription},
+    typed::{TypedError, TypedRoom, TypedRooms},
 };

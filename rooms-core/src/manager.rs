@@ -7,6 +7,8 @@ mod orders;
 mod presence;
 mod shutdown;
 mod state;
+mod subscribe;
+mod typed;
 
 use std::{
     fmt,
@@ -15,7 +17,6 @@ use std::{
 
 use futures::Sink;
 
-pub(crate) use self::broadcast::USER;
 pub use self::{
     broadcast::Broadcast,
     builder::{BuildError, RoomManagerBuilder},

@@ -75,6 +75,11 @@ impl Payload {
         Ok(Self(text.into()))
     }
 
+    /// JSON that was checked before.
+    pub(crate) fn of(text: &RawValue) -> Self {
+        Self(text.to_owned().into())
+    }
+
     /// What a client sent, once its depth is looked at and its arrays and objects are counted.
     pub(crate) fn received(text: Box<RawValue>, containers: usize) -> Result<Self, JsonFault> {
         json::check_received(text.get().as_bytes(), containers)?;

@@ -226,7 +226,7 @@ pub(crate) mod single;
 
 use std::{borrow::Cow, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
@@ -244,7 +244,8 @@ use crate::{
 #[non_exhaustive]
 pub enum ErrorCode {
     /// `bad_message`: not a JSON object with a `type` that is a string, or a field that the command needs is absent, of the
-    /// wrong type, or given twice.
+    /// wrong type, or given twice. Or what is published is no event of the type that the kind
+    /// [declares](crate::Kind::events).
     BadMessage,
     /// `unknown_type`: nothing here answers to that `type`.
     UnknownType,
@@ -274,7 +275,7 @@ pub enum ErrorCode {
 }
 
 /// Why a member may have missed messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reason {
     BusGap,
@@ -501,6 +502,12 @@ const RESERVED: [&str; 15] = [
 /// Whether members whose connection is for one room would take this payload, bare, for an event of the server's.
 pub(crate) fn is_reserved(payload: &str) -> bool {
     head::any_is(payload, "type", &RESERVED)
+}
+
+/// Whether the server's own events have this type.
+#[cfg(feature = "schema")]
+pub(crate) fn is_reserved_type(name: &str) -> bool {
+    RESERVED.contains(&name)
 }
 
 impl Event<'_> {

@@ -2,7 +2,7 @@
 
 use crate::{
     auth::IdentityError,
-    bus::{BusError, IdempotencyKeyError, Position},
+    bus::{Appended, BusError, IdempotencyKeyError, Position},
     room_key::RoomKey,
 };
 
@@ -17,6 +17,14 @@ pub struct Receipt {
     pub position: Option<Position>,
     /// A broadcast with the same idempotency key was there before, at that position, and this one did nothing.
     pub repeated: bool,
+}
+
+impl Receipt {
+    /// Of what went so far, and what the history says of it.
+    pub(crate) fn of(reach: Reach, appended: Option<Appended>) -> Self {
+        let repeated = matches!(appended, Some(Appended::Before(_)));
+        Self { reach, position: appended.map(|appended| appended.position()), repeated }
+    }
 }
 
 /// How far a broadcast went, or an order.
@@ -40,6 +48,17 @@ pub enum BroadcastError {
         room: RoomKey,
         /// Why.
         source: serde_json::Error,
+    },
+    /// The kind [declares](crate::Kind::events) another type for its events. Only in builds with debug assertions: in release
+    /// builds the value is sent.
+    #[error("{room}: the events of this kind are `{declared}`, and a `{came}` was to be sent")]
+    OtherType {
+        /// Where.
+        room: RoomKey,
+        /// The name of the declared type.
+        declared: &'static str,
+        /// The name of the type that came.
+        came: &'static str,
     },
     /// The payload is too long.
     #[error("{room}: the payload has {length} bytes, and at most {limit} are allowed")]

@@ -45,7 +45,7 @@ test("what is published has what its exports name, and no more than what is used
   const { exports } = JSON.parse(readFileSync(new URL("package.json", HERE), "utf8")) as { exports: Record<string, string | object> };
   const named = Object.values(exports).flatMap(it => (typeof it === "string" ? [it] : Object.values(it)));
   same(named.filter(path => !files.includes(path)), []);
-  same(files.filter(path => !/^\.\/(dist\/|README\.md$|package\.json$|LICENSE-)/.test(path) || path.includes("page.")), []);
+  same(files.filter(path => !/^\.\/(dist\/|bin\/|README\.md$|package\.json$|LICENSE-)/.test(path) || path.includes("page.")), []);
 });
 
 test("the module for pages is what `npm run build` makes", async () => {

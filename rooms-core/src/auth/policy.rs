@@ -72,6 +72,12 @@ impl Rule {
         Self::Ask(Arc::new(move |who, room, _| rule(who, room).map(Into::into).boxed()))
     }
 
+    /// Whether it denies everybody, whatever the token.
+    #[cfg(feature = "schema")]
+    pub(crate) const fn lets_nobody(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+
     /// One that is told what the client said with its join.
     pub(crate) fn ask_with<F, Fut>(rule: F) -> Self
     where

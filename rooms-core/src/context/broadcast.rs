@@ -1,24 +1,23 @@
 //! A payload for a room: to the bus, and from it to the members on this node.
 
 use std::{
-    panic::AssertUnwindSafe,
     pin::pin,
     sync::{Arc, atomic::Ordering},
 };
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Shared;
 use crate::{
-    bus::{Appended, BusError, History, IdempotencyKey, Position, Retention, Topic},
+    bus::{BusError, IdempotencyKey, Position},
     envelope::{self, BadPayload, Carried, Opened},
     join_options::JoinOptions,
-    json,
-    kind::{Oversize, Tell},
+    kind::{Said, Tell},
     message::Message,
     node::ConnectionId,
+    outgoing::Outgoing,
     payload::Payload,
     protocol::{self, is_reserved, multi},
     receipt::{BroadcastError, Reach, Receipt},
@@ -53,21 +52,12 @@ impl Shared {
         carried: Carried,
         key: Option<&IdempotencyKey>,
     ) -> Result<Receipt, BroadcastError> {
-        let history = self.history_of(room);
+        let outgoing = self.outgoing(room);
+        let history = if self.keeps_histories { outgoing.history() } else { None };
         if key.is_some() && history.is_none() {
             return Err(BroadcastError::NoHistory { room: room.clone() });
         }
-        let limit = self.limits.max_broadcast_bytes;
-        let (payload, carried) = if payload.len() <= limit {
-            (payload, carried)
-        } else if self.kinds.get(room.kind()).is_some_and(|kind| kind.oversize == Oversize::Refresh) {
-            (Bytes::from_static(b"null"), Carried::Refresh)
-        } else {
-            return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
-        };
-        if carried != Carried::Binary && json::check_depth(&payload).is_err() {
-            return Err(BroadcastError::TooDeep { room: room.clone() });
-        }
+        let (payload, carried) = outgoing.fit(payload, carried)?;
         let space = async {
             match self.registry.find(room) {
                 Some(local) => Some(local.reserve(payload.len()).await),
@@ -78,36 +68,14 @@ impl Shared {
         let space = self.runtime.wait(space).await;
         let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
         let payload = envelope::seal(except, carried, payload);
-        let topic = Topic::Room(room.clone());
-        let publish = async {
-            let payload = payload.clone();
-            match (history, key) {
-                (Some((history, retention)), Some(key)) => {
-                    history.append_once(&topic, payload, retention, key).await.map(Some)
-                }
-                (Some((history, retention)), None) => {
-                    history.append(&topic, payload, retention).await.map(|position| Some(Appended::Now(position)))
-                }
-                (None, _) => self.bus.publish(&topic, payload).await.map(|()| None),
-            }
-        };
-        let publish = AssertUnwindSafe(publish).catch_unwind();
-        let published = match timeout(self.limits.publish_timeout, publish).await {
-            Ok(Ok(published)) => published,
-            Ok(Err(_)) => Err(BusError::Unknown("the bus panicked".into())),
-            Err(elapsed) => Err(BusError::Unknown(elapsed.into())),
-        };
+        let published = outgoing.publish(payload.clone(), history, key).await;
         match published {
-            Ok(appended) => Ok(Receipt {
-                reach: Reach::AllNodes,
-                position: appended.map(|appended| appended.position()),
-                repeated: matches!(appended, Some(Appended::Before(_))),
-            }),
+            Ok(appended) => Ok(Receipt::of(Reach::AllNodes, appended)),
             // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus. In a
             // history it has no place, so there it is an error.
             Err(BusError::Down) if history.is_none() => {
                 self.deliver(room, &payload);
-                Ok(Receipt { reach: Reach::LocalOnly, position: None, repeated: false })
+                Ok(Receipt::of(Reach::LocalOnly, None))
             }
             Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
         }
@@ -136,25 +104,23 @@ impl Shared {
         }
     }
 
-    /// Where the messages of a room are kept; `None` where they are not.
-    fn history_of(&self, room: &RoomKey) -> Option<(&dyn History, Retention)> {
-        if !self.keeps_histories {
-            return None;
-        }
-        let retention = self.kinds.get(room.kind())?.history?;
-        Some((self.bus.history()?, retention))
+    fn outgoing<'a>(&'a self, room: &'a RoomKey) -> Outgoing<'a> {
+        Outgoing { room, kinds: &self.kinds, limits: &self.limits, bus: &*self.bus }
+    }
+
+    /// Sends what the application says.
+    pub(crate) async fn say(
+        &self,
+        Said { room, payload, carried, event, except, key }: Said,
+    ) -> Result<Receipt, BroadcastError> {
+        self.outgoing(&room).check_type(event)?;
+        self.broadcast_once(&room, payload, except, carried, key.as_ref()).await
     }
 }
 
 impl Tell for Shared {
-    fn tell(
-        self: Arc<Self>,
-        room: RoomKey,
-        payload: Bytes,
-        except: Option<ConnectionId>,
-        carried: Carried,
-    ) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
-        async move { self.broadcast(&room, payload, except, carried).await }.boxed()
+    fn tell(self: Arc<Self>, said: Said) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
+        async move { self.say(said).await }.boxed()
     }
 }
 

@@ -27,6 +27,11 @@ pub enum HookError {
     /// closed with 4403 and these words.
     #[error("{0}")]
     Refused(Cow<'static, str>),
+    /// What the client sent is not what it should be: as [`Refused`](Self::Refused), with the code
+    /// [`bad_message`](crate::ErrorCode::BadMessage). For what is no value of the type that a kind
+    /// [declares](crate::Kind::publishes).
+    #[error("{0}")]
+    BadMessage(Cow<'static, str>),
     /// What the hook needs is away, such as its database: the client is told to try again later, by an `error` event with
     /// the code [`unavailable`](crate::ErrorCode::Unavailable). That join, message or publication alone has failed, and
     /// the connection goes on. A connection that is for one room and does not get into it is closed with 1013, after
@@ -65,7 +70,7 @@ impl HookError {
     /// The close of a connection that can't go on.
     pub(crate) fn into_close(self) -> Close {
         match self {
-            Self::Refused(words) => Close::new(CloseCode::NOT_ALLOWED, words),
+            Self::Refused(words) | Self::BadMessage(words) => Close::new(CloseCode::NOT_ALLOWED, words),
             Self::Unavailable => Close::UNAVAILABLE,
             Self::Close(close) => close,
         }

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::Serialize;
 
-use super::Sort;
+use super::{EventType, Sort};
 use crate::{
     auth::{Identity, SignIn},
-    bus::Position,
+    bus::{IdempotencyKey, Position},
     close::Close,
     envelope::Carried,
     message::{Form, Message},
@@ -78,15 +78,39 @@ pub enum Sent {
     NotEncoded,
 }
 
-/// Broadcasts to a room, whatever the sinks of its members.
+/// A broadcast to a room, encoded.
+pub(crate) struct Said {
+    pub(crate) room: RoomKey,
+    pub(crate) payload: Bytes,
+    pub(crate) carried: Carried,
+    /// What it was encoded from, where it is JSON.
+    pub(crate) event: Option<EventType>,
+    pub(crate) except: Option<ConnectionId>,
+    /// Where it is to be sent once.
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+impl Said {
+    /// Encodes a value for a room.
+    pub(crate) fn json<T: Serialize + ?Sized>(room: &RoomKey, value: &T) -> Result<Self, BroadcastError> {
+        let payload = serde_json::to_vec(value);
+        let payload = payload.map_err(|source| BroadcastError::Encode { room: room.clone(), source })?;
+        Ok(Self { event: Some(EventType::of::<T>()), ..Self::new(room, payload.into(), Carried::Bare) })
+    }
+
+    /// Bytes for a room.
+    pub(crate) fn binary(room: &RoomKey, bytes: impl Into<Bytes>) -> Self {
+        Self::new(room, bytes.into(), Carried::Binary)
+    }
+
+    fn new(room: &RoomKey, payload: Bytes, carried: Carried) -> Self {
+        Self { room: room.clone(), payload, carried, event: None, except: None, key: None }
+    }
+}
+
+/// Broadcasts to rooms: a manager, whatever the sinks of its members, or a publisher.
 pub(crate) trait Tell: Send + Sync {
-    fn tell(
-        self: Arc<Self>,
-        room: RoomKey,
-        payload: Bytes,
-        except: Option<ConnectionId>,
-        carried: Carried,
-    ) -> BoxFuture<'static, Result<Receipt, BroadcastError>>;
+    fn tell(self: Arc<Self>, said: Said) -> BoxFuture<'static, Result<Receipt, BroadcastError>>;
 }
 
 impl Member {
@@ -236,13 +260,8 @@ impl Member {
         value: &T,
         except: Option<ConnectionId>,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<T> {
-        let (rooms, room, payload) = (Arc::clone(&self.rooms), self.room.clone(), serde_json::to_vec(value));
-        async move {
-            match payload {
-                Ok(payload) => rooms.tell(room, payload.into(), except, Carried::Bare).await,
-                Err(source) => Err(BroadcastError::Encode { room, source }),
-            }
-        }
+        let (rooms, said) = (Arc::clone(&self.rooms), Said::json(&self.room, value));
+        async move { rooms.tell(Said { except, ..said? }).await }
     }
 
     /// [`broadcast`](Self::broadcast) of bytes, which reach the members in binary messages; as
@@ -254,7 +273,7 @@ impl Member {
         &self,
         bytes: B,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<B> {
-        Arc::clone(&self.rooms).tell(self.room.clone(), bytes.into(), None, Carried::Binary)
+        Arc::clone(&self.rooms).tell(Said::binary(&self.room, bytes))
     }
 
     /// [`broadcast_binary`](Self::broadcast_binary) without this connection. Other connections of its user are told.
@@ -265,7 +284,8 @@ impl Member {
         &self,
         bytes: B,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<B> {
-        Arc::clone(&self.rooms).tell(self.room.clone(), bytes.into(), Some(self.connection()), Carried::Binary)
+        let except = Some(self.connection());
+        Arc::clone(&self.rooms).tell(Said { except, ..Said::binary(&self.room, bytes) })
     }
 
     /// Closes this connection; what waits for it goes out first.

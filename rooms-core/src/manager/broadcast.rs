@@ -9,14 +9,12 @@ use super::RoomManager;
 use crate::{
     bus::IdempotencyKey,
     context::Shared,
-    envelope::Carried,
+    kind::Said,
     node::ConnectionId,
+    outgoing::USER,
     receipt::{BroadcastError, Receipt},
     room_key::RoomKey,
 };
-
-/// The kind of the rooms that hold a user's connections.
-pub(crate) const USER: &str = "user";
 
 /// A broadcast that is being put together; see [`RoomManager::to`].
 #[derive(Debug)]
@@ -70,12 +68,8 @@ impl<S> RoomManager<S> {
         value: &T,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<S, T> {
         let room = RoomKey::new(USER, user).map_err(|error| BroadcastError::User(error.into()));
-        let (shared, payload) = (Arc::clone(&self.shared), serde_json::to_vec(value));
-        async move {
-            let room = room?;
-            let payload = payload.map_err(|source| BroadcastError::Encode { room: room.clone(), source })?;
-            shared.broadcast(&room, payload.into(), None, Carried::Bare).await
-        }
+        let (shared, said) = (Arc::clone(&self.shared), room.and_then(|room| Said::json(&room, value)));
+        async move { shared.say(said?).await }
     }
 
     /// Begins a broadcast with options: `rooms.to(&room).except(connection).json(&value).await`.
@@ -124,11 +118,8 @@ impl<'a> Broadcast<'a> {
         self,
         value: &T,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<'a, T> {
-        let payload = serde_json::to_vec(value);
-        async move {
-            let payload = payload.map_err(|source| BroadcastError::Encode { room: self.room.clone(), source })?;
-            self.send(payload.into(), Carried::Bare).await
-        }
+        let said = Said::json(self.room, value);
+        async move { self.send(said?).await }
     }
 
     /// Sends bytes when awaited: every member gets them in a binary message, in one order with everything else in the room.
@@ -154,12 +145,13 @@ impl<'a> Broadcast<'a> {
         self,
         bytes: B,
     ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<'a, B> {
-        self.send(bytes.into(), Carried::Binary)
+        let said = Said::binary(self.room, bytes);
+        self.send(said)
     }
 
-    async fn send(self, payload: Bytes, carried: Carried) -> Result<Receipt, BroadcastError> {
+    async fn send(self, said: Said) -> Result<Receipt, BroadcastError> {
         let key = self.key.map(IdempotencyKey::new).transpose();
         let key = key.map_err(|source| BroadcastError::IdempotencyKey { room: self.room.clone(), source })?;
-        self.shared.broadcast_once(self.room, payload, self.except, carried, key.as_ref()).await
+        self.shared.say(Said { except: self.except, key, ..said }).await
     }
 }

@@ -102,6 +102,25 @@ pub enum BuildError {
         /// The name.
         kind: String,
     },
+    /// What the hook of [`Kind::publishes`] returns is no event of the kind.
+    #[error("the events of the kind `{kind}` are `{declared}`, and what members publish becomes a `{becomes}`")]
+    PublishedType {
+        /// The name.
+        kind: String,
+        /// The name of the declared type.
+        declared: &'static str,
+        /// The name of the type that the hook returns.
+        becomes: &'static str,
+    },
+    /// An event has the `type` of an event of the server's. Found with the feature `schema`, of kinds that describe their
+    /// events.
+    #[error("an event of the kind `{kind}` has the type `{name}`, which is that of an event of the server's")]
+    ReservedType {
+        /// The name of the kind.
+        kind: String,
+        /// The type.
+        name: String,
+    },
     /// A key for node messages is too short.
     #[error("the node key is too short")]
     NodeKey(#[source] NodeKeyError),
@@ -222,6 +241,16 @@ impl<S> RoomManagerBuilder<S> {
                 if self.bus.states().is_none() {
                     return Err(BuildError::NoStates { kind: name });
                 }
+            }
+            if let Some(becomes) = kind.publications.map(|said| said.becomes)
+                && let Some(declared) = kind.other_type(becomes)
+            {
+                return Err(BuildError::PublishedType { kind: name, declared, becomes: becomes.name });
+            }
+            #[cfg(feature = "schema")]
+            if let Some(reserved) = kind.events.and_then(|events| events.schema).and_then(crate::schema::reserved_type)
+            {
+                return Err(BuildError::ReservedType { kind: name, name: reserved });
             }
             if kinds.insert(Box::from(&*name), Arc::new(kind)).is_some() {
                 return Err(BuildError::KindTwice { kind: name });

@@ -10,6 +10,7 @@ use crate::{
     context::Shared,
     drain::{Drain, SOONEST},
     limits::FOREVER,
+    outbox::Waiting,
     presence::Share,
 };
 
@@ -128,6 +129,10 @@ impl<S> RoomManager<S> {
         let more = || deadline.max(Instant::now() + shared.limits.close_timeout);
         if timeout_at(more(), shared.registry.hooks.over()).await.is_err() {
             tracing::warn!("hooks were running still at the end of a shutdown");
+        }
+        // Nobody is left in a room but who subscribed to it.
+        for recipient in shared.registry.rooms().iter().flat_map(|room| room.recipients()) {
+            recipient.close(drain.close.clone(), Waiting::Flush);
         }
         let good_bye = async {
             // So that the other nodes count this one's members out at once, and do not wait for its silence.

@@ -21,8 +21,9 @@ use crate::{
     json::JsonFault,
     kind::{HookError, Kind},
     limits::Limits,
-    manager::{RoomManager, USER},
+    manager::RoomManager,
     message::{Form, Message},
+    outgoing::USER,
     payload::Payload,
     protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
     receipt::BroadcastError,
@@ -330,6 +331,7 @@ impl<R: Source> Session<R> {
 pub(super) fn no(error: HookError, room: Option<&RoomKey>, reference: Option<&Ref>) -> Done {
     let fault = match error {
         HookError::Refused(words) => Fault::refused(words),
+        HookError::BadMessage(words) => Fault { message: words, ..Fault::new(ErrorCode::BadMessage, "") },
         HookError::Unavailable => UNAVAILABLE,
         HookError::Close(close) => return Done::Over(close),
     };

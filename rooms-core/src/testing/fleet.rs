@@ -91,6 +91,12 @@ impl<S: Sink<Message> + Unpin + Send + 'static> Fleet<S> {
         self.nodes.is_empty()
     }
 
+    /// What joins the nodes, for a [`Publisher`](crate::Publisher) beside them.
+    #[must_use]
+    pub fn bus(&self) -> LocalBus {
+        self.hub.peer()
+    }
+
     /// A node, by its number from 0.
     ///
     /// # Panics

@@ -50,6 +50,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
+    bus::LocalBus,
     manager::{RoomManager, RoomManagerBuilder},
     ws::FrameSink,
 };
@@ -90,6 +91,12 @@ impl RoomsTest {
     #[must_use]
     pub fn node(&self, number: usize) -> &RoomManager {
         self.fleet.node(number)
+    }
+
+    /// What joins the nodes, for a [`Publisher`](crate::Publisher) beside them, as an application's worker has it.
+    #[must_use]
+    pub fn bus(&self) -> LocalBus {
+        self.fleet.bus()
     }
 
     /// The time of day, by which tokens end: it goes with the time that [`advance`](Self::advance) lets pass.

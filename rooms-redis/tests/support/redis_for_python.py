@@ -1,4 +1,4 @@
-"""As much of the client `redis` as the page on histories uses, for a test on a machine that may not have it."""
+"""As much of the client `redis` as the pages use, for a test on a machine that may not have it."""
 
 import socket
 from urllib.parse import urlsplit
