@@ -90,6 +90,18 @@ impl RoomManager {
         headers: &HeaderMap,
         peer: Option<SocketAddr>,
     ) -> Result<Admission, Refusal> {
+        let admission = self.check(endpoint, opening.into(), uri, headers, peer).await;
+        admission.inspect_err(|refusal| self.note_refusal(refusal))
+    }
+
+    async fn check(
+        &self,
+        endpoint: &Endpoint,
+        opening: Opening<'_>,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+    ) -> Result<Admission, Refusal> {
         if self.is_draining() {
             return Err(Refusal::Draining);
         }
@@ -127,6 +139,10 @@ impl RoomManager {
         };
         let (rooms, sign_in) = (self.clone(), handshake.sign_in().cloned());
         Ok(Admission { rooms, handshake, verdict, newcomer, sign_in, claims: Vec::new(), on_close: None })
+    }
+
+    fn note_refusal(&self, refusal: &Refusal) {
+        self.shared.metrics.upgrades_refused.count(refusal.word());
     }
 
     fn authenticator_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a dyn Authenticator {
@@ -211,6 +227,13 @@ impl Admission {
     #[must_use]
     pub fn response(&self) -> Response<()> {
         self.handshake.response()
+    }
+
+    /// Refuses the request after all, as when its URL names no room: gives the refusal back, whose
+    /// [`response`](Refusal::response) is the answer.
+    pub fn refuse(self, refusal: Refusal) -> Refusal {
+        self.rooms.note_refusal(&refusal);
+        refusal
     }
 
     /// Serves the socket in a task of its own, as a connection that is for one room. What its URL says besides the room is

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
@@ -229,6 +229,35 @@ impl JoinError {
     }
 }
 
+impl ConnectError {
+    /// What it is called in the metrics.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::TooManyConnections { .. } => "user_limit",
+            Self::Revoked => "revoked",
+            Self::TooManyFromAddress { .. } => "address_limit",
+            Self::NodeFull { .. } => "node_full",
+            Self::Draining => "draining",
+            Self::RuntimeEnded => "runtime_ended",
+        }
+    }
+}
+
+impl JoinError {
+    /// What it is called in the metrics.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::NotAllowed { .. } => "not_allowed",
+            Self::RuleUnavailable { .. } => "rule_unavailable",
+            Self::TooManyRooms { .. } => "too_many_rooms",
+            Self::TooManyNewRooms { .. } => "too_many_new_rooms",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Refused { .. } => "refused",
+            Self::RuntimeEnded { .. } => "runtime_ended",
+        }
+    }
+}
+
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, recipient: Arc<Recipient>) -> Self {
         let recipient = Driver::of(recipient);
@@ -346,7 +375,13 @@ impl Connection {
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.seldom.get_or_insert_default().leaves.begin(key.clone()));
-        async move {
+        let (of_node, room) = (Arc::clone(&shared), key.clone());
+        let ended = move |outcome: &Result<Joined, JoinError>| {
+            if let Err(error) = outcome {
+                of_node.metrics_of(&room).joins.count(error.word());
+            }
+        };
+        let join = async move {
             let (key, limits) = (&member.room.clone(), &shared.limits);
             if joined >= limits.max_rooms_per_connection {
                 return Err(JoinError::TooManyRooms { room: key.clone(), limit: limits.max_rooms_per_connection });
@@ -414,7 +449,8 @@ impl Connection {
             let WentLive { viewers, replayed, effects } = room.go_live(slot, arriving, &options, welcome);
             shared.registry.act(room, effects);
             Ok(Joined { viewers, replayed, ..joined })
-        }
+        };
+        join.inspect(ended)
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.
@@ -428,6 +464,9 @@ impl Connection {
             self.tidy();
         }
         if let Some(place) = entered.kept() {
+            let metrics = &place.room.kind.metrics;
+            metrics.joins.count("joined");
+            metrics.viewers.add(1);
             if let Some(said) = said {
                 self.rare_mut().beside.note(place.room.key.clone(), said);
             }
@@ -597,6 +636,10 @@ impl Connection {
         let left = || places.iter().filter_map(|entered| entered.place.as_ref());
         let hooks: Vec<_> = left().filter_map(hook).collect();
         let first = left().next().map(|place| place.room.key.clone());
+        for Place { room, .. } in left() {
+            room.kind.metrics.viewers.add(-1);
+            room.kind.metrics.leaves.add(1);
+        }
         drop(places);
         if hooks.is_empty() {
             return;

@@ -8,10 +8,7 @@ mod state;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     task::Context,
 };
 
@@ -27,12 +24,14 @@ use crate::{
     kind::Kind,
     limiters::Limiters,
     limits::Limits,
+    metrics::{KindMetrics, NodeMetrics},
     node::{ConnectionIds, NodeId},
     outbox::{Backlog, Progress, Recipient},
     presence::{Driving, Presence},
     proxies::Proxies,
     rate_limited_log::RateLimitedLog,
     registry::Registry,
+    room_key::RoomKey,
     runtime::Runtime,
     timers::Timers,
     users::Users,
@@ -78,8 +77,7 @@ pub(crate) struct Shared {
     /// The shutdown, once it has begun.
     pub(crate) drain: OnceLock<Drain>,
     pub(crate) bus_down: AtomicBool,
-    /// Messages from the bus that were no messages.
-    pub(crate) bad_payloads: AtomicU64,
+    pub(crate) metrics: NodeMetrics,
     pub(crate) warnings: Warnings,
 }
 
@@ -111,6 +109,11 @@ impl Shared {
             self.registry.heal(recipient);
         }
         progress
+    }
+
+    /// What is recorded of the kind of a room.
+    pub(crate) fn metrics_of(&self, room: &RoomKey) -> &KindMetrics {
+        self.kinds.get(room.kind()).map_or(&self.metrics.unknown, |kind| &kind.metrics)
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) use self::encode::{Ids, LastId};
 use crate::{
     lock::{Mutex, lock},
     message::{Message, MessageKind},
+    metrics::One,
     ws::{Incoming, WsError},
 };
 
@@ -32,10 +33,10 @@ const MAX_MESSAGES: usize = 16;
 const MAX_BYTES: usize = 64 * 1024;
 
 /// The two halves of a connection and the body that they end in. `said` are the commands that the request stands for.
-pub(crate) fn open(said: Vec<String>, ids: Ids) -> (EventInput, EventSink, EventBody) {
+pub(crate) fn open(said: Vec<String>, ids: Ids, counted: One) -> (EventInput, EventSink, EventBody) {
     let shared = Arc::new(Mutex::new(Shared::default()));
     let input = EventInput { said: said.into(), shared: Arc::clone(&shared) };
-    (input, EventSink(Arc::clone(&shared)), EventBody { shared, encoder: Encoder::new(ids) })
+    (input, EventSink(Arc::clone(&shared), counted), EventBody { shared, encoder: Encoder::new(ids) })
 }
 
 #[derive(Default)]
@@ -56,7 +57,7 @@ struct Shared {
 }
 
 /// What a message goes into, until the body takes it.
-pub(crate) struct EventSink(Arc<Mutex<Shared>>);
+pub(crate) struct EventSink(Arc<Mutex<Shared>>, #[expect(dead_code, reason = "counts itself out")] One);
 
 /// The client has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

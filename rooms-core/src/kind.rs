@@ -24,6 +24,7 @@ use crate::{
     bus::Retention,
     close::Close,
     limits::Limits,
+    metrics::{Hook, KindMetrics, Stopwatch},
     outbox::Overflow,
     payload::{Payload, PayloadError},
     presence::{Occupancy, Rules, entry::Info},
@@ -82,6 +83,8 @@ pub struct Kind {
     pub(crate) oversize: Oversize,
     /// For how long a state is kept that nobody uses.
     pub(crate) state: Option<Duration>,
+    /// Those of nobody before the manager is built.
+    pub(crate) metrics: Arc<KindMetrics>,
 }
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
@@ -113,6 +116,7 @@ impl Kind {
             history: None,
             oversize: Oversize::Error,
             state: None,
+            metrics: Arc::default(),
         }
     }
 
@@ -443,7 +447,7 @@ impl Kind {
     pub(crate) async fn occupancy(&self, occupancy: Occupancy, room: &RoomKey, within: Duration) {
         if let Some(hook) = &self.on_occupancy {
             let room = room.clone();
-            guarded("on_occupancy", within, async { hook(room, occupancy).await }).await;
+            guarded("on_occupancy", &self.metrics.on_occupancy, within, async { hook(room, occupancy).await }).await;
         }
     }
 
@@ -463,9 +467,8 @@ impl Kind {
         match &self.on_join {
             Some(hook) => {
                 let member = member();
-                guarded("on_join", within, async { hook(member).await })
-                    .await
-                    .unwrap_or(Err(HookError::Close(Close::INTERNAL)))
+                let recorded = &self.metrics.on_join;
+                answer(guarded("on_join", recorded, within, async { hook(member).await }).await, recorded)
             }
             None => Ok(Value::Null),
         }
@@ -478,9 +481,10 @@ impl Kind {
         within: Duration,
     ) -> BoxFuture<'static, Result<(), HookError>> {
         let Some(hook) = self.on_message.clone() else { return futures::future::ready(Ok(())).boxed() };
+        let metrics = Arc::clone(&self.metrics);
         async move {
             let call = async { hook(member, message).await };
-            guarded("on_message", within, call).await.unwrap_or(Err(HookError::Close(Close::INTERNAL)))
+            answer(guarded("on_message", &metrics.on_message, within, call).await, &metrics.on_message)
         }
         .boxed()
     }
@@ -494,7 +498,8 @@ impl Kind {
         match &self.on_publish {
             Some(hook) => {
                 let call = async { hook(member, data).await };
-                guarded("on_publish", within, call).await.unwrap_or(Err(HookError::Close(Close::INTERNAL)))
+                let recorded = &self.metrics.on_publish;
+                answer(guarded("on_publish", recorded, within, call).await, recorded)
             }
             None => Ok(data),
         }
@@ -503,8 +508,11 @@ impl Kind {
     /// What to run once a member has left; `None` where there is no hook.
     pub(crate) fn left(&self, member: impl FnOnce() -> Member, within: Duration) -> Option<BoxFuture<'static, ()>> {
         let hook = self.on_leave.clone()?;
-        let member = member();
-        Some(async move { _ = guarded("on_leave", within, async { hook(member).await }).await }.boxed())
+        let (member, metrics) = (member(), Arc::clone(&self.metrics));
+        Some(
+            async move { _ = guarded("on_leave", &metrics.on_leave, within, async { hook(member).await }).await }
+                .boxed(),
+        )
     }
 }
 
@@ -529,20 +537,34 @@ impl From<PayloadError> for HookError {
 }
 
 /// Runs the application's code; `None` where it panicked or took too long, which is logged.
-async fn guarded<T>(name: &'static str, within: Duration, hook: impl Future<Output = T>) -> Option<T> {
+async fn guarded<T>(name: &'static str, recorded: &Hook, within: Duration, hook: impl Future<Output = T>) -> Option<T> {
+    let begun = Stopwatch::start();
     // In a block that drops what took too long, as that may panic too.
     let in_time = async move { tokio::time::timeout(within, hook).await };
-    match AssertUnwindSafe(in_time).catch_unwind().await {
+    let outcome = AssertUnwindSafe(in_time).catch_unwind().await;
+    recorded.ended(begun);
+    match outcome {
         Ok(Ok(value)) => Some(value),
         Err(_) => {
+            recorded.failed("panicked");
             tracing::error!(hook = name, "a hook panicked");
             None
         }
         Ok(Err(_)) => {
+            recorded.failed("timed_out");
             tracing::error!(hook = name, ?within, "a hook took too long");
             None
         }
     }
+}
+
+/// What a hook said; one that failed closes the connection.
+fn answer<T>(said: Option<Result<T, HookError>>, recorded: &Hook) -> Result<T, HookError> {
+    let said = said.unwrap_or(Err(HookError::Close(Close::INTERNAL)));
+    if matches!(said, Err(HookError::Unavailable)) {
+        recorded.failed("unavailable");
+    }
+    said
 }
 
 impl Default for Kind {

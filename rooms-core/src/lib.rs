@@ -32,6 +32,7 @@ mod lock;
 mod manager;
 mod merge_patch;
 mod message;
+pub mod metrics;
 mod network;
 mod node;
 mod opcode;

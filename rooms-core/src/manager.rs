@@ -155,14 +155,18 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
         framing: Framing,
     ) -> Result<Connection, (ConnectError, Transport)> {
         let shared = &self.shared;
+        let refused = |error: ConnectError, sink| {
+            shared.metrics.connections_refused.count(error.word());
+            Err((error, sink))
+        };
         if self.is_draining() {
-            return Err((ConnectError::Draining, (self.transport)(sink)));
+            return refused(ConnectError::Draining, (self.transport)(sink));
         }
         if shared.runtime.has_ended() {
-            return Err((ConnectError::RuntimeEnded, (self.transport)(sink)));
+            return refused(ConnectError::RuntimeEnded, (self.transport)(sink));
         }
         if shared.revocations.cover(&identity) {
-            return Err((ConnectError::Revoked, (self.transport)(sink)));
+            return refused(ConnectError::Revoked, (self.transport)(sink));
         }
         let id = shared.connection_ids.next(shared.users.mark(identity.user()));
         let outbox = Outbox::new((self.transport)(sink), &shared.limits).framed(framing);
@@ -182,7 +186,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
                 shared.limiters.note_refusal();
                 let error = too_many.error(&shared.limits);
                 match Arc::into_inner(recipient).and_then(|recipient| recipient.into_outbox().into_sink()) {
-                    Some(sink) => Err((error, sink)),
+                    Some(sink) => refused(error, sink),
                     None => unreachable!("a refused seat keeps no outbox"),
                 }
             }
@@ -227,8 +231,8 @@ impl<S> RoomManager<S> {
         Stats {
             connections: shared.users.connections(),
             rooms: shared.registry.count(),
-            delivered: shared.registry.delivered().load(Ordering::Relaxed),
-            bad_payloads: shared.bad_payloads.load(Ordering::Relaxed),
+            delivered: shared.kinds.values().map(|kind| kind.metrics.deliveries.get()).sum(),
+            bad_payloads: shared.metrics.bad_payloads.get(),
             undecodable: shared.presence.undecodable_count(),
             unsigned: shared.presence.unsigned_count(),
             nodes: shared.presence.peers() + 1,

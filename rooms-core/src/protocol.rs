@@ -247,6 +247,18 @@ pub(crate) enum Reason {
     Epoch,
 }
 
+impl Reason {
+    /// As it is in the event, and in the metrics.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::BusGap => "bus_gap",
+            Self::SlowConsumer => "slow_consumer",
+            Self::HistoryGap => "history_gap",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
 impl From<Missing> for Reason {
     fn from(missing: Missing) -> Self {
         match missing {

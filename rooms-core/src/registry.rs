@@ -10,7 +10,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
 };
 
 use tokio::runtime::Handle;
@@ -45,7 +45,6 @@ pub(crate) struct Registry {
     presence: Arc<Presence>,
     subscriptions: Subscriptions,
     reads: history::Reads,
-    delivered: Arc<AtomicU64>,
 }
 
 impl Registry {
@@ -59,7 +58,6 @@ impl Registry {
             presence,
             subscriptions: Subscriptions::default(),
             reads: history::Reads::default(),
-            delivered: Arc::default(),
         })
     }
 
@@ -78,6 +76,7 @@ impl Registry {
                     let share = self.presence.share(kind.counting(&self.limits));
                     let room = Arc::new(Room::new(key.clone(), Arc::clone(kind), &self.limits, share));
                     shard.insert(key.clone(), Arc::clone(&room));
+                    kind.metrics.rooms.add(1);
                     room
                 }
             };
@@ -92,7 +91,7 @@ impl Registry {
     /// Does what a change in a room asks for.
     pub(crate) fn act(self: &Arc<Self>, room: &Arc<Room>, effects: Effects) {
         if effects.flush {
-            self.runtime.spawn(flush(Flusher::counted(room), Arc::clone(&self.delivered)));
+            self.runtime.spawn(flush(Flusher::counted(room)));
         }
         if effects.window {
             self.presence.open_window(room.key.clone());
@@ -180,16 +179,13 @@ impl Registry {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    pub(crate) fn delivered(&self) -> &AtomicU64 {
-        &self.delivered
-    }
-
     /// Forgets a room that has been empty since `since`, at least.
     fn retire(&self, key: &RoomKey, since: tokio::time::Instant) -> Linger {
         let mut shard = self.shard(key);
         let Some(room) = shard.get(key) else { return Linger::Occupied };
         let linger = room.linger_over(since);
         if linger == Linger::Over {
+            room.kind.metrics.rooms.add(-1);
             shard.remove(key);
             shrink(&mut shard);
         }

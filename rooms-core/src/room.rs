@@ -341,8 +341,9 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
-        let Resumed { position, recovered, first, has_up_to, left_out, later } =
+        let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
+        self.note_resumed(recovered, reason);
         // Before the messages: what a page makes of one may depend on the state.
         let whole = last_state.as_ref().and_then(|last| last.whole());
         held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds);
@@ -441,7 +442,8 @@ impl Room {
     /// What its messages say of themselves at an outbox.
     fn source(&self) -> Source {
         let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
-        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.bounds.heals, resync }
+        let recorded = self.kind.metrics.overflows.clone();
+        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.bounds.heals, resync, recorded }
     }
 
     /// Waits until the log has space for a message, and keeps it for the caller.

@@ -1,10 +1,6 @@
 //! A payload for a room: to the bus, and from it to the members on this node.
 
-use std::{
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -18,6 +14,7 @@ use crate::{
     json,
     kind::{Oversize, Tell},
     message::Message,
+    metrics::Stopwatch,
     node::ConnectionId,
     payload::Payload,
     protocol::{self, is_reserved, multi},
@@ -46,6 +43,20 @@ impl Shared {
 
     /// [`broadcast`](Self::broadcast); where there is a key, once for it.
     pub(crate) async fn broadcast_once(
+        &self,
+        room: &RoomKey,
+        payload: Bytes,
+        except: Option<ConnectionId>,
+        carried: Carried,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Receipt, BroadcastError> {
+        let length = payload.len();
+        let outcome = self.send_out(room, payload, except, carried, key).await;
+        self.note_broadcast(room, length, &outcome);
+        outcome
+    }
+
+    async fn send_out(
         &self,
         room: &RoomKey,
         payload: Bytes,
@@ -92,11 +103,14 @@ impl Shared {
             }
         };
         let publish = AssertUnwindSafe(publish).catch_unwind();
+        let begun = Stopwatch::start();
         let published = match timeout(self.limits.publish_timeout, publish).await {
             Ok(Ok(published)) => published,
             Ok(Err(_)) => Err(BusError::Unknown("the bus panicked".into())),
             Err(elapsed) => Err(BusError::Unknown(elapsed.into())),
         };
+        let recorded = if published.is_ok() { &self.metrics.published } else { &self.metrics.not_published };
+        recorded.since(begun);
         match published {
             Ok(appended) => Ok(Receipt {
                 reach: Reach::AllNodes,
@@ -111,6 +125,18 @@ impl Shared {
             }
             Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
         }
+    }
+
+    fn note_broadcast(&self, room: &RoomKey, length: usize, outcome: &Result<Receipt, BroadcastError>) {
+        let outcome = match outcome {
+            Ok(receipt) if receipt.repeated => "repeated",
+            Ok(Receipt { reach: Reach::AllNodes, .. }) => "all_nodes",
+            Ok(Receipt { reach: Reach::LocalOnly, .. }) => "local_only",
+            Err(error) => error.word(),
+        };
+        let metrics = self.metrics_of(room);
+        metrics.broadcasts.count(outcome);
+        metrics.broadcast_bytes.add(length as u64);
     }
 }
 
@@ -201,7 +227,7 @@ impl Shared {
 
     /// Counts bytes that are no message, and says so from time to time.
     pub(super) fn note_bad(&self, room: &RoomKey, length: usize, fault: &BadPayload) {
-        self.bad_payloads.fetch_add(1, Ordering::Relaxed);
+        self.metrics.bad_payloads.add(1);
         if let Some(left_out) = self.warnings.bad_payload.line() {
             tracing::warn!(%room, length, %fault, left_out, "a payload from the bus was dropped");
         }

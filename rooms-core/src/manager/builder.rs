@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -21,6 +18,7 @@ use crate::{
     kind::Kind,
     limiters::Limiters,
     limits::Limits,
+    metrics::{ConnectionMetrics, KindMetrics, NodeMetrics},
     node::{ConnectionIds, NodeId},
     outbox::Transport,
     presence::{self, NodeKeyError, NodeKeys, Presence},
@@ -206,7 +204,7 @@ impl<S> RoomManagerBuilder<S> {
         self.endpoint.check().map_err(BuildError::Endpoint)?;
         self.limits.clamp();
         let mut kinds = HashMap::new();
-        for (name, kind) in self.kinds {
+        for (name, mut kind) in self.kinds {
             check_kind(&name).map_err(|source| BuildError::Kind { kind: name.clone(), source })?;
             if let Some(retention) = &kind.history {
                 retention.check().map_err(|source| BuildError::Retention { kind: name.clone(), source })?;
@@ -222,6 +220,7 @@ impl<S> RoomManagerBuilder<S> {
                     return Err(BuildError::NoStates { kind: name });
                 }
             }
+            kind.metrics = Arc::new(KindMetrics::of(&name, kind.overflow.word()));
             if kinds.insert(Box::from(&*name), Arc::new(kind)).is_some() {
                 return Err(BuildError::KindTwice { kind: name });
             }
@@ -260,12 +259,12 @@ impl<S> RoomManagerBuilder<S> {
             presence,
             registry,
             driving: OnceLock::new(),
-            users: Users::new(),
+            users: Users::new(ConnectionMetrics::new()),
             timers,
             runtime: Runtime::guarded(runtime),
             drain: OnceLock::new(),
             bus_down: AtomicBool::new(false),
-            bad_payloads: AtomicU64::new(0),
+            metrics: NodeMetrics::new(),
             warnings: Warnings::default(),
         });
         // The receiver before anything is asked of the bus, and the manager before its receiver: no answer is lost.

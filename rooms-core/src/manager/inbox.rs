@@ -29,6 +29,7 @@ impl BusReceiver for Inbox {
             }
             BusEvent::State { .. } => {}
             BusEvent::Gap { topic: Topic::Room(room) } => {
+                shared.metrics.gaps.count("room");
                 if let Some(room) = shared.registry.find(&room) {
                     shared.registry.act(&room, room.gap());
                 }
@@ -38,7 +39,10 @@ impl BusReceiver for Inbox {
                     shared.obey(told);
                 }
             }
-            BusEvent::Gap { .. } => shared.presence.gap(),
+            BusEvent::Gap { .. } => {
+                shared.metrics.gaps.count("nodes");
+                shared.presence.gap();
+            }
             BusEvent::Subscribed { topics } => {
                 shared.registry.subscribed(&topics);
                 shared.presence.subscribed(&topics);
@@ -46,12 +50,15 @@ impl BusReceiver for Inbox {
             BusEvent::Refused { topic, error } => shared.registry.refused(&topic, &error),
             BusEvent::Down => {
                 shared.bus_down.store(true, Ordering::Relaxed);
+                shared.metrics.bus_down.set(1);
                 shared.presence.bus_down();
             }
             BusEvent::Up { lost } => {
                 shared.bus_down.store(false, Ordering::Relaxed);
+                shared.metrics.bus_down.set(0);
                 shared.presence.bus_up();
                 if lost == Lost::Perhaps {
+                    shared.metrics.gaps.count("all");
                     shared.presence.gap();
                     shared.registry.gap_everywhere();
                 }

@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU64,
 };
 
-use crate::{limits::Limits, message::Message, room_key::RoomKey};
+use crate::{limits::Limits, message::Message, metrics::Overflows, room_key::RoomKey};
 
 /// What happens to a member that does not keep up with a room, once `Limits::max_outbox_bytes` or `max_outbox_messages` wait for
 /// it; set for a kind with [`Kind::overflow`](crate::Kind::overflow).
@@ -42,6 +42,7 @@ pub(crate) struct Source {
     pub(crate) heals: bool,
     /// Makes the message that tells the member that it missed something.
     pub(crate) resync: fn(&RoomKey) -> Message,
+    pub(crate) recorded: Overflows,
 }
 
 /// What a room's message tells.
@@ -70,6 +71,18 @@ impl About {
     /// Whether the one may replace the other.
     pub(super) fn is_of_the_sort_of(self, other: Self) -> bool {
         self == other || matches!((self, other), (Self::Content | Self::Logged(_), Self::Content | Self::Logged(_)))
+    }
+}
+
+impl Overflow {
+    /// What it is called in the metrics.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Close => "close",
+            Self::DropOldest => "drop_oldest",
+            Self::Latest => "latest",
+            Self::Resync => "resync",
+        }
     }
 }
 
@@ -289,8 +302,12 @@ impl Queue {
             Overflow::DropOldest | Overflow::Resync => bounds.all_but_a_sixteenth(),
         };
         let mut offered = Offered::Queued;
+        let fits = self.fits(message, roomy);
+        if !fits {
+            source.recorded.applied.add(1);
+        }
         match source.overflow {
-            _ if self.fits(message, roomy) => {}
+            _ if fits => {}
             Overflow::Resync if source.heals => {
                 let first = self.leave_out(&source.room);
                 if let Some(offset) = about.offset() {
@@ -473,6 +490,7 @@ impl Queue {
                 }
                 Some(About::Content | About::Logged(_) | About::Names) if over => {
                     if !std::mem::replace(&mut told, true) {
+                        source.recorded.resyncs.add(1);
                         self.push((source.resync)(&source.room), Some(Tag::new(source, About::Loss)));
                     }
                 }
@@ -491,7 +509,13 @@ mod tests {
     const BOUNDS: Bounds = Bounds { messages: 8, bytes: 1_000 };
 
     fn source(room: &str, overflow: Overflow) -> Source {
-        Source { room: room.parse().unwrap(), overflow, heals: false, resync: |_| Message::text("resync") }
+        Source {
+            room: room.parse().unwrap(),
+            overflow,
+            heals: false,
+            resync: |_| Message::text("resync"),
+            recorded: Overflows::default(),
+        }
     }
 
     /// What waits, with where it comes from.

@@ -101,6 +101,7 @@ impl Room {
             false => behind.give(self, replay, recipient, &mut effects),
         };
         if let Way::Lost(reason) = way {
+            self.kind.metrics.resyncs.count(reason.word());
             recipient.queue_from(&self.source(), &protocol::resync(&self.key, reason), About::Loss);
         }
         match way {

@@ -55,6 +55,8 @@ impl Read {
 pub(super) struct Resumed {
     pub(super) position: Option<Position>,
     pub(super) recovered: Option<bool>,
+    /// Why it is told to fetch.
+    pub(super) reason: Option<Reason>,
     /// A `resync`, where it can't be given what it missed; then messages of the history.
     pub(super) first: Vec<Message>,
     /// What it has already of what was held for it.
@@ -229,6 +231,7 @@ impl Room {
             let resync = missed.then(|| protocol::resync(&self.key, Reason::HistoryGap));
             return Resumed {
                 recovered: missed.then_some(false),
+                reason: missed.then_some(Reason::HistoryGap),
                 first: resync.into_iter().collect(),
                 ..Resumed::default()
             };
@@ -264,16 +267,36 @@ impl Room {
         match missed {
             Some(Ok((since, first, left_out, later))) => {
                 let has_up_to = since.offset();
-                Resumed { position: Some(since), recovered: Some(true), first, has_up_to, left_out, later }
+                Resumed {
+                    position: Some(since),
+                    recovered: Some(true),
+                    first,
+                    has_up_to,
+                    left_out,
+                    later,
+                    ..Resumed::default()
+                }
             }
             Some(Err(missing)) => {
                 space = Space { messages: self.bounds.held_messages / 4 * 3, bytes: self.bounds.held_bytes / 4 * 3 };
                 let mut resumed = self.newest(replay, from, &mut space, join.newest, message);
-                resumed.recovered = Some(false);
-                resumed.first.insert(0, protocol::resync(&self.key, missing.into()));
+                let reason = missing.into();
+                (resumed.recovered, resumed.reason) = (Some(false), Some(reason));
+                resumed.first.insert(0, protocol::resync(&self.key, reason));
                 resumed
             }
             None => self.newest(replay, from, &mut space, join.newest, message),
+        }
+    }
+
+    /// Records what one who was there before is given.
+    pub(super) fn note_resumed(&self, recovered: Option<bool>, reason: Option<Reason>) {
+        let metrics = &self.kind.metrics;
+        if let Some(recovered) = recovered {
+            metrics.replays.count(if recovered { "recovered" } else { "lost" });
+        }
+        if let Some(reason) = reason {
+            metrics.resyncs.count(reason.word());
         }
     }
 
