@@ -19,6 +19,7 @@ use std::{
 use futures::{FutureExt as _, future::join_all};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
 use self::{
     asking_again::After,
@@ -375,8 +376,15 @@ impl Connection {
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.seldom.get_or_insert_default().leaves.begin(key.clone()));
-        let (of_node, room) = (Arc::clone(&shared), key.clone());
+        let span = tracing::info_span!(
+            "join",
+            connection = %self.id(),
+            kind = self.shared.kind_name(key),
+            outcome = tracing::field::Empty,
+        );
+        let (of_node, room, of_join) = (Arc::clone(&shared), key.clone(), span.clone());
         let ended = move |outcome: &Result<Joined, JoinError>| {
+            of_join.record("outcome", outcome.as_ref().map_or_else(JoinError::word, |_| "joined"));
             if let Err(error) = outcome {
                 of_node.metrics_of(&room).joins.count(error.word());
             }
@@ -450,7 +458,7 @@ impl Connection {
             shared.registry.act(room, effects);
             Ok(Joined { viewers, replayed, ..joined })
         };
-        join.inspect(ended)
+        join.inspect(ended).instrument(span)
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.

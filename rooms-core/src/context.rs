@@ -24,7 +24,7 @@ use crate::{
     kind::Kind,
     limiters::Limiters,
     limits::Limits,
-    metrics::{KindMetrics, NodeMetrics},
+    metrics::{KindMetrics, NodeMetrics, UNKNOWN},
     node::{ConnectionIds, NodeId},
     outbox::{Backlog, Progress, Recipient},
     presence::{Driving, Presence},
@@ -34,6 +34,7 @@ use crate::{
     room_key::RoomKey,
     runtime::Runtime,
     timers::Timers,
+    trace::{TraceContext, TraceParent},
     users::Users,
 };
 
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) drain: OnceLock<Drain>,
     pub(crate) bus_down: AtomicBool,
     pub(crate) metrics: NodeMetrics,
+    /// Whether, and how, traces go on over the bus.
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) warnings: Warnings,
 }
 
@@ -109,6 +112,31 @@ impl Shared {
             self.registry.heal(recipient);
         }
         progress
+    }
+
+    /// The trace that a broadcast is a part of, where traces go on.
+    pub(crate) fn current_trace(&self) -> Option<TraceParent> {
+        self.trace.as_ref()?.current().unwrap_or_else(|_| {
+            self.metrics.bad_traces.add(1);
+            None
+        })
+    }
+
+    /// The span of the fan-out of a message that came with this `traceparent`, where traces go on.
+    pub(crate) fn fan_out_of(&self, room: &RoomKey, trace: Option<&[u8]>) -> Option<Box<tracing::Span>> {
+        let (context, trace) = self.trace.as_ref().zip(trace)?;
+        match TraceParent::read(trace) {
+            Ok(parent) => context.fan_out(room.kind(), &parent).map(Box::new),
+            Err(_) => {
+                self.metrics.bad_traces.add(1);
+                None
+            }
+        }
+    }
+
+    /// The kind of a room as a span names it: one that was declared.
+    pub(crate) fn kind_name<'a>(&self, room: &'a RoomKey) -> &'a str {
+        if self.kinds.contains_key(room.kind()) { room.kind() } else { UNKNOWN }
     }
 
     /// What is recorded of the kind of a room.

@@ -9,6 +9,10 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
+use tracing::{
+    Instrument as _, Span,
+    field::{Empty, display},
+};
 
 pub use self::{
     hook_error::HookError,
@@ -447,7 +451,8 @@ impl Kind {
     pub(crate) async fn occupancy(&self, occupancy: Occupancy, room: &RoomKey, within: Duration) {
         if let Some(hook) = &self.on_occupancy {
             let room = room.clone();
-            guarded("on_occupancy", &self.metrics.on_occupancy, within, async { hook(room, occupancy).await }).await;
+            let call = Call::new("on_occupancy", &self.metrics.on_occupancy, &room);
+            guarded(call, within, async { hook(room, occupancy).await }).await;
         }
     }
 
@@ -468,7 +473,8 @@ impl Kind {
             Some(hook) => {
                 let member = member();
                 let recorded = &self.metrics.on_join;
-                answer(guarded("on_join", recorded, within, async { hook(member).await }).await, recorded)
+                let call = Call::of("on_join", recorded, &member);
+                answer(guarded(call, within, async { hook(member).await }).await, recorded)
             }
             None => Ok(Value::Null),
         }
@@ -483,8 +489,8 @@ impl Kind {
         let Some(hook) = self.on_message.clone() else { return futures::future::ready(Ok(())).boxed() };
         let metrics = Arc::clone(&self.metrics);
         async move {
-            let call = async { hook(member, message).await };
-            answer(guarded("on_message", &metrics.on_message, within, call).await, &metrics.on_message)
+            let call = Call::of("on_message", &metrics.on_message, &member);
+            answer(guarded(call, within, async { hook(member, message).await }).await, &metrics.on_message)
         }
         .boxed()
     }
@@ -497,9 +503,9 @@ impl Kind {
     ) -> Result<Payload, HookError> {
         match &self.on_publish {
             Some(hook) => {
-                let call = async { hook(member, data).await };
                 let recorded = &self.metrics.on_publish;
-                answer(guarded("on_publish", recorded, within, call).await, recorded)
+                let call = Call::of("on_publish", recorded, &member);
+                answer(guarded(call, within, async { hook(member, data).await }).await, recorded)
             }
             None => Ok(data),
         }
@@ -509,10 +515,11 @@ impl Kind {
     pub(crate) fn left(&self, member: impl FnOnce() -> Member, within: Duration) -> Option<BoxFuture<'static, ()>> {
         let hook = self.on_leave.clone()?;
         let (member, metrics) = (member(), Arc::clone(&self.metrics));
-        Some(
-            async move { _ = guarded("on_leave", &metrics.on_leave, within, async { hook(member).await }).await }
-                .boxed(),
-        )
+        let run = async move {
+            let call = Call::of("on_leave", &metrics.on_leave, &member);
+            guarded(call, within, async { hook(member).await }).await;
+        };
+        Some(run.boxed())
     }
 }
 
@@ -536,22 +543,50 @@ impl From<PayloadError> for HookError {
     }
 }
 
+/// A call of a hook.
+struct Call<'a> {
+    name: &'static str,
+    recorded: &'a Hook,
+    span: Span,
+}
+
+impl<'a> Call<'a> {
+    fn new(name: &'static str, recorded: &'a Hook, room: &RoomKey) -> Self {
+        // The kind was declared, or it would have no hook.
+        let span = tracing::debug_span!("hook", hook = name, kind = room.kind(), connection = Empty, outcome = Empty);
+        Self { name, recorded, span }
+    }
+
+    fn of(name: &'static str, recorded: &'a Hook, member: &Member) -> Self {
+        let call = Self::new(name, recorded, &member.room);
+        call.span.record("connection", display(member.connection()));
+        call
+    }
+}
+
 /// Runs the application's code; `None` where it panicked or took too long, which is logged.
-async fn guarded<T>(name: &'static str, recorded: &Hook, within: Duration, hook: impl Future<Output = T>) -> Option<T> {
-    let begun = Stopwatch::start();
+async fn guarded<T>(call: Call<'_>, within: Duration, hook: impl Future<Output = T>) -> Option<T> {
+    let (Call { name, recorded, span }, begun) = (call, Stopwatch::start());
     // In a block that drops what took too long, as that may panic too.
     let in_time = async move { tokio::time::timeout(within, hook).await };
-    let outcome = AssertUnwindSafe(in_time).catch_unwind().await;
+    let outcome = AssertUnwindSafe(in_time).catch_unwind().instrument(span.clone()).await;
     recorded.ended(begun);
+    let failed = |outcome| {
+        span.record("outcome", outcome);
+        recorded.failed(outcome);
+    };
     match outcome {
-        Ok(Ok(value)) => Some(value),
+        Ok(Ok(value)) => {
+            span.record("outcome", "ended");
+            Some(value)
+        }
         Err(_) => {
-            recorded.failed("panicked");
+            failed("panicked");
             tracing::error!(hook = name, "a hook panicked");
             None
         }
         Ok(Err(_)) => {
-            recorded.failed("timed_out");
+            failed("timed_out");
             tracing::error!(hook = name, ?within, "a hook took too long");
             None
         }

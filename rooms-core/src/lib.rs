@@ -53,6 +53,7 @@ mod shrink;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
+mod trace;
 mod users;
 pub mod ws;
 
@@ -82,4 +83,5 @@ pub use self::{
     proxies::{Proxies, ProxiesError},
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
+    trace::{TraceContext, TraceParent, TraceParentError},
 };

@@ -15,6 +15,7 @@ mod recorded;
 pub(crate) use self::handles::One;
 pub use self::handles::{Counter, Counters, Histogram, Level, Stopwatch, Total};
 pub(crate) use self::recorded::{ConnectionMetrics, Hook, KindMetrics, LedgerMetrics, NodeMetrics, Overflows};
+pub use self::recorded::{bus_losses, bus_round_trip};
 
 /// One metric: what it is called, and what it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

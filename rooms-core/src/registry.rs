@@ -125,16 +125,22 @@ impl Registry {
         message: Message,
         except: Option<ConnectionId>,
         carried: Carried,
+        fan_out: Option<Box<tracing::Span>>,
     ) -> bool {
         let Some(room) = self.find(key) else { return true };
-        let (kept, effects) = room.append(message, except, carried);
+        let (kept, effects) = room.append(message, except, carried, fan_out);
         self.act(&room, effects);
         kept
     }
 
     /// Takes a message of a room's history; `false` where it was dropped for want of space.
-    pub(crate) fn arrive(self: &Arc<Self>, room: &Arc<Room>, logged: Logged) -> bool {
-        let (kept, effects) = room.arrive(logged);
+    pub(crate) fn arrive(
+        self: &Arc<Self>,
+        room: &Arc<Room>,
+        logged: Logged,
+        fan_out: Option<Box<tracing::Span>>,
+    ) -> bool {
+        let (kept, effects) = room.arrive(logged, fan_out);
         self.act(room, effects);
         kept
     }

@@ -379,6 +379,8 @@ impl Room {
     }
 
     fn take_out(&self, slot: usize, count_out: impl FnOnce(&mut Share, Option<&Known>) -> Due) -> Effects {
+        // Dropped after the lock.
+        let mut given = Vec::new();
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
@@ -391,7 +393,7 @@ impl Room {
         if empty {
             state.members = Vec::new();
             state.free = Vec::new();
-            state.log.clear();
+            state.log.clear(&mut given);
             state.loss = Loss::default();
             state.empty_since = Some(Instant::now());
             // Nobody is left to be told of it, but publishers may wait for space.
@@ -414,8 +416,14 @@ impl Room {
     /// not carried bare it is in that form already.
     ///
     /// A publisher on this node holds a [`Reservation`]; one on another node can't be made to wait. Past twice the bound
-    /// its message is dropped, and the members are told.
-    pub(crate) fn append(&self, message: Message, except: Option<ConnectionId>, carried: Carried) -> (bool, Effects) {
+    /// its message is dropped, and the members are told. The span is closed once the members have the message.
+    pub(crate) fn append(
+        &self,
+        message: Message,
+        except: Option<ConnectionId>,
+        carried: Carried,
+        fan_out: Option<Box<tracing::Span>>,
+    ) -> (bool, Effects) {
         // Made without the lock, where there is a member for it; for one that enters meanwhile it is made later.
         let multi = match carried {
             Carried::Wrapped | Carried::Refresh => Some(message.clone()),
@@ -436,7 +444,7 @@ impl Room {
             return (false, self.lost(&mut state, Reason::BusGap));
         }
         state.loss.kept();
-        (true, state.push(Entry { multi, ..Entry::new(message, except, About::Content) }))
+        (true, state.push(Entry { multi, fan_out, ..Entry::new(message, except, About::Content) }))
     }
 
     /// What its messages say of themselves at an outbox.

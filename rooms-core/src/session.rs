@@ -165,6 +165,16 @@ impl<R: Source> Served<R> {
         Self::Ending(Box::pin(std::future::ready(GONE)))
     }
 
+    /// Notes in the span of an upgrade what came of it.
+    pub(crate) fn note_in(&self, upgrade: &tracing::Span) {
+        if let Self::Session(session) = self {
+            upgrade.record("connection", tracing::field::display(session.connection.id()));
+            upgrade.record("outcome", "connected");
+        } else {
+            upgrade.record("outcome", "no_place");
+        }
+    }
+
     /// Tells a client why it is not let in.
     pub(crate) fn refused<S>((stream, sink): (R, S), close: Close, limits: Limits) -> Self
     where

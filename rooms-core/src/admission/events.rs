@@ -53,6 +53,7 @@ impl Admission {
         let (input, sink, body) = events::open(said, ids, One::of(&self.rooms.shared.metrics.event_streams));
         let who = (identity, self.newcomer.from);
         let served = manager.serve_in::<EventInput>(form.into(), input, sink, who, first, None);
+        served.note_in(&self.span);
         // Now it is counted as a connection.
         drop(self.newcomer);
         tokio::spawn(match self.on_close {

@@ -5,6 +5,10 @@ use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::timeout;
+use tracing::{
+    Instrument as _,
+    field::{Empty, display},
+};
 
 use super::Shared;
 use crate::{
@@ -51,8 +55,12 @@ impl Shared {
         key: Option<&IdempotencyKey>,
     ) -> Result<Receipt, BroadcastError> {
         let length = payload.len();
-        let outcome = self.send_out(room, payload, except, carried, key).await;
-        self.note_broadcast(room, length, &outcome);
+        let span = tracing::debug_span!("publish", kind = self.kind_name(room), connection = Empty, outcome = Empty);
+        if let Some(except) = except {
+            span.record("connection", display(except));
+        }
+        let outcome = self.send_out(room, payload, except, carried, key).instrument(span.clone()).await;
+        span.record("outcome", self.note_broadcast(room, length, &outcome));
         outcome
     }
 
@@ -88,7 +96,7 @@ impl Shared {
         // Held until the message is through the bus, and so in the log.
         let space = self.runtime.wait(space).await;
         let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
-        let payload = envelope::seal(except, carried, payload);
+        let payload = envelope::seal(self.current_trace(), except, carried, payload);
         let topic = Topic::Room(room.clone());
         let publish = async {
             let payload = payload.clone();
@@ -127,7 +135,7 @@ impl Shared {
         }
     }
 
-    fn note_broadcast(&self, room: &RoomKey, length: usize, outcome: &Result<Receipt, BroadcastError>) {
+    fn note_broadcast(&self, room: &RoomKey, length: usize, outcome: &Result<Receipt, BroadcastError>) -> &'static str {
         let outcome = match outcome {
             Ok(receipt) if receipt.repeated => "repeated",
             Ok(Receipt { reach: Reach::AllNodes, .. }) => "all_nodes",
@@ -137,6 +145,7 @@ impl Shared {
         let metrics = self.metrics_of(room);
         metrics.broadcasts.count(outcome);
         metrics.broadcast_bytes.add(length as u64);
+        outcome
     }
 }
 
@@ -188,13 +197,14 @@ impl Shared {
     /// they are is not logged, because it can be anything.
     pub(crate) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
         match envelope::read(payload, self.limits.max_broadcast_bytes) {
-            Ok(Opened { json, except, carried }) => {
+            Ok(Opened { json, trace, except, carried }) => {
+                let fan_out = self.fan_out_of(room, trace);
                 let message = match carried {
                     Carried::Bare => Message::text_of(&[json]),
                     Carried::Wrapped => multi::message(room, json),
                     Carried::Refresh => protocol::refresh(room, None),
                 };
-                if !self.registry.append(room, message, except, carried) {
+                if !self.registry.append(room, message, except, carried, fan_out) {
                     self.note_full(room);
                 }
             }
@@ -213,11 +223,13 @@ impl Shared {
         if !local.has_history() {
             return self.deliver(room, payload);
         }
+        let trace = envelope::open(payload).ok().and_then(|opened| opened.trace);
+        let fan_out = self.fan_out_of(room, trace);
         let (logged, fault) = Logged::read(room, payload, position, self.limits.max_broadcast_bytes);
         if let Some(fault) = &fault {
             self.note_bad(room, payload.len(), fault);
         }
-        if !self.registry.arrive(&local, logged) {
+        if !self.registry.arrive(&local, logged, fan_out) {
             self.note_full(room);
         }
         if fault.is_some_and(|fault| fault.was_meant()) {

@@ -3,11 +3,24 @@
 use std::sync::Arc;
 
 use super::{
-    BAD_PAYLOADS, BAD_TRACES, BROADCAST_BYTES, BROADCASTS, BUS_DOWN, CLOSES, CONNECTIONS, CONNECTIONS_REFUSED, Counter,
-    Counters, DELIVERED_BYTES, DELIVERIES, ENTRIES, EVENT_STREAMS, FAN_OUT_SECONDS, GAPS, HOOK_FAILURES, HOOK_SECONDS,
-    Histogram, JOINS, LEAVES, LIMITED, Level, NODE_MESSAGES_DROPPED, OVERFLOWS, PEERS, PUBLISH_SECONDS, QUERIES,
-    REPLAYS, RESYNCS, ROOMS, Stopwatch, TOKENS_REFUSED, Total, UNKNOWN, UPGRADES_REFUSED, VIEWERS,
+    BAD_PAYLOADS, BAD_TRACES, BROADCAST_BYTES, BROADCASTS, BUS_DOWN, BUS_LOSSES, BUS_ROUND_TRIP, CLOSES, CONNECTIONS,
+    CONNECTIONS_REFUSED, Counter, Counters, DELIVERED_BYTES, DELIVERIES, ENTRIES, EVENT_STREAMS, FAN_OUT_SECONDS, GAPS,
+    HOOK_FAILURES, HOOK_SECONDS, Histogram, JOINS, LEAVES, LIMITED, Level, NODE_MESSAGES_DROPPED, OVERFLOWS, PEERS,
+    PUBLISH_SECONDS, QUERIES, REPLAYS, RESYNCS, ROOMS, Stopwatch, TOKENS_REFUSED, Total, UNKNOWN, UPGRADES_REFUSED,
+    VIEWERS,
 };
+
+/// For a bus: the times that a connection to its backplane was lost, `publisher` or `subscriber`.
+#[must_use]
+pub fn bus_losses(connection: &'static str) -> Counter {
+    Counter::of(&BUS_LOSSES, &[("connection", connection)])
+}
+
+/// For a bus: how long a probe took to the backplane and back.
+#[must_use]
+pub fn bus_round_trip() -> Histogram {
+    Histogram::of(&BUS_ROUND_TRIP, &[])
+}
 
 /// What is recorded of a node as a whole.
 #[derive(Debug)]

@@ -125,6 +125,8 @@ struct Chunk {
     excepts: Vec<(usize, Except)>,
     /// The members that were not given all of it, each with the offset of the first that it was not given.
     behind: Vec<(usize, Arc<Recipient>, NonZeroU64)>,
+    /// The fan-outs that are over.
+    given: Vec<Box<tracing::Span>>,
 }
 
 /// What the members of a chunk were given.
@@ -177,7 +179,7 @@ impl Flusher {
                     self.leave(&mut state.progress);
                     return Next::Over;
                 }
-                let more = state.begin_round(&room);
+                let more = state.begin_round(&room, &mut chunk.given);
                 room.space.notify_waiters();
                 if !more {
                     self.leave(&mut state.progress);
@@ -222,12 +224,12 @@ impl Drop for Flusher {
 
 impl State {
     /// Forgets what every member has had, and begins the next round; `false` where nobody is behind.
-    fn begin_round(&mut self, room: &Room) -> bool {
+    fn begin_round(&mut self, room: &Room, given: &mut Vec<Box<tracing::Span>>) -> bool {
         if let Some(begun) = self.progress.begun.take() {
             room.kind.metrics.fan_out.since(begun);
         }
         self.tell_those_behind(room);
-        self.log.trim(self.progress.goal);
+        self.log.trim(self.progress.goal, given);
         room.say_again(self);
         let head = self.log.head();
         if head == self.progress.goal || self.members.is_empty() {
@@ -298,6 +300,7 @@ impl Chunk {
             first: 0,
             excepts: Vec::new(),
             behind: Vec::new(),
+            given: Vec::new(),
         }
     }
 
@@ -400,5 +403,6 @@ impl Chunk {
         self.deflated.clear();
         self.about.clear();
         self.excepts.clear();
+        self.given.clear();
     }
 }

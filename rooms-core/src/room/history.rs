@@ -24,7 +24,7 @@ impl Logged {
     /// Reads a payload of the log, whose JSON may have so many bytes. One that is no message keeps its place.
     pub(crate) fn read(room: &RoomKey, payload: &[u8], position: Position, limit: usize) -> (Self, Option<BadPayload>) {
         let (content, fault) = match envelope::read(payload, limit) {
-            Ok(Opened { json, except, carried }) => {
+            Ok(Opened { json, except, carried, .. }) => {
                 let positioned = match carried {
                     Carried::Bare | Carried::Wrapped => multi::message_at(room, position, json),
                     Carried::Refresh => protocol::refresh(room, Some(position)),
@@ -101,8 +101,9 @@ impl Room {
         self.kind.history.is_some()
     }
 
-    /// Takes a message of the log from the bus; `false` where it was dropped for want of space.
-    pub(crate) fn arrive(&self, logged: Logged) -> (bool, Effects) {
+    /// Takes a message of the log from the bus; `false` where it was dropped for want of space. The span is closed once the
+    /// members have it.
+    pub(crate) fn arrive(&self, logged: Logged, fan_out: Option<Box<tracing::Span>>) -> (bool, Effects) {
         let mut state = lock(&self.state);
         let Some(replay) = &mut state.replay else { return (true, Effects::default()) };
         let known = replay.head().is_some();
@@ -111,12 +112,12 @@ impl Room {
                 if !known {
                     state.begin_history(logged.before());
                 }
-                self.pass(&mut state, logged)
+                self.pass(&mut state, logged, fan_out)
             }
             Arrived::Jumps(logged) => {
                 state.begin_history(logged.before());
                 let told = self.lost(&mut state, Reason::BusGap);
-                let (kept, effects) = self.pass(&mut state, logged);
+                let (kept, effects) = self.pass(&mut state, logged, fan_out);
                 (kept, Effects { flush: told.flush || effects.flush, ..effects })
             }
             Arrived::Known => (true, Effects::default()),
@@ -138,7 +139,7 @@ impl Room {
     }
 
     /// Gives a message of the log to the members.
-    fn pass(&self, state: &mut State, logged: Logged) -> (bool, Effects) {
+    fn pass(&self, state: &mut State, logged: Logged, fan_out: Option<Box<tracing::Span>>) -> (bool, Effects) {
         let Some(Content { bare, positioned, except }) = logged.content else { return (true, Effects::default()) };
         if state.members.is_empty() {
             return (true, Effects::default());
@@ -149,7 +150,7 @@ impl Room {
         }
         state.loss.kept();
         let about = NonZeroU64::new(logged.position.offset()).map_or(About::Content, About::Logged);
-        let entry = Entry { multi: Some(positioned), ..Entry::new(bare, except, about) };
+        let entry = Entry { multi: Some(positioned), fan_out, ..Entry::new(bare, except, about) };
         (true, state.push(entry))
     }
 
@@ -201,7 +202,7 @@ impl Room {
                 effects.flush |= self.lost(&mut state, reason).flush;
             }
             for logged in passes {
-                effects.flush |= self.pass(&mut state, logged).1.flush;
+                effects.flush |= self.pass(&mut state, logged, None).1.flush;
             }
         }
         state.wake_those_behind();
