@@ -70,10 +70,12 @@ pub use rooms_core::{
     JwtConfigError, JwtKey, Kind, Limits, LocalBus, MAX_ID, MAX_KIND, MAX_REASON, MAX_TOKEN, MIN_SECRET, Member,
     Members, MembersError, Message, MessageKind, NodeId, NodeIdError, NodeKeyError, Occupancy, OrderError, OriginError,
     Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Reach, Receipt, Revocation, RevokeError,
-    RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, SystemClock, ViewerCount,
-    WallClock, adapter, bus, protocol, ws,
+    RoomKey, RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, SystemClock,
+    TraceContext, TraceParent, TraceParentError, ViewerCount, WallClock, adapter, bus, protocol, ws,
 };
 
+#[cfg(feature = "metrics")]
+pub use rooms_core::metrics;
 #[cfg(feature = "testing")]
 pub use rooms_core::{adapter_conformance, bus_conformance, testing};
 
