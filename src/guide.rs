@@ -16,7 +16,8 @@
 //! 14. `from_python`: moving over from the dict of sets and `psubscribe`, one worker at a time.
 //! 15. [`http2`]: WebSockets over HTTP/2.
 //! 16. [`event_streams`]: rooms for clients that have no WebSocket.
-//! 17. [`observability`]: metrics, alerts and traces, for whoever is called at night.
+//! 17. [`compression`]: a broadcast that is compressed once for all members.
+//! 18. [`observability`]: metrics, alerts and traces, for whoever is called at night.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.

@@ -43,7 +43,26 @@
 //! the number of viewers, and every payload that the service broadcasts to `post:42`; see [`protocol`]. How a connection
 //! ends, and whether to come back, is in the table at [`CloseCode`].
 //!
-//! The [`guide`] explains everything else.
+//! # Contents
+//!
+//! | you want to | read |
+//! |---|---|
+//! | say who may join, publish and see the members | [`Kind`], [guide: rules](guide::rules) |
+//! | sign users in: tokens, cookies, providers, guests; put them out again | [guide: sign_in](guide::sign_in), [`RoomManager::revoke`] |
+//! | watch many rooms over one socket | [guide: many_rooms](guide::many_rooms) |
+//! | know how many are there, and who | [guide: presence](guide::presence), [`RoomManager::viewers`], [`RoomManager::members`] |
+//! | give members what they missed | [guide: history](guide::history), [`Kind::history`] |
+//! | keep a room's last state | [guide: state](guide::state), [`Kind::keep_state`] |
+//! | run many processes | `guide::scaling_out`, `rooms::redis` (feature `redis`), [`Bus`] |
+//! | write the page | [guide: page](guide::page), [`PAGE_CLIENT`], [`protocol`] |
+//! | reach clients without WebSockets, or over HTTP/2, or compressed | [guide: event_streams](guide::event_streams), [http2](guide::http2), [compression](guide::compression) |
+//! | bound what a client may do | [`Limits`], [guide: tuning](guide::tuning), `guide::limits` |
+//! | know what happens in a failure | [guide: failures](guide::failures), [`CloseCode`] |
+//! | watch it: metrics, alerts, traces | [guide: observability](guide::observability), [`Stats`], `rooms::metrics` (feature `metrics`), [`TraceContext`] |
+//! | test an application's rules and nodes | `rooms::testing` (feature `testing`) |
+//! | write an adapter or a backplane | [`adapter`], [`bus`] |
+//!
+//! # In short
 //!
 //! - **Rules and hooks** belong to a [`Kind`]; nobody joins a room without a rule.
 //! - **Bounds** are all in [`Limits`], each with its reason.
@@ -60,6 +79,8 @@
 //!   node, and [`Kind::list_members`] keeps the users too. Nodes detect what they missed of each other: after a crash, or any
 //!   fault of the bus, the numbers are right again within ten seconds.
 //! - **Tests of an application** over several nodes: `rooms::testing`, with the feature `testing`.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod guide;
 

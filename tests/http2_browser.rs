@@ -1,10 +1,12 @@
-//! A page over TLS and HTTP/2 in a real browser, whose WebSocket is a stream of the same connection where the server announces
-//! that it takes one (RFC 8441), and has an HTTP/1.1 connection of its own where it does not.
+//! A page over TLS and HTTP/2 in real browsers, Chromium and Firefox. Its WebSocket is a stream of the same connection where the
+//! server announces that it takes one (RFC 8441), and has an HTTP/1.1 connection of its own where it does not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 #[path = "browser/browser.rs"]
 mod browser;
+#[path = "browser/firefox.rs"]
+mod firefox;
 #[path = "support/lines.rs"]
 mod lines;
 
@@ -27,7 +29,7 @@ use hyper_util::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, axum::RoomUpgrade};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::{
     TlsAcceptor,
@@ -37,7 +39,8 @@ use tokio_rustls::{
     },
 };
 
-use browser::{Browser, Device};
+use browser::{Browser, Device, Page};
+use firefox::Firefox;
 
 const SECRET: &[u8] = b"a secret for tests of at least 32 bytes";
 
@@ -113,9 +116,38 @@ fn token() -> String {
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }
 
+/// A window of either browser.
+enum Window {
+    Chromium(Page),
+    Firefox(Firefox),
+}
+
+impl Window {
+    async fn script(&self, script: &str) -> Value {
+        match self {
+            Self::Chromium(page) => page.script(script).await,
+            Self::Firefox(page) => page.script(script).await,
+        }
+    }
+
+    async fn until(&self, script: &str) {
+        match self {
+            Self::Chromium(page) => page.until(script).await,
+            Self::Firefox(page) => page.until(script).await,
+        }
+    }
+}
+
+/// Opens the page in one browser and then in the other.
+async fn in_both_browsers(port: u16, test: impl AsyncFn(Window)) {
+    let url = format!("https://localhost:{port}/");
+    Browser::run(Device::Desktop, async |browser: Browser| test(Window::Chromium(browser.first(&url).await)).await)
+        .await;
+    test(Window::Firefox(Firefox::open(&url).await)).await;
+}
+
 /// The page, which came over HTTP/2, joins the room, again and again.
-async fn joins_from_a_page_over_http_2(browser: &Browser, port: u16) {
-    let page = browser.first(&format!("https://localhost:{port}/")).await;
+async fn joins_from_a_page_over_http_2(page: &Window) {
     let version = "return performance.getEntriesByType('navigation')[0].nextHopProtocol";
     assert_eq!(page.script(version).await, json!("h2"));
     let token = token();
@@ -134,11 +166,8 @@ async fn joins_from_a_page_over_http_2(browser: &Browser, port: u16) {
 async fn opens_over(extended_connect: ExtendedConnect, version: Version) {
     let versions = Versions::default();
     let port = serve(extended_connect, &versions).await;
-    Browser::run(Device::Desktop, async |browser: Browser| {
-        joins_from_a_page_over_http_2(&browser, port).await;
-    })
-    .await;
-    assert_eq!(*versions.lock().unwrap(), [version; 3]);
+    in_both_browsers(port, async |page| joins_from_a_page_over_http_2(&page).await).await;
+    assert_eq!(*versions.lock().unwrap(), [version; 6]);
 }
 
 #[tokio::test]
@@ -164,8 +193,7 @@ fn texts() -> Vec<String> {
 async fn gets_what_is_compressed_over(extended_connect: ExtendedConnect, version: Version) {
     let versions = Versions::default();
     let (port, rooms) = serve_rooms(extended_connect, &versions, Endpoint::new().deflate()).await;
-    Browser::run(Device::Desktop, async |browser: Browser| {
-        let page = browser.first(&format!("https://localhost:{port}/")).await;
+    in_both_browsers(port, async |page| {
         let open = format!(
             "window.said = []; window.socket = new WebSocket('wss://' + location.host + '/live?token={}');
              socket.onmessage = event => said.push(JSON.parse(event.data));
@@ -187,7 +215,7 @@ async fn gets_what_is_compressed_over(extended_connect: ExtendedConnect, version
         page.until("return said.at(-1).code === 'unknown_type'").await;
     })
     .await;
-    assert_eq!(*versions.lock().unwrap(), [version]);
+    assert_eq!(*versions.lock().unwrap(), [version; 2]);
 }
 
 #[tokio::test]

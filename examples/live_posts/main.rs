@@ -1,7 +1,8 @@
 //! Posts with comments, likes and "N watching now", live in every browser that has one open.
 //!
 //! `cargo run --example live_posts --features axum,redis`, then open <http://localhost:3000> in two tabs.
-//! `PORT` (3000 unless set), `JWT_SECRET` (a random one unless set) and `REDIS_URL` come from the environment.
+//! `PORT` (3000 unless set), `JWT_SECRET` (a random one unless set), `REDIS_URL` and `TRUSTED_PROXIES` (addresses and networks,
+//! with commas between them) come from the environment.
 //!
 //! With `REDIS_URL`, and the same `JWT_SECRET`, several processes are one service: what is posted to one is told by all.
 //! What is stored is stored by each for itself, as there is no database here.
@@ -25,7 +26,7 @@ use axum::{
     response::Html,
     routing::{get, post},
 };
-use rooms::{Endpoint, JwtAuthenticator, Kind, RoomManager, Shutdown, bus::Retention, redis::RedisBus};
+use rooms::{Endpoint, JwtAuthenticator, Kind, Proxies, RoomManager, Shutdown, bus::Retention, redis::RedisBus};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -101,6 +102,9 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
         // What is broadcast is for every reader to see, and no message has a secret beside it.
         .endpoint(Endpoint::new().query_token("token").deflate())
         .kind("post", post);
+    if let Ok(proxies) = env::var("TRUSTED_PROXIES") {
+        rooms = rooms.proxies(Proxies::x_forwarded_for(proxies.split(','))?);
+    }
     if let Some(bus) = &bus {
         rooms = rooms.bus(bus.clone());
     }

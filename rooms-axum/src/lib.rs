@@ -100,6 +100,8 @@
 //!
 //! The guide's page on HTTP/2 says what such a connection costs, and what bounds it.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod events;
 mod serve;
 mod socket;

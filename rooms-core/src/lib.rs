@@ -9,6 +9,8 @@
 //! one flusher for the room gives each member all that it has not had, in one write, tried in place on the socket. What a
 //! slow socket does not take waits in that member's own bounded outbox, and holds up nobody.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod adapter;
 mod admission;
 mod any_id;

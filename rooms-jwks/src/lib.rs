@@ -24,6 +24,8 @@
 //!
 //! TLS trusts what the operating system trusts. Its cryptography is ring, unless the process has installed another before.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod client;
 mod discovery;
 

@@ -53,6 +53,8 @@
 //! where that is refused, or `CLIENT` is disabled, they have none, and nothing else is different. Histories need keys and
 //! more rights, which the repository's page `docs/operations.md` lists.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod access;
 mod backoff;
 mod bus;

@@ -65,6 +65,8 @@
 //! tracing_subscriber::registry().with(tracing_subscriber::fmt::layer()).with(targets).init();
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod events;
 mod head;
 mod serve;
