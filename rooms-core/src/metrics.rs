@@ -151,7 +151,7 @@ metrics! {
     BROADCASTS = counter("rooms_broadcasts_total",
         &[KIND, one_of("outcome", &["all_nodes", "local_only", "repeated", "too_big", "too_deep", "bus_down", "bus_unknown",
             "bus_overloaded", "bus_refused", "other"])],
-        "Messages that this node was asked to broadcast, those of members included. `local_only` reached only the members of this node, because the bus is down; after `bus_unknown` nobody knows.");
+        "Messages that this node was asked to broadcast, those of members included, and states not. `local_only` reached only the members of this node, because the bus is down; after `bus_unknown` nobody knows.");
     BROADCAST_BYTES = bytes("rooms_broadcast_bytes_total", &[KIND],
         "The JSON of these messages.");
     PUBLISH_SECONDS = seconds("rooms_publish_seconds", &[one_of("outcome", &["taken", "failed"])],

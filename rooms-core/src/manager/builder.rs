@@ -168,7 +168,7 @@ impl<S> RoomManagerBuilder<S> {
     ///
     /// Call it once all nodes have a release that knows it, as others drop what carries a `traceparent`. A node without this
     /// call gives such messages to its members and makes no span. What others publish with a broken `traceparent` is given to
-    /// the members, too, and counted.
+    /// the members, too, and counted. A [state](crate::RoomManager::broadcast_state) carries none.
     ///
     /// ```
     /// use rooms_core::{RoomManager, TraceContext};

@@ -126,7 +126,7 @@ struct Chunk {
     /// The members that were not given all of it, each with the offset of the first that it was not given.
     behind: Vec<(usize, Arc<Recipient>, NonZeroU64)>,
     /// The fan-outs that are over.
-    given: Vec<Box<tracing::Span>>,
+    given: Vec<tracing::Span>,
 }
 
 /// What the members of a chunk were given.
@@ -224,7 +224,7 @@ impl Drop for Flusher {
 
 impl State {
     /// Forgets what every member has had, and begins the next round; `false` where nobody is behind.
-    fn begin_round(&mut self, room: &Room, given: &mut Vec<Box<tracing::Span>>) -> bool {
+    fn begin_round(&mut self, room: &Room, given: &mut Vec<tracing::Span>) -> bool {
         if let Some(begun) = self.progress.begun.take() {
             room.kind.metrics.fan_out.since(begun);
         }

@@ -89,12 +89,12 @@ impl Log {
     }
 
     /// Forgets what lies before a position; the spans of its fan-outs are for the caller to close, without a lock.
-    pub(super) fn trim(&mut self, position: u64, given: &mut Vec<Box<tracing::Span>>) {
+    pub(super) fn trim(&mut self, position: u64, given: &mut Vec<tracing::Span>) {
         while self.first < position {
             let Some(entry) = self.entries.pop_front() else { break };
             self.bytes -= entry.message.frame().len();
             self.first += 1;
-            given.extend(entry.fan_out);
+            given.extend(entry.fan_out.map(|span| *span));
         }
         if self.entries.is_empty() {
             // One allocation for a burst of messages, whatever the members; none for a room that is quiet.
@@ -103,7 +103,7 @@ impl Log {
     }
 
     /// Forgets everything; positions go on.
-    pub(super) fn clear(&mut self, given: &mut Vec<Box<tracing::Span>>) {
+    pub(super) fn clear(&mut self, given: &mut Vec<tracing::Span>) {
         self.trim(self.head(), given);
     }
 
