@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_ping_that_is_taken_is_answered_and_so_is_the_close() {
-        let (mut input, mut sink, mut body) = open(vec!["first".into()], Ids::One);
+        let (mut input, mut sink, mut body) = open(vec!["first".into()], Ids::One, One::of(&Arc::default()));
         assert_eq!(input.next().now_or_never().flatten().unwrap().unwrap(), Incoming::Text("first".into()));
         sink.send(Message::ping()).now_or_never().unwrap().unwrap();
         assert!(input.next().now_or_never().is_none(), "nobody has taken it");
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_client_that_reads_nothing_fills_the_queue_and_no_more() {
-        let (_input, mut sink, mut body) = open(Vec::new(), Ids::One);
+        let (_input, mut sink, mut body) = open(Vec::new(), Ids::One, One::of(&Arc::default()));
         let small = Message::text("1");
         for _ in 0..MAX_MESSAGES {
             sink.feed(small.clone()).now_or_never().unwrap().unwrap();
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_client_that_has_gone_ends_both_halves() {
-        let (mut input, mut sink, body) = open(Vec::new(), Ids::One);
+        let (mut input, mut sink, body) = open(Vec::new(), Ids::One, One::of(&Arc::default()));
         drop(body);
         assert!(input.next().now_or_never().unwrap().is_none());
         assert_eq!(sink.send(Message::text("1")).now_or_never(), Some(Err(Gone)));
