@@ -6,6 +6,8 @@
 mod browser;
 #[path = "support/lines.rs"]
 mod lines;
+#[path = "support/no_sockets.rs"]
+mod no_sockets;
 #[path = "support/program.rs"]
 mod program;
 #[path = "support/user.rs"]
@@ -15,6 +17,7 @@ use fantoccini::key::Key;
 use serde_json::{Value, json};
 
 use browser::{Browser, Device, Page};
+use no_sockets::{Network, NoSockets};
 use program::Program;
 use user::User;
 
@@ -384,6 +387,39 @@ async fn a_phone_shows_it_without_scrolling_sideways() {
         page.shows("#state", |text| text.starts_with("Refused")).await;
         assert_eq!(page.script(fits).await, json!(true));
         page.picture("chat_phone_stopped").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_no_socket_gets_through_the_chat_goes_on_by_an_event_stream_for_all_its_rooms() {
+    let program = Program::start_chat_at(0).await;
+    let network = NoSockets::before(program.port).await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let ann = browser.first(&format!("http://127.0.0.1:{}/", network.port)).await;
+        ann.fill("#user", "ann").await;
+        ann.click("#enter").await;
+        ann.says("#state", "Live, by event stream").await;
+        are_here(&ann, 1).await;
+        let bob = browser.another(&program.url("/")).await;
+        sign_in(&bob, "bob", 2).await;
+        are_here(&ann, 2).await;
+        say(&bob, "To all").await;
+        ann.says(LAST, "To all").await;
+        say(&ann, "By a request of its own").await;
+        for page in [&ann, &bob] {
+            page.says(LAST, "By a request of its own").await;
+        }
+
+        network.set(Network::Gone);
+        are_here(&bob, 1).await;
+        say(&bob, "Meanwhile").await;
+        network.set(Network::Open);
+        ann.says("#state", "Live").await;
+        ann.says(LAST, "Meanwhile").await;
+        let said = "return [...document.querySelectorAll('#log .said p')].map(p => p.textContent)";
+        assert_eq!(ann.script(said).await, json!(["To all", "By a request of its own", "Meanwhile"]), "each once");
+        are_here(&bob, 2).await;
     })
     .await;
 }

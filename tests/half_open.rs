@@ -122,13 +122,14 @@ async fn attack(program: Program, path: &str) {
         tokio::spawn(async move { while !neighbour.message().await.to_text().unwrap().contains("still here") {} });
     let (files_before, memory_before) = (files(&program), resident(&program));
 
-    // Half a head, and nothing more.
+    // Half a head and nothing more, or nothing at all.
     let mut attackers = VecDeque::new();
     let (mut slowest, mut most_files, mut most_memory) = (Duration::ZERO, 0, 0);
     let half = head(path, &user.token);
     for n in 0..half_open {
         let mut stream = connect(&program, 2).await;
-        _ = stream.write_all(half.as_bytes()).await;
+        let sent = if n % 2 == 0 { "" } else { &half };
+        _ = stream.write_all(sent.as_bytes()).await;
         attackers.push_back(stream);
         if attackers.len() > held {
             attackers.pop_front();

@@ -2,6 +2,7 @@
 //! server announces that it takes one (RFC 8441), and has an HTTP/1.1 connection of its own where it does not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(clippy::future_not_send, reason = "these futures stay on the thread of their test")]
 
 #[path = "browser/browser.rs"]
 mod browser;
@@ -119,7 +120,7 @@ fn token() -> String {
 /// A window of either browser.
 enum Window {
     Chromium(Page),
-    Firefox(Firefox),
+    Firefox(Box<Firefox>),
 }
 
 impl Window {
@@ -143,7 +144,7 @@ async fn in_both_browsers(port: u16, test: impl AsyncFn(Window)) {
     let url = format!("https://localhost:{port}/");
     Browser::run(Device::Desktop, async |browser: Browser| test(Window::Chromium(browser.first(&url).await)).await)
         .await;
-    test(Window::Firefox(Firefox::open(&url).await)).await;
+    test(Window::Firefox(Box::new(Firefox::open(&url).await))).await;
 }
 
 /// The page, which came over HTTP/2, joins the room, again and again.

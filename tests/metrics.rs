@@ -204,6 +204,8 @@ async fn traffic_records_every_metric_of_the_list_and_no_other() {
 
     // Redis goes, and comes back.
     one.close(None).await.unwrap();
+    // To the server's answer: what is unread would reset the connection, and with it the close.
+    timeout(PATIENCE, async { while let Some(Ok(_)) = one.next().await {} }).await.unwrap();
     drop(one);
     until("the close of the client", || Recorded::value(&recorder, "rooms_closes_total{code=\"1000\"}") > 0.0).await;
     until("the leave", || rooms.local_viewers(&key("post:1")) == 2).await;

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, channel::mpsc, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use rooms_core::{
-    Attempt, AuthError, Authenticator, Bus as _, Endpoint, Identity, JwkSet, JwtAlgorithm, JwtAuthenticator, JwtKey,
-    Kind, Limits, LocalBus, Message, RoomKey, RoomManager,
+    Attempt, AuthError, Authenticator, Bus as _, Endpoint, HookError, Identity, JoinOptions, JwkSet, JwtAlgorithm,
+    JwtAuthenticator, JwtKey, Kind, Limits, LocalBus, Member, Message, MessageKind, RoomKey, RoomManager,
     adapter::Handshake,
     bus::{BusEvent, BusReceiver, Topic},
     ws::{self, Incoming},
@@ -28,10 +28,11 @@ use serde_json::value::RawValue;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("frames", frames),
     ("deflated", deflated),
     ("commands", commands),
+    ("binary_commands", binary_commands),
     ("bus_payloads", bus_payloads),
     ("node_messages", node_messages),
     ("room_keys", room_keys),
@@ -50,8 +51,8 @@ type Rooms = RoomManager<mpsc::UnboundedSender<Message>>;
 fn rooms(bus: LocalBus) -> Rooms {
     RoomManager::build_for()
         .bus(bus)
-        .kind("post", Kind::authenticated().allow_publish())
-        .kind("chat", Kind::authenticated().list_members())
+        .kind("post", Kind::authenticated().allow_publish().allow_binary())
+        .kind("chat", Kind::authenticated().list_members().on_binary_message(echo))
         .build()
         .expect("rooms")
 }
@@ -172,6 +173,48 @@ pub fn commands(data: &[u8]) {
     });
 }
 
+/// Repeats what is said to the application.
+async fn echo(member: Member, bytes: Bytes) -> Result<(), HookError> {
+    member.send_binary(bytes);
+    Ok(())
+}
+
+/// What a client says in binary messages, each behind a byte with its length, or a text message where that is 0: to a connection
+/// for many rooms, to one for one room, and to one for one room that is told positions.
+pub fn binary_commands(data: &[u8]) {
+    let mut said = vec![Incoming::Text(r#"{"type":"join","room":"chat:1"}"#.into())];
+    let (mut rest, mut longest) = (data, 0);
+    while let Some((length, more)) = rest.split_first().filter(|_| said.len() < 32) {
+        let (message, more) = more.split_at(usize::from(*length).min(more.len()));
+        rest = more;
+        longest = longest.max(message.len());
+        said.push(if message.is_empty() {
+            Incoming::Text(r#"{"type":"join","room":"post:42"}"#.into())
+        } else {
+            Incoming::Binary(message.to_vec())
+        });
+    }
+    run(async {
+        let rooms = rooms(LocalBus::new());
+        let stream = || stream::iter(said.clone()).map(Ok);
+        let identity = || Identity::new("5").expect("a user");
+        let room = || RoomKey::new("post", 42).expect("a room");
+        let (sink, received) = mpsc::unbounded();
+        rooms.serve(stream(), sink.clone(), identity()).await;
+        rooms.serve_room(stream(), sink.clone(), identity(), room()).await;
+        rooms.serve_room_with(stream(), sink, identity(), room(), JoinOptions::new().newest(1)).await;
+        drop(rooms);
+        for message in received.collect::<Vec<_>>().await {
+            if let Some(text) = message.as_text() {
+                assert!(serde_json::from_str::<&RawValue>(text).is_ok(), "{text}");
+            } else if message.kind() == MessageKind::Binary {
+                // The head of `post:42` has ten bytes.
+                assert!(message.payload().len() <= longest + 10, "{message:?}");
+            }
+        }
+    });
+}
+
 /// Ears of nobody: a bus delivers to somebody.
 struct Nobody;
 
@@ -199,7 +242,7 @@ fn publish(topic: impl Fn(&Rooms) -> Topic, data: &[u8]) {
     });
 }
 
-/// What another publisher publishes in a room: JSON, or an envelope with JSON inside.
+/// What another publisher publishes in a room: JSON, or an envelope with JSON or bytes inside.
 pub fn bus_payloads(data: &[u8]) {
     publish(|_| Topic::Room("post:42".parse().expect("a room")), data);
 }

@@ -2,8 +2,8 @@
 //!
 //! Each input is one of the corpus, or several of them cut and joined, with bytes changed; the seed is printed. The corpus as it
 //! is comes first, so that what once went wrong is tried each time. A panic, an input that takes more than ten seconds and
-//! memory beyond the bound end the process. In the first two cases the input is then in `target/fuzz-input`; `--seed` tries the
-//! same inputs again in the same order.
+//! memory beyond the bound end the process. In the first two cases the input is then in `target/fuzz-input-` and the number of
+//! the process; `--seed` tries the same inputs again in the same order.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used, reason = "a runner fails by panicking")]
 
@@ -13,7 +13,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     panic,
     path::Path,
-    process::exit,
+    process::{self, exit},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -27,7 +27,7 @@ use rooms_fuzz::{TARGETS, Target};
 const MEMORY: usize = 64 * 1024 * 1024;
 /// The longest input.
 const LONGEST: usize = 16 * 1024;
-const INPUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fuzz-input");
+const INPUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fuzz-input-");
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
@@ -57,6 +57,8 @@ fn main() {
         hook(info);
     }));
     thread::spawn(watch);
+    let unknown = names.iter().find(|wanted| TARGETS.iter().all(|(name, _)| name != wanted));
+    assert!(unknown.is_none(), "{unknown:?} is no target");
     for target in TARGETS.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|wanted| wanted == name)) {
         fuzz(target, Duration::from_secs(seconds), seed);
     }
@@ -82,8 +84,10 @@ fn at_work() -> MutexGuard<'static, (u64, Vec<u8>)> {
 }
 
 fn keep_input() {
-    match fs::write(INPUT, &at_work().1) {
-        Ok(()) => eprintln!("the input is in {INPUT}"),
+    // Several may run at once.
+    let file = format!("{INPUT}{}", process::id());
+    match fs::write(&file, &at_work().1) {
+        Ok(()) => eprintln!("the input is in {file}"),
         Err(error) => eprintln!("the input can't be kept: {error}"),
     }
 }

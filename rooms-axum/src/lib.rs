@@ -58,16 +58,20 @@
 //! HTTP/1.1.
 //!
 //! ```
-//! use std::{pin::pin, time::Duration};
+//! use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 //!
-//! use axum::{Extension, Router, extract::ConnectInfo};
+//! use axum::{
+//!     Extension, Router,
+//!     extract::{ConnectInfo, Request},
+//!     middleware::map_request,
+//! };
 //! use hyper_util::{
 //!     rt::{TokioExecutor, TokioIo, TokioTimer},
 //!     server::conn::auto::Builder,
 //!     service::TowerToHyperService,
 //! };
 //! use rooms_core::{RoomManager, adapter};
-//! use tokio::{net::TcpListener, time::timeout};
+//! use tokio::{net::TcpListener, sync::Notify, time::timeout};
 //! use tokio_rustls::TlsAcceptor;
 //!
 //! const PATIENCE: Duration = Duration::from_secs(10);
@@ -79,7 +83,14 @@
 //!         async move {
 //!             let Ok(Ok(stream)) = timeout(PATIENCE, tls.accept(stream)).await else { return };
 //!             let http = Builder::new(TokioExecutor::new());
-//!             // As ALPN has settled it: to find out by itself, hyper waits for the first bytes for ever.
+//!             // hyper waits for the first bytes without an end, whichever version it is told.
+//!             let first = Arc::new(Notify::new());
+//!             let seen = Arc::clone(&first);
+//!             let app = app.layer(map_request(move |request: Request| {
+//!                 seen.notify_one();
+//!                 async { request }
+//!             }));
+//!             let is_late = async { if timeout(PATIENCE, first.notified()).await.is_ok() { pending().await } };
 //!             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
 //!             let mut http = if is_http2 { http.http2_only() } else { http.http1_only() };
 //!             http.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
@@ -88,6 +99,7 @@
 //!             // An error here is a client that is gone.
 //!             tokio::select! {
 //!                 _ = served.as_mut() => return,
+//!                 () = is_late => return,
 //!                 () = ending.begun() => served.as_mut().graceful_shutdown(),
 //!             }
 //!             _ = served.await;

@@ -6,11 +6,11 @@ use axum::{Router, body::Body, extract::ConnectInfo};
 use http::Request;
 use hyper::{
     body::Incoming,
+    server::conn::http1::Builder,
     service::{Service as _, service_fn},
 };
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use rooms_core::{RoomManager, Shutdown, adapter};
@@ -51,12 +51,10 @@ pub async fn serve(
     how: impl Into<Shutdown> + Send,
 ) {
     let limits = rooms.limits();
-    // HTTP/1.1 alone: to find out which version a client speaks, hyper waits for its first bytes for ever.
-    let mut http = Builder::new(TokioExecutor::new()).http1_only();
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(limits.max_head_bytes);
+    // HTTP/1.1 alone, and hyper's own builder: that of hyper-util waits for the first bytes without an end, to find out which
+    // version the client speaks, also where it is told that (0.1.21).
+    let mut http = Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(limits.max_head_bytes);
     let app = TowerToHyperService::new(app);
     adapter::serve(rooms, listener, stop, how, move |stream, peer: SocketAddr, mut ending| {
         let (http, app) = (http.clone(), app.clone());
@@ -66,7 +64,7 @@ pub async fn serve(
                 request.extensions_mut().insert(ConnectInfo(peer));
                 app.call(request)
             });
-            let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+            let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
             // An error is a client that is gone, or broke off.
             tokio::select! {
                 _ = served.as_mut() => return,

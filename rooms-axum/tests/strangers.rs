@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Notify,
     task::JoinHandle,
     time::timeout,
 };
@@ -74,8 +75,12 @@ fn at(endpoint: Endpoint) -> MethodRouter<RoomManager> {
     any(live).layer(Extension(endpoint))
 }
 
+/// Of the provider that answers when it is let to: that it is asked, and that it may.
+static ASKED: Notify = Notify::const_new();
+static LET: Notify = Notify::const_new();
+
 /// Providers of keys by what is wrong with them.
-fn providers() -> [(&'static str, JwtAuthenticator); 6] {
+fn providers() -> [(&'static str, JwtAuthenticator); 7] {
     fn gives(text: impl Fn() -> String + Send + Sync + 'static) -> JwtAuthenticator {
         JwtAuthenticator::fetched(move || {
             let text = text();
@@ -92,6 +97,14 @@ fn providers() -> [(&'static str, JwtAuthenticator); 6] {
         ("secret", gives(|| r#"{"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0"}]}"#.to_owned())),
         ("down", JwtAuthenticator::fetched(|| async { Err(io::Error::other("no route to host")) })),
         ("slow", JwtAuthenticator::fetched(std::future::pending::<Result<JwkSet, io::Error>>)),
+        (
+            "held",
+            JwtAuthenticator::fetched(|| async {
+                ASKED.notify_one();
+                LET.notified().await;
+                Err(io::Error::other("too late"))
+            }),
+        ),
     ]
 }
 
@@ -268,4 +281,29 @@ async fn a_bad_provider_of_keys_costs_a_neighbour_nothing() {
         case("a key that it has", "good", &known, Joined),
     ])
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_whose_provider_does_not_answer_keep_nobody_waiting() {
+    let service = Service::with(|limits| limits.handshake_timeout = PATIENCE).await;
+    let mut neighbour = service.joined("neighbour").await;
+    let (address, target) = (service.address, format!("/held/42?token={}", provided("a")));
+    let attempts = (0..50).map(|_| {
+        let target = target.clone();
+        tokio::spawn(async move { attempt(address, &target, "").await })
+    });
+    let strangers: Vec<_> = attempts.collect();
+    timeout(PATIENCE, ASKED.notified()).await.expect("the provider is asked");
+    let room = RoomKey::new("post", 42).unwrap();
+    for number in 0..10 {
+        service.rooms.broadcast(&room, &json!({"number": number})).await.unwrap();
+        while next_json(&mut neighbour).await["number"] != number {}
+    }
+    drop(service.joined("newcomer").await);
+    // All of that came before any of them had its answer.
+    assert!(strangers.iter().all(|stranger| !stranger.is_finished()));
+    LET.notify_one();
+    for stranger in strangers {
+        assert_eq!(stranger.await.unwrap(), Closed(1013));
+    }
 }

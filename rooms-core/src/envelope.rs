@@ -9,6 +9,7 @@
 //! | `x=<connection>;` | that connection is left out |
 //! | `w;` | published by a member, with the `type` of an event of the server's: see [`Carried::Wrapped`] |
 //! | `r;` | a broadcast that was too long: see [`Carried::Refresh`] |
+//! | `b;` | what follows is no JSON but bytes, any and perhaps none: see [`Carried::Binary`] |
 
 use bytes::Bytes;
 
@@ -24,6 +25,7 @@ const TRACE: &[u8] = b"t=";
 const EXCEPT: &[u8] = b"x=";
 const WRAPPED: &[u8] = b"w;";
 const REFRESH: &[u8] = b"r;";
+const BINARY: &[u8] = b"b;";
 
 /// How a payload is carried to members whose connection is for one room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,12 +37,15 @@ pub(crate) enum Carried {
     Wrapped,
     /// Not at all: the members get an event `refresh` in its place. There is a JSON `null` behind it.
     Refresh,
+    /// As it is, in a binary message: it is no JSON, and nothing about it is looked at but its length.
+    Binary,
 }
 
 /// A payload from the bus, opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened<'a> {
-    pub(crate) json: &'a [u8],
+    /// JSON, unless it is carried as [`Carried::Binary`].
+    pub(crate) payload: &'a [u8],
     /// What is said of its trace: anything, as nobody has looked at it yet.
     pub(crate) trace: Option<&'a [u8]>,
     pub(crate) except: Option<ConnectionId>,
@@ -70,9 +75,14 @@ impl BadPayload {
 #[error("a broken envelope")]
 pub(crate) struct BrokenEnvelope;
 
-pub(crate) fn seal(trace: Option<TraceParent>, except: Option<ConnectionId>, carried: Carried, json: Bytes) -> Bytes {
+pub(crate) fn seal(
+    trace: Option<TraceParent>,
+    except: Option<ConnectionId>,
+    carried: Carried,
+    payload: Bytes,
+) -> Bytes {
     if trace.is_none() && except.is_none() && carried == Carried::Bare {
-        return json;
+        return payload;
     }
     let mut sealed = PREFIX.to_vec();
     if let Some(trace) = trace {
@@ -89,24 +99,27 @@ pub(crate) fn seal(trace: Option<TraceParent>, except: Option<ConnectionId>, car
         Carried::Bare => {}
         Carried::Wrapped => sealed.extend_from_slice(WRAPPED),
         Carried::Refresh => sealed.extend_from_slice(REFRESH),
+        Carried::Binary => sealed.extend_from_slice(BINARY),
     }
-    sealed.extend_from_slice(&json);
+    sealed.extend_from_slice(&payload);
     sealed.into()
 }
 
-/// Opens a payload, whose JSON may have so many bytes, and checks what is in it.
+/// Opens a payload, which may have so many bytes without its envelope, and checks what is in it.
 pub(crate) fn read(payload: &[u8], limit: usize) -> Result<Opened<'_>, BadPayload> {
     let opened = open(payload)?;
-    if opened.json.len() > limit {
+    if opened.payload.len() > limit {
         return Err(BadPayload::TooLong);
     }
-    json::check(opened.json)?;
+    if opened.carried != Carried::Binary {
+        json::check(opened.payload)?;
+    }
     Ok(opened)
 }
 
 pub(crate) fn open(payload: &[u8]) -> Result<Opened<'_>, BrokenEnvelope> {
     if payload.first() != Some(&MARK) {
-        return Ok(Opened { json: payload, trace: None, except: None, carried: Carried::Bare });
+        return Ok(Opened { payload, trace: None, except: None, carried: Carried::Bare });
     }
     let fields = payload.strip_prefix(PREFIX).ok_or(BrokenEnvelope)?;
     let (trace, fields) = take_trace(fields)?;
@@ -119,16 +132,18 @@ pub(crate) fn open(payload: &[u8]) -> Result<Opened<'_>, BrokenEnvelope> {
         }
         None => (None, fields),
     };
-    let (json, carried) = if let Some(json) = rest.strip_prefix(WRAPPED) {
+    let (payload, carried) = if let Some(json) = rest.strip_prefix(WRAPPED) {
         (json, Carried::Wrapped)
     } else if let Some(json) = rest.strip_prefix(REFRESH) {
         (json, Carried::Refresh)
+    } else if let Some(bytes) = rest.strip_prefix(BINARY) {
+        (bytes, Carried::Binary)
     } else if except.is_some() || trace.is_some() {
         (rest, Carried::Bare)
     } else {
         return Err(BrokenEnvelope);
     };
-    Ok(Opened { json, trace, except, carried })
+    Ok(Opened { payload, trace, except, carried })
 }
 
 /// The first field, if it is about a trace, and what follows it.
@@ -148,25 +163,47 @@ mod tests {
         let id = ConnectionId::for_test(7);
         let parent: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
         for (trace, except) in [(None, None), (None, Some(id)), (Some(parent), None), (Some(parent), Some(id))] {
-            for carried in [Carried::Bare, Carried::Wrapped, Carried::Refresh] {
-                for json in [&b"{\"a\":\";\"}"[..], b"true", b""] {
-                    let sealed = seal(trace, except, carried, Bytes::from_static(json));
+            for carried in [Carried::Bare, Carried::Wrapped, Carried::Refresh, Carried::Binary] {
+                for payload in [&b"{\"a\":\";\"}"[..], b"true", b"", b"\0\xff;b;"] {
+                    let sealed = seal(trace, except, carried, Bytes::from_static(payload));
                     let bare = trace.is_none() && except.is_none() && carried == Carried::Bare;
                     assert_eq!(sealed.first() != Some(&MARK), bare);
                     let trace = trace.as_ref().map(|trace| trace.as_str().as_bytes());
-                    assert_eq!(open(&sealed), Ok(Opened { json, trace, except, carried }));
+                    assert_eq!(open(&sealed), Ok(Opened { payload, trace, except, carried }));
                 }
             }
         }
-        let broken = Opened { json: b"{}", trace: Some(b"no trace"), except: None, carried: Carried::Bare };
-        assert_eq!(open(b"\x01v1;t=no trace;{}"), Ok(broken), "and the message is delivered");
-        assert_eq!(open(b"\x01v1;t=no end"), Err(BrokenEnvelope));
         assert_eq!(seal(None, None, Carried::Wrapped, Bytes::from_static(b"{}")), &b"\x01v1;w;{}"[..]);
         assert_eq!(seal(None, None, Carried::Refresh, Bytes::from_static(b"null")), &b"\x01v1;r;null"[..]);
-        for broken in
-            [&b"\x01"[..], b"\x01v1;{}", b"\x01v2;x=1-1;{}", b"\x01v1;x=1-1", b"\x01v1;x=;{}", b"\x01v1;x=\xff;{}"]
-        {
+        assert_eq!(seal(None, None, Carried::Binary, Bytes::from_static(b"\x01")), &b"\x01v1;b;\x01"[..]);
+        let broken = Opened { payload: b"{}", trace: Some(b"no trace"), except: None, carried: Carried::Bare };
+        assert_eq!(open(b"\x01v1;t=no trace;{}"), Ok(broken), "and the message is delivered");
+        assert_eq!(open(b"\x01v1;t=no end"), Err(BrokenEnvelope));
+        for broken in [
+            &b"\x01"[..],
+            b"\x01v1;{}",
+            b"\x01v2;x=1-1;{}",
+            b"\x01v1;x=1-1",
+            b"\x01v1;x=;{}",
+            b"\x01v1;x=\xff;{}",
+            b"\x01v1;b",
+            b"\x01v1;B;",
+            b"\x01v1;b=;",
+            b"\x01v2;b;\0",
+        ] {
             assert_eq!(open(broken), Err(BrokenEnvelope), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_looked_at_for_their_length_alone() {
+        let read =
+            |payload: &[u8]| read(payload, 4).map(|opened| opened.payload.to_vec()).map_err(|bad| bad.to_string());
+        assert_eq!(read(b"\x01v1;b;").unwrap(), b"", "none are bytes too");
+        assert_eq!(read(b"\x01v1;b;\xff[[{").unwrap(), b"\xff[[{", "at the limit");
+        assert_eq!(read(b"\x01v1;b;12345").unwrap_err(), "too long");
+        for no_json in [&b"\x01v1;w;b;1"[..], b"\x01v1;r;b;", b"\x01v1;w;\xff", b"\xff"] {
+            assert_eq!(read(no_json).unwrap_err(), "not JSON", "{no_json:?}");
         }
     }
 }

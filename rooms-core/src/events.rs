@@ -122,6 +122,12 @@ pub(crate) struct EventInput {
     shared: Arc<Mutex<Shared>>,
 }
 
+impl EventInput {
+    pub(crate) fn has_said_all(&self) -> bool {
+        self.said.is_empty()
+    }
+}
+
 impl Stream for EventInput {
     type Item = Result<Incoming, WsError>;
 

@@ -83,9 +83,9 @@ impl JoinOptions {
         let mut with = Map::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (Some(name), Some(value)) = (percent::decode(name), percent::decode(value)) else { continue };
+            let Some(name) = percent::decode(name).filter(|name| !is_token(name)) else { continue };
+            let Some(value) = percent::decode(value) else { continue };
             match &*name {
-                name if is_token(name) => {}
                 "since" => options = options.since(value),
                 "newest" => options = options.newest(value.parse().unwrap_or_default()),
                 // Any other value is the application's.

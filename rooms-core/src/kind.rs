@@ -1,5 +1,6 @@
 //! Kinds of rooms: who may join, and what the application does when something happens in one.
 
+mod binary;
 mod hook_error;
 mod member;
 mod oversize;
@@ -14,6 +15,7 @@ use tracing::{
     field::{Empty, display},
 };
 
+use self::binary::Binary;
 pub use self::{
     hook_error::HookError,
     member::{Member, Sent},
@@ -77,6 +79,7 @@ pub struct Kind {
     on_join: Option<Arc<OnJoin>>,
     on_message: Option<Arc<OnMessage>>,
     on_publish: Option<Arc<OnPublish>>,
+    binary: Binary,
     on_leave: Option<Arc<OnLeave>>,
     on_occupancy: Option<Arc<OnOccupancy>>,
     names: bool,
@@ -111,6 +114,7 @@ impl Kind {
             on_join: None,
             on_message: None,
             on_publish: None,
+            binary: Binary::default(),
             on_leave: None,
             on_occupancy: None,
             names: false,
@@ -196,7 +200,7 @@ impl Kind {
     }
 
     /// Lets every member publish by the command `publish`; without this and [`publish_rule`](Self::publish_rule) no
-    /// member may.
+    /// member may. What is published is JSON, and bytes as well with [`allow_binary`](Self::allow_binary).
     pub fn allow_publish(self) -> Self {
         Self { publish: Rule::Everybody, ..self }
     }
@@ -236,7 +240,8 @@ impl Kind {
     /// `Limits::max_message_bytes`, 64 levels, `Limits::max_containers`; what is beyond them is answered by a `too_big` error.
     ///
     /// The type may also be that of an event of ours, so do not broadcast a message as it came. Success is not answered;
-    /// what [`Member::send`] sends has no `ref`.
+    /// what [`Member::send`] sends has no `ref`. Binary messages are for
+    /// [`on_binary_message`](Self::on_binary_message).
     pub fn on_message<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(Member, Payload) -> Fut + Send + Sync + 'static,
@@ -620,6 +625,7 @@ impl fmt::Debug for Kind {
             .field("on_join", &self.on_join.is_some())
             .field("on_message", &self.on_message.is_some())
             .field("on_publish", &self.on_publish.is_some())
+            .field("binary", &self.binary)
             .field("on_leave", &self.on_leave.is_some())
             .field("on_occupancy", &self.on_occupancy.is_some())
             .field("list_members", &self.names)

@@ -139,6 +139,11 @@ impl Message {
         Self::encode_parts(MessageKind::Text, parts)
     }
 
+    /// A binary message in parts.
+    pub(crate) fn binary_of(parts: &[&[u8]]) -> Self {
+        Self::encode_parts(MessageKind::Binary, parts)
+    }
+
     fn encode(kind: MessageKind, payload: &[u8]) -> Self {
         Self::encode_parts(kind, &[payload])
     }

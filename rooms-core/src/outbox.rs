@@ -4,11 +4,13 @@
 //! what the sink does not take is queued, and the connection's own task is woken when the sink has room again. The lock
 //! is the member's own, and nothing awaits under it.
 
+mod framing;
 #[cfg(all(test, rooms_loom))]
 mod model;
 mod order;
 mod queue;
 mod recipient;
+mod source;
 mod transport;
 
 use std::{
@@ -20,16 +22,19 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub use self::queue::Overflow;
-pub(crate) use self::{
-    order::Order,
-    queue::{About, Backlog, Source},
-    recipient::{Driver, Recipient},
-    transport::Transport,
-};
+pub use self::source::Overflow;
 use self::{
+    framing::Fixed,
     queue::{Bounds, Offered, Overrun, Queue},
     transport::{Broken, Full, Wrote},
+};
+pub(crate) use self::{
+    framing::Framing,
+    order::Order,
+    queue::Backlog,
+    recipient::{Driver, Recipient},
+    source::{About, Source},
+    transport::Transport,
 };
 use crate::{
     auth::Identity,
@@ -47,64 +52,9 @@ pub(crate) struct Outbox {
     fixed: Fixed,
 }
 
-/// What never changes, and so is read without the lock: in eight bytes.
-#[derive(Clone, Copy)]
-struct Fixed {
-    /// Eight times the messages, and what is known of compression: the bits of the window less 8, and zero where there is none.
-    /// So the bound is half a billion at most.
-    messages_and_window: u32,
-    /// Four times the bytes, and the [`Form`]. So the bound is 1 GiB at most.
-    bytes_and_form: u32,
-}
-
-impl Fixed {
-    fn new(Bounds { messages, bytes }: Bounds, Framing { form, deflate }: Framing) -> Self {
-        let window = deflate.map_or(0, |deflate| u32::from(deflate.window_bits) - 8);
-        Self {
-            messages_and_window: 8 * messages.min(u32::MAX / 8) + window,
-            bytes_and_form: 4 * bytes.min(u32::MAX / 4) + form as u32,
-        }
-    }
-
-    const fn bounds(self) -> Bounds {
-        Bounds { messages: self.messages_and_window / 8, bytes: self.bytes_and_form / 4 }
-    }
-
-    const fn form(self) -> Form {
-        match self.bytes_and_form % 4 {
-            form if form == Form::Multi as u32 => Form::Multi,
-            form if form == Form::Positioned as u32 => Form::Positioned,
-            _ => Form::Single,
-        }
-    }
-
-    const fn deflate(self) -> Option<Deflate> {
-        match self.messages_and_window % 8 {
-            0 => None,
-            bits => Some(Deflate { window_bits: bits as u8 + 8 }),
-        }
-    }
-}
-
-/// How what is sent to a connection is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Framing {
-    pub(crate) form: Form,
-    /// Whether what is broadcast may be compressed.
-    pub(crate) deflate: Option<Deflate>,
-}
-
-impl From<Form> for Framing {
-    fn from(form: Form) -> Self {
-        Self { form, deflate: None }
-    }
-}
-
 struct State {
     /// None once the connection has ended: nobody else who keeps the outbox keeps the socket.
     sink: Option<Transport>,
-    /// What the sink did not take; none most of the time.
-    waiting: Option<Box<Queue>>,
     /// The connection's task.
     task: Option<Waker>,
     phase: Phase,
@@ -121,6 +71,8 @@ struct State {
 
 #[derive(Default)]
 struct Seldom {
+    /// What the sink did not take.
+    waiting: Option<Box<Queue>>,
     /// The close that is under way, or was.
     close: Option<Close>,
     /// Told when nothing is taken any more; there only while somebody waits for that.
@@ -135,7 +87,8 @@ struct Seldom {
 
 impl Seldom {
     fn is_empty(&self) -> bool {
-        self.close.is_none()
+        self.waiting.is_none()
+            && self.close.is_none()
             && self.closed.is_none()
             && self.behind.is_empty()
             && self.orders.is_empty()
@@ -186,7 +139,6 @@ impl Outbox {
     pub(crate) fn new(sink: Transport, limits: &Limits) -> Self {
         let state = State {
             sink: Some(sink),
-            waiting: None,
             task: None,
             phase: Phase::Open,
             full: Full::No,
@@ -261,7 +213,7 @@ impl Outbox {
             Full::Yes => 0,
         };
         for at in taken..batch.len() {
-            if let Some(Err(Overrun)) = offer(state.waiting.get_or_insert_default(), at) {
+            if let Some(Err(Overrun)) = offer(state.queue(), at) {
                 state.close(Close::SLOW_CONSUMER, Waiting::Drop);
                 return Delivery::Closed;
             }
@@ -323,7 +275,7 @@ impl Outbox {
         }
         // From here on the order is the queue's, until the task has written it.
         state.full = Full::Yes;
-        let offered = offer(state.waiting.get_or_insert_default(), self.fixed.bounds());
+        let offered = offer(state.queue(), self.fixed.bounds());
         if offered.is_err() {
             state.close(Close::SLOW_CONSUMER, Waiting::Drop);
         }
@@ -355,7 +307,7 @@ impl Outbox {
     }
 
     fn write_now(&self, state: &mut State, batch: &[Message]) -> usize {
-        debug_assert!(state.waiting.is_none(), "messages wait only behind a full sink");
+        debug_assert!(!state.has_waiting(), "messages wait only behind a full sink");
         let State { sink, task, .. } = state;
         let mut cx = Context::from_waker(task.as_ref().unwrap_or(Waker::noop()));
         match sink.as_mut().map_or(Err(Broken), |sink| sink.write(&mut cx, batch)) {
@@ -443,7 +395,7 @@ impl Outbox {
     pub(crate) fn close_after(&self, last: Message, close: Close) {
         let mut state = lock(&self.state);
         if state.phase == Phase::Open {
-            state.waiting.get_or_insert_default().append(last);
+            state.queue().append(last);
             state.close(close, Waiting::Flush);
         }
     }
@@ -451,10 +403,10 @@ impl Outbox {
     /// Drops what waits in front of the close frame of an outbox that is closing.
     pub(crate) fn drop_waiting(&self) {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Closing && state.waiting.is_some() {
+        if state.phase == Phase::Closing && state.has_waiting() {
             let last = Message::close(&state.last_close());
-            state.waiting = None;
-            state.waiting.get_or_insert_default().append(last);
+            state.drop_waiting();
+            state.queue().append(last);
         }
     }
 
@@ -478,9 +430,10 @@ impl Outbox {
         if !state.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             state.task = Some(cx.waker().clone());
         }
-        while state.phase != Phase::Broken && (state.full == Full::Yes || state.waiting.is_some()) {
-            let State { sink, waiting, .. } = &mut *state;
-            let batch = waiting.as_mut().map_or(&[][..], |queue| queue.messages());
+        while state.phase != Phase::Broken && (state.full == Full::Yes || state.has_waiting()) {
+            let State { sink, seldom, .. } = &mut *state;
+            let waiting = seldom.as_mut().and_then(|seldom| seldom.waiting.as_mut());
+            let batch = waiting.map_or(&[][..], |queue| queue.messages());
             match sink.as_mut().map_or(Err(Broken), |sink| sink.write(cx, batch)) {
                 Ok(Wrote { taken, full, moved }) => {
                     any_moved |= moved;
@@ -498,11 +451,11 @@ impl Outbox {
                 let seldom = state.seldom.as_ref();
                 let orders = seldom.is_some_and(|seldom| !seldom.orders.is_empty());
                 let behind = (any_moved || state.full == Full::No) && seldom.is_some_and(|it| !it.behind.is_empty());
-                let backlog = state.waiting.as_mut().map_or_else(Backlog::default, |it| it.look(self.fixed.bounds()));
+                let backlog = state.waiting().map_or_else(Backlog::default, |it| it.look(self.fixed.bounds()));
                 Progress::Open(Backlog { orders, behind, ..backlog })
             }
             Phase::Broken => Progress::Broken,
-            Phase::Closing if state.waiting.is_none() && state.full == Full::No => Progress::Closed(state.last_close()),
+            Phase::Closing if !state.has_waiting() && state.full == Full::No => Progress::Closed(state.last_close()),
             Phase::Closing => Progress::Closing(state.last_close()),
         };
         (progress, any_moved)
@@ -581,7 +534,7 @@ impl Outbox {
         if state.phase == Phase::Open {
             state.fail();
         }
-        state.waiting = None;
+        state.drop_waiting();
         state.sink.take()
     }
 }
@@ -590,11 +543,32 @@ impl Outbox {
 pub(crate) const GONE: Close = Close::known(CloseCode::GOING_AWAY, "");
 
 impl State {
+    /// What the sink did not take; none most of the time.
+    fn waiting(&mut self) -> Option<&mut Queue> {
+        self.seldom.as_mut()?.waiting.as_deref_mut()
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.seldom.as_ref().is_some_and(|seldom| seldom.waiting.is_some())
+    }
+
+    /// The queue of what waits, which begins where there is none.
+    fn queue(&mut self) -> &mut Queue {
+        self.seldom.get_or_insert_default().waiting.get_or_insert_default()
+    }
+
+    fn drop_waiting(&mut self) {
+        self.seldom.take_if(|seldom| {
+            seldom.waiting = None;
+            seldom.is_empty()
+        });
+    }
+
     fn close(&mut self, close: Close, waiting: Waiting) {
         if waiting == Waiting::Drop {
-            self.waiting = None;
+            self.drop_waiting();
         }
-        self.waiting.get_or_insert_default().append(Message::close(&close));
+        self.queue().append(Message::close(&close));
         self.seldom.get_or_insert_default().close = Some(close);
         self.phase = Phase::Closing;
         self.wake();
@@ -607,15 +581,16 @@ impl State {
 
     /// Forgets what was written. A connection that was slow once does not keep the memory of it.
     fn written(&mut self, count: usize) {
-        self.waiting.take_if(|queue| {
-            queue.written(count);
-            queue.is_empty()
-        });
+        let Some(queue) = self.waiting() else { return };
+        queue.written(count);
+        if queue.is_empty() {
+            self.drop_waiting();
+        }
     }
 
     fn fail(&mut self) {
         self.phase = Phase::Broken;
-        self.waiting = None;
+        self.drop_waiting();
         self.wake();
     }
 
@@ -633,174 +608,14 @@ impl State {
 
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         f.debug_struct("Outbox")
-            .field("waiting", &state.waiting.as_ref().map_or(0, |queue| queue.len()))
-            .field("bytes", &state.waiting.as_ref().map_or(0, |queue| queue.bytes()))
+            .field("waiting", &state.waiting().map_or(0, |queue| queue.len()))
+            .field("bytes", &state.waiting().map_or(0, |queue| queue.bytes()))
             .field("phase", &state.phase)
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        pin::Pin,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-    };
-
-    use futures::{
-        Sink,
-        task::{ArcWake, waker},
-    };
-
-    use super::*;
-
-    /// A sink with a door: it takes messages while `open`.
-    #[derive(Default)]
-    struct Door {
-        open: bool,
-        waker: Option<Waker>,
-        taken: Vec<Message>,
-        panics: bool,
-    }
-
-    #[derive(Clone, Default)]
-    struct DoorSink(Arc<Mutex<Door>>);
-
-    impl DoorSink {
-        fn open(&self) {
-            let mut door = lock(&self.0);
-            door.open = true;
-            if let Some(waker) = door.waker.take() {
-                waker.wake();
-            }
-        }
-
-        fn texts(&self) -> Vec<String> {
-            lock(&self.0).taken.iter().map(|m| String::from_utf8_lossy(m.payload()).into_owned()).collect()
-        }
-    }
-
-    impl Sink<Message> for DoorSink {
-        type Error = ();
-
-        fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
-            let mut door = lock(&self.0);
-            assert!(!door.panics, "a sink that panics");
-            if door.open {
-                return Poll::Ready(Ok(()));
-            }
-            door.waker = Some(cx.waker().clone());
-            Poll::Pending
-        }
-
-        fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), ()> {
-            lock(&self.0).taken.push(message);
-            Ok(())
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl ArcWake for Wakes {
-        fn wake_by_ref(wakes: &Arc<Self>) {
-            wakes.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn outbox(sink: &DoorSink, change: impl FnOnce(&mut Limits)) -> Outbox {
-        let mut limits = Limits::default();
-        change(&mut limits);
-        Outbox::new(Transport::boxed(sink.clone()), &limits)
-    }
-
-    fn drive(outbox: &Outbox) -> Progress {
-        outbox.drive(&mut Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn what_the_sink_takes_is_gone_at_once() {
-        let sink = DoorSink::default();
-        sink.open();
-        let outbox = outbox(&sink, |_| {});
-        outbox.deliver(&[Message::text("a"), Message::text("b")]);
-        assert_eq!(sink.texts(), ["a", "b"]);
-    }
-
-    #[test]
-    fn what_it_does_not_take_waits_in_order_and_wakes_the_task() {
-        let sink = DoorSink::default();
-        let outbox = outbox(&sink, |_| {});
-        let wakes = Arc::new(Wakes::default());
-        let waker = waker(Arc::clone(&wakes));
-        assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::default()));
-        outbox.deliver(&[Message::text("a")]);
-        outbox.deliver(&[Message::text("b")]);
-        outbox.queue(&Message::text("c"), std::iter::empty());
-        assert!(sink.texts().is_empty());
-        let before = wakes.0.load(Ordering::Relaxed);
-        sink.open();
-        assert_eq!(wakes.0.load(Ordering::Relaxed), before + 1);
-        assert_eq!(drive(&outbox), Progress::Open(Backlog::default()));
-        assert_eq!(sink.texts(), ["a", "b", "c"]);
-        outbox.deliver(&[Message::text("d")]);
-        assert_eq!(sink.texts(), ["a", "b", "c", "d"]);
-    }
-
-    #[test]
-    fn a_full_outbox_closes_its_connection_with_1013() {
-        for (messages, bytes) in [(3, usize::MAX), (usize::MAX, 12)] {
-            let sink = DoorSink::default();
-            let outbox =
-                outbox(&sink, |limits| (limits.max_outbox_messages, limits.max_outbox_bytes) = (messages, bytes));
-            for _ in 0..3 {
-                outbox.deliver(&[Message::text("ab")]);
-            }
-            assert!(matches!(drive(&outbox), Progress::Open(_)), "at the limit");
-            outbox.deliver(&[Message::text("ab")]);
-            assert_eq!(drive(&outbox), Progress::Closing(Close::SLOW_CONSUMER), "over the limit");
-            sink.open();
-            assert_eq!(drive(&outbox), Progress::Closed(Close::SLOW_CONSUMER));
-            assert_eq!(lock(&sink.0).taken, [Message::close(&Close::SLOW_CONSUMER)]);
-        }
-    }
-
-    #[test]
-    fn a_close_flushes_or_drops_what_waits() {
-        for (waiting, expected) in [(Waiting::Flush, 2), (Waiting::Drop, 1)] {
-            let sink = DoorSink::default();
-            let outbox = outbox(&sink, |_| {});
-            outbox.deliver(&[Message::text("a")]);
-            outbox.close(Close::RESTART, waiting);
-            outbox.close(Close::INTERNAL, Waiting::Drop);
-            outbox.deliver(&[Message::text("late")]);
-            sink.open();
-            assert_eq!(drive(&outbox), Progress::Closed(Close::RESTART), "the first close counts");
-            let taken = sink.texts();
-            assert_eq!(taken.len(), expected);
-            assert!(!taken.contains(&"late".to_owned()));
-        }
-    }
-
-    #[test]
-    fn a_sink_that_panics_is_a_broken_sink() {
-        let sink = DoorSink::default();
-        lock(&sink.0).panics = true;
-        let outbox = outbox(&sink, |_| {});
-        outbox.deliver(&[Message::text("a")]);
-        assert_eq!(drive(&outbox), Progress::Broken);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What travels as JSON: the events of rooms, and what a client may say.
+//! What travels: the events of rooms and what a client may say, as JSON in text messages, and bytes in binary messages.
 //!
 //! On a connection that is for one room, the room is in the URL and a payload that the application broadcasts travels as
 //! it is:
@@ -8,6 +8,7 @@
 //! | out | `{"type":"room_joined","room":"post:42","viewers":3}` and the fields that `on_join` returned |
 //! | out | `{"type":"viewer_joined","viewers":4}`, `{"type":"viewer_left","viewers":3}`: over all nodes |
 //! | out | for a kind with members, `room_joined` has `"users":2,"members":[{"user":"5","info":{..}},..]`, at most 100 of them and whoever joins first of all, and `viewer_joined` and `viewer_left` have `"users":[{"user":"6"}]` where somebody came or went |
+//! | in, out | bytes, in a [binary message](#binary-messages) |
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
 //! | in | any other `type`: for the room's `on_message` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`, or `"slow_consumer"`, `"history_gap"`, `"epoch"`: messages may have been lost, fetch what you show again |
@@ -95,14 +96,15 @@
 //! | `left` | the application [has it leave](crate::RoomManager::leave) | |
 //!
 //! It should not join the room again by itself. On a connection that is for this room alone nothing is left to do: it is
-//! closed with 4403, and the reason is `message`, or `not allowed`. A `room_joined` that nobody asked for is that of a room
-//! that the application has it [enter](crate::RoomManager::enter); or it tells who may see the members now, or may not any more,
-//! how things stand, as a `join` of a room that the connection is in would.
+//! closed with 4403, and the reason is `message`, or `not allowed`; and so is an event stream that was in no other room.
+//!
+//! A `room_joined` that nobody asked for is that of a room that the application has it [enter](crate::RoomManager::enter); or it
+//! tells who may see the members now, or may not any more, how things stand, as a `join` of a room that the connection is in would.
 //!
 //! # Compressed messages
 //! Where the endpoint [compresses](crate::Endpoint::deflate) and the client offers it, any message may come compressed, by
 //! permessage-deflate (RFC 7692) without context takeover in either direction. Clients unpack it below all that is said here:
-//! the JSON is the same. Broadcasts come compressed where that is smaller, and answers do not.
+//! JSON and bytes are the same. Broadcasts come compressed where that is smaller, and answers do not.
 //!
 //! # Rooms with a history
 //! In a room whose kind has a [`history`](crate::Kind::history) each message has a position, a text that is opaque to
@@ -135,6 +137,40 @@
 //!
 //! What others publish to the room by the bus' own means has no `offset`, and is not kept. A `refresh` has an `offset`, as
 //! the message has in whose place it comes.
+//!
+//! # Binary messages
+//! The application [broadcasts bytes](crate::Broadcast::binary), and members publish them in kinds with
+//! [`allow_binary`](crate::Kind::allow_binary). They travel in binary messages of WebSocket; everything else is JSON as above.
+//! On a connection that is for one room such a message is the bytes, and nothing else, in both directions. On one that is in
+//! many rooms, and on one for one room that asked for positions, it names its room, in one shape for both directions:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | what it is. `1`: a payload, published in the room. `2`, from a client only: for the room's [`on_binary_message`](crate::Kind::on_binary_message) |
+//! | 1 | *n*, the length of the room's name: 1 to 233 |
+//! | *n* | the room's name, such as `post:42` |
+//! | 1 | *m*, the length of what comes next; `0` where it is absent |
+//! | *m* | from the server: the position of the message, the text that is `offset` in JSON, in a room with a history. From a client: the `ref`, as JSON text of at most 128 bytes |
+//! | the rest | the payload, of any length; there may be none of it |
+//!
+//! So the payload `ff 00`, published in `post:42` with the `ref` 7, is `01 07 70 6f 73 74 3a 34 32 01 37 ff 00`. It is carried out in
+//! turn with the commands of the connection, and answered as they are, by `published` with that `ref`, or by an `error` with
+//! the `ref`, both in JSON.
+//!
+//! What a client sends in a binary message on a connection that is for one room without positions is for the hook
+//! `on_binary_message` where the kind has one. Where it has none it is published, if the kind lets members publish bytes and this
+//! member publish. There is no `ref`, so success is not answered.
+//!
+//! | what is wrong with a binary message | `code` |
+//! |---|---|
+//! | it is cut inside its head, names no room, begins with another byte, or its `ref` is longer than 128 bytes or no JSON | `bad_message` |
+//! | the room's name is none | `bad_room` |
+//! | the connection is not in the room | `not_joined` |
+//! | the kind has no `on_binary_message`, or does not let members publish bytes | `unsupported` |
+//! | the publish rule says no | `not_allowed` |
+//! | the payload has more than `Limits::max_broadcast_bytes`, and is not for the hook | `too_big` |
+//!
+//! The connection goes on after each of them.
 //!
 //! # Rooms with a state
 //! In a room whose kind [keeps a state](crate::Kind::keep_state) the application sets the state of the room, any JSON, and
@@ -171,6 +207,7 @@
 //! | line | what |
 //! |---|---|
 //! | `data: {..}`, an event of the default name `message` | what a connection that is in many rooms is sent: payloads are in `{"type":"message","room":..}`, and each event names its room |
+//! | `data: {"type":"binary","room":"post:42","offset":"2a.8","base64":"/wA="}` | a payload that is bytes, as base64 (RFC 4648 section 4); `offset` in a room with a history |
 //! | `id: 2a.7` before it | the position in a room with a history; with several rooms `id: post:42=2a.7,post:43=1b.3` |
 //! | `event: close`, `data: {"code":1012,"reason":"restart"}` | the last event: the code and the reason of what would be a close frame |
 //! | `retry: 1234` | when to come back, in milliseconds: beside `reconnect`, and a day where nobody need come back |
@@ -182,6 +219,7 @@
 //!
 //! A client that does not read for `Limits::pong_timeout` after a ping is closed with 4408.
 
+pub(crate) mod binary;
 mod head;
 pub(crate) mod multi;
 pub(crate) mod single;
@@ -210,7 +248,7 @@ pub enum ErrorCode {
     BadMessage,
     /// `unknown_type`: nothing here answers to that `type`.
     UnknownType,
-    /// `unsupported`: a binary message, where only text is spoken.
+    /// `unsupported`: a binary message, where the kind of the room takes none.
     Unsupported,
     /// `bad_room`: the room's name is none. The message says what is wrong with it.
     BadRoom,

@@ -427,10 +427,10 @@ impl Room {
         // Made without the lock, where there is a member for it; for one that enters meanwhile it is made later.
         let multi = match carried {
             Carried::Wrapped | Carried::Refresh => Some(message.clone()),
-            Carried::Bare if self.multi.load(Ordering::Relaxed) > 0 => {
-                Some(multi::message(&self.key, message.payload()))
+            Carried::Bare | Carried::Binary if self.multi.load(Ordering::Relaxed) > 0 => {
+                Some(multi::payload(&self.key, &message))
             }
-            Carried::Bare => None,
+            Carried::Bare | Carried::Binary => None,
         };
         let mut state = lock(&self.state);
         if state.members.is_empty() {

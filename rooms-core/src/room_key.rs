@@ -1,6 +1,6 @@
 //! The name of a room, parsed once.
 
-use std::{borrow::Cow, cmp, fmt, hash, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -27,11 +27,8 @@ pub const MAX_ID: usize = 200;
 /// assert!(RoomKey::try_from("post:*").is_err());
 /// # Ok::<(), rooms_core::RoomKeyError>(())
 /// ```
-#[derive(Clone)]
-pub struct RoomKey {
-    text: Arc<str>,
-    colon: u8,
-}
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomKey(Arc<str>);
 
 /// Why a text is not a [`RoomKey`].
 ///
@@ -63,7 +60,7 @@ impl RoomKey {
     /// [`RoomKeyError`] names the part that is wrong and what is allowed there.
     pub fn new(kind: &str, id: impl fmt::Display) -> Result<Self, RoomKeyError> {
         check_kind(kind)?;
-        Self::checked(format!("{kind}:{id}").into(), kind.len())
+        format!("{kind}:{id}").parse()
     }
 
     /// Builds a key from a kind and an id as they stand in the path of a URL: both are percent-decoded, once (RFC 3986
@@ -123,25 +120,24 @@ impl RoomKey {
     /// The part before the first `:`; rules and options hang on it.
     #[must_use]
     pub fn kind(&self) -> &str {
-        self.text.get(..usize::from(self.colon)).unwrap_or_default()
+        self.parts().0
     }
 
     /// The part after the first `:`.
     #[must_use]
     pub fn id(&self) -> &str {
-        self.text.get(usize::from(self.colon) + 1..).unwrap_or_default()
+        self.parts().1
     }
 
     /// The whole key.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
     }
 
-    fn checked(text: Arc<str>, colon: usize) -> Result<Self, RoomKeyError> {
-        check_id(text.get(colon + 1..).unwrap_or_default())?;
-        let colon = u8::try_from(colon).map_err(|_| RoomKeyError::Kind { at: colon })?;
-        Ok(Self { text, colon })
+    /// Looked for each time, as it is among the first bytes: a key is kept in many places, and is two words so.
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once(':').unwrap_or_default()
     }
 }
 
@@ -169,9 +165,10 @@ impl FromStr for RoomKey {
     type Err = RoomKeyError;
 
     fn from_str(text: &str) -> Result<Self, RoomKeyError> {
-        let (kind, _) = text.split_once(':').ok_or(RoomKeyError::NoColon)?;
+        let (kind, id) = text.split_once(':').ok_or(RoomKeyError::NoColon)?;
         check_kind(kind)?;
-        Self::checked(text.into(), kind.len())
+        check_id(id)?;
+        Ok(Self(text.into()))
     }
 }
 
@@ -193,51 +190,25 @@ impl TryFrom<String> for RoomKey {
 
 impl AsRef<str> for RoomKey {
     fn as_ref(&self) -> &str {
-        &self.text
+        &self.0
     }
 }
 
 impl fmt::Display for RoomKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
 impl fmt::Debug for RoomKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RoomKey({})", self.text)
-    }
-}
-
-impl PartialEq for RoomKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for RoomKey {}
-
-impl PartialOrd for RoomKey {
-    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for RoomKey {
-    fn cmp(&self, other: &Self) -> cmp::Ordering {
-        self.text.cmp(&other.text)
-    }
-}
-
-impl hash::Hash for RoomKey {
-    fn hash<H: hash::Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        write!(f, "RoomKey({})", self.0)
     }
 }
 
 impl Serialize for RoomKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -253,6 +224,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn it_is_small() {
+        assert_eq!(size_of::<RoomKey>(), size_of::<&str>(), "a connection and a room have it in many places");
+    }
 
     #[test]
     fn the_first_colon_splits() {

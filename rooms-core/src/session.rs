@@ -1,5 +1,6 @@
 //! The life of one connection, for one room or for many.
 
+mod binary;
 mod commands;
 mod farewell;
 mod heartbeat;
@@ -37,7 +38,7 @@ use crate::{
     message::{Form, Message},
     network::Network,
     outbox::{Framing, GONE, Order, Progress, Waiting},
-    protocol::{self, ErrorCode, Fault},
+    protocol::{self, Fault},
     room_key::RoomKey,
     timers::Moment,
     ws::{Incoming, WsError},
@@ -229,10 +230,16 @@ pub(crate) struct Session<R> {
     connection: Connection,
     stream: R,
     /// The next command, until it has its turn. While there is none, what the client sends is read: its pings, its
-    /// pongs, its good-bye.
-    next: Option<Box<str>>,
+    /// pongs, its good-bye. Boxed, because an idle connection has none.
+    next: Option<Box<Said>>,
     heartbeat: Heartbeat,
     rate: Rate,
+}
+
+/// What a client said, until it has its turn.
+enum Said {
+    Text(String),
+    Binary(Vec<u8>),
 }
 
 /// How a connection ends.
@@ -248,7 +255,7 @@ enum End {
 enum Event {
     Incoming(Option<Result<Incoming, WsError>>),
     /// The next command has its turn.
-    Next(Box<str>),
+    Next(Box<Said>),
     Beat(Beat),
     /// Somebody else wants something done.
     Orders(Vec<Order>),
@@ -287,8 +294,12 @@ impl<R: Source> Session<R> {
                 }
                 Event::Incoming(Some(Err(error))) => Err(error.close().map_or(End::Gone, End::Closing)),
                 Event::Incoming(None) => Err(End::Gone),
-                Event::Next(text) => {
-                    self.carry_out(&text, now).map_err(|TooMany| End::Closing(Close::TOO_MANY_MESSAGES))
+                Event::Next(said) => {
+                    let carried_out = match *said {
+                        Said::Text(text) => self.carry_out(&text, now),
+                        Said::Binary(bytes) => self.carry_out_binary(&bytes.into(), now),
+                    };
+                    carried_out.map_err(|TooMany| End::Closing(Close::TOO_MANY_MESSAGES))
                 }
                 Event::Beat(Beat::Ping) => {
                     self.connection.tidy();
@@ -389,7 +400,7 @@ impl<R: Source> Session<R> {
             }
         }
         match self.next.take_if(|_| !heavy) {
-            Some(text) => Poll::Ready(Event::Next(text)),
+            Some(said) => Poll::Ready(Event::Next(said)),
             None => Poll::Pending,
         }
     }
@@ -415,11 +426,8 @@ impl<R: Source> Session<R> {
 
     fn take(&mut self, incoming: Incoming) -> Result<(), End> {
         match incoming {
-            Incoming::Text(text) => self.next = Some(text.into_boxed_str()),
-            Incoming::Binary(_) => {
-                let fault = Fault::new(ErrorCode::Unsupported, "binary messages are not taken here");
-                self.connection.send(&protocol::error(&fault, None));
-            }
+            Incoming::Text(text) => self.next = Some(Box::new(Said::Text(text))),
+            Incoming::Binary(bytes) => self.next = Some(Box::new(Said::Binary(bytes))),
             Incoming::Ping(payload) => self.connection.send(&Message::pong(&payload)),
             Incoming::Pong => {}
             // RFC 6455 section 5.5.1: the answer is a close frame, with the code that was sent.

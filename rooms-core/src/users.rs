@@ -178,9 +178,11 @@ impl Shard {
 
     fn add(&mut self, recipient: &Arc<Recipient>) {
         let user = recipient.user();
-        if !self.first.contains(user) {
-            self.first.insert(ByUser(Arc::clone(recipient)));
-        } else if let Some(others) = self.others.get_mut(user) {
+        // One that is there stays.
+        if self.first.insert(ByUser(Arc::clone(recipient))) {
+            return;
+        }
+        if let Some(others) = self.others.get_mut(user) {
             others.push(Arc::clone(recipient));
         } else {
             self.others.insert(user.into(), vec![Arc::clone(recipient)]);

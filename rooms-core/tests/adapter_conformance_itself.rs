@@ -47,6 +47,8 @@ caught! {
     a_query_that_is_lost_is_caught: resumption catches LosesTheQuery;
     one_room_for_many_is_caught: many_rooms catches ServesOneRoomOnly;
     what_is_lost_or_spoilt_is_caught: fidelity catches LosesWhatCameEarly, SpoilsLongFrames;
+    bytes_that_are_spoilt_or_go_elsewhere_are_caught:
+        binary catches SpoilsLongFrames, LosesTheQuery, JoinsAnotherRoom;
     a_close_frame_that_does_not_arrive_is_caught: closes_arrive catches SwallowsCloses;
     a_socket_that_is_never_full_is_caught: slow_is_alone catches TakesEverything;
     a_stream_that_ends_inside_a_frame_is_caught: slow_readers_are_told_why catches TakesEverything;

@@ -5,14 +5,14 @@
 #[path = "support/visitor.rs"]
 mod visitor;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use http::{StatusCode, header::RETRY_AFTER};
-use rooms_core::{Proxies, RoomManager, adapter::Refusal};
+use rooms_core::{Kind, Proxies, RoomManager, adapter::Refusal};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use visitor::{Visitor, admit, builder};
+use visitor::{Visitor, admit, builder, builder_with};
 
 /// The status of a refusal, and after how many seconds to come back.
 fn told(refused: &Refusal) -> (StatusCode, u64) {
@@ -104,10 +104,11 @@ async fn upgrades_of_one_address_come_at_a_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn three_hundred_connects_a_second_of_one_address_are_cut_to_the_rate_and_a_member_loses_nothing() {
-    let rooms = builder().build().unwrap();
+    // A room that names its members: each who comes or goes is told to all of them, with 200 bytes.
+    let rooms = builder_with(Kind::authenticated().list_members()).build().unwrap();
     let mut neighbour = Visitor::joined(&rooms, "192.0.2.1", "neighbour").await;
     let name = "n".repeat(198);
-    let (mut come, mut refused) = (0, 0);
+    let (mut come, mut refused, mut there) = (0, 0, VecDeque::new());
     for second in 0..10 {
         for n in 0..300 {
             if n % 3 == 0 {
@@ -115,7 +116,11 @@ async fn three_hundred_connects_a_second_of_one_address_are_cut_to_the_rate_and_
             }
             match admit(&rooms, "198.51.100.1", &format!("/?token={name}{}", n % 100), &[]).await {
                 Ok(admission) => {
-                    drop(Visitor::watching(admission));
+                    // Each stays for a sixth of a second.
+                    there.push_back(Visitor::watching(admission));
+                    if there.len() > 50 {
+                        there.pop_front();
+                    }
                     come += 1;
                 }
                 Err(refusal) => {

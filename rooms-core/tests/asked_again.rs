@@ -256,6 +256,34 @@ async fn who_may_see_the_members_is_asked_again_and_told_how_things_stand() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_asked_about_who_has_left_puts_nobody_out_who_has_joined_again() {
+    // The second answer, which is no, takes a second; the others are yes, and there at once.
+    let count = AtomicUsize::new(0);
+    let kind = Kind::new().join_rule(move |_, _| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if number == 1 {
+                sleep(Duration::from_secs(1)).await;
+            }
+            number != 1
+        }
+    });
+    let rooms = rooms(kind);
+    let mut ann = join(&rooms, "ann", "").await;
+    rooms.recheck(&key("team:1")).await.unwrap();
+    told(&mut ann).await;
+    assert_eq!(ann.ask(r#"{"type":"leave","room":"team:1"}"#).await["type"], "room_left");
+    assert_eq!(ann.ask(r#"{"type":"join","room":"team:1"}"#).await["type"], "room_joined");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(told(&mut ann).await, [] as [Value; 0]);
+    assert_eq!(rooms.local_viewers(&key("team:1")), 1);
+    // The next time it is asked about like everybody.
+    rooms.recheck(&key("team:1")).await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(rooms.local_viewers(&key("team:1")), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_observer_is_asked_about_by_its_own_rule_and_leaves_unseen() {
     let table = Table::default();
     let kind = Kind::authenticated().list_members().observe_rule(table.rule()).ask_again_every(EVERY);

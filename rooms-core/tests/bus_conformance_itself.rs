@@ -57,6 +57,7 @@ enum Fault {
     TakesForeignPositions,
     IgnoresTheNumber,
     IgnoresTheBytes,
+    TellsNoAges,
     IgnoresTheAge,
     GoesOnInTheSameEpoch,
     AppendsWhatItCalledDown,
@@ -356,13 +357,14 @@ impl History for Peer {
             }
             (_, from) => from,
         };
-        let Excerpt { head, mut messages, .. } = self.inner.read(topic, from, retention).await?;
+        let Excerpt { head, mut messages, mut ages, .. } = self.inner.read(topic, from, retention).await?;
         match self.fault {
             ReadsWithAHole if messages.len() > 2 => _ = messages.remove(1),
             ReadsBehind => _ = messages.pop(),
+            TellsNoAges => ages.clear(),
             _ => {}
         }
-        Ok(Excerpt::new(self.told(head), messages))
+        Ok(Excerpt::new(self.told(head), messages).with_ages(ages))
     }
 }
 
@@ -521,7 +523,7 @@ caught! {
         catches AppendsSilently, PublishesWithoutAPosition, AnswersAnotherPosition, KeepsWhatIsPublished;
     clause_10_catches_reads_with_holes: reads_have_no_holes catches ReadsWithAHole, ReadsBehind, TakesForeignPositions;
     clause_11_catches_logs_that_are_not_trimmed: logs_are_trimmed
-        catches IgnoresTheNumber, IgnoresTheBytes, IgnoresTheAge;
+        catches IgnoresTheNumber, IgnoresTheBytes, IgnoresTheAge, TellsNoAges;
     clause_12_catches_an_epoch_of_two_logs: another_log_is_another_epoch catches GoesOnInTheSameEpoch;
     clause_13_catches_keys_that_do_not_count_once: a_key_counts_once
         catches IgnoresKeys, PublishesRepetitions, HidesRepetitions, AnswersRepetitionsWithTheHead, HasKeysOfAllTopics,

@@ -32,7 +32,7 @@ fn manager(limits: impl FnOnce(&mut Limits)) -> RoomManager {
     RoomManager::builder()
         .authenticator(Anybody)
         .endpoint(Endpoint::new().query_token("token").first_message_token().deflate())
-        .kind("post", Kind::public().allow_publish())
+        .kind("post", Kind::public().allow_publish().allow_binary())
         .limits(limits)
         .build()
         .unwrap()
@@ -165,11 +165,15 @@ impl Frame {
     /// The payload, unpacked by zlib with a window of so many bits.
     fn unpacked(&self, window_bits: u8) -> Value {
         assert!(self.is_compressed(), "{:#x}", self.first);
+        serde_json::from_slice(&self.unpacked_bytes(window_bits)).unwrap()
+    }
+
+    fn unpacked_bytes(&self, window_bits: u8) -> Vec<u8> {
         let mut out = Vec::with_capacity(1 << 20);
         let input = [&*self.payload, &[0, 0, 0xFF, 0xFF]].concat();
         let mut zlib = Decompress::new_with_window_bits(false, window_bits);
         zlib.decompress_vec(&input, &mut out, FlushDecompress::Sync).unwrap();
-        serde_json::from_slice(&out).unwrap()
+        out
     }
 
     fn plain(&self) -> Value {
@@ -208,6 +212,40 @@ async fn it_is_agreed_on_where_the_endpoint_and_the_client_want_it() {
     let opening = Opening::EventStream(&Method::GET);
     let events = rooms.admit(&Endpoint::new().deflate(), opening, &uri, &headers, None).await.unwrap();
     assert!(!events.response().headers().contains_key("sec-websocket-extensions"), "of an event stream");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_compressed_where_that_is_smaller_in_both_directions() {
+    let rooms = manager(|limits| limits.min_deflate_bytes = 256);
+    let mut one = Client::joined(&rooms, Some(OFFER)).await;
+    let mut other = Client::joined(&rooms, Some(OFFER)).await;
+    let mut plain = Client::joined(&rooms, None).await;
+    let mut many = Client::connect(&rooms, "/?token=6", Some(OFFER), true).await;
+    many.send(0x81, br#"{"type":"join","room":"post:42"}"#).await;
+    assert_eq!(many.json().await["type"], "room_joined");
+
+    let repeats: Vec<u8> = repeat_n([0xff, 0, 1], 1_000).flatten().collect();
+    rooms.to(&post()).binary(repeats.clone()).await.unwrap();
+    let frame = one.broadcast().await;
+    assert_eq!((frame.first, frame.unpacked_bytes(15)), (0xC2, repeats.clone()), "final, RSV1, binary");
+    assert!(10 * frame.payload.len() < repeats.len(), "{}", frame.payload.len());
+    assert_eq!(other.broadcast().await, frame, "the same bytes");
+    assert_eq!(plain.broadcast().await, Frame { first: 0x82, payload: repeats.clone() });
+    let in_many = [b"\x01\x07post:42\0", &repeats[..]].concat();
+    let frame = many.broadcast().await;
+    assert_eq!((frame.first, frame.unpacked_bytes(15)), (0xC2, in_many.clone()));
+
+    let noise: Vec<u8> = (0..1_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    for no_smaller in [noise, vec![0; 255]] {
+        rooms.to(&post()).binary(no_smaller.clone()).await.unwrap();
+        for member in [&mut one, &mut other, &mut plain] {
+            assert_eq!(member.broadcast().await, Frame { first: 0x82, payload: no_smaller.clone() });
+        }
+        assert_eq!(many.broadcast().await.first, 0x82);
+    }
+
+    many.send(0xC2, &packed(&in_many)).await;
+    assert_eq!(plain.broadcast().await, Frame { first: 0x82, payload: repeats });
 }
 
 #[tokio::test(start_paused = true)]

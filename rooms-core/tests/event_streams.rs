@@ -7,7 +7,10 @@ mod visitor;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +18,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use http::{HeaderMap, Method, Uri};
 use rooms_core::{
-    Attempt, AuthError, Authenticator, Close, CloseCode, Endpoint, Identity, Kind, Revocation, RoomManager,
+    Attempt, AuthError, Authenticator, Close, CloseCode, Endpoint, Identity, Kind, Revocation, RoomKey, RoomManager,
     RoomManagerBuilder, WallClock,
     adapter::{Admission, EventBody, Opening, Refusal},
 };
@@ -111,6 +114,20 @@ impl Stream {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn bytes_come_as_base64_in_order_with_text() {
+    let rooms = builder().build().unwrap();
+    let mut stream = Stream::open(&rooms, "u1.1000000", &["post:42"]).await;
+    let room = "post:42".parse().unwrap();
+    rooms.to(&room).binary(&b"\0\xff\n\n"[..]).await.unwrap();
+    rooms.broadcast(&room, &1).await.unwrap();
+    rooms.to(&room).binary(Vec::new()).await.unwrap();
+    let bytes = |base64: &str| json!({"type": "binary", "room": "post:42", "base64": base64});
+    assert_eq!(stream.event().await, Ok(bytes("AP8KCg==")));
+    assert_eq!(stream.event().await.unwrap()["data"], 1);
+    assert_eq!(stream.event().await, Ok(bytes("")));
+}
+
 async fn empty(rooms: &RoomManager) {
     while rooms.stats().connections > 0 {
         sleep(Duration::from_millis(1)).await;
@@ -156,6 +173,43 @@ async fn whatever_ends_a_stream_ends_it_at_once_and_gives_its_place_back_once() 
     }
     let revoked = admit(&rooms, rooms.endpoint(), "/?token=u0.1000000").await;
     assert_eq!(revoked.unwrap_err(), Refusal::Token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_put_out_of_its_last_room_ends_and_one_that_is_to_leave_it_may_enter_another() {
+    let is_open = Arc::new(AtomicBool::new(true));
+    let rule = Arc::clone(&is_open);
+    let club = Kind::new().join_rule(move |_, _| std::future::ready(rule.load(Ordering::Relaxed)));
+    let rooms = builder().kind("club", club).build().unwrap();
+    let (club, post): (RoomKey, RoomKey) = ("club:1".parse().unwrap(), "post:42".parse().unwrap());
+    let left = |room: &RoomKey, reason: &str| json!({"type": "room_left", "room": room.as_str(), "reason": reason});
+
+    let mut kicked = Stream::open(&rooms, "5.9000", &["post:42", "club:1"]).await;
+    rooms.kick(&club, "5", "").await.unwrap();
+    while kicked.event().await != Ok(left(&club, "kicked")) {}
+    rooms.broadcast(&post, &json!("still here")).await.unwrap();
+    while kicked.event().await.unwrap()["data"] != "still here" {}
+    // Of a room that it is not in.
+    rooms.kick(&club, "5", "").await.unwrap();
+    rooms.kick(&post, "5", "").await.unwrap();
+    assert_eq!(kicked.event().await, Ok(left(&post, "kicked")));
+    assert_eq!(kicked.end().await, 4403);
+
+    let mut denied = Stream::open(&rooms, "5.9000", &["club:1", "club:2"]).await;
+    is_open.store(false, Ordering::Relaxed);
+    rooms.recheck_user("5").await.unwrap();
+    while denied.event().await != Ok(left(&"club:2".parse().unwrap(), "not_allowed")) {}
+    assert_eq!(denied.end().await, 4403);
+
+    let mut moved = Stream::open(&rooms, "5.9000", &["post:42", "post:43"]).await;
+    for room in ["post:42", "post:43"] {
+        rooms.leave("5", &room.parse().unwrap()).await.unwrap();
+    }
+    while moved.event().await != Ok(left(&"post:43".parse().unwrap(), "left")) {}
+    rooms.enter("5", &post).await.unwrap();
+    assert_eq!(moved.event().await.unwrap()["type"], "room_joined");
+    drop(moved);
+    empty(&rooms).await;
 }
 
 #[tokio::test(start_paused = true)]

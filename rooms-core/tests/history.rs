@@ -261,6 +261,30 @@ async fn what_is_too_old_is_not_given_to_who_comes_while_others_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_node_has_read_of_the_log_is_given_for_no_longer_than_the_log_keeps_it() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let before = publish(&elsewhere, 1..=1).await;
+    publish(&elsewhere, 2..=3).await;
+    sleep(Duration::from_secs(3000)).await;
+    publish(&elsewhere, 4..=4).await;
+    let (mut stays, _) = joined(&rooms, json!({"newest": 50})).await;
+    assert_eq!(numbers(&mut stays.inbox).await, [1, 2, 3, 4]);
+    sleep(Duration::from_secs(599)).await;
+    let reads = bus.reads();
+    let (mut talk, _) = joined(&rooms, json!({"newest": 50})).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [1, 2, 3, 4], "the last second of the first three");
+    sleep(Duration::from_secs(1)).await;
+    let (mut talk, _) = joined(&rooms, json!({"newest": 50})).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [4]);
+    let (mut talk, welcome) = joined(&rooms, json!({"since": before})).await;
+    assert_eq!((&welcome["recovered"], &talk.inbox.next().await["reason"]), (&json!(false), &json!("history_gap")));
+    // Beside the look at the position, which may be due.
+    assert!(bus.reads() <= reads + 1, "all of it out of the node's memory");
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_than_an_outbox_takes_is_a_resync_and_the_newest_are_as_many_as_it_takes() {
     let kind = Kind::authenticated().history(Retention::messages(10_000).bytes(Retention::MAX_BYTES));
     let rooms: Rooms =
@@ -685,6 +709,120 @@ async fn the_last_message_before_a_silence_is_found_missing_within_half_a_minute
     drop(one);
     sleep(Duration::from_secs(300)).await;
     assert!(bus.reads() <= reads + 1, "a room without members is not looked at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_message_before_a_silence_is_found_missing_where_the_log_could_not_be_read_before() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    publish(&elsewhere, 1..=1).await;
+    bus.faults().failing.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+    bus.say(BusEvent::gap(Topic::Room(key(POST))));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(talk.inbox.all().await.last().unwrap()["reason"], "bus_gap");
+    bus.faults().failing.store(0, std::sync::atomic::Ordering::Relaxed);
+    bus.set(|faults| &faults.muted, true);
+    publish(&elsewhere, 2..=3).await;
+    bus.set(|faults| &faults.muted, false);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_told_to_nobody_while_the_bus_is_down_and_made_good_when_it_is_back() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    bus.go_down();
+    publish(&elsewhere, 1..=3).await;
+    bus.say(BusEvent::gap(Topic::Room(key(POST))));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [0; 0], "and no resync");
+    bus.come_up();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_messages_of_many_rooms_are_found_missing_in_one_round() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let names: Vec<String> = (0..500).map(|n| format!("post:{n}")).collect();
+    let mut clients = Vec::new();
+    for name in &names {
+        clients.push(Client::join(&rooms, name, name).await);
+    }
+    bus.set(|faults| &faults.muted, true);
+    for name in &names {
+        elsewhere.broadcast(&key(name), name).await.unwrap();
+    }
+    bus.set(|faults| &faults.muted, false);
+    sleep(Duration::from_secs(30)).await;
+    for (name, client) in names.iter().zip(&mut clients) {
+        assert_eq!(client.inbox.all().await, [name.as_str()]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_while_the_history_is_read_is_looked_at_again() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    bus.faults().permits.forget_permits(usize::MAX >> 3);
+    let mut talk = Talk::multi(&rooms, "a");
+    talk.say(join(&json!({})));
+    idle().await;
+    assert_eq!(bus.reads(), 1);
+    bus.say(BusEvent::gap(Topic::Room(key(POST))));
+    bus.faults().permits.add_permits(1_000);
+    idle().await;
+    assert_eq!(bus.reads(), 2, "what the first did not see was lost perhaps");
+    assert_eq!(talk.inbox.next().await["type"], "room_joined");
+    publish(&elsewhere, 1..=1).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_while_the_history_is_read_again_is_no_loss() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    publish(&elsewhere, 1..=1).await;
+    bus.faults().failing.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+    bus.say(BusEvent::gap(Topic::Room(key(POST))));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(talk.inbox.all().await.last().unwrap()["reason"], "bus_gap", "it could not be read");
+    bus.faults().failing.store(0, std::sync::atomic::Ordering::Relaxed);
+    bus.faults().permits.forget_permits(usize::MAX >> 3);
+    let mut late = Talk::multi(&rooms, "b");
+    late.say(join(&json!({})));
+    idle().await;
+    bus.set(|faults| &faults.muted, true);
+    publish(&elsewhere, 2..=3).await;
+    bus.set(|faults| &faults.muted, false);
+    publish(&elsewhere, 4..=4).await;
+    idle().await;
+    bus.faults().permits.add_permits(1_000);
+    assert_eq!(numbers(&mut talk.inbox).await, [2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_of_the_newest_than_a_log_may_have_is_not_looked_for() {
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), over(hub.peer(), posts()));
+    let rooms = over(bus.clone(), posts());
+    let (_stays, _) = joined(&rooms, json!({})).await;
+    publish(&elsewhere, 1..=150).await;
+    idle().await;
+    let reads = bus.reads();
+    let (mut late, _) = joined(&rooms, json!({"newest": 1_000_000})).await;
+    assert_eq!(numbers(&mut late.inbox).await, (51..=150).collect::<Vec<_>>());
+    assert_eq!(bus.reads(), reads, "the node has all that the log keeps");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
 //! Pages that come and go, and read slowly, while messages are lost, buses are down, reads fail and logs are trimmed or
-//! lost: what a page is given is in order and once, and nothing is missing without a word.
+//! lost: what a page is given, JSON or bytes, is in order and once, and nothing is missing without a word.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -25,7 +25,7 @@ use rooms_core::{
 use tokio::{runtime, time::sleep};
 
 use flaky::Flaky;
-use page::{Page, Truth};
+use page::{Page, Truth, as_bytes};
 use rig::{Inbox, idle, key, who};
 use talk::Talk;
 use tap::{Tap, TapSink};
@@ -128,7 +128,14 @@ async fn run(faults: Faults, steps: Vec<Step>) {
             Step::Publish(node, count) => {
                 for _ in 0..count {
                     number += 1;
-                    if let Ok(receipt) = nodes[node].rooms.broadcast(&key(ROOM), &number).await {
+                    let room = key(ROOM);
+                    // Every third is no JSON.
+                    let published = if number % 3 == 0 {
+                        nodes[node].rooms.to(&room).binary(as_bytes(number)).await
+                    } else {
+                        nodes[node].rooms.broadcast(&room, &number).await
+                    };
+                    if let Ok(receipt) = published {
                         truth.published.insert(receipt.position.unwrap(), number);
                     }
                 }

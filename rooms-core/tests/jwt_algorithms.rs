@@ -5,11 +5,12 @@
 #[path = "support/signer.rs"]
 mod signer;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use rooms_core::{AuthError, JwkSet, JwkSetError, JwtAlgorithm, JwtAuthenticator, JwtConfigError, JwtKey};
 use serde_json::{Value, json};
 
-use self::signer::{ALL, ED25519, P256, P384, RSA, SECRET, der, good, jwk, key, public, sign, sign_with};
+use self::signer::{ALL, ED25519, ES512, P256, P384, P521, RSA, SECRET, der, good, jwk, key, public, sign, sign_with};
 
 async fn refusal(tokens: &JwtAuthenticator, token: &str) -> Option<AuthError> {
     tokens.verify(token).await.err()
@@ -135,6 +136,55 @@ async fn a_key_is_pem_or_der_or_a_jwk() {
     let pkcs1 = JwtKey::pem(JwtAlgorithm::PS256, include_str!("keys/rsa.pkcs1.pem")).unwrap();
     let token = good((JwtAlgorithm::PS256, Algorithm::PS256), None);
     assert_eq!(refusal(&JwtAuthenticator::new([pkcs1]), &token).await, None);
+}
+
+#[tokio::test]
+async fn es512_is_checked_though_the_crate_for_tokens_does_not_have_it() {
+    let point = &der(P521)[der(P521).len() - 132..];
+    let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let jwk = json!({"kty": "EC", "crv": "P-521", "x": number(&point[..66]), "y": number(&point[66..])});
+    let keys = [JwtKey::pem(JwtAlgorithm::ES512, P521), JwtKey::der(JwtAlgorithm::ES512, der(P521))];
+    let keys = keys.map(|key| JwtAuthenticator::new([key.unwrap()]));
+    for tokens in keys.into_iter().chain([JwtAuthenticator::new(set(std::slice::from_ref(&jwk)).unwrap())]) {
+        assert_eq!(tokens.verify(ES512).await.unwrap().user(), "5");
+        let (signed, signature) = ES512.rsplit_once('.').unwrap();
+        let (header, _) = signed.split_once('.').unwrap();
+        for broken in [
+            format!("{header}.{}.{signature}", number(br#"{"sub":"6","exp":4000000000}"#)),
+            format!("{signed}.{}", &signature[..signature.len() - 4]),
+            format!("{signed}.{signature}AAAA"),
+            format!("{signed}.{}", number(&[0; 132])),
+            format!("{signed}.{}", number(&[0xff; 132])),
+            format!("{signed}."),
+            // The same numbers as `openssl` writes them.
+            format!(
+                "{signed}.MIGIAkIBnuwDlNqLWcL9-bdQD1YgI1miuHOkWw_03xqS7jqztvnkyXxDI-C6LYAnq-wl5qwL_39r3z48m0HbG-BYSZlx0C8CQgC56pw5BL7-mVeeirdYDAlrlHw28CciNx30kYLycfh0ulBVME9aN7nex8SDNZFd7X-XJDI3ye1_oBRyJ7TzqNh7UQ"
+            ),
+        ] {
+            assert_eq!(refusal(&tokens, &broken).await, Some(AuthError::Signature), "{broken}");
+        }
+        // What another algorithm has signed.
+        let (_, claims) = signed.split_once('.').unwrap();
+        let other = sign(Algorithm::ES384, &json!({"alg": "ES512"}), &json!({"sub": "5", "exp": 4_000_000_000_u64}));
+        assert_eq!(refusal(&tokens, &other).await, Some(AuthError::Signature));
+        let as_es384 = format!("{}.{claims}.{signature}", number(br#"{"alg":"ES384"}"#));
+        assert_eq!(refusal(&tokens, &as_es384).await, Some(AuthError::Algorithm));
+    }
+    let with = |name: &str, value: Value| {
+        let mut jwk = jwk.clone();
+        jwk[name] = value;
+        set(&[jwk])
+    };
+    assert!(with("alg", json!("ES512")).is_ok());
+    for (name, value) in [
+        ("alg", json!("ES384")),
+        ("crv", json!("P-384")),
+        ("x", json!(number(&point[..65]))),
+        ("y", json!(number(&[7; 66]))),
+    ] {
+        assert_eq!(with(name, value).unwrap_err(), JwkSetError::NoKey { keys: 1 }, "{name}");
+    }
+    assert!(JwtKey::pem(JwtAlgorithm::ES512, P384).unwrap_err().to_string().contains("an EC key on P-521"));
 }
 
 #[test]

@@ -5,7 +5,9 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt as _;
-use rooms_core::{Close, CloseCode, Identity, Kind, RoomKey, RoomManagerBuilder, testing::kit::RoomsTest};
+use rooms_core::{
+    Close, CloseCode, Identity, Kind, RoomKey, RoomManagerBuilder, bus::Retention, testing::kit::RoomsTest,
+};
 use serde_json::json;
 use tokio::{io::AsyncReadExt as _, time::timeout};
 
@@ -42,6 +44,30 @@ async fn users_join_publish_and_hear_each_other_on_any_node() {
     ada.expect_nothing().await;
     test.advance(Duration::from_secs(600)).await;
     ada.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_publish_and_expect_bytes_on_any_node() {
+    const BOARD: &str = "board:1";
+    let test = RoomsTest::with_nodes(2, |rooms| {
+        rooms.kind("board", Kind::authenticated().allow_publish().allow_binary().history(Retention::messages(10)))
+    });
+    let mut ada = test.connect("ada").await;
+    let mut bob = test.connect_to(1, Identity::new("bob").unwrap()).await;
+    ada.join(BOARD).await;
+    bob.join(BOARD).await;
+    ada.publish_binary(BOARD, b"\0\xff").await;
+    assert_eq!(bob.expect_binary(BOARD).await, &b"\0\xff"[..]);
+    assert_eq!(ada.expect_binary(BOARD).await, &b"\0\xff"[..]);
+    let refused = ada.try_publish_binary("board:2", b"").await.unwrap_err();
+    assert_eq!(refused["code"], "not_joined");
+    ada.send_binary(BOARD, b"x");
+    assert_eq!(ada.expect_event("error").await["code"], "unsupported");
+    ada.send_bytes([]);
+    assert_eq!(ada.expect_event("error").await["code"], "bad_message");
+    ada.forget().await;
+    bob.forget().await;
+    bob.expect_nothing().await;
 }
 
 /// A rule that asks a service outside the process, with a timeout as clients of databases have it.

@@ -175,7 +175,8 @@ async fn a_client_that_makes_thousands_of_rooms_a_second_has_some_hundred_and_a_
     let mut most = 0;
     for second in 0..5 {
         for (connection, talk) in flood.iter().enumerate() {
-            for n in 0..18 {
+            // 3,600 rooms in all.
+            for n in 0..36 {
                 let room = format!("post:{second}-{connection}-{n}");
                 talk.say(command("join", &room, n));
                 talk.say(command("leave", &room, n));

@@ -337,6 +337,59 @@ async fn what_can_not_be_read_just_now_is_tried_until_it_can_or_all_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_too_old_is_not_given_to_who_was_slow() {
+    let rooms = over(LocalBus::new(), Retention::messages(1_000).age(Duration::from_secs(10)));
+    let mut slow = Slow::many(&rooms, &[POST]).await;
+    publish(&rooms, 1..=100).await;
+    sleep(Duration::from_secs(10)).await;
+    let told = brief(slow.takes(1_000).await);
+    assert_eq!(told.last(), Some(&json!("history_gap")), "{told:?}");
+    assert!(told.len() <= OUTBOX + 4, "what waited for its socket, and nothing of the log: {told:?}");
+    publish(&rooms, 101..=102).await;
+    assert_eq!(brief(slow.takes(1_000).await), numbers(101..=102));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_left_while_it_was_behind_takes_nothing_from_who_has_its_place_now() {
+    let rooms = rooms();
+    let mut left = Slow::many(&rooms, &[POST]).await;
+    publish(&rooms, 1..=100).await;
+    left.say(&json!({"type": "leave", "room": POST}));
+    idle().await;
+    // In its place, and behind as well.
+    let mut stays = Slow::many(&rooms, &[POST]).await;
+    publish(&rooms, 101..=200).await;
+    let told = brief(left.takes(1_000).await);
+    assert!(told.iter().all(|told| told.as_u64().is_none_or(|number| number <= 100)), "{told:?}");
+    assert_eq!(brief(stays.takes(1_000).await), numbers(101..=200));
+    // It comes back while the other one is behind.
+    publish(&rooms, 201..=300).await;
+    left.say(&json!({"type": "join", "room": POST}));
+    idle().await;
+    publish(&rooms, 301..=302).await;
+    assert_eq!(brief(left.takes(1_000).await), numbers(301..=302));
+    assert_eq!(brief(stays.takes(1_000).await), numbers(201..=302));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_asked_for_the_newest_and_does_not_read_has_these_and_then_everything() {
+    let rooms = rooms();
+    publish(&rooms, 1..=50).await;
+    let (valve, sink) = valve::new();
+    let (send, stream) = mpsc::unbounded();
+    let ended = tokio::spawn(rooms.serve(stream, sink, who("a")));
+    let mut slow = Slow { valve, send, _ended: ended, seen: 0 };
+    slow.say(&json!({"type": "join", "room": POST, "newest": 5}));
+    idle().await;
+    publish(&rooms, 51..=150).await;
+    let mut told = slow.takes(3).await;
+    publish(&rooms, 151..=160).await;
+    told.extend(slow.takes(1_000).await);
+    assert_eq!(told[0]["type"], "room_joined");
+    assert_eq!(brief(told), numbers(46..=160));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_never_reads_keeps_no_task_waiting() {
     let rooms = over(LocalBus::new(), Retention::messages(5));
     let _slow = Slow::many(&rooms, &[POST]).await;

@@ -23,7 +23,7 @@ pub use self::builder::{ConnectError, RedisBusBuilder};
 use crate::{
     channels::Channel,
     health::Health,
-    history::{self, Call},
+    history::{self, Append, Call},
     link::Link,
     links::Links,
     publisher,
@@ -224,8 +224,8 @@ impl History for RedisBus {
     async fn append(&self, topic: &Topic, payload: Bytes, retention: Retention) -> Result<Position, BusError> {
         self.check_length(&payload)?;
         let (channel, link) = self.link(topic)?;
-        let call = Call::append(&channel, payload, retention, self.shared().pubsub, None);
-        history::appended(&self.count(link.queue.call(channel, call).await)?).map(|appended| appended.position())
+        let append = Append::new(payload, retention, None);
+        self.count(link.queue.append(channel, append).await).map(|appended| appended.position())
     }
 
     async fn append_once(
@@ -237,8 +237,8 @@ impl History for RedisBus {
     ) -> Result<Appended, BusError> {
         self.check_length(&payload)?;
         let (channel, link) = self.link(topic)?;
-        let call = Call::append(&channel, payload, retention, self.shared().pubsub, Some(key));
-        history::appended(&self.count(link.queue.call(channel, call).await)?)
+        let append = Append::new(payload, retention, Some(key));
+        self.count(link.queue.append(channel, append).await)
     }
 
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {

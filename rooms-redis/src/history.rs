@@ -3,19 +3,21 @@
 //! Both are written by one script, which also publishes; another one reads. Redis runs a script as a whole, so no message
 //! comes between, and what is read has no holes. `docs/history.md` has the keys and what is in them.
 
+mod append;
+
 use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use redis::{Script, Value};
-use rooms_core::bus::{Appended, BusError, Excerpt, IdempotencyKey, Position, ReadFrom, Retention};
+use rooms_core::bus::{BusError, Excerpt, Position, ReadFrom, Retention};
 
-use crate::{channels::Channel, pubsub::PubSub, random};
+pub(crate) use self::append::{Answer, Append, add_append, answers, by_room};
+use crate::{channels::Channel, random};
 
 /// The script that appends a message to a room's log and publishes it, for publishers in other languages; the page
 /// `docs/history.md` of the repository tells how to call it.
 pub const APPEND_SCRIPT: &str = include_str!("history/append.lua");
 
-static APPEND: Ours = Ours::new(APPEND_SCRIPT);
 static READ: Ours = Ours::new(include_str!("history/read.lua"));
 
 /// A script of ours.
@@ -33,6 +35,15 @@ impl Ours {
 
     fn hash(&self) -> &str {
         self.hash.get_or_init(|| Script::new(self.code).get_hash().to_owned())
+    }
+
+    /// Begins a command that runs it; where Redis does not know it, one that has it as a whole.
+    fn add_to(&self, unknown: bool, pipeline: &mut redis::Pipeline) {
+        if unknown {
+            pipeline.cmd("EVAL").arg(self.code);
+        } else {
+            pipeline.cmd("EVALSHA").arg(self.hash());
+        }
     }
 }
 
@@ -57,34 +68,6 @@ impl Call {
         Self { script, keys, arguments, unknown: false }
     }
 
-    pub(crate) fn append(
-        channel: &Channel,
-        payload: Bytes,
-        retention: Retention,
-        pubsub: PubSub,
-        idempotency: Option<&IdempotencyKey>,
-    ) -> Self {
-        let publish = match pubsub {
-            PubSub::Classic => "PUBLISH",
-            PubSub::Sharded => "SPUBLISH",
-        };
-        let mut arguments = vec![
-            Bytes::copy_from_slice(channel.as_bytes()),
-            payload,
-            publish.into(),
-            retention.max_messages().to_string().into(),
-            retention.max_bytes().to_string().into(),
-            milliseconds(retention.max_age()).to_string().into(),
-            epoch(),
-        ];
-        let mut keys = vec![key("log", channel), key("mark", channel)];
-        if let Some(idempotency) = idempotency {
-            keys.push(key("keys", channel));
-            arguments.push(Bytes::copy_from_slice(idempotency.as_str().as_bytes()));
-        }
-        Self::of(&APPEND, keys, arguments)
-    }
-
     pub(crate) fn read(channel: &Channel, from: ReadFrom, retention: Retention) -> Self {
         let (what, number) = match from {
             ReadFrom::Newest(count) => ("newest".into(), count.min(Retention::MAX_MESSAGES).to_string()),
@@ -95,33 +78,12 @@ impl Call {
         Self::of(&READ, vec![key("log", channel), key("mark", channel)], arguments)
     }
 
-    /// Whether one call can do both: they append to one log, without a key.
-    pub(crate) fn goes_with(&self, other: &Self) -> bool {
-        let retention = |call: &Self| call.arguments.get(2..6).map(<[_]>::to_vec);
-        let plain = |call: &Self| std::ptr::eq(call.script, &raw const APPEND) && call.arguments.len() == PLAIN;
-        plain(self)
-            && plain(other)
-            && self.unknown == other.unknown
-            && self.keys == other.keys
-            && retention(self) == retention(other)
-    }
-
-    /// Adds the command to a pipeline, for the payloads of others that [go with](Self::goes_with) it too.
-    pub(crate) fn add_to<'a>(&'a self, others: impl Iterator<Item = &'a Self>, pipeline: &mut redis::Pipeline) {
-        if self.unknown {
-            pipeline.cmd("EVAL").arg(self.script.code);
-        } else {
-            pipeline.cmd("EVALSHA").arg(self.script.hash());
-        }
+    /// Adds the command to a pipeline.
+    pub(crate) fn add_to(&self, pipeline: &mut redis::Pipeline) {
+        self.script.add_to(self.unknown, pipeline);
         pipeline.arg(self.keys.len()).arg(&self.keys);
         for argument in &self.arguments {
             pipeline.arg(&**argument);
-        }
-        for (number, other) in others.enumerate() {
-            if number == 0 {
-                pipeline.arg(b"");
-            }
-            pipeline.arg(other.arguments.get(1).map_or(&[][..], |payload| payload));
         }
     }
 
@@ -136,12 +98,9 @@ impl Call {
     }
 }
 
-/// How many arguments the script that appends has without an idempotency key.
-const PLAIN: usize = 7;
-
 /// What is kept of a room is in the slot of its channel, so that one script has all of it: where the channel has no hash tag
 /// of its own, it is the hash tag.
-pub(crate) fn key(part: &str, channel: &Channel) -> String {
+pub(crate) fn key(part: &str, channel: &str) -> String {
     let tagged = channel.split_once('{').is_some_and(|(_, rest)| rest.find('}').is_some_and(|end| end > 0));
     let [open, close] = if tagged { ["", ""] } else { ["{", "}"] };
     format!("rooms:{part}:{open}{channel}{close}")
@@ -165,36 +124,7 @@ pub(crate) fn positioned(payload: &[u8]) -> Option<(Position, usize)> {
     Some((position, POSITIONED.len() + end + 1))
 }
 
-/// What the script that appends has answered.
-pub(crate) fn appended(answer: &Value) -> Result<Appended, BusError> {
-    let Value::Array(answer) = answer else { return Err(odd()) };
-    let [epoch, offset, receivers] = answer.as_slice() else { return Err(odd()) };
-    let position = position(epoch, offset)?;
-    Ok(if matches!(receivers, Value::Int(_)) { Appended::Now(position) } else { Appended::Before(position) })
-}
-
-/// The answers to so many messages that one call has appended: it answered with the position of the last.
-pub(crate) fn shared_out(answer: Value, count: usize) -> impl Iterator<Item = Value> {
-    let before = (1..count as u64).rev().map(|after| share(&answer, after)).collect::<Vec<_>>();
-    before.into_iter().chain([answer])
-}
-
-/// The answer to the message that has so many after it.
-fn share(answer: &Value, after: u64) -> Value {
-    match answer {
-        Value::Array(parts) => match parts.as_slice() {
-            [epoch, offset, receivers] => {
-                let number = text(offset).ok().and_then(|offset| offset.parse::<u64>().ok()).unwrap_or_default();
-                let offset = Value::BulkString(number.saturating_sub(after).to_string().into());
-                Value::Array(vec![epoch.clone(), offset, receivers.clone()])
-            }
-            _ => answer.clone(),
-        },
-        _ => answer.clone(),
-    }
-}
-
-/// How many connections got what was appended.
+/// How many connections got what a script has published.
 pub(crate) fn receivers(answer: &Value) -> Option<u64> {
     match answer {
         Value::Array(answer) => match answer.as_slice() {
@@ -216,26 +146,29 @@ pub(crate) fn read(answer: Value, retention: Retention) -> Result<Excerpt, BusEr
     let earlier = text(&earlier)?.split_ascii_whitespace().filter_map(|position| position.parse().ok()).collect();
     let now: u64 = text(&now)?.parse().map_err(|_| odd())?;
     let oldest = (now + 1).saturating_sub(milliseconds(retention.max_age()));
-    let mut messages: Vec<Bytes> = Vec::with_capacity(entries.len());
-    for (entry, behind) in entries.into_iter().rev().zip(0..) {
-        match kept(entry) {
-            Some((offset, at, payload)) if offset + behind == head.offset() && at >= oldest => messages.push(payload),
+    let (mut messages, mut ages) = (Vec::<Bytes>::with_capacity(entries.len() / 2), Vec::new());
+    let mut entries = entries.into_iter().rev();
+    let entries = std::iter::from_fn(|| entries.next().zip(entries.next()));
+    for ((payload, about), behind) in entries.zip(0..) {
+        match (kept(&about), payload) {
+            (Some((offset, at)), Value::BulkString(payload)) if offset + behind == head.offset() && at >= oldest => {
+                messages.push(payload.into());
+                ages.push(Duration::from_millis(now.saturating_sub(at)));
+            }
             _ => break,
         }
     }
     messages.reverse();
-    Ok(Excerpt::new(head, messages).with_earlier(earlier))
+    ages.reverse();
+    Ok(Excerpt::new(head, messages).with_ages(ages).with_earlier(earlier))
 }
 
-/// An entry of the list: `<offset>;<milliseconds>;<payload>`.
-fn kept(entry: Value) -> Option<(u64, u64, Bytes)> {
-    let Value::BulkString(entry) = entry else { return None };
-    let mut parts = entry.splitn(3, |byte| *byte == b';');
-    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse().ok();
-    let (offset, at): (u64, u64) = (number()?, number()?);
-    let length = parts.next()?.len();
-    let entry = Bytes::from(entry);
-    Some((offset, at, entry.slice(entry.len() - length..)))
+/// The offset of an entry and its time: `<offset>;<milliseconds>;<bytes of all before it>`.
+fn kept(about: &Value) -> Option<(u64, u64)> {
+    let mut parts = text(about).ok()?.split(';');
+    let mut number = || parts.next()?.parse().ok();
+    let (offset, at, _bytes): (u64, u64, u64) = (number()?, number()?, number()?);
+    parts.next().is_none().then_some((offset, at))
 }
 
 fn position(epoch: &Value, offset: &Value) -> Result<Position, BusError> {
@@ -262,9 +195,9 @@ mod tests {
 
     #[test]
     fn the_keys_of_a_room_are_in_the_slot_of_its_channel() {
-        assert_eq!(key("log", &"ws:post:42".into()), "rooms:log:{ws:post:42}");
+        assert_eq!(key("log", "ws:post:42"), "rooms:log:{ws:post:42}");
         for channel in ["ws:post:42", "{shop}ws:post:42", "shop{:ws:post:42", "a{b}c{d}:post:1"] {
-            let key = key("mark", &channel.into());
+            let key = key("mark", channel);
             assert_eq!(slot(&key), slot(channel), "{key}");
         }
     }
@@ -289,12 +222,14 @@ mod tests {
         };
         let retention = Retention::messages(10).age(Duration::from_millis(100));
         let messages = |entries: &[&str]| read(answer(entries), retention).unwrap().messages;
-        let all = ["5;901;five", "6;950;{\"a\":\";\"}", "7;999;"];
+        let all = ["5;901;0", "five", "6;950;4", "{\"a\":\";\"}", "7;999;13", ""];
         assert_eq!(messages(&all), ["five", "{\"a\":\";\"}", ""]);
-        assert_eq!(messages(&["5;900;too old", all[1], all[2]]).len(), 2);
-        assert_eq!(messages(&["4;901;a hole", all[1], all[2]]).len(), 2);
-        assert_eq!(messages(&[all[0], "not ours", all[2]]).len(), 1);
-        assert_eq!(messages(&[all[0], all[1], all[2], "8;999;not ours"]).len(), 0);
+        assert_eq!(messages(&[&["5;900;0", "too old"], &all[2..]].concat()).len(), 2);
+        assert_eq!(messages(&[&["4;901;0", "a hole"], &all[2..]].concat()).len(), 2);
+        assert_eq!(messages(&[&all[..2], &["not ours", "6;950;4"], &all[4..]].concat()).len(), 1);
+        assert_eq!(messages(&[&all[..], &["8;999;13", "not ours"]].concat()).len(), 0);
+        assert_eq!(messages(&[&all[..], &["not ours"]].concat()).len(), 0);
+        assert_eq!(messages(&all[1..]).len(), 2, "half an entry");
         let excerpt = read(answer(&all), retention).unwrap();
         assert_eq!(
             (excerpt.head, excerpt.earlier),

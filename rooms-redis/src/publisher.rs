@@ -11,16 +11,18 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use self::batch::{Gathered, Slots, gathered};
 use crate::{
     access::Address,
     backoff::Backoff,
     fault::Fault,
-    history,
+    history::{self, Answer, Append},
     link::Link,
     links::Links,
     pubsub::PubSub,
     queue::{Command, Job},
     refusal::{asked_at, moved_to},
+    routes::Routes,
     shared::Shared,
 };
 
@@ -69,67 +71,96 @@ async fn live(links: &Arc<Links>, link: &Link) -> Fault {
     shared.status.publishing(link.id);
     link.probe_now.notify_one();
     tokio::select! {
-        fault = pump(links, link, connection) => fault,
+        fault = pump(links, link, &connection) => fault,
+        fault = pump(links, link, &connection) => fault,
         _ = ended => Fault::Closed,
     }
 }
 
-async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnection) -> Fault {
+/// Sends one pipeline after the other. Two of them at a time: Redis carries out one while the other is made.
+async fn pump(links: &Arc<Links>, link: &Link, connection: &MultiplexedConnection) -> Fault {
+    let slots = if matches!(*links.routes(), Routes::One(_)) { Slots::Any } else { Slots::One };
+    loop {
+        let jobs = link.queue.take(PIPELINE).await;
+        let fault = send(links, link, connection.clone(), gathered(jobs, slots)).await;
+        link.queue.answered();
+        if let Err(fault) = fault {
+            return fault;
+        }
+    }
+}
+
+async fn send(
+    links: &Arc<Links>,
+    link: &Link,
+    mut connection: MultiplexedConnection,
+    Gathered { mut jobs, rooms, commands }: Gathered,
+) -> Result<(), Fault> {
     let shared = &links.shared;
-    let command = match shared.pubsub {
+    let publish = match shared.pubsub {
         PubSub::Classic => "PUBLISH",
         PubSub::Sharded => "SPUBLISH",
     };
-    loop {
-        let jobs = link.queue.take(PIPELINE).await;
-        let since = shared.subscriptions.now();
-        let mut pipeline = redis::pipe();
-        let (mut jobs, lengths) = batch::gathered(jobs);
-        let mut commands = lengths.len();
-        let mut left = jobs.as_slice();
-        for length in &lengths {
-            let (batch, rest) = left.split_at(*length);
-            left = rest;
-            let Some((job, others)) = batch.split_first() else { continue };
-            if job.asking {
-                pipeline.cmd("ASKING");
-                commands += 1;
-            }
-            match &job.command {
-                Command::Publish(payload) => _ = pipeline.cmd(command).arg(&*job.channel).arg(&**payload),
-                Command::Call(call) => call.add_to(others.iter().filter_map(|job| job.command.call()), &mut pipeline),
-            }
+    let since = shared.subscriptions.now();
+    let mut pipeline = redis::pipe();
+    let mut count = commands.len();
+    let (mut jobs_left, mut rooms_left) = (jobs.as_slice(), rooms.as_slice());
+    for command in &commands {
+        let (rooms, rest) = rooms_left.split_at(*command);
+        rooms_left = rest;
+        let (batch, rest) = jobs_left.split_at(rooms.iter().sum());
+        jobs_left = rest;
+        let Some(job) = batch.first() else { continue };
+        if job.asking {
+            pipeline.cmd("ASKING");
+            count += 1;
         }
-        let checks = link.server.add_check(&mut pipeline);
-        let sent = connection.send_packed_commands(&pipeline, 0, commands + usize::from(checks)).await;
-        let answers = match sent {
-            Ok(answers) => answers,
-            // It may have run in part: nobody can tell, so nobody tries again.
-            Err(error) => {
-                for job in jobs {
-                    _ = job.answer.send(Err(BusError::Unknown(Box::new(error.clone()))));
-                }
-                return Fault::Broken(error);
-            }
-        };
-        // A server that is the wrong one takes publications too, and they reach only those who are on it.
-        if let Some(Err(fault)) = answers.get(commands).map(|answer| link.server.check(answer)) {
+        match &job.command {
+            Command::Publish(payload) => _ = pipeline.cmd(publish).arg(&*job.channel).arg(&**payload),
+            Command::Call(call) => call.add_to(&mut pipeline),
+            Command::Append(_) => history::add_append(by_room(batch, rooms), publish, &mut pipeline),
+        }
+    }
+    let checks = link.server.add_check(&mut pipeline);
+    let sent = connection.send_packed_commands(&pipeline, 0, count + usize::from(checks)).await;
+    let answers = match sent {
+        Ok(answers) => answers,
+        // It may have run in part: nobody can tell, so nobody tries again.
+        Err(error) => {
             for job in jobs {
-                _ = job.answer.send(Err(BusError::Unknown(fault.line().into())));
+                _ = job.answer.send(Err(BusError::Unknown(Box::new(error.clone()))));
             }
-            return fault;
+            return Err(Fault::Broken(error));
         }
-        let (mut moved, mut on_the_way) = (Vec::new(), Vec::new());
-        let (mut jobs, mut answers) = (jobs.drain(..).peekable(), answers.into_iter());
-        for length in lengths {
-            let asked = if jobs.peek().is_some_and(|job| job.asking) { answers.next() } else { None };
-            let Some(answer) = answers.next() else { break };
-            let answer = match (asked, answer) {
-                // Without the right to ask, what follows is only turned away to where it came from.
-                (Some(refused @ Value::ServerError(_)), Value::ServerError(_)) => refused,
-                (_, answer) => answer,
-            };
-            for (answer, job) in history::shared_out(answer, length).zip(&mut jobs) {
+    };
+    // A server that is the wrong one takes publications too, and they reach only those who are on it.
+    if let Some(Err(fault)) = answers.get(count).map(|answer| link.server.check(answer)) {
+        for job in jobs {
+            _ = job.answer.send(Err(BusError::Unknown(fault.line().into())));
+        }
+        return Err(fault);
+    }
+    let (mut moved, mut on_the_way) = (Vec::new(), Vec::new());
+    let (mut jobs, mut rooms, mut answers) = (jobs.drain(..).peekable(), rooms.into_iter(), answers.into_iter());
+    for command in commands {
+        let asked = if jobs.peek().is_some_and(|job| job.asking) { answers.next() } else { None };
+        let Some(answer) = answers.next() else { break };
+        let answer = match (asked, answer) {
+            // Without the right to ask, what follows is only turned away to where it came from.
+            (Some(refused @ Value::ServerError(_)), Value::ServerError(_)) => refused,
+            (_, answer) => answer,
+        };
+        let apart = command > 1 && refused_together(&answer);
+        for (answer, count) in history::by_room(answer, command).zip(&mut rooms) {
+            let appended = jobs.peek().is_some_and(|job| job.command.append().is_some());
+            let (several, one) =
+                if appended { (Some(history::answers(answer, count)), None) } else { (None, Some(answer)) };
+            let answers = several.into_iter().flatten().chain(one.map(Answer::Of));
+            for (answer, job) in answers.zip(&mut jobs) {
+                if apart {
+                    send_alone(link, job);
+                    continue;
+                }
                 match resolve(shared, link, job, answer, since) {
                     Some(Elsewhere::Moved(job, slot, address)) => moved.push((job, slot, address)),
                     Some(Elsewhere::Asked(job, address)) => match links.at(&address) {
@@ -142,9 +173,39 @@ async fn pump(links: &Arc<Links>, link: &Link, mut connection: MultiplexedConnec
                 }
             }
         }
-        follow(links, moved);
-        wait(links, on_the_way);
     }
+    follow(links, moved);
+    wait(links, on_the_way);
+    Ok(())
+}
+
+/// Messages that are appended by one call, by their rooms.
+fn by_room<'a>(
+    mut batch: &'a [Job],
+    rooms: &'a [usize],
+) -> impl Iterator<Item = (&'a str, usize, impl Iterator<Item = &'a Append> + Clone)> + Clone {
+    rooms.iter().filter_map(move |count| {
+        let (these, rest) = batch.split_at(*count);
+        batch = rest;
+        Some((&*these.first()?.channel, *count, these.iter().filter_map(|job| job.command.append())))
+    })
+}
+
+/// Whether a call was refused for all its rooms, and so did not begin: what is refused in one room is the answer for that room.
+/// One of them may be where this user has no right to be, or what is between us and Redis may have them at several servers.
+fn refused_together(answer: &Value) -> bool {
+    let Value::ServerError(error) = answer else { return false };
+    RedisError::from(error.clone()).kind() != ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// Sends again what a call for several rooms was refused for, by a call of its own.
+fn send_alone(link: &Link, job: Job) {
+    let Job { channel, command, answer, moves, waits, asking } = job;
+    let command = match command {
+        Command::Append(append) => Command::Append(Box::new(append.alone())),
+        command => command,
+    };
+    link.queue.push_again(Job { channel, command, answer, moves, waits, asking });
 }
 
 /// What became of a job that was not carried out.
@@ -160,9 +221,9 @@ enum Elsewhere {
 }
 
 /// Answers whoever published, or gives the job back with where it belongs.
-fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) -> Option<Elsewhere> {
+fn resolve(shared: &Shared, link: &Link, job: Job, answer: Answer, since: u64) -> Option<Elsewhere> {
     let answer = match answer {
-        Value::ServerError(error) => {
+        Answer::Of(Value::ServerError(error)) => {
             let error = RedisError::from(error);
             if let Some((slot, address)) = moved_to(&error, link.host()) {
                 return Some(Elsewhere::Moved(job, slot, address));
@@ -183,8 +244,9 @@ fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) ->
         answer => Ok(answer),
     };
     let receivers = match (&job.command, &answer) {
-        (Command::Publish(_), Ok(Value::Int(receivers))) => u64::try_from(*receivers).ok(),
-        (Command::Call(_), Ok(answer)) => history::receivers(answer),
+        (Command::Publish(_), Ok(Answer::Of(Value::Int(receivers)))) => u64::try_from(*receivers).ok(),
+        (Command::Append(_), Ok(Answer::Appended(_, receivers))) => *receivers,
+        (Command::Call(_), Ok(Answer::Of(answer))) => history::receivers(answer),
         _ => None,
     };
     if receivers.is_some() {
@@ -206,6 +268,7 @@ fn resolve(shared: &Shared, link: &Link, job: Job, answer: Value, since: u64) ->
 /// Sends the script as a whole to a server that does not know it: one that was restarted, or was told to forget it.
 fn call_in_full(link: &Link, Job { channel, command, answer, moves, waits, asking }: Job) {
     let command = match command {
+        Command::Append(append) => append.in_full().map(|append| Command::Append(Box::new(append))),
         Command::Call(call) => call.in_full().map(|call| Command::Call(Box::new(call))),
         Command::Publish(_) => None,
     };

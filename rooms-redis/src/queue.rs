@@ -4,10 +4,16 @@ use std::{collections::VecDeque, sync::Mutex};
 
 use bytes::Bytes;
 use redis::Value;
-use rooms_core::bus::BusError;
+use rooms_core::bus::{Appended, BusError};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{channels::Channel, history::Call, limits::RedisLimits, lock::lock, shrink::GiveBack as _};
+use crate::{
+    channels::Channel,
+    history::{Answer, Append, Call},
+    limits::RedisLimits,
+    lock::lock,
+    shrink::GiveBack as _,
+};
 
 /// A bounded queue; while the connection is down it takes nothing.
 #[derive(Debug)]
@@ -25,8 +31,8 @@ struct State {
     open: bool,
     /// There will be no connection any more.
     ended: bool,
-    /// What was taken out is not answered yet.
-    busy: bool,
+    /// How often something was taken out that is not answered yet.
+    out: usize,
 }
 
 /// One publication, or a call of a script about a channel, and who waits for its answer.
@@ -34,7 +40,7 @@ struct State {
 pub(crate) struct Job {
     pub(crate) channel: Channel,
     pub(crate) command: Command,
-    pub(crate) answer: oneshot::Sender<Result<Value, BusError>>,
+    pub(crate) answer: oneshot::Sender<Result<Answer, BusError>>,
     /// How often it was turned away, because the slot of the channel had moved.
     pub(crate) moves: u8,
     /// How often it had to wait, as what it is about was on its way to another server.
@@ -49,20 +55,22 @@ pub(crate) enum Command {
     /// Answered with the number of connections that got it.
     Publish(Bytes),
     /// Boxed, as there is a place for each in the queue.
+    Append(Box<Append>),
     Call(Box<Call>),
 }
 
 impl Command {
-    pub(crate) fn call(&self) -> Option<&Call> {
+    pub(crate) fn append(&self) -> Option<&Append> {
         match self {
-            Self::Publish(_) => None,
-            Self::Call(call) => Some(call),
+            Self::Append(append) => Some(append),
+            _ => None,
         }
     }
 
     fn len(&self) -> usize {
         match self {
             Self::Publish(payload) => payload.len(),
+            Self::Append(append) => append.len(),
             Self::Call(call) => call.len(),
         }
     }
@@ -93,20 +101,27 @@ impl Queue {
     ///
     /// Dropped before it resolves, it may or may not have happened.
     pub(crate) async fn publish(&self, channel: Channel, payload: Bytes, bound: Bound) -> Result<u64, BusError> {
-        match self.ask(channel, Command::Publish(payload), bound).await? {
+        match self.ask(channel, Command::Publish(payload), bound).await?.value()? {
             Value::Int(receivers) => Ok(u64::try_from(receivers).unwrap_or_default()),
             _ => Err(BusError::Unknown("Redis gave an answer that is no number".into())),
         }
     }
 
-    /// Calls a script; resolves with its answer.
+    /// Appends to the log of a channel.
+    ///
+    /// Dropped before it resolves, it may or may not have happened.
+    pub(crate) async fn append(&self, channel: Channel, append: Append) -> Result<Appended, BusError> {
+        self.ask(channel, Command::Append(Box::new(append)), Bound::Bounded).await?.appended()
+    }
+
+    /// Calls a script about a channel; resolves with its answer.
     ///
     /// Dropped before it resolves, it may or may not have happened.
     pub(crate) async fn call(&self, channel: Channel, call: Call) -> Result<Value, BusError> {
-        self.ask(channel, Command::Call(Box::new(call)), Bound::Bounded).await
+        self.ask(channel, Command::Call(Box::new(call)), Bound::Bounded).await?.value()
     }
 
-    async fn ask(&self, channel: Channel, command: Command, bound: Bound) -> Result<Value, BusError> {
+    async fn ask(&self, channel: Channel, command: Command, bound: Bound) -> Result<Answer, BusError> {
         let (answer, answered) = oneshot::channel();
         self.push(Job { channel, command, answer, moves: 0, waits: 0, asking: false }, bound)
             .map_err(|(_, error)| error)?;
@@ -137,7 +152,8 @@ impl Queue {
         Ok(())
     }
 
-    /// The next publications, at most so many; waits until there is one. Those whose caller has gone away are left out.
+    /// The next publications, at most so many; waits until there is one. Those whose caller has gone away are left out. Once they
+    /// are answered, [`answered`](Self::answered) is to be called.
     pub(crate) async fn take(&self, most: usize) -> Vec<Job> {
         loop {
             let jobs = self.take_now(most);
@@ -160,8 +176,14 @@ impl Queue {
             }
         }
         state.jobs.shrink_to_use();
-        state.busy = !jobs.is_empty();
+        state.out += usize::from(!jobs.is_empty());
         jobs
+    }
+
+    /// What was [taken](Self::take) once is answered.
+    pub(crate) fn answered(&self) {
+        let mut state = lock(&self.state);
+        state.out = state.out.saturating_sub(1);
     }
 
     /// A connection is there.
@@ -181,7 +203,7 @@ impl Queue {
         let jobs = {
             let mut state = lock(&self.state);
             state.open = false;
-            state.busy = false;
+            state.out = 0;
             state.bytes = 0;
             std::mem::take(&mut state.jobs)
         };
@@ -199,7 +221,7 @@ impl Queue {
     /// Whether nothing waits, for Redis' answer neither.
     pub(crate) fn is_idle(&self) -> bool {
         let state = lock(&self.state);
-        state.jobs.is_empty() && !state.busy
+        state.jobs.is_empty() && state.out == 0
     }
 }
 

@@ -13,7 +13,7 @@ use std::{error::Error, fs, process::Command, time::Duration};
 
 use futures::future::join_all;
 use rooms_core::{
-    BroadcastError, Bus, JoinError,
+    BroadcastError, Bus, JoinError, JoinOptions,
     bus::{Appended, BusError, Excerpt, History, IdempotencyKey, Missing, Position, ReadFrom, Retention, Topic},
 };
 use rooms_redis::{APPEND_SCRIPT, RedisBus};
@@ -62,8 +62,9 @@ async fn the_script_of_the_page_publishes_from_python() {
     let first = append(&bus, "1").await.unwrap();
 
     let directory = tempfile::TempDir::new().unwrap();
-    let (_, program) = PAGE.split_once("```python\n").unwrap();
-    let (program, _) = program.split_once("```").unwrap();
+    // The second goes on where the first ends.
+    let programs = PAGE.split("```python\n").skip(1).take(2).map(|rest| rest.split_once("```").unwrap().0);
+    let program: String = programs.collect();
     let path = |name: &str| directory.path().join(name);
     fs::write(path("publish.py"), program).unwrap();
     fs::write(path("append.lua"), APPEND_SCRIPT).unwrap();
@@ -71,12 +72,66 @@ async fn the_script_of_the_page_publishes_from_python() {
     let python = Command::new("python3").arg(path("publish.py")).arg(redis.url()).arg(path("append.lua")).output();
     let output = python.expect("python3; `apt-get install python3` installs it");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let position: Position = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let positions = String::from_utf8(output.stdout).unwrap();
+    let positions: Vec<Position> = positions.lines().map(|position| position.parse().unwrap()).collect();
 
-    assert_eq!(position, Position::new(first.epoch(), 2));
+    assert_eq!(positions, [2, 3].map(|offset| Position::new(first.epoch(), offset)));
     let text = r#"{"type": "new_comment", "text": "from Python"}"#;
-    assert_eq!(since(&bus, first).await, Ok(vec![text.to_owned()]));
+    let excerpt = read(&bus, ReadFrom::After(first)).await;
+    assert_eq!(excerpt.since(first).unwrap(), [text.as_bytes(), b"\x01v1;b;\0\xff\n\r"]);
     assert_eq!(heard.take(2).await[..], ["post:42 1".to_owned(), format!("post:42 {text}")]);
+
+    // And so to a member, who comes later.
+    let room = key("log:1");
+    let node = Node::start(quick(redis.url())).await;
+    let mut here = node.join("a", "log:1").await;
+    let program = fs::read_to_string(path("publish.py")).unwrap().replace("post:42", "log:1");
+    fs::write(path("publish.py"), program).unwrap();
+    let python = Command::new("python3").arg(path("publish.py")).arg(redis.url()).arg(path("append.lua")).output();
+    assert!(python.unwrap().status.success());
+    assert_eq!([here.bytes().await, here.bytes().await], [&b"\0\xff\n\r"[..], b"\0\xfe"]);
+    let mut newest = node.join_with("b", room.as_str(), JoinOptions::new().newest(1)).await.unwrap();
+    assert_eq!(newest.bytes().await, b"\0\xff\n\r", "the one that was published plainly is not kept");
+}
+
+#[tokio::test]
+async fn bytes_among_json_are_kept_and_given_to_who_was_away_on_every_node() {
+    let redis = RedisServer::start().await;
+    let (one, two) = (Node::start(quick(redis.url())).await, Node::start(quick(redis.url())).await);
+    let (room, all) = (key("log:1"), (0..=255).collect::<Vec<u8>>());
+    let payloads = [&all[..], b"", b"\x01p2a.1;", b"\x01v1;b;", b"{}\r\n", b"\r\n$3\r\nabc;"];
+    let mut here = two.join("a", "log:1").await;
+    let first = one.rooms.broadcast(&room, &1).await.unwrap().position.unwrap();
+    for (payload, offset) in payloads.iter().zip(2..) {
+        let receipt = one.rooms.to(&room).binary(payload.to_vec()).await.unwrap();
+        assert_eq!(receipt.position, Some(Position::new(first.epoch(), offset)));
+    }
+    one.rooms.broadcast(&room, &2).await.unwrap();
+    let three = Node::start(quick(redis.url())).await;
+    let since = JoinOptions::new().since(first.to_string());
+    let mut was_away = two.join_with("b", "log:1", since.clone()).await.unwrap();
+    let mut elsewhere = three.join_with("c", "log:1", since).await.unwrap();
+    let mut newest = three.join_with("d", "log:1", JoinOptions::new().newest(payloads.len() + 1)).await.unwrap();
+    assert_eq!(here.next().await, 1);
+    for member in [&mut here, &mut was_away, &mut elsewhere, &mut newest] {
+        for payload in payloads {
+            assert_eq!(member.bytes().await, payload);
+        }
+        assert_eq!(member.next().await, 2);
+    }
+    // In a room without a history, over the same channels.
+    let mut post = two.join("a", "post:42").await;
+    for payload in payloads {
+        one.rooms.to(&key("post:42")).binary(payload.to_vec()).await.unwrap();
+        assert_eq!(post.bytes().await, payload);
+    }
+    // A plain publisher, whose envelope is broken.
+    for broken in ["\u{1}v1;b", "\u{1}v1;B;x", "\u{1}v1;x=1-1;b"] {
+        redis.cli(&["PUBLISH", "ws:post:42", broken]).await;
+    }
+    redis.cli(&["PUBLISH", "ws:post:42", "\u{1}v1;b;plain"]).await;
+    assert_eq!(post.bytes().await, b"plain");
+    assert_eq!(two.rooms.stats().bad_payloads, 3);
 }
 
 #[tokio::test]
@@ -86,13 +141,20 @@ async fn the_keys_are_as_the_page_says_and_go_by_themselves() {
     let (age, day) = (Duration::from_secs(100), 86_400);
     let position = bus.append(&post(), "{}".into(), RETENTION.age(age)).await.unwrap();
     let entry = redis.cli(&["LRANGE", LOG, "0", "-1"]).await;
-    assert!(entry.starts_with("1;1") && entry.ends_with(";{}"), "{entry}");
+    assert!(entry.starts_with("1;1") && entry.ends_with(";0\n{}"), "{entry}");
     let marked = redis.cli(&["HMGET", MARK, "epoch", "offset", "bytes"]).await;
     assert_eq!(marked, format!("{:x}\n1\n2", position.epoch()));
     let expires = |seconds: String| seconds.parse::<u64>().unwrap();
-    assert!((90..=100).contains(&expires(redis.cli(&["TTL", LOG]).await)));
-    assert!((day + 90..=day + 100).contains(&expires(redis.cli(&["TTL", MARK]).await)));
+    // An eighth longer than the age, so that it is not to be set each time.
+    assert!((102..=112).contains(&expires(redis.cli(&["TTL", LOG]).await)));
+    assert!((day + 102..=day + 112).contains(&expires(redis.cli(&["TTL", MARK]).await)));
+    redis.cli(&["EXPIRE", LOG, "50"]).await;
+    bus.append(&post(), "{}".into(), RETENTION.age(age * 2)).await.unwrap();
+    assert!((215..=225).contains(&expires(redis.cli(&["TTL", LOG]).await)), "it is set where it would not suffice");
     assert_eq!(redis.cli(&["DBSIZE"]).await, "2");
+    redis.cli(&["DEL", LOG]).await;
+    bus.append(&post(), "{}".into(), RETENTION.age(age)).await.unwrap();
+    assert!((102..=112).contains(&expires(redis.cli(&["TTL", LOG]).await)), "one that begins anew goes as well");
     // Reading is using, and begins what is not there.
     for gone in ["PERSIST", "DEL"] {
         redis.cli(&[gone, MARK]).await;
@@ -336,7 +398,7 @@ async fn a_server_that_takes_over_without_the_newest_messages_begins_another_epo
         kept.push(append(&bus, &n.to_string()).await.unwrap());
     }
     let deadline = tokio::time::Instant::now() + redis_server::PATIENCE;
-    while replica.cli(&["LLEN", LOG]).await != "5" {
+    while replica.cli(&["LLEN", LOG]).await != "10" {
         assert!(tokio::time::Instant::now() < deadline, "the replica does not follow");
     }
     replica.cli(&["REPLICAOF", "NO", "ONE"]).await;
@@ -372,7 +434,8 @@ async fn what_can_not_be_published_is_not_kept() {
     assert!(why.contains("CAN'T PUBLISH TO THE CHANNEL"), "{why}");
     assert_eq!(since(&bus, first).await, Ok(vec![]));
     assert_eq!(append(&bus, "2").await.unwrap(), Position::new(first.epoch(), 2));
-    assert_eq!(redis.cli(&["HMGET", MARK, "bytes", "count"]).await, "2\n2");
+    assert_eq!(redis.cli(&["HMGET", MARK, "bytes"]).await, "2");
+    assert_eq!(redis.cli(&["LLEN", LOG]).await, "4");
     let once = bus.append_once(&post(), "3".into(), RETENTION, &key).await.unwrap();
     assert_eq!(once, Appended::Now(Position::new(first.epoch(), 3)), "its key was not kept either");
 }
@@ -401,15 +464,17 @@ async fn a_key_of_a_log_that_is_gone_names_no_message_of_the_next() {
         redis.cli(&["DEL", LOG, MARK]).await;
     }
     // What is not there any more is not counted, and what others have written goes.
-    let counted = || async { redis.cli(&["HMGET", MARK, "bytes", "count"]).await };
+    let payloads = async || redis.cli(&["LRANGE", LOG, "0", "-1"]).await.lines().skip(1).step_by(2).collect::<String>();
     append(&bus, "1").await.unwrap();
     append(&bus, "2").await.unwrap();
     redis.cli(&["DEL", LOG]).await;
     append(&bus, "three").await.unwrap();
-    assert_eq!((counted().await.as_str(), redis.cli(&["LLEN", LOG]).await.as_str()), ("5\n1", "1"));
-    redis.cli(&["RPUSH", LOG, "not ours"]).await;
-    append(&bus, "4").await.unwrap();
-    assert_eq!((counted().await.as_str(), redis.cli(&["LLEN", LOG]).await.as_str()), ("1\n1", "1"));
+    assert_eq!(payloads().await, "three");
+    for others in [&["not ours"][..], &["not", "ours"]] {
+        redis.cli(&[&["RPUSH", LOG], others].concat()).await;
+        append(&bus, "4").await.unwrap();
+        assert_eq!(payloads().await, "4", "{others:?}");
+    }
     redis.cli(&["DEL", LOG, MARK]).await;
     // Where only the mark is gone, what has the name of the log may be somebody else's.
     redis.cli(&["SET", LOG, "not ours"]).await;
@@ -420,6 +485,7 @@ async fn a_key_of_a_log_that_is_gone_names_no_message_of_the_next() {
 #[tokio::test]
 async fn arguments_that_are_none_change_nothing() {
     let redis = RedisServer::start().await;
+    const EVAL: [&str; 3] = ["EVAL", APPEND_SCRIPT, "2"];
     for [messages, bytes, age, epoch] in [
         ["x", "1", "1000", "8a"],
         ["1", "", "1000", "8a"],
@@ -429,20 +495,111 @@ async fn arguments_that_are_none_change_nothing() {
         ["1", "1", "1000", "8A"],
         ["1", "1", "1000", "80000000000000000"],
     ] {
-        let call = ["EVAL", APPEND_SCRIPT, "2", LOG, MARK, "ws:post:42", "{}", "PUBLISH", messages, bytes, age, epoch];
-        let answer = redis.cli(&call).await;
-        assert!(answer.contains("append.lua: arguments"), "{answer}");
+        let rest = [LOG, MARK, "PUBLISH", "", "ws:post:42", messages, bytes, age, epoch, "1", "{}"];
+        let answer = redis.cli(&[&EVAL[..], &rest].concat()).await;
+        assert!(answer.contains("append.lua: a retention"), "{answer}");
     }
-    for rest in [&[][..], &[""], &["once", "{}"]] {
-        let call = ["EVAL", APPEND_SCRIPT, "3", LOG, MARK, "rooms:keys:{ws:post:42}"];
-        let arguments = ["ws:post:42", "{}", "PUBLISH", "1", "9", "1000", "8a"];
-        let answer = redis.cli(&[&call[..], &arguments, rest].concat()).await;
-        assert!(answer.contains("argument 8 is an idempotency key, and the last"), "{rest:?}: {answer}");
+    for payloads in [&["0"][..], &["x", "{}"], &["2", "{}"], &["1"]] {
+        let rest = [LOG, MARK, "PUBLISH", "", "ws:post:42", "1", "9", "1000", "8a"];
+        let answer = redis.cli(&[&EVAL[..], &rest, payloads].concat()).await;
+        assert!(answer.contains("append.lua: there is a number of payloads"), "{payloads:?}: {answer}");
     }
-    let call = ["EVAL", APPEND_SCRIPT, "2", LOG, MARK, "ws:post:42", "{}", "NONSENSE", "1", "9", "1000", "8a"];
-    let answer = redis.cli(&call).await;
+    const SET: &str = "rooms:keys:{ws:post:42}";
+    for (keys, once) in
+        [(&[LOG][..], ""), (&[LOG, MARK], "once"), (&[LOG, MARK, SET], ""), (&[LOG, MARK, LOG, MARK, LOG], "")]
+    {
+        let count = keys.len().to_string();
+        let rest = ["PUBLISH", once, "ws:post:42", "1", "9", "1000", "8a", "1", "{}"];
+        let answer = redis.cli(&[&["EVAL", APPEND_SCRIPT, &count], keys, &rest].concat()).await;
+        assert!(answer.contains("append.lua: there are two keys"), "{keys:?}: {answer}");
+    }
+    let rest = [LOG, MARK, SET, "PUBLISH", "once", "ws:post:42", "1", "9", "1000", "8a", "2", "{}", "{}"];
+    let answer = redis.cli(&[&["EVAL", APPEND_SCRIPT, "3"], &rest[..]].concat()).await;
+    assert!(answer.contains("one with an idempotency key"), "{answer}");
+    let rest = [LOG, MARK, "NONSENSE", "", "ws:post:42", "1", "9", "1000", "8a", "1", "{}"];
+    let answer = redis.cli(&[&EVAL[..], &rest].concat()).await;
     assert!(answer.contains("nknown"), "{answer}");
     assert_eq!(redis.cli(&["LLEN", LOG]).await, "0");
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_gone_from_the_log_and_what_is_younger_is_kept() {
+    let redis = RedisServer::start().await;
+    let age = Duration::from_secs(600);
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let append = async |text: &'static str| bus.append(&post(), text.into(), RETENTION.age(age)).await;
+    append("oldest").await.unwrap();
+    append("old").await.unwrap();
+    append("young").await.unwrap();
+    // By the clock of the server: the first two are a second older than may be, and the third has ten seconds left.
+    let now: u64 = redis.cli(&["TIME"]).await.lines().next().unwrap().parse().unwrap();
+    for (index, seconds) in [("0", 601), ("2", 601), ("4", 590)] {
+        let about = redis.cli(&["LINDEX", LOG, index]).await;
+        let [offset, _, bytes] = about.split(';').collect::<Vec<_>>().try_into().unwrap();
+        redis.cli(&["LSET", LOG, index, &format!("{offset};{};{bytes}", (now - seconds) * 1000)]).await;
+    }
+    append("new").await.unwrap();
+    let kept = redis.cli(&["LRANGE", LOG, "0", "-1"]).await;
+    let payloads: Vec<&str> = kept.lines().skip(1).step_by(2).collect();
+    assert_eq!(payloads, ["young", "new"], "{kept}");
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_forgotten_with_its_message_when_that_is_too_old() {
+    let redis = RedisServer::start().await;
+    let retention = RETENTION.age(Duration::from_secs(600));
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let key = IdempotencyKey::new("once").unwrap();
+    let first = bus.append_once(&post(), "1".into(), retention, &key).await.unwrap();
+    let now: u64 = redis.cli(&["TIME"]).await.lines().next().unwrap().parse().unwrap();
+    for (seconds, before) in [(590, true), (601, false)] {
+        redis.cli(&["LSET", LOG, "0", &format!("1;{};0", (now - seconds) * 1000)]).await;
+        let again = bus.append_once(&post(), "again".into(), retention, &key).await.unwrap();
+        assert_eq!(matches!(again, Appended::Before(_)), before, "after {seconds} s");
+        assert_eq!(again.position().offset(), first.position().offset() + u64::from(!before));
+    }
+    // The message of that key is too old as well once another one comes, and the set has no key of it any more.
+    redis.cli(&["LSET", LOG, "0", &format!("2;{};1", (now - 601) * 1000)]).await;
+    let other = IdempotencyKey::new("other").unwrap();
+    bus.append_once(&post(), "3".into(), retention, &other).await.unwrap();
+    assert_eq!(redis.cli(&["ZRANGE", "rooms:keys:{ws:post:42}", "0", "-1"]).await, "other");
+}
+
+#[tokio::test]
+async fn what_waits_for_many_rooms_is_few_calls_and_what_is_refused_in_one_is_not_in_the_others() {
+    let redis = RedisServer::start().await;
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    let rooms: Vec<Topic> = (0..200).map(|n| room(&format!("log:{n}"))).collect();
+    let append_all = async || join_all(rooms.iter().map(|room| bus.append(room, "x".into(), RETENTION))).await;
+    redis.cli(&["CONFIG", "RESETSTAT"]).await;
+    let first: Vec<Position> = append_all().await.into_iter().map(Result::unwrap).collect();
+    let calls = redis.cli(&["INFO", "commandstats"]).await;
+    let calls = calls.lines().filter_map(|line| line.strip_prefix("cmdstat_eval"));
+    let calls: usize = calls
+        .map(|rest| rest.split_once("calls=").unwrap().1.split(',').next().unwrap().parse::<usize>().unwrap())
+        .sum();
+    assert!(calls < 40, "{calls} calls for 200 rooms");
+    let epochs: std::collections::HashSet<u64> = first.iter().map(|position| position.epoch()).collect();
+    assert!(epochs.len() == 200 && first.iter().all(|position| position.offset() == 1), "{first:?}");
+    redis.cli(&["DEL", "rooms:log:{ws:log:7}"]).await;
+    redis.cli(&["SET", "rooms:log:{ws:log:7}", "not ours"]).await;
+    for (n, outcome) in append_all().await.into_iter().enumerate() {
+        match n {
+            7 => assert!(refusal(outcome).contains("WRONGTYPE")),
+            n => assert_eq!(outcome.unwrap(), Position::new(first[n].epoch(), 2), "{n}"),
+        }
+    }
+    // A call for some rooms of which one is forbidden is refused as a whole; each other has its message then, once.
+    let user = "ACL SETUSER some on >some resetkeys resetchannels &* +@all ~rooms:*{ws:log:1* ~rooms:*{ws:log:2*";
+    assert_eq!(redis.cli(&user.split(' ').collect::<Vec<_>>()).await, "OK");
+    let bus = RedisBus::connect(redis.url().replace("redis://", "redis://some:some@")).await.unwrap();
+    let outcomes = join_all(rooms.iter().map(|room| bus.append(room, "y".into(), RETENTION))).await;
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        match n.to_string().starts_with(['1', '2']) {
+            true => assert_eq!(outcome.unwrap(), Position::new(first[n].epoch(), 3), "{n}"),
+            false => assert!(refusal(outcome).to_lowercase().contains("permissions"), "{n}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -154,10 +154,10 @@ async fn the_user_of_processes_with_histories_has_the_rights_that_these_need() {
 async fn each_right_of_processes_with_histories_is_needed_and_a_missing_one_is_an_error_of_histories_alone() {
     let redis = RedisServer::start().await;
     let page = line("rooms-keeper");
-    // `+rpop` and `+zrem` are for what can't be published, and `+info` for servers that take over.
+    // `+zrem` is for what can't be published, and `+info` for servers that take over.
     let scripts = page.iter().position(|word| *word == "+eval").unwrap();
     let needed = page.iter().filter(|word| word.starts_with('~')).chain(&page[scripts..]);
-    for (number, right) in needed.filter(|right| !["+rpop", "+zrem", "+info"].contains(right)).enumerate() {
+    for (number, right) in needed.filter(|right| !["+zrem", "+info"].contains(right)).enumerate() {
         let user = format!("keeper-{number}");
         let mut words = page.clone();
         words.retain(|word| word != right);
@@ -185,12 +185,13 @@ async fn a_foreign_publisher_to_histories_needs_no_more_than_the_page_says() {
     let [log, mark, keys] = ["log", "mark", "keys"].map(|part| format!("rooms:{part}:{{ws:post:42}}"));
     let [log, mark, keys] = [&*log, &*mark, &*keys];
     for n in 1..=3 {
-        let call = ["EVAL", APPEND_SCRIPT, "2", log, mark, "ws:post:42", "{}", "PUBLISH", "2", "99", "9999", "8a"];
+        let call =
+            ["EVAL", APPEND_SCRIPT, "2", log, mark, "PUBLISH", "", "ws:post:42", "2", "99", "9999", "8a", "1", "{}"];
         assert_eq!(as_user(&redis, "rooms-writer", &call).await, format!("8a\n{n}\n0"));
     }
     for answer in ["8a\n4\n0", "8a\n4\nrepeated"] {
-        let call =
-            ["EVAL", APPEND_SCRIPT, "3", log, mark, keys, "ws:post:42", "{}", "PUBLISH", "2", "99", "9999", "8a", "k"];
+        let rest = ["PUBLISH", "k", "ws:post:42", "2", "99", "9999", "8a", "1", "{}"];
+        let call = [&["EVAL", APPEND_SCRIPT, "3", log, mark, keys][..], &rest].concat();
         assert_eq!(as_user(&redis, "rooms-writer", &call).await, answer);
     }
     nothing_was_refused(redis.port).await;

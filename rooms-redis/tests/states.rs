@@ -148,6 +148,26 @@ async fn what_is_wrong_with_redis_is_an_error_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_published_has_a_patch_only_beside_the_revision_that_it_goes_with() {
+    let redis = RedisServer::start().await;
+    // In place of publishing, it is kept under the name of the channel.
+    for (channel, state, patch, after, published) in [
+        ("first", r#"{"a":1}"#, r#"{"a":1}"#, "", "\x01s8a.1;;0;{\"a\":1}"),
+        ("patched", r#"{"a":2}"#, r#"{"a":2}"#, "8a.1", "\x01s8a.2;8a.1;7;{\"a\":2}{\"a\":2}"),
+        ("whole", r#"{"a":3}"#, "", "8a.2", "\x01s8a.3;;0;{\"a\":3}"),
+    ] {
+        let call = ["EVAL", STATE_SCRIPT, "1", KEY, channel, state, patch, after, "APPEND", "60000", "8a"];
+        assert!(redis.cli(&call).await.starts_with("set"), "{channel}");
+        assert_eq!(redis.cli(&["GET", channel]).await, published, "{channel}");
+    }
+    // A revision without a state is none.
+    let bus = RedisBus::connect(redis.url()).await.unwrap();
+    assert!(read(&bus).await.is_some());
+    redis.cli(&["HDEL", KEY, "state"]).await;
+    assert_eq!(read(&bus).await, None);
+}
+
+#[tokio::test]
 async fn a_server_that_restarts_or_takes_over_begins_another_epoch_with_the_state_that_it_has() {
     let mut redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let bus = quick(redis.url()).connect().await.unwrap();

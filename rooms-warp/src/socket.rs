@@ -15,7 +15,13 @@ use tokio::net::TcpStream;
 ///
 /// The other adapter has the same lines: core names no HTTP server, and adapters do not know each other.
 pub(crate) async fn open(upgrade: OnUpgrade, rooms: RoomManager) -> io::Result<(FrameStream, FrameSink)> {
-    match downcast::<TokioIo<TcpStream>>(upgrade.await.map_err(io::Error::other)?) {
+    let upgraded = upgrade.await.map_err(io::Error::other)?;
+    // From hyper's own server, as in `serve`; and from that of hyper-util, which wraps the stream.
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return ws::tcp(parts.io.into_inner(), &parts.read_buf, rooms.limits()),
+        Err(upgraded) => upgraded,
+    };
+    match downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => ws::tcp(parts.io.into_inner(), &parts.read_buf, rooms.limits()),
         Err(upgraded) => Ok(ws::over(TokioIo::new(upgraded), &[], rooms.limits())),
     }

@@ -12,6 +12,10 @@
 //
 // A room with a state: `room_state` always has all of it, as `state`; what the server sends of it is put together here.
 //
+// Bytes come by `onBinary(bytes, { room, offset })`, a `Uint8Array`, and are published by `publishBinary(room, bytes)`. At the endpoint
+// of one room without `history` they are told without a room, and sent without one: `publishBinary(null, bytes)`. At the endpoint
+// of many, join a room, also where only the user's own has bytes: that is how it is told from the other.
+//
 // `token(code)` resolves to a token, or to null where there is none, which is the end. It is asked at each connection, and a
 // minute before a token ends, whose connection goes on with the new one. Where the last token was refused, `code` is the close
 // code that it met: 1008, 4401 and 4410 are about it, 1006 may be. No `token` where a cookie is the credential.
@@ -38,17 +42,25 @@ const FIRST_SOCKET = 10_000;    // a socket is tried beside a stream after so lo
 const LAST_SOCKET = 600_000;    // but at least so often
 const STREAM_ROOMS = 16;        // the server takes no more
 const STREAM_SILENCE = 60_000;  // the server sends a comment every 25 s
+const REFRESH_AGAIN = 5_000;    // the server takes a token each five seconds; doubled with each try
+const LAST_REFRESH = 20_000;    // a try a minute before a token ends, and three more
 const TRIES_FOR_A_PLACE = 3;    // 27 s at least; an old connection keeps its place for 20 s at most
+const PUBLISHED = 1, FOR_THE_APPLICATION = 2;      // what a binary message is
+const HAS_OFFSET = ["message", "binary", "refresh"];
+const LONGEST_ROOM = 233, LONGEST_REF = 128;       // in bytes
 
 // Close codes. Whatever is not here is worth another try.
 const GOING_AWAY = 1001, ABNORMAL = 1006, BAD_TOKEN = 1008, TRY_LATER = 1013;
-const EXPIRED = 4401, NO_ANSWER = 4408, REVOKED = 4410, TOO_MANY = 4430;
+const EXPIRED = 4401, NOT_ALLOWED = 4403, NO_ANSWER = 4408, REVOKED = 4410, TOO_MANY = 4430;
+const REFRESH = "refresh";      // the `ref` of a new token
+const TRY_AGAIN = ["unavailable", "rate_limited"];
 const ABOUT_THE_TOKEN = [BAD_TOKEN, EXPIRED, REVOKED];
-const FOR_GOOD = [1002, 1003, 1007, 1009, 4403, TOO_MANY];
+const FOR_GOOD = [1002, 1003, 1007, 1009, NOT_ALLOWED, TOO_MANY];
 const NOT_SO_SOON = [1011, TRY_LATER, REVOKED, 4429];
 
 export function connect(path, options) {
   const { token, tokenIn = "query", protocol, history = false, events } = options;
+  const { onBinary = () => {} } = options;
   const { onEvent, onOffline = () => {}, onEnd = () => {}, onTransport = () => {} } = options;
   const wanted = new Map();     // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map();     // where this page stands in the history of each room; at the endpoint of one room under null
@@ -70,6 +82,7 @@ export function connect(path, options) {
   let trial = null;             // a socket that is tried beside a stream
   let trialTimer = 0;
   let trialIn = FIRST_SOCKET;
+  let refreshes = 0;            // how often a new token did not get through since it was asked for
   let turn = 0;                 // what was begun in another turn is not finished
 
   async function open() {
@@ -87,7 +100,8 @@ export function connect(path, options) {
     idle = listens && many && wanted.size === 0;
     if (idle) return;
     const saying = room => ({ since: places.get(room), ...wanted.get(room) });
-    const page = { wanted, states, saying, note, heard, began, ended, again: open };
+    const isFramed = () => many || Boolean(history);
+    const page = { wanted, states, saying, note, heard, heardBytes: onBinary, isFramed, began, ended, again: open };
     connection = new Connection(listens ? streamWith(jwt) : socketWith(jwt), page);
   }
 
@@ -184,7 +198,12 @@ export function connect(path, options) {
     if (event?.type === "reconnect" && event.in_ms >= 0) inMs = event.in_ms;
     // The first pong comes after a while: a connection that is closed before has not proved good.
     if (event?.type === "pong") [failures, placeTries, refusal] = [0, 0, {}];
-    if (event?.type === "token_expiring" && token) refresh();
+    if (event?.type === "token_expiring" && token) {
+      refreshes = 0;
+      refresh();
+    }
+    const notYet = event?.type === "error" && event.ref === REFRESH && TRY_AGAIN.includes(event.code);
+    if (notYet) refreshLater(event.retry_after_ms);
     // Put out, or made to leave: who joins again after the next reconnect is refused, or does what nobody wants.
     if (event?.type === "room_left" && event.reason) {
       wanted.delete(event.room);
@@ -198,13 +217,23 @@ export function connect(path, options) {
     const mine = turn;
     try {
       const jwt = await inTime(token());
-      if (jwt && mine === turn) send({ type: "refresh", token: jwt });
-    } catch { /* told by `onOffline`, if it comes to that */ }
+      if (jwt && mine === turn) send({ type: "refresh", token: jwt, ref: REFRESH });
+    } catch {
+      // Told by `onOffline`, if it comes to that.
+      if (mine === turn) refreshLater();
+    }
+  }
+
+  // Whoever makes tokens or checks them may be away for a moment. A connection that is gone by then needs no token.
+  function refreshLater(least = 0) {
+    const mine = connection;
+    const delay = Math.min(LAST_REFRESH, REFRESH_AGAIN * 2 ** refreshes++);
+    setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
   // The position that the page comes back with.
   function note(event) {
-    const place = { room_joined: event?.position, message: event?.offset, refresh: event?.offset }[event?.type];
+    const place = event?.type === "room_joined" ? event.position : HAS_OFFSET.includes(event?.type) && event.offset;
     if (!place) return;
     if (history) places.set(null, place);
     else if (wanted.has(event.room)) places.set(event.room, place);
@@ -215,6 +244,11 @@ export function connect(path, options) {
     const refused = connection?.opened === false;
     if (connection) chooseTransport(connection, code);
     connection = null;
+    // A stream that was put out of its last room. A socket would go on, for the rooms to come.
+    if (listens && many && wanted.size === 0 && code === NOT_ALLOWED) {
+      idle = true;
+      return;
+    }
     // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
     const ownPlace = code === TOO_MANY && placeTries > 0;
     // A new token may be of a new sign-in, once.
@@ -278,6 +312,7 @@ export function connect(path, options) {
   on(window, "online", wake);
 
   const send = message => connection?.send(message) ?? false;
+  const sendBytes = (what, room, bytes, ref) => connection?.sendBytes(what, room, bytes, ref) ?? false;
 
   retry = setTimeout(open);     // not before the caller has what is returned
   return {
@@ -301,6 +336,14 @@ export function connect(path, options) {
     // The same. An answer repeats the `ref`, if any.
     publish(room, data, ref) {
       return send({ type: "publish", room, data, ref });
+    },
+    // Bytes, as an `ArrayBuffer` or a view of one.
+    publishBinary(room, bytes, ref) {
+      return sendBytes(PUBLISHED, room, bytes, ref);
+    },
+    // The same for the application's `on_binary_message`.
+    sendBinary(room, bytes, ref) {
+      return sendBytes(FOR_THE_APPLICATION, room, bytes, ref);
     },
     // Comes again with a new token: where the user's rights have changed. `onOffline` is silent.
     renew() {
@@ -332,6 +375,28 @@ function merged(value, patch) {
   return Object.fromEntries(members);
 }
 
+// A binary message that names its room: what it is, and the room and then the `ref` or the position behind a byte with their length.
+function withHead(what, room, bytes, ref) {
+  const [name, about] = [room, ref === undefined ? "" : JSON.stringify(ref)].map(text => new TextEncoder().encode(text));
+  if (name.length > LONGEST_ROOM || about.length > LONGEST_REF) throw new RangeError("a room or a `ref` that is too long");
+  const head = [what, name.length, ...name, about.length, ...about];
+  const message = new Uint8Array(head.length + bytes.length);
+  message.set(head);
+  message.set(bytes, head.length);
+  return message;
+}
+
+function withoutHead(message) {
+  let at = 1;
+  const [room, offset] = [0, 1].map(() => {
+    const end = at + 1 + message[at];
+    const text = new TextDecoder().decode(message.subarray(at + 1, end));
+    at = end;
+    return text;
+  });
+  return { room, offset: offset || undefined, bytes: message.subarray(at) };
+}
+
 // One connection, from the upgrade to its end, which is told once.
 class Connection {
   opened = false;
@@ -353,6 +418,7 @@ class Connection {
     this.bare = bare;
     for (const room of rooms ?? []) this.#asked.set(room, room);
     this.socket = this.listens ? new EventStream(url, headers) : new WebSocket(url, protocols);
+    this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => this.#begin();
     this.socket.onmessage = ({ data }) => this.#received(data);
     this.socket.onclose = ({ code, reason }) => this.#end(code, reason);
@@ -403,12 +469,26 @@ class Connection {
     return open;
   }
 
+  sendBytes(what, room, bytes, ref) {
+    const open = !this.#over && this.socket.readyState === WebSocket.OPEN;
+    if (!open) return false;
+    const all = ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes);
+    this.socket.send(this.page.isFramed() ? withHead(what, room, all, ref) : all);
+    return true;
+  }
+
   #received(data) {
     if (this.#over) return;
     clearTimeout(this.#silence);
     if (this.listens) this.#awaitAnswer(STREAM_SILENCE);
+    if (data instanceof ArrayBuffer) return this.#receivedBytes(new Uint8Array(data));
     let event = JSON.parse(data);
     this.page.note(event);
+    // On an event stream bytes are text.
+    if (this.listens && event?.type === "binary") {
+      const { room, offset, base64 } = event;
+      return this.page.heardBytes(Uint8Array.from(atob(base64), byte => byte.charCodeAt(0)), { room, offset });
+    }
     // At an endpoint of one room a socket has the payload alone.
     if (this.bare && event?.type === "message") event = event.data;
     if (event?.type === "resync" || event?.type === "refresh") return this.#fetchSoon(event);
@@ -417,6 +497,13 @@ class Connection {
     if (event?.type === "room_joined") this.#joined(event);
     if (event?.type === "room_left" && event.reason) this.#asked.delete(event.room);
     this.page.heard(event);
+  }
+
+  #receivedBytes(message) {
+    if (!this.page.isFramed()) return this.page.heardBytes(message, {});
+    const { room, offset, bytes } = withoutHead(message);
+    this.page.note({ type: "binary", room, offset });
+    this.page.heardBytes(bytes, { room, offset });
   }
 
   // Heard once for each room, and not at all where a new connection has joined it anew by then.
@@ -525,7 +612,7 @@ class Connection {
     for (const [room, asked] of this.#asked) {
       if (asked === null || asked !== (this.listens ? event.room : event.ref)) continue;
       event.room ??= room;      // also where it is no name of a room
-      if (!["unavailable", "rate_limited"].includes(event.code)) {
+      if (!TRY_AGAIN.includes(event.code)) {
         this.#asked.delete(room);
         this.page.wanted.delete(room);
       } else {

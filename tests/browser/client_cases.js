@@ -15,11 +15,16 @@ class FakeSocket {
   }
   send(text) {
     if (this.readyState === 0) throw new Error("a browser throws here");
-    if (this.readyState === 1) this.sent.push(JSON.parse(text));
+    if (this.readyState === 1) this.sent.push(typeof text === "string" ? JSON.parse(text) : [...text]);
   }
   close() { this.readyState = 3; }
   opens() { this.readyState = 1; this.onopen(); }
   says(event) { this.onmessage({ data: JSON.stringify(event) }); }
+  saysBytes(head, ...bytes) {
+    if (this.binaryType !== "arraybuffer") throw new Error("a browser gives a `Blob`");
+    const text = head.map(part => typeof part === "number" ? [part] : [part.length, ...new TextEncoder().encode(part)]);
+    this.onmessage({ data: Uint8Array.from([...text.flat(), ...bytes]).buffer });
+  }
   dies(code, reason = "") { this.readyState = 3; this.onclose({ code, reason }); }
   get token() { return this.url.searchParams.get("token"); }
   get rooms() { return this.sent.filter(message => message.room).map(({ type, room }) => `${type} ${room}`); }
@@ -87,6 +92,7 @@ function start(token, options) {
     ...options,
     token,
     onEvent: event => it.events.push(event),
+    onBinary: (bytes, { room, offset }) => it.events.push({ type: "bytes", bytes: [...bytes], room, offset }),
     onOffline: how => it.events.push({ type: "offline", ...how }),
     onTransport: transport => it.events.push({ type: transport }),
     onEnd: (code, reason) => it.events.push({ type: "end", code, reason }),
@@ -273,12 +279,81 @@ window.cases = {
     same(streams.length, 6);
   },
 
+  async a_stream_that_is_put_out_of_its_last_room_waits_for_another() {
+    const it = await fallenBack({}, ["a:1"]);
+    it.types();
+    await streams[0].hears({ type: "room_left", room: "a:1", reason: "kicked", message: "spam" });
+    await streams[0].closes(4403, "spam");
+    same([it.types(), streams[0].over], [["room_left"], true]);
+    await pass(3_600_000);
+    same([streams.length, sockets.length, it.types()], [1, 2, []]);
+    it.rooms.join("a:2");
+    await pass(0);
+    same([streams.length, streams[1].rooms], [2, ["a:2"]]);
+    // One that is for a single room has nothing else to wait for.
+    const single = await fallenBack();
+    await streams[0].closes(4403, "spam");
+    same(single.events.at(-1), { type: "end", code: 4403, reason: "spam" });
+  },
+
   async at_the_endpoint_of_one_room_a_payload_is_heard_as_by_a_socket() {
     const it = await fallenBack();
     it.types();
     await streams[0].hears({ type: "message", room: "a:1", data: { type: "new_comment" } });
     await streams[0].hears({ type: "message", room: "a:1", data: null });
     same(it.events, [{ type: "new_comment" }, null]);
+  },
+
+  async among_many_rooms_bytes_are_told_and_sent_with_their_room() {
+    const it = start();
+    same(it.rooms.publishBinary("a:1", new Uint8Array(1)), false);
+    it.rooms.join("a:1");
+    const socket = await opened();
+    socket.sent.splice(0);
+    socket.saysBytes([1, "a:1", "2a.7"], 0, 255);
+    socket.saysBytes([1, "a:1", ""]);
+    same(it.events.splice(0), [
+      { type: "bytes", bytes: [0, 255], room: "a:1", offset: "2a.7" },
+      { type: "bytes", bytes: [], room: "a:1" },
+    ]);
+    const buffer = Uint8Array.of(9, 1, 2, 9).buffer;
+    same(it.rooms.publishBinary("a:1", new Uint8Array(buffer, 1, 2), 7), true);
+    same(it.rooms.publishBinary("a:1", new Uint16Array(buffer, 2, 1)), true);
+    same(it.rooms.sendBinary("a:1", buffer), true);
+    const name = [97, 58, 49];
+    same(socket.sent, [[1, 3, ...name, 1, 55, 1, 2], [1, 3, ...name, 0, 2, 9], [2, 3, ...name, 0, 9, 1, 2, 9]]);
+    for (const [room, ref] of [[`a:${"1".repeat(232)}`], ["a:1", "x".repeat(127)]]) {
+      let thrown = null;
+      try { it.rooms.publishBinary(room, buffer, ref); } catch (fault) { thrown = fault; }
+      same([thrown instanceof RangeError, socket.sent.length], [true, 3]);
+    }
+    socket.dies(1006);
+    await pass(500);
+    same((await opened()).sent[0].since, "2a.7");
+  },
+
+  async at_the_endpoint_of_one_room_bytes_are_as_they_are_unless_positions_are_told() {
+    const it = start(), socket = await opened();
+    socket.saysBytes([], 1, 2);
+    same([it.events.splice(0), it.rooms.publishBinary(null, Uint8Array.of(3))], [[{ type: "bytes", bytes: [1, 2] }], true]);
+    same(socket.sent, [[3]]);
+    const resumed = start(undefined, { history: true }), first = await opened();
+    first.saysBytes([1, "a:1", "2a.8"], 4);
+    same(resumed.events.splice(0), [{ type: "bytes", bytes: [4], room: "a:1", offset: "2a.8" }]);
+    first.dies(1006);
+    await pass(500);
+    same(sockets.at(-1).url.searchParams.get("since"), "2a.8");
+  },
+
+  async on_an_event_stream_bytes_are_base64_and_keep_their_place() {
+    const it = await fallenBack({}, ["a:1"]);
+    it.types();
+    await streams[0].hears({ type: "binary", room: "a:1", offset: "2a.9", base64: "AP8=" }, "a:1=2a.9");
+    same(it.events.splice(0), [{ type: "bytes", bytes: [0, 255], room: "a:1", offset: "2a.9" }]);
+    same(it.rooms.publishBinary("a:1", new Uint8Array(1)), false);
+    it.rooms.join("a:2");
+    await pass(0);
+    same(streams[1].headers["last-event-id"], "a:1=2a.9");
   },
 
   async what_is_closed_or_left_has_no_stream() {
@@ -317,9 +392,64 @@ window.cases = {
     const codes = [], it = start(async code => (codes.push(code ?? null), `token-${codes.length}`)), socket = await opened();
     socket.says({ type: "token_expiring", in_ms: 60_000 });
     await pass(0);
-    same(socket.sent.at(-1), { type: "refresh", token: "token-2" });
-    socket.says({ type: "refreshed", in_ms: 900_000 });
+    same(socket.sent.at(-1), { type: "refresh", token: "token-2", ref: "refresh" });
+    socket.says({ type: "refreshed", in_ms: 900_000, ref: "refresh" });
     same([it.types(), sockets.length, codes], [["token_expiring", "refreshed"], 1, [null, null]]);
+  },
+
+  async a_new_token_that_can_not_be_checked_or_made_now_is_tried_again_before_the_end_of_the_old_one() {
+    // With pongs, without which it is given up.
+    const live = async (socket, time) => {
+      for (let left = time; left > 0; left -= 5_000) {
+        socket.says({ type: "pong" });
+        await pass(Math.min(5_000, left));
+      }
+    };
+    const refreshes = socket => socket.sent.filter(({ type }) => type === "refresh").map(({ token }) => token);
+    const it = start(), socket = await opened();
+    socket.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    let tokens = ["token-2"];
+    for (const [code, least, most] of [["unavailable", 5_000, 6_250], ["rate_limited", 10_000, 12_500], ["unavailable", 20_000, 25_000]]) {
+      socket.says({ type: "error", code, message: "later", ref: "refresh" });
+      await live(socket, least - 1);
+      same([code, refreshes(socket)], [code, tokens]);
+      await live(socket, most - least + 1);
+      tokens = [...tokens, `token-${tokens.length + 2}`];
+      same([code, refreshes(socket)], [code, tokens]);
+    }
+    socket.says({ type: "refreshed", in_ms: 900_000, ref: "refresh" });
+    await live(socket, 30_000);
+    // An error about something else, and a token that is bad, are no reason to try again.
+    for (const error of [{ code: "unavailable", ref: "other" }, { code: "unavailable" }, { code: "bad_token", ref: "refresh" }]) {
+      socket.says({ type: "error", ...error });
+    }
+    await live(socket, 30_000);
+    same([refreshes(socket), it.types().includes("offline")], [tokens, false]);
+    // What the server asks for, if that is longer; and from the start with the next token.
+    socket.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(0);
+    socket.says({ type: "error", code: "rate_limited", ref: "refresh", retry_after_ms: 8_000 });
+    await live(socket, 7_999);
+    same(refreshes(socket).length, tokens.length + 1);
+    await live(socket, 1);
+    same(refreshes(socket).length, tokens.length + 2);
+    // Not for a connection that is gone by then.
+    socket.says({ type: "error", code: "unavailable", ref: "refresh" });
+    socket.dies(1006);
+    await pass(500);
+    const next = await opened();
+    await pass(15_000);
+    same(refreshes(next), []);
+    // The same where the page can't get one.
+    let asked = 0;
+    start(async () => { if (++asked === 2) throw new Error("no network"); return `token-${asked}`; });
+    const other = await opened();
+    other.says({ type: "token_expiring", in_ms: 60_000 });
+    await pass(4_999);
+    same(refreshes(other), []);
+    await pass(1_251);
+    same(refreshes(other), ["token-3"]);
   },
 
   async where_there_is_no_new_token_the_connection_ends_with_the_old_one() {

@@ -2,6 +2,8 @@
 
 mod algorithm;
 mod claims;
+#[cfg(any(feature = "jwt-rust-crypto", feature = "jwt-aws-lc"))]
+mod es512;
 mod jwk_set;
 mod key;
 mod key_source;

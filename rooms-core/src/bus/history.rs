@@ -115,7 +115,7 @@ impl Retention {
 ///    topic has no position, and is not kept.
 /// 10. **A read has no holes.** [`read`](Self::read) gives messages that follow each other up to the newest, the
 ///     [head](Excerpt::head) of the log: all that the log has after a position, or the newest of it. What was appended
-///     before the call is in it.
+///     before the call is in it. Their [ages](Excerpt::ages) are those in the log, by one clock for all nodes.
 /// 11. **A log is bounded.** It is trimmed from the oldest on, by number, bytes and age, as [`Retention`] says.
 /// 12. **Another log is another epoch.** A log that was lost, as a whole or at its end, and goes on differently has an epoch
 ///     that no log had before: no position of the old one names a message of the new one. Where what was not lost has
@@ -179,6 +179,10 @@ pub struct Excerpt {
     pub earlier: Vec<Position>,
     /// The payloads, the newest last, as they were appended. The last one is at the head's offset.
     pub messages: Vec<Bytes>,
+    /// How long ago each of the messages was appended, when they were read. By this a node forgets its copy of them in time;
+    /// one whose age is not here is taken to be appended just now, and so may be given to members for up to twice the age
+    /// of the [`Retention`].
+    pub ages: Vec<Duration>,
 }
 
 /// Why a log can't tell what came after a position.
@@ -197,7 +201,13 @@ impl Excerpt {
     /// Messages up to a head.
     #[must_use]
     pub const fn new(head: Position, messages: Vec<Bytes>) -> Self {
-        Self { head, earlier: Vec::new(), messages }
+        Self { head, earlier: Vec::new(), messages, ages: Vec::new() }
+    }
+
+    /// Says how long ago each of the messages was appended, in their order.
+    #[must_use]
+    pub fn with_ages(self, ages: Vec<Duration>) -> Self {
+        Self { ages, ..self }
     }
 
     /// Names the earlier epochs of the log.

@@ -71,7 +71,7 @@ struct Shard {
     states: states::States,
 }
 
-type Subscribers = Arc<[Subscriber]>;
+type Subscribers = Arc<Vec<Subscriber>>;
 
 #[derive(Debug, Clone)]
 struct Subscriber {
@@ -143,7 +143,7 @@ fn without(subscribers: &Subscribers, port: u64) -> Subscribers {
     if subscribers.iter().all(|subscriber| subscriber.port != port) {
         return Arc::clone(subscribers);
     }
-    subscribers.iter().filter(|subscriber| subscriber.port != port).cloned().collect()
+    Arc::new(subscribers.iter().filter(|subscriber| subscriber.port != port).cloned().collect())
 }
 
 impl Shard {
@@ -158,7 +158,7 @@ impl Shard {
 #[async_trait]
 impl Bus for LocalBus {
     fn attach(&self, receiver: Arc<dyn BusReceiver>) {
-        let alone = [Subscriber { port: self.port, receiver: Receiver(receiver) }];
+        let alone = vec![Subscriber { port: self.port, receiver: Receiver(receiver) }];
         if self.alone.set(Arc::new(alone)).is_err() {
             tracing::error!("a bus belongs to one manager, and this one has one already: make a `peer`");
         }
@@ -171,7 +171,7 @@ impl Bus for LocalBus {
             match shard.subscribers.get_mut(topic) {
                 None => _ = shard.subscribers.insert(topic.clone(), Arc::clone(alone)),
                 Some(subscribers) if subscribers.iter().any(|subscriber| subscriber.port == self.port) => {}
-                Some(subscribers) => *subscribers = subscribers.iter().chain(&**alone).cloned().collect(),
+                Some(subscribers) => Arc::make_mut(subscribers).extend(alone.iter().cloned()),
             }
         }
         if !topics.is_empty() {

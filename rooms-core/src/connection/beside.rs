@@ -15,7 +15,7 @@ use super::{
 use crate::{
     auth::{AuthError, Identity},
     context::Shared,
-    kind::{Member, NotLetIn, Rights, Sort},
+    kind::{Member, NotLetIn, Rights},
     lock::Mutex,
     payload::Payload,
     protocol::Ref,
@@ -33,7 +33,7 @@ const AT_ONCE: usize = 8;
 #[derive(Default)]
 pub(super) struct BesideWork {
     refresh: Option<Mutex<BoxFuture<'static, Refreshed>>>,
-    recheck: Option<Mutex<BoxStream<'static, Answer>>>,
+    recheck: Option<Recheck>,
     /// What is to be asked again behind the recheck that runs.
     again: Again,
     /// When as many tokens as may be refreshed at once may be again.
@@ -43,11 +43,17 @@ pub(super) struct BesideWork {
     asking: AskingAgain,
 }
 
+/// Rules that are being asked again.
+struct Recheck {
+    answers: Mutex<BoxStream<'static, Answer>>,
+    /// The rooms whose answers count: not those that were left since, whoever has joined them anew by then. A rule that said no
+    /// to a member who has left, and yes to its next join, would otherwise put it out.
+    rooms: Vec<RoomKey>,
+}
+
 /// What the rules of a room say about one who is in it.
 struct Answer {
     room: RoomKey,
-    /// As what it was in the room then.
-    sort: Sort,
     rights: Result<Rights, NotLetIn>,
 }
 
@@ -102,6 +108,9 @@ impl BesideWork {
     pub(super) fn forget(&mut self, room: &RoomKey) {
         self.said.retain(|(of, _)| of != room);
         self.asking.forget(room);
+        if let Some(recheck) = &mut self.recheck {
+            recheck.rooms.retain(|of| of != room);
+        }
     }
 
     /// When rules are to be asked again; `None` while some are being asked.
@@ -134,7 +143,7 @@ impl BesideWork {
             return Poll::Ready(Step::Refreshed(refreshed));
         }
         if let Some(recheck) = &mut self.recheck {
-            match inner(recheck).poll_next_unpin(cx) {
+            match inner(&mut recheck.answers).poll_next_unpin(cx) {
                 Poll::Ready(Some(answer)) => return Poll::Ready(Step::Answer(answer)),
                 Poll::Ready(None) => self.recheck = None,
                 Poll::Pending => {}
@@ -200,11 +209,12 @@ impl Connection {
                 let shared = Arc::clone(&shared);
                 async move {
                     let rights = rights(&shared, &member, said.as_ref()).await;
-                    Answer { room: member.room, sort: member.sort, rights }
+                    Answer { room: member.room, rights }
                 }
             })
             .buffer_unordered(AT_ONCE);
-        self.rare_mut().beside.recheck = Some(Mutex::new(answers.boxed()));
+        let answers = Mutex::new(answers.boxed());
+        self.rare_mut().beside.recheck = Some(Recheck { answers, rooms: rooms.to_vec() });
     }
 
     /// Plans when the rules of a room are asked again, where its kind says so.
@@ -232,10 +242,9 @@ impl Connection {
     }
 
     /// Does what the rules of a room answered; `true` where it is to be left.
-    fn answered(&mut self, Answer { room, sort, rights }: &Answer) -> bool {
-        // Who has left meanwhile, and perhaps joined in another way, was asked about anew.
-        let is_there = self.place(room).is_some_and(|place| place.room.rights(place.slot).sort == *sort);
-        if !is_there {
+    fn answered(&mut self, Answer { room, rights }: &Answer) -> bool {
+        let recheck = self.rare().and_then(|rare| rare.beside.recheck.as_ref());
+        if !recheck.is_some_and(|recheck| recheck.rooms.contains(room)) {
             return false;
         }
         match rights {

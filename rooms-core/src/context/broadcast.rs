@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{
     Instrument as _,
     field::{Empty, display},
@@ -84,7 +84,7 @@ impl Shared {
         } else {
             return Err(BroadcastError::TooBig { room: room.clone(), length: payload.len(), limit });
         };
-        if json::check_depth(&payload).is_err() {
+        if carried != Carried::Binary && json::check_depth(&payload).is_err() {
             return Err(BroadcastError::TooDeep { room: room.clone() });
         }
         let space = async {
@@ -185,10 +185,11 @@ impl Tell for Shared {
     fn tell(
         self: Arc<Self>,
         room: RoomKey,
-        payload: Vec<u8>,
+        payload: Bytes,
         except: Option<ConnectionId>,
+        carried: Carried,
     ) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
-        async move { self.broadcast(&room, payload.into(), except, Carried::Bare).await }.boxed()
+        async move { self.broadcast(&room, payload, except, carried).await }.boxed()
     }
 }
 
@@ -197,12 +198,13 @@ impl Shared {
     /// they are is not logged, because it can be anything.
     pub(crate) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
         match envelope::read(payload, self.limits.max_broadcast_bytes) {
-            Ok(Opened { json, trace, except, carried }) => {
+            Ok(Opened { payload, trace, except, carried }) => {
                 let fan_out = self.fan_out_of(room, trace);
                 let message = match carried {
-                    Carried::Bare => Message::text_of(&[json]),
-                    Carried::Wrapped => multi::message(room, json),
+                    Carried::Bare => Message::text_of(&[payload]),
+                    Carried::Wrapped => multi::message(room, payload),
                     Carried::Refresh => protocol::refresh(room, None),
+                    Carried::Binary => Message::binary(payload),
                 };
                 if !self.registry.append(room, message, except, carried, fan_out) {
                     self.note_full(room);
@@ -225,7 +227,7 @@ impl Shared {
         }
         let trace = envelope::open(payload).ok().and_then(|opened| opened.trace);
         let fan_out = self.fan_out_of(room, trace);
-        let (logged, fault) = Logged::read(room, payload, position, self.limits.max_broadcast_bytes);
+        let (logged, fault) = Logged::read(room, payload, position, Instant::now(), self.limits.max_broadcast_bytes);
         if let Some(fault) = &fault {
             self.note_bad(room, payload.len(), fault);
         }

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
+use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     close::CloseCode,
     handshake::MAX_ROOMS,
     message::{Message, MessageKind},
+    protocol::binary,
     room_key::RoomKey,
 };
 
@@ -89,8 +91,9 @@ impl Encoder {
             // A comment: proxies see that the connection is in use.
             MessageKind::Ping => out.extend_from_slice(b":\n\n"),
             MessageKind::Close => close(message.payload(), out),
-            // Nobody can have sent a ping; and bytes have no form here.
-            MessageKind::Pong | MessageKind::Binary => {}
+            MessageKind::Binary => self.bytes(message.payload(), out),
+            // Nobody can have sent a ping.
+            MessageKind::Pong => {}
         }
     }
 
@@ -116,6 +119,26 @@ impl Encoder {
         {
             retry(Duration::from_millis(in_ms), out);
         }
+    }
+
+    /// Writes a payload of bytes, which names its room and its position as it does on a connection for many rooms. An event
+    /// stream is text, so it comes as base64 (RFC 4648 section 4), a third longer.
+    fn bytes(&mut self, message: &[u8], out: &mut Vec<u8>) {
+        let Ok(parts) = binary::split(message) else { return };
+        // Both are the server's own words, with nothing to escape.
+        let (Ok(room), Ok(position)) = (std::str::from_utf8(parts.room), std::str::from_utf8(parts.beside)) else {
+            return;
+        };
+        out.reserve(64 + message.len() / 3 * 4);
+        if !position.is_empty() {
+            self.at(room, position, out);
+        }
+        // Writing into memory does not fail.
+        _ = write!(out, r#"data: {{"type":"binary","room":"{room}","#);
+        if !position.is_empty() {
+            _ = write!(out, r#""offset":"{position}","#);
+        }
+        _ = write!(out, "\"base64\":\"{}\"}}\n\n", Base64Display::new(parts.payload, &STANDARD));
     }
 
     fn at(&mut self, room: &str, position: &str, out: &mut Vec<u8>) {
@@ -199,6 +222,16 @@ mod tests {
         assert!(encode(&mut one, &joined(42, 7)).starts_with("id: 2a.7\ndata: {\"type\":\"room_joined\""));
         let without = encode(&mut one, &multi::message(&room(42), br#"{"offset":"2a.9"}"#));
         assert!(without.starts_with("data: "), "what a member says is no position: {without}");
+    }
+
+    #[test]
+    fn bytes_are_base64_with_the_room_and_the_position() {
+        let mut one = Encoder::new(Ids::One);
+        let at = encode(&mut one, &binary::message(&room(42), Some(Position::new(0x2a, 7)), b"\0\xff\n"));
+        let data = r#"{"type":"binary","room":"post:42","offset":"2a.7","base64":"AP8K"}"#;
+        assert_eq!(at, format!("id: 2a.7\ndata: {data}\n\n"));
+        let without = encode(&mut one, &binary::message(&room(42), None, b""));
+        assert_eq!(without, "data: {\"type\":\"binary\",\"room\":\"post:42\",\"base64\":\"\"}\n\n");
     }
 
     #[test]

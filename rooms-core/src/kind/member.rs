@@ -2,6 +2,7 @@
 
 use std::{fmt, pin::pin, sync::Arc};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::Serialize;
 
@@ -10,6 +11,7 @@ use crate::{
     auth::{Identity, SignIn},
     bus::Position,
     close::Close,
+    envelope::Carried,
     message::{Form, Message},
     node::ConnectionId,
     outbox::{Delivery, Recipient, Waiting},
@@ -81,8 +83,9 @@ pub(crate) trait Tell: Send + Sync {
     fn tell(
         self: Arc<Self>,
         room: RoomKey,
-        payload: Vec<u8>,
+        payload: Bytes,
         except: Option<ConnectionId>,
+        carried: Carried,
     ) -> BoxFuture<'static, Result<Receipt, BroadcastError>>;
 }
 
@@ -148,9 +151,20 @@ impl Member {
                 return Sent::NotEncoded;
             }
         };
+        self.give(message)
+    }
+
+    /// Sends bytes to this connection alone, in a binary message that has the form of a broadcast to the room; otherwise as
+    /// [`send`](Self::send). To an event stream they are sent as base64; see [`protocol`](crate::protocol).
+    pub fn send_binary(&self, bytes: impl AsRef<[u8]>) -> Sent {
+        self.give(Message::binary(bytes))
+    }
+
+    /// Gives it a payload, in the form that its connection has.
+    fn give(&self, bare: Message) -> Sent {
         let message = match self.recipient.form() {
-            Form::Single => message,
-            Form::Multi | Form::Positioned => multi::message(&self.room, message.payload()),
+            Form::Single => bare,
+            Form::Multi | Form::Positioned => multi::payload(&self.room, &bare),
         };
         match self.recipient.deliver(&[message]) {
             Delivery::Taken => Sent::Taken,
@@ -225,10 +239,33 @@ impl Member {
         let (rooms, room, payload) = (Arc::clone(&self.rooms), self.room.clone(), serde_json::to_vec(value));
         async move {
             match payload {
-                Ok(payload) => rooms.tell(room, payload, except).await,
+                Ok(payload) => rooms.tell(room, payload.into(), except, Carried::Bare).await,
                 Err(source) => Err(BroadcastError::Encode { room, source }),
             }
         }
+    }
+
+    /// [`broadcast`](Self::broadcast) of bytes, which reach the members in binary messages; as
+    /// [`Broadcast::binary`](crate::Broadcast::binary) does.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub fn broadcast_binary<B: Into<Bytes>>(
+        &self,
+        bytes: B,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<B> {
+        Arc::clone(&self.rooms).tell(self.room.clone(), bytes.into(), None, Carried::Binary)
+    }
+
+    /// [`broadcast_binary`](Self::broadcast_binary) without this connection. Other connections of its user are told.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub fn broadcast_binary_to_others<B: Into<Bytes>>(
+        &self,
+        bytes: B,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<B> {
+        Arc::clone(&self.rooms).tell(self.room.clone(), bytes.into(), Some(self.connection()), Carried::Binary)
     }
 
     /// Closes this connection; what waits for it goes out first.

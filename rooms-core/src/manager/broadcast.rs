@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::RoomManager;
@@ -19,7 +20,7 @@ pub(crate) const USER: &str = "user";
 
 /// A broadcast that is being put together; see [`RoomManager::to`].
 #[derive(Debug)]
-#[must_use = "nothing is sent before `send`"]
+#[must_use = "nothing is sent before `json` or `binary`"]
 pub struct Broadcast<'a> {
     shared: &'a Shared,
     room: &'a RoomKey,
@@ -126,9 +127,39 @@ impl<'a> Broadcast<'a> {
         let payload = serde_json::to_vec(value);
         async move {
             let payload = payload.map_err(|source| BroadcastError::Encode { room: self.room.clone(), source })?;
-            let key = self.key.map(IdempotencyKey::new).transpose();
-            let key = key.map_err(|source| BroadcastError::IdempotencyKey { room: self.room.clone(), source })?;
-            self.shared.broadcast_once(self.room, payload.into(), self.except, Carried::Bare, key.as_ref()).await
+            self.send(payload.into(), Carried::Bare).await
         }
+    }
+
+    /// Sends bytes when awaited: every member gets them in a binary message, in one order with everything else in the room.
+    ///
+    /// They are no JSON, and nothing about them is looked at but their number, at most `Limits::max_broadcast_bytes`; there may
+    /// be none. Otherwise as [`RoomManager::broadcast`]: a history keeps them, and what is too long becomes what
+    /// [`Kind::oversize`](crate::Kind::oversize) says. Event streams are given them as base64. How clients are told the room is in
+    /// [`protocol`](crate::protocol#binary-messages).
+    ///
+    /// # Errors
+    /// As [`RoomManager::broadcast`], but for `Encode` and `TooDeep`.
+    ///
+    /// ```
+    /// use rooms_core::{Kind, RoomKey, RoomManager};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rooms: RoomManager = RoomManager::builder().kind("camera", Kind::authenticated()).build()?;
+    /// let room = RoomKey::new("camera", 7)?;
+    /// rooms.to(&room).binary(vec![0xff, 0xd8, 0xff]).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn binary<B: Into<Bytes>>(
+        self,
+        bytes: B,
+    ) -> impl Future<Output = Result<Receipt, BroadcastError>> + Send + use<'a, B> {
+        self.send(bytes.into(), Carried::Binary)
+    }
+
+    async fn send(self, payload: Bytes, carried: Carried) -> Result<Receipt, BroadcastError> {
+        let key = self.key.map(IdempotencyKey::new).transpose();
+        let key = key.map_err(|source| BroadcastError::IdempotencyKey { room: self.room.clone(), source })?;
+        self.shared.broadcast_once(self.room, payload, self.except, carried, key.as_ref()).await
     }
 }

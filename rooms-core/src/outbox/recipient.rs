@@ -7,28 +7,27 @@ use crate::{auth::Identity, network::Network, node::ConnectionId};
 
 /// Who is at the other end, and the outbox that leads there; shared by all who know the connection.
 pub(crate) struct Recipient {
-    /// Apart, because what is written to is the outbox. And two allocations of this size leave fewer holes between those
-    /// of tokio, which are aligned to 128 bytes, than one of both.
+    /// Apart, because what is written to is the outbox. And the allocation of this fits between two of tokio's, which are
+    /// aligned to 128 bytes: with both in one, glibc takes 80 bytes more for each connection.
     who: Box<Who>,
+    /// Where it connects from, if the framework says so.
+    from: Option<Network>,
     outbox: Outbox,
 }
 
 struct Who {
     id: ConnectionId,
     identity: Identity,
-    /// Where it connects from, if the framework says so.
-    from: Option<Network>,
 }
 
 impl Recipient {
     pub(crate) fn new(id: ConnectionId, identity: Identity, outbox: Outbox) -> Self {
-        Self { who: Box::new(Who { id, identity, from: None }), outbox }
+        Self { who: Box::new(Who { id, identity }), from: None, outbox }
     }
 
     /// The same from this address.
-    pub(crate) fn from(mut self, from: Option<Network>) -> Self {
-        self.who.from = from;
-        self
+    pub(crate) fn from(self, from: Option<Network>) -> Self {
+        Self { from, ..self }
     }
 
     pub(crate) fn id(&self) -> ConnectionId {
@@ -64,7 +63,7 @@ impl Recipient {
     }
 
     pub(crate) fn network(&self) -> Option<Network> {
-        self.who.from
+        self.from
     }
 
     pub(crate) fn into_outbox(self) -> Outbox {
@@ -121,6 +120,6 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert_eq!((size_of::<Recipient>(), size_of::<Who>()), (88, 48), "every connection has one");
+        assert_eq!((size_of::<Recipient>(), size_of::<Who>()), (88, 40), "every connection has one");
     }
 }

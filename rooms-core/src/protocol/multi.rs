@@ -2,17 +2,19 @@
 
 use serde_json::value::RawValue;
 
-use super::{Command, ErrorCode, Fault, Ref, Request, head};
+use super::{Command, ErrorCode, Fault, Ref, Request, binary, head};
 use crate::{
     bus::Position,
     join_options::{JoinOptions, MAX_WITH},
-    message::Message,
+    message::{Message, MessageKind},
     payload::Payload,
     room_key::RoomKey,
 };
 
 /// The longest `ref`, in bytes: a number or a UUID, with something around it. It is repeated in each answer.
-const MAX_REF: usize = 128;
+pub(super) const MAX_REF: usize = 128;
+
+pub(super) const LONG_REF: &str = "a `ref` has at most 128 bytes";
 
 /// Each field is looked at by itself, so that an error can say which one is wrong and repeat the `ref`.
 struct Head<'a> {
@@ -35,7 +37,7 @@ pub(crate) fn read(text: &str) -> Request<'_> {
     };
     let reference = reference.filter(|reference| reference.get() != "null");
     if reference.is_some_and(|reference| reference.get().len() > MAX_REF) {
-        return refused("a `ref` has at most 128 bytes");
+        return refused(LONG_REF);
     }
     Request {
         command: Head { kind, room, data, since, newest, with, observe, token }.command(),
@@ -107,6 +109,14 @@ pub(crate) const fn bad(fault: &'static str) -> Fault {
 
 pub(crate) const fn unknown() -> Fault {
     Fault::new(ErrorCode::UnknownType, "nothing answers to this type here")
+}
+
+/// A payload of a room, which is JSON or bytes as its message is text or binary.
+pub(crate) fn payload(room: &RoomKey, bare: &Message) -> Message {
+    match bare.kind() {
+        MessageKind::Binary => binary::message(room, None, bare.payload()),
+        _ => message(room, bare.payload()),
+    }
 }
 
 /// A payload of a room. It is JSON already, and a room's name has nothing to escape, so this is a copy.

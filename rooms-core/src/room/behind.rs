@@ -158,6 +158,7 @@ impl Behind {
     }
 
     fn give(&mut self, room: &Room, replay: &mut Replay, recipient: &Recipient, effects: &mut Effects) -> Way {
+        replay.trim();
         let need = Need { since: Some(self.since), newest: 0 };
         let now = Seen { reads: replay.reads(), failures: replay.failures() };
         let [first, last] = self.asked.unwrap_or([now, Seen { reads: u64::MAX, ..now }]);

@@ -1,8 +1,8 @@
 //! A room with a history: messages in the order of its log, and what one who joins is given of it.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, time::Duration};
 
-use tokio::sync::futures::Notified;
+use tokio::{sync::futures::Notified, time::Instant};
 
 use super::{
     Effects, Held, Room, State,
@@ -16,36 +16,50 @@ use crate::{
     lock::lock,
     message::{Form, Message},
     outbox::About,
-    protocol::{self, Reason, multi},
+    protocol::{self, Reason, binary, multi},
     room_key::RoomKey,
 };
 
 impl Logged {
-    /// Reads a payload of the log, whose JSON may have so many bytes. One that is no message keeps its place.
-    pub(crate) fn read(room: &RoomKey, payload: &[u8], position: Position, limit: usize) -> (Self, Option<BadPayload>) {
+    /// Reads a payload of the log, which was appended at a time, and may have so many bytes. One that is no message keeps
+    /// its place.
+    pub(crate) fn read(
+        room: &RoomKey,
+        payload: &[u8],
+        position: Position,
+        at: Instant,
+        limit: usize,
+    ) -> (Self, Option<BadPayload>) {
         let (content, fault) = match envelope::read(payload, limit) {
-            Ok(Opened { json, except, carried, .. }) => {
+            Ok(Opened { payload, except, carried, .. }) => {
                 let positioned = match carried {
-                    Carried::Bare | Carried::Wrapped => multi::message_at(room, position, json),
+                    Carried::Bare | Carried::Wrapped => multi::message_at(room, position, payload),
                     Carried::Refresh => protocol::refresh(room, Some(position)),
+                    Carried::Binary => binary::message(room, Some(position), payload),
                 };
                 let bare = match carried {
-                    Carried::Bare => Message::text_of(&[json]),
+                    Carried::Bare => Message::text_of(&[payload]),
+                    Carried::Binary => Message::binary(payload),
                     Carried::Wrapped | Carried::Refresh => positioned.clone(),
                 };
                 (Some(Content { bare, positioned, except }), None)
             }
             Err(fault) => (None, Some(fault)),
         };
-        (Self { position, size: payload.len(), content }, fault)
+        (Self { position, at, size: payload.len(), content }, fault)
     }
 }
 
 impl Read {
     /// What a bus has read, of a room whose messages may have so many bytes.
     pub(crate) fn of(room: &RoomKey, excerpt: Excerpt, limit: usize) -> Self {
-        let logged = excerpt.messages.iter().zip(excerpt.first()..);
-        let logged = logged.map(|(payload, offset)| Logged::read(room, payload, excerpt.position(offset), limit).0);
+        let now = Instant::now();
+        let ages = excerpt.ages.iter().copied().chain(std::iter::repeat(Duration::ZERO));
+        let logged = excerpt.messages.iter().zip(excerpt.first()..).zip(ages).map(|((payload, offset), age)| {
+            // A clock may begin with the machine, and a message be older.
+            let at = now.checked_sub(age).unwrap_or(now);
+            Logged::read(room, payload, excerpt.position(offset), at, limit).0
+        });
         Self { messages: logged.collect(), head: excerpt.head, earlier: excerpt.earlier }
     }
 }
@@ -130,7 +144,7 @@ impl Room {
         let mut state = lock(&self.state);
         let State { members, replay, .. } = &mut *state;
         match replay {
-            Some(replay) if !members.is_empty() && replay.head().is_some() => {
+            Some(replay) if !members.is_empty() && replay.may_heal() => {
                 replay.trim();
                 Effects { read: replay.want(false), ..Effects::default() }
             }

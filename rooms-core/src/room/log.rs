@@ -41,7 +41,7 @@ impl Entry {
     /// The message as it is for a member that is in many rooms.
     pub(super) fn multi(&mut self, room: &RoomKey) -> &Message {
         self.multi.get_or_insert_with(|| match self.about {
-            About::Content | About::Logged(_) => multi::message(room, self.message.payload()),
+            About::Content | About::Logged(_) => multi::payload(room, &self.message),
             About::Viewers | About::Names => multi::with_room(room, &self.message),
             // It names its room already.
             About::Loss => self.message.clone(),

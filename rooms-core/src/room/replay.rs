@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Logged {
     pub(crate) position: Position,
+    /// When it was appended, as far as this node knows: at the latest when it came here.
+    pub(crate) at: Instant,
     /// The bytes that it has on the bus, by which the log is trimmed.
     pub(crate) size: usize,
     /// None where it is no message for members.
@@ -71,7 +73,7 @@ pub(super) struct Replay {
     /// The last epochs that a read has shown to be over: what comes of them late is nothing new.
     over: VecDeque<u64>,
     /// Messages that follow each other up to the head.
-    kept: VecDeque<(Instant, Logged)>,
+    kept: VecDeque<Logged>,
     bytes: usize,
     /// All that the log has is in the copy.
     whole: bool,
@@ -388,7 +390,7 @@ impl Replay {
     /// Whether what one who joins needs is here, or is nowhere.
     pub(super) fn has(&self, need: Need) -> Has {
         let Some(head) = self.head() else { return Has::Not { whole: need.since.is_some() || need.newest > 0 } };
-        if need.newest > self.kept.len() && !self.whole {
+        if need.newest.min(self.retention.max_messages()) > self.kept.len() && !self.whole {
             return Has::Not { whole: true };
         }
         match need.since {
@@ -408,15 +410,13 @@ impl Replay {
         let up_to = self.offset_of(up_to).ok_or(Missing::Epoch)?;
         let skip = offset.saturating_add(1).checked_sub(self.first()).ok_or(Missing::Trimmed)?;
         let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(self.kept.len());
-        let logged = self.kept.range(skip..).map(|(_, logged)| logged);
-        Ok(logged.take_while(move |logged| logged.position.offset() <= up_to))
+        Ok(self.kept.range(skip..).take_while(move |logged| logged.position.offset() <= up_to))
     }
 
     /// The newest messages up to a position, the newest first; none where it is none of this log any more.
     pub(super) fn newest(&self, up_to: Position) -> impl Iterator<Item = &Logged> {
         let up_to = self.offset_of(up_to).unwrap_or_default();
-        let newest = self.kept.iter().rev().map(|(_, logged)| logged);
-        newest.skip_while(move |logged| logged.position.offset() > up_to)
+        self.kept.iter().rev().skip_while(move |logged| logged.position.offset() > up_to)
     }
 
     fn offset_of(&self, position: Position) -> Option<u64> {
@@ -465,8 +465,8 @@ impl Replay {
     fn go_on(&mut self, head: Position, read: Position, messages: Vec<Logged>) -> Vec<Logged> {
         let news = messages.iter().filter(|logged| logged.position.offset() > head.offset()).cloned().collect();
         if self.asked.whole {
-            let overtook: Vec<_> = self.kept.iter().map(|(_, logged)| logged.clone()).collect();
-            let overtook = overtook.into_iter().filter(|logged| logged.position.offset() > read.offset());
+            let overtook = std::mem::take(&mut self.kept).into_iter();
+            let overtook = overtook.filter(|logged| logged.position.offset() > read.offset());
             self.replace(messages.into_iter().chain(overtook));
         } else {
             for logged in &news {
@@ -509,16 +509,15 @@ impl Replay {
     fn keep(&mut self, logged: Logged) {
         (self.head, self.adrift) = (Some(logged.position), false);
         self.bytes += logged.size;
-        self.kept.push_back((Instant::now(), logged));
+        self.kept.push_back(logged);
         self.trim();
     }
 
     fn replace(&mut self, messages: impl Iterator<Item = Logged>) {
         self.clear();
         self.whole = self.asked.whole;
-        let now = Instant::now();
-        self.kept = messages.map(|logged| (now, logged)).collect();
-        self.bytes = self.kept.iter().map(|(_, logged)| logged.size).sum();
+        self.kept = messages.collect();
+        self.bytes = self.kept.iter().map(|logged| logged.size).sum();
     }
 
     fn clear(&mut self) {
@@ -528,8 +527,8 @@ impl Replay {
     /// Forgets what the log does not keep any more.
     pub(super) fn trim(&mut self) {
         let (most, bytes, age) = (self.retention.max_messages(), self.retention.max_bytes(), self.retention.max_age());
-        while let Some((at, logged)) = self.kept.front()
-            && (self.kept.len() > most || self.bytes > bytes || at.elapsed() >= age)
+        while let Some(logged) = self.kept.front()
+            && (self.kept.len() > most || self.bytes > bytes || logged.at.elapsed() >= age)
         {
             self.bytes -= logged.size;
             self.kept.pop_front();
@@ -569,4 +568,93 @@ pub(super) enum Has {
     Not { whole: bool },
     /// As far as is known the position is none of this log: a read that began later may know better.
     Unsure,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(offset: u64) -> Position {
+        Position::new(7, offset)
+    }
+
+    fn logged(offset: u64) -> Logged {
+        Logged { position: at(offset), at: Instant::now(), size: 4, content: None }
+    }
+
+    fn read(offsets: std::ops::RangeInclusive<u64>) -> Read {
+        Read { head: at(*offsets.end()), earlier: Vec::new(), messages: offsets.map(logged).collect() }
+    }
+
+    /// Of a log with three messages, of which the last has passed; four may wait.
+    fn replay(retention: Retention) -> Replay {
+        let mut replay = Replay::new(retention, Waiting { messages: 4, bytes: 1_000 });
+        assert!(replay.want(true));
+        assert_eq!(replay.begin(), Some(ReadFrom::Newest(usize::MAX)));
+        replay.read(read(1..=3));
+        assert_eq!(replay.begin(), None);
+        replay
+    }
+
+    fn offsets<'a>(logged: impl IntoIterator<Item = &'a Logged>) -> Vec<u64> {
+        logged.into_iter().map(|logged| logged.position.offset()).collect()
+    }
+
+    #[test]
+    fn more_than_may_wait_while_the_log_is_read_is_read_next() {
+        let mut replay = replay(Retention::messages(100));
+        assert!(matches!(replay.arrive(logged(5)), Arrived::Waits { read: true }));
+        assert_eq!(replay.begin(), Some(ReadFrom::After(at(3))));
+        for offset in 6..=20 {
+            assert!(matches!(replay.arrive(logged(offset)), Arrived::Waits { read: false }));
+        }
+        // The log had no more when it was read.
+        assert_eq!(offsets(&replay.read(read(4..=5)).passes), [4, 5, 6, 7, 8]);
+        replay.begin();
+        assert_eq!(offsets(&replay.read(read(9..=20)).passes), [9, 10]);
+        // No more of them pass at once than may wait.
+        assert_eq!(replay.begin(), Some(ReadFrom::After(at(10))));
+    }
+
+    #[test]
+    fn what_is_missing_before_one_that_came_while_the_log_was_read_is_read_next() {
+        let mut replay = replay(Retention::messages(100));
+        replay.arrive(logged(5));
+        replay.begin();
+        replay.arrive(logged(7));
+        assert_eq!(offsets(&replay.read(read(4..=5)).passes), [4, 5]);
+        assert_eq!(replay.begin(), Some(ReadFrom::After(at(5))));
+        assert_eq!(offsets(&replay.read(read(6..=7)).passes), [6, 7]);
+        assert_eq!(replay.begin(), None);
+    }
+
+    #[test]
+    fn a_position_that_nobody_has_heard_of_is_none_only_after_a_read_that_began_later() {
+        let mut replay = replay(Retention::messages(100));
+        let need = Need { since: Some(at(4)), newest: 0 };
+        replay.want(false);
+        replay.begin();
+        let seen = crate::room::history::Seen { reads: replay.reads(), failures: 0 };
+        let ready = |replay: &Replay| replay.look(need, seen).0 == crate::room::history::Ready::Yes;
+        assert!(!ready(&replay));
+        // It may have been appended since this one began.
+        replay.want(false);
+        replay.read(read(1..=3));
+        assert!(!ready(&replay));
+        replay.begin();
+        replay.read(read(1..=3));
+        assert!(ready(&replay));
+    }
+
+    #[test]
+    fn the_copy_of_a_log_has_no_more_messages_and_bytes_than_the_log() {
+        for (retention, most) in [(Retention::messages(100).bytes(21), 5), (Retention::messages(2), 2)] {
+            let mut replay = replay(retention);
+            for offset in 4..=50 {
+                replay.arrive(logged(offset));
+                assert!(replay.kept.len() <= most && replay.bytes == 4 * replay.kept.len());
+            }
+            assert_eq!(offsets(replay.newest(at(50))).len(), most);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use serde_json::{Value, value::RawValue};
 
@@ -15,6 +16,7 @@ use crate::{
     bus::BusError,
     close::Close,
     connection::{JoinError, Joined, NewRooms},
+    envelope::Carried,
     join_options::JoinOptions,
     json::JsonFault,
     kind::{HookError, Kind},
@@ -38,6 +40,13 @@ pub(super) enum Done {
     Silently,
     /// The connection has to end.
     Over(Close),
+}
+
+/// What a member publishes.
+pub(super) enum Data {
+    /// Its bounds are not looked at yet.
+    Json(Box<RawValue>),
+    Bytes(Bytes),
 }
 
 pub(super) const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
@@ -119,9 +128,9 @@ impl<R: Source> Session<R> {
             }
             Ok(Command::Leave(room)) => protocol::error(&NOT_JOINED.of(&room), reference.as_ref()),
             Ok(Command::Publish(room, data)) => match self.joined(&room) {
-                Ok(_) => match self.may_publish(text) {
+                Ok(_) => match self.may_publish(text.len()) {
                     Ok(()) => {
-                        self.work = Some(self.publish(room, data, reference));
+                        self.work = Some(self.publish(room, Data::Json(data.to_owned()), reference));
                         return Ok(());
                     }
                     Err(fault) => {
@@ -132,7 +141,7 @@ impl<R: Source> Session<R> {
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
             },
             Ok(Command::Application(room)) => match self.hooked(room, text) {
-                Ok((kind, room, message)) => match self.may_publish(text) {
+                Ok((kind, room, message)) => match self.may_publish(text.len()) {
                     Ok(()) => {
                         self.work = Some(self.hook(kind, room, message, reference));
                         return Ok(());
@@ -152,15 +161,15 @@ impl<R: Source> Session<R> {
     }
 
     /// Takes more of the connection's time than its message did.
-    fn takes(&mut self, now: Moment, time: fn(&Limits) -> Duration) -> Result<(), TooMany> {
+    pub(super) fn takes(&mut self, now: Moment, time: fn(&Limits) -> Duration) -> Result<(), TooMany> {
         let limits = &self.connection.shared().limits;
         self.rate.took(now, time(limits), limits)
     }
 
     /// Whether the user has something left of what all its connections may publish together.
-    fn may_publish(&self, text: &str) -> Result<(), Fault> {
+    pub(super) fn may_publish(&self, bytes: usize) -> Result<(), Fault> {
         let shared = self.connection.shared();
-        let time = of_bytes(u32::try_from(text.len()).unwrap_or(u32::MAX), &shared.limits);
+        let time = of_bytes(u32::try_from(bytes).unwrap_or(u32::MAX), &shared.limits);
         let taken = shared.limiters.publish(shared.runtime.handle(), self.connection.recipient().client(), time);
         taken.map_err(|wait| Fault::rate_limited("you publish too much", wait))
     }
@@ -229,10 +238,9 @@ impl<R: Source> Session<R> {
         joining(of, by, done)
     }
 
-    fn publish(&self, room: RoomKey, data: &RawValue, reference: Option<Ref>) -> Work {
+    pub(super) fn publish(&self, room: RoomKey, data: Data, reference: Option<Ref>) -> Work {
         let shared = Arc::clone(self.connection.shared());
         let member = self.connection.member(&room);
-        let data = data.to_owned();
         work(async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
@@ -241,15 +249,24 @@ impl<R: Source> Session<R> {
                 Decision::Deny => return refused(NOT_ALLOWED),
                 Decision::Unavailable => return refused(UNAVAILABLE),
             }
-            let data = match Payload::received(data, shared.limits.max_containers) {
-                Ok(data) => data,
-                Err(fault) => return refused(out_of_bounds(fault)),
+            let within = shared.limits.hook_timeout;
+            let published = match data {
+                Data::Json(data) => {
+                    let data = match Payload::received(data, shared.limits.max_containers) {
+                        Ok(data) => data,
+                        Err(fault) => return refused(out_of_bounds(fault)),
+                    };
+                    match kind.publishing(member, data, within).await {
+                        Ok(data) => shared.publish(&room, data).await,
+                        Err(error) => return no(error, Some(&room), reference.as_ref()),
+                    }
+                }
+                Data::Bytes(bytes) => match kind.publishing_binary(member, bytes, within).await {
+                    Ok(bytes) => shared.broadcast(&room, bytes, None, Carried::Binary).await,
+                    Err(error) => return no(error, Some(&room), reference.as_ref()),
+                },
             };
-            let data = match kind.publishing(member, data, shared.limits.hook_timeout).await {
-                Ok(data) => data,
-                Err(error) => return no(error, Some(&room), reference.as_ref()),
-            };
-            match shared.publish(&room, data).await {
+            match published {
                 Ok(receipt) => match &reference {
                     Some(reference) => Done::Answer(protocol::published(&room, receipt, reference)),
                     None => Done::Silently,
@@ -297,12 +314,12 @@ impl<R: Source> Session<R> {
     }
 
     /// A room as an answer names it: not at all where there is only one.
-    fn named(&self, room: RoomKey) -> Option<RoomKey> {
+    pub(super) fn named(&self, room: RoomKey) -> Option<RoomKey> {
         (self.form() == Form::Multi).then_some(room)
     }
 
     /// The kind of a room that the connection is in.
-    fn joined(&self, room: &RoomKey) -> Result<&Kind, Fault> {
+    pub(super) fn joined(&self, room: &RoomKey) -> Result<&Kind, Fault> {
         let joined = self.connection.rooms().any(|joined| joined == room);
         let kind = self.connection.shared().kinds.get(room.kind()).filter(|_| joined).map(|kind| &**kind);
         kind.ok_or_else(|| NOT_JOINED.of(room))
@@ -310,7 +327,7 @@ impl<R: Source> Session<R> {
 }
 
 /// What a hook that says no comes to.
-fn no(error: HookError, room: Option<&RoomKey>, reference: Option<&Ref>) -> Done {
+pub(super) fn no(error: HookError, room: Option<&RoomKey>, reference: Option<&Ref>) -> Done {
     let fault = match error {
         HookError::Refused(words) => Fault::refused(words),
         HookError::Unavailable => UNAVAILABLE,

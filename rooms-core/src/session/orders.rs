@@ -38,7 +38,8 @@ impl<R: Source> Session<R> {
         }
     }
 
-    /// Leaves a room, joined or joining, and tells the client why; on a connection that is for this room alone it is the end.
+    /// Leaves a room, joined or joining, and tells the client why. It is the end of a connection that is for this room alone,
+    /// and of an event stream that was in no other one.
     pub(super) fn put_out(&mut self, room: &RoomKey, departure: &Departure) {
         self.connection.is_not_to_enter(room);
         let joining = self.work.take_if(|work| work.joins(room));
@@ -46,11 +47,7 @@ impl<R: Source> Session<R> {
         if self.form() != Form::Multi {
             let is_here = self.connection.rooms().any(|joined| joined == room);
             if is_here || joining.is_some() {
-                let close = match departure {
-                    Departure::Kicked(words) => Close::kicked(words),
-                    Departure::NotAllowed | Departure::Left => Close::NOT_ALLOWED,
-                };
-                self.connection.recipient().remove(close, Waiting::Flush);
+                self.end_put_out(departure);
             }
             return;
         }
@@ -58,9 +55,23 @@ impl<R: Source> Session<R> {
         if let Some(refusal) = joining.and_then(|work| work.refusal()) {
             self.connection.send(&refusal);
         }
-        if self.connection.leave_in(room, how) {
-            self.connection.send(&protocol::put_out(room, departure));
+        if !self.connection.leave_in(room, how) {
+            return;
         }
+        self.connection.send(&protocol::put_out(room, departure));
+        let asks_no_more = self.stream.asks_no_more() && self.next.is_none() && self.work.is_none();
+        // Whom the application has leave, it may have enter another room.
+        if asks_no_more && *departure != Departure::Left && self.connection.rooms().next().is_none() {
+            self.end_put_out(departure);
+        }
+    }
+
+    fn end_put_out(&self, departure: &Departure) {
+        let close = match departure {
+            Departure::Kicked(words) => Close::kicked(words),
+            Departure::NotAllowed | Departure::Left => Close::NOT_ALLOWED,
+        };
+        self.connection.recipient().remove(close, Waiting::Flush);
     }
 
     /// Begins to enter the next room that the application wants it in, if any.

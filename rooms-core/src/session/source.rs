@@ -19,6 +19,11 @@ const HEADER: usize = 6;
 pub(crate) trait Source: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static {
     /// The bytes that were read since the last call.
     fn bytes(&mut self) -> u32;
+
+    /// Whether nothing more is asked for: then a connection that is put out of its last room has nothing left to do.
+    fn asks_no_more(&self) -> bool {
+        false
+    }
 }
 
 /// Counts what is read from the socket: headers, empty fragments and control frames as well.
@@ -32,6 +37,10 @@ impl Source for FrameStream {
 impl Source for EventInput {
     fn bytes(&mut self) -> u32 {
         0
+    }
+
+    fn asks_no_more(&self) -> bool {
+        self.has_said_all()
     }
 }
 

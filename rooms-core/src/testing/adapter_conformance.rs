@@ -36,6 +36,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "a suite fails by panicking")]
 
+mod binary;
 mod client;
 mod closing;
 mod conversation;
@@ -56,6 +57,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use self::client::Client;
 pub use self::{
+    binary::binary,
     closing::{
         a_drain_ends_well, a_vanished_client_is_counted_out, closes_arrive, silence_is_noticed, slow_is_alone,
         slow_readers_are_told_why, the_answer_to_a_close_is_waited_for,
@@ -133,6 +135,7 @@ macro_rules! adapter_conformance {
             a_connection_for_one_room_that_comes_back => resumption,
             a_connection_for_many_rooms => many_rooms,
             what_is_sent_arrives_as_it_was => fidelity,
+            bytes_travel_beside_text => binary,
             a_close_frame_arrives_whatever_was_wrong => closes_arrive,
             a_member_that_does_not_read_delays_nobody => slow_is_alone,
             a_slow_reader_gets_a_whole_stream_that_ends_in_its_close_frame => slow_readers_are_told_why,
@@ -207,6 +210,7 @@ impl<F: Serve> Suite<F> {
             .kind("post", post)
             .kind("channel", Kind::authenticated().allow_publish())
             .kind("log", Kind::authenticated().history(Retention::messages(10)).on_join(said))
+            .kind("draft", Kind::authenticated().allow_publish().allow_binary().history(Retention::messages(10)))
             .kind("seat", Kind::authenticated().on_join(seat))
             .kind("user", Kind::owner_only())
             .limits(limits)

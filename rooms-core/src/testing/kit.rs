@@ -22,6 +22,9 @@
 //! # }
 //! ```
 //!
+//! Bytes are published by [`publish_binary`](TestUser::publish_binary), and expected by
+//! [`expect_binary`](TestUser::expect_binary).
+//!
 //! A user speaks the multi-room endpoint through a real session: rules, hooks, limits and heartbeats are the ones that
 //! run behind a socket.
 //!

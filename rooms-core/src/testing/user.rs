@@ -16,6 +16,7 @@ use crate::{
     auth::Identity,
     close::Close,
     manager::RoomManager,
+    protocol::binary,
     ws::{self, Incoming, WsError},
 };
 
@@ -23,6 +24,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long nothing has to come where nothing is expected. A second: past the windows of viewer events.
 const SILENCE: Duration = Duration::from_secs(1);
+/// By what an answer is known.
+const REF: &str = "asked by the test";
+const BINARY: u8 = 2;
 /// What is under way to a user at most. Its task always reads, so it is seldom full.
 const PIPE: usize = 64 * 1024;
 
@@ -31,7 +35,7 @@ const PIPE: usize = 64 * 1024;
 pub struct TestUser {
     name: String,
     says: mpsc::UnboundedSender<Result<Incoming, WsError>>,
-    hears: mpsc::UnboundedReceiver<Bytes>,
+    hears: mpsc::UnboundedReceiver<(u8, Bytes)>,
     /// What came and was not asked for yet.
     mailbox: VecDeque<Heard>,
     ended: JoinHandle<Close>,
@@ -42,11 +46,16 @@ pub struct TestUser {
 struct Heard {
     text: String,
     event: Value,
+    /// Where it is bytes: the room and the payload. Then there is no text.
+    bytes: Option<(String, Bytes)>,
 }
 
 impl fmt::Debug for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        match &self.bytes {
+            Some((room, bytes)) => write!(f, "{room}: {bytes:?}"),
+            None => f.write_str(&self.text),
+        }
     }
 }
 
@@ -123,6 +132,52 @@ impl TestUser {
         self.ask("publish", room, Some(data)).await.map(drop)
     }
 
+    /// Publishes bytes to a room.
+    ///
+    /// # Panics
+    /// Where it is refused.
+    pub async fn publish_binary(&mut self, room: &str, bytes: &[u8]) {
+        if let Err(refused) = self.try_publish_binary(room, bytes).await {
+            panic!("{}: publishing bytes to {room} is refused: {refused}", self.name);
+        }
+    }
+
+    /// Publishes bytes to a room, or returns the `error` that refuses them.
+    ///
+    /// # Errors
+    /// The event, with its `code`.
+    ///
+    /// # Panics
+    /// Where there is no answer, or the connection is closed, and for a room's name of more than 255 bytes.
+    pub async fn try_publish_binary(&mut self, room: &str, bytes: &[u8]) -> Result<(), Value> {
+        let reference = json!(REF).to_string();
+        self.send_bytes(framed(1, room, &reference, bytes));
+        self.answer(&format!("bytes for {room}")).await.map(drop)
+    }
+
+    /// Sends bytes for a room's `on_binary_message`.
+    ///
+    /// # Panics
+    /// For a room's name of more than 255 bytes.
+    pub fn send_binary(&self, room: &str, bytes: &[u8]) {
+        self.send_bytes(framed(2, room, "", bytes));
+    }
+
+    /// Sends a binary message as it is: one that has no head, or a wrong one.
+    pub fn send_bytes(&self, bytes: impl Into<Vec<u8>>) {
+        _ = self.says.unbounded_send(Ok(Incoming::Binary(bytes.into())));
+    }
+
+    /// The next bytes of this room. What came before them is kept for who expects it later.
+    ///
+    /// # Panics
+    /// Where none come within a minute.
+    pub async fn expect_binary(&mut self, room: &str) -> Bytes {
+        let is_it = |heard: &Heard| heard.bytes.as_ref().is_some_and(|(of, _)| of == room);
+        let heard = self.expect("bytes", is_it).await;
+        heard.bytes.map(|(_, bytes)| bytes).unwrap_or_default()
+    }
+
     /// Sends any message, such as one for a room's `on_message`.
     ///
     /// # Panics
@@ -153,7 +208,7 @@ impl TestUser {
     /// # Panics
     /// Where none comes within a minute.
     pub async fn expect_text(&mut self, part: &str) -> String {
-        self.expect(part, |heard| heard.text.contains(part)).await.text
+        self.expect(part, |heard| heard.bytes.is_none() && heard.text.contains(part)).await.text
     }
 
     async fn expect(&mut self, what: &str, is_it: impl Fn(&Heard) -> bool) -> Heard {
@@ -202,17 +257,20 @@ impl TestUser {
 
     /// Asks, and waits for the answer to that.
     async fn ask(&mut self, command: &str, room: &str, data: Option<String>) -> Result<Value, Value> {
-        const REF: &str = "asked by the test";
-
         let mut text = json!({"type": command, "room": room, "ref": REF}).to_string();
         if let Some(data) = data {
             // Written into the text, because a `Value` would change what it is.
             text.insert_str(text.len() - 1, &format!(r#","data":{data}"#));
         }
         self.send_text(text.as_str());
+        self.answer(&text).await
+    }
+
+    /// Waits for the answer to what was asked.
+    async fn answer(&mut self, asked: &str) -> Result<Value, Value> {
         loop {
             let Some(heard) = self.next(PATIENCE).await else {
-                panic!("{}: no answer to {text}, but {:?}", self.name, self.mailbox)
+                panic!("{}: no answer to {asked}, but {:?}", self.name, self.mailbox)
             };
             if heard.event["ref"] != REF {
                 self.mailbox.push_back(heard);
@@ -227,16 +285,29 @@ impl TestUser {
     }
 
     async fn next(&mut self, within: Duration) -> Option<Heard> {
-        let payload = timeout(within, self.hears.recv()).await.ok()?.ok()?;
+        let (opcode, payload) = timeout(within, self.hears.recv()).await.ok()?.ok()?;
+        if opcode == BINARY {
+            let parts = binary::split(&payload).expect("a binary message names its room");
+            let room = String::from_utf8(parts.room.to_vec()).expect("a room's name is UTF-8");
+            let bytes = Some((room, payload.slice_ref(parts.payload)));
+            return Some(Heard { text: String::new(), event: Value::Null, bytes });
+        }
         let text = String::from_utf8(payload.into()).expect("events are UTF-8");
-        Some(Heard { event: serde_json::from_str(&text).unwrap_or_default(), text })
+        Some(Heard { event: serde_json::from_str(&text).unwrap_or_default(), text, bytes: None })
     }
+}
+
+/// A binary message with its head.
+fn framed(what: u8, room: &str, reference: &str, payload: &[u8]) -> Vec<u8> {
+    let length = |part: &str| u8::try_from(part.len()).expect("at most 255 bytes");
+    let (room_length, length) = (length(room), length(reference));
+    [&[what, room_length], room.as_bytes(), &[length], reference.as_bytes(), payload].concat()
 }
 
 /// Reads what the server writes, and answers its pings.
 async fn listen(
     mut client: DuplexStream,
-    heard: mpsc::UnboundedSender<Bytes>,
+    heard: mpsc::UnboundedSender<(u8, Bytes)>,
     says: mpsc::UnboundedSender<Result<Incoming, WsError>>,
 ) {
     const PING: u8 = 9;
@@ -248,7 +319,7 @@ async fn listen(
             let sent = match opcode {
                 PING => says.unbounded_send(Ok(Incoming::Pong)).is_ok(),
                 CLOSE => says.unbounded_send(Ok(Incoming::Close(None))).is_ok(),
-                _ => heard.unbounded_send(payload).is_ok(),
+                _ => heard.unbounded_send((opcode, payload)).is_ok(),
             };
             if !sent {
                 return;

@@ -10,7 +10,9 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use super::WsError;
 use crate::message::Message;
 
-/// How hard to try: 6, zlib's own default. The scenario `compression` of `benches/sockets` has the figures.
+/// How hard to try: 6, zlib's own default. Up to 2 KiB the levels from 4 on differ in nothing but noise; of 16 KiB level 4
+/// leaves 0.25 in about three quarters of the time in which level 6 leaves 0.24, and level 1 leaves 0.37
+/// (`cargo bench --bench deflate`). The time is spent once for a broadcast, and the bytes for each member.
 const LEVEL: u32 = 6;
 
 /// What ends each flush, and does not travel (RFC 7692 section 7.2.1).

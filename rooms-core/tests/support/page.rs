@@ -56,6 +56,7 @@ impl Page {
         while let Ok(message) = talk.inbox.0.try_recv() {
             match message.kind() {
                 MessageKind::Text => events.push(serde_json::from_slice::<Value>(message.payload()).unwrap()),
+                MessageKind::Binary => events.push(of_bytes(message.payload())),
                 MessageKind::Ping => _ = talk.send.unbounded_send(Ok(Incoming::Pong)),
                 other => panic!("{other:?}"),
             }
@@ -112,4 +113,19 @@ impl Page {
             _ => {}
         }
     }
+}
+
+/// A number that was published as bytes, and comes behind the head of a binary message, as the event of one that was not.
+fn of_bytes(message: &[u8]) -> Value {
+    let (room_length, rest) = message.strip_prefix(&[1]).unwrap().split_first().unwrap();
+    let (length, rest) = rest[usize::from(*room_length)..].split_first().unwrap();
+    let (offset, number) = rest.split_at(usize::from(*length));
+    let number = number.strip_prefix(b"\xff").expect("what was published");
+    let number = u64::from_be_bytes(number.try_into().unwrap());
+    json!({"type": "message", "offset": std::str::from_utf8(offset).unwrap(), "data": number})
+}
+
+/// The bytes of a number, which are no JSON.
+pub(crate) fn as_bytes(number: u64) -> Vec<u8> {
+    [&[0xff], &number.to_be_bytes()[..]].concat()
 }

@@ -17,6 +17,12 @@ pub(crate) const P256: &str = include_str!("../keys/p256.pub.pem");
 pub(crate) const P384: &str = include_str!("../keys/p384.pub.pem");
 pub(crate) const ED25519: &str = include_str!("../keys/ed25519.pub.pem");
 
+pub(crate) const P521: &str = include_str!("../keys/p521.pub.pem");
+
+/// `{"alg":"ES512"}`, `{"sub":"5","exp":4000000000}`, signed by `openssl`, as `jsonwebtoken` can't.
+pub(crate) const ES512: &str = "eyJhbGciOiJFUzUxMiJ9.eyJzdWIiOiI1IiwiZXhwIjo0MDAwMDAwMDAwfQ.AZ7sA5Tai1nC_fm3UA9WICNZorhzpFsP9N8a\
+    ku46s7b55Ml8QyPgui2AJ6vsJeasC_9_a98-PJtB2xvgWEmZcdAvALnqnDkEvv6ZV56Kt1gMCWuUfDbwJyI3HfSRgvJx-HS6UFUwT1o3ud7HxIM1kV3tf5ckMjfJ7X-gFHIntPOo2HtR";
+
 pub(crate) const ALL: [(JwtAlgorithm, Algorithm); 12] = [
     (JwtAlgorithm::HS256, Algorithm::HS256),
     (JwtAlgorithm::HS384, Algorithm::HS384),

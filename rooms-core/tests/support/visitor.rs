@@ -27,10 +27,15 @@ impl Authenticator for Names {
 }
 
 pub(crate) fn builder() -> RoomManagerBuilder {
+    builder_with(Kind::authenticated().allow_publish())
+}
+
+/// With this kind of posts.
+pub(crate) fn builder_with(post: Kind) -> RoomManagerBuilder {
     RoomManager::builder()
         .authenticator(Names)
         .endpoint(Endpoint::new().query_token("token").first_message_token())
-        .kind("post", Kind::authenticated().allow_publish())
+        .kind("post", post)
 }
 
 /// Asks for an upgrade, from this address and with these headers besides.

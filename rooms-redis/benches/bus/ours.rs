@@ -64,25 +64,25 @@ async fn subscribe(bus: &RedisBus, topics: &[Topic]) {
     }
 }
 
-/// A thousand callers at a time.
-pub(crate) async fn publish(redis: &RedisServer, messages: usize) -> Duration {
+/// So many callers at a time, of which each waits for its answer.
+pub(crate) async fn publish(redis: &RedisServer, messages: usize, callers: usize) -> Duration {
     let bus = RedisBus::connect(redis.url()).await.unwrap();
     let (topic, payload) = (room(1), Bytes::from_static(&PAYLOAD));
     let start = Instant::now();
-    let answers = stream::iter(0..messages).map(|_| bus.publish(&topic, payload.clone())).buffer_unordered(1_000);
+    let answers = stream::iter(0..messages).map(|_| bus.publish(&topic, payload.clone())).buffer_unordered(callers);
     answers.for_each(|answer| async { answer.unwrap() }).await;
     start.elapsed()
 }
 
 /// The same with a history, to so many rooms in turn.
-pub(crate) async fn append(redis: &RedisServer, messages: usize, rooms: usize) -> Duration {
+pub(crate) async fn append(redis: &RedisServer, messages: usize, rooms: usize, callers: usize) -> Duration {
     let bus = RedisBus::connect(redis.url()).await.unwrap();
     let (payload, retention) = (Bytes::from_static(&PAYLOAD), Retention::messages(500));
     let topics: Vec<_> = (0..rooms).map(room).collect();
     let start = Instant::now();
     let answers = stream::iter(topics.iter().cycle().take(messages))
         .map(|topic| bus.append(topic, payload.clone(), retention))
-        .buffer_unordered(1_000);
+        .buffer_unordered(callers);
     answers.for_each(|answer| async { _ = answer.unwrap() }).await;
     start.elapsed()
 }

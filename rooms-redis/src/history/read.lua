@@ -3,7 +3,7 @@
 -- KEYS: 1 the log, a list; 2 its mark, a hash.
 -- ARGV: 1 for how many milliseconds messages are kept; 2 a random epoch, should a log begin; 3 `newest` and 4 how many, or 3
 -- the epoch and 4 the offset after which to read.
--- Gives the epoch and the offset of the head, the ends of earlier epochs, the time, and the messages.
+-- Gives the epoch and the offset of the head, the ends of earlier epochs, the time, and the entries, of two elements each.
 
 local log, mark, age = KEYS[1], KEYS[2], tonumber(ARGV[1])
 local marked = redis.call('HMGET', mark, 'epoch', 'offset', 'earlier', 'server')
@@ -14,7 +14,7 @@ local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber
 if not epoch then
   local info = redis.pcall('INFO', 'replication')
   local server = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
-  redis.call('HSET', mark, 'epoch', ARGV[2], 'offset', '0', 'bytes', '0', 'count', '0', 'server', server, 'earlier', '')
+  redis.call('HSET', mark, 'epoch', ARGV[2], 'offset', '0', 'bytes', '0', 'server', server, 'earlier', '')
   redis.call('DEL', log)
   redis.call('PEXPIRE', mark, age + 86400000)
   return { ARGV[2], '0', '', now, {} }
@@ -31,5 +31,5 @@ else
   end
   if last and after <= last then count = offset - after end
 end
-local messages = count > 0 and redis.call('LRANGE', log, string.format('%.0f', -count), -1) or {}
+local messages = count > 0 and redis.call('LRANGE', log, string.format('%.0f', -2 * count), -1) or {}
 return { epoch, string.format('%.0f', offset), earlier, now, messages }

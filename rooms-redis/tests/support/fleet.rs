@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use futures::{StreamExt as _, channel::mpsc};
-use rooms_core::{Connection, Identity, JoinError, JoinOptions, Kind, Message, RoomKey, RoomManager, bus::Retention};
+use rooms_core::{
+    Connection, Identity, JoinError, JoinOptions, Kind, Message, MessageKind, RoomKey, RoomManager, bus::Retention,
+};
 use rooms_redis::{RedisBus, RedisBusBuilder, RedisLimits};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -77,6 +79,16 @@ impl Member {
             let about_who = ["room_joined", "viewer_joined", "viewer_left"];
             if !about_who.iter().any(|kind| value["type"] == *kind) {
                 return value;
+            }
+        }
+    }
+
+    /// The next message that is bytes.
+    pub(crate) async fn bytes(&mut self) -> Vec<u8> {
+        loop {
+            let message = timeout(PATIENCE, self.inbox.next()).await.expect("a message in time").expect("a message");
+            if message.kind() == MessageKind::Binary {
+                return message.payload().to_vec();
             }
         }
     }

@@ -14,7 +14,13 @@ class Redis:
         return cls(parts.hostname, parts.port)
 
     def eval(self, script, numkeys, *keys_and_args):
-        parts = [str(part).encode() for part in ("EVAL", script, numkeys, *keys_and_args)]
+        return self.command("EVAL", script, numkeys, *keys_and_args)
+
+    def publish(self, channel, message):
+        return self.command("PUBLISH", channel, message)
+
+    def command(self, *parts):
+        parts = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
         self.stream.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
         self.stream.flush()
         return self.answer()

@@ -3,9 +3,10 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 
+#[cfg(any(feature = "jwt-rust-crypto", feature = "jwt-aws-lc"))]
+use super::es512;
+
 /// A signature algorithm of JWTs (RFC 7518 section 3.1, RFC 8037 section 3.1). A key has exactly one.
-///
-/// ES512 is not among them: none of the two cryptographies of the crate `jsonwebtoken` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JwtAlgorithm {
@@ -31,6 +32,9 @@ pub enum JwtAlgorithm {
     ES256,
     /// ECDSA on P-384 with SHA-384.
     ES384,
+    /// ECDSA on P-521 with SHA-512. It needs one of the features `jwt-rust-crypto` and `jwt-aws-lc`, as a provider that the
+    /// application installs for `jsonwebtoken` can't have it.
+    ES512,
     /// Ed25519.
     EdDSA,
 }
@@ -42,6 +46,7 @@ pub(super) enum KeyType {
     Rsa,
     P256,
     P384,
+    P521,
     Ed25519,
 }
 
@@ -52,13 +57,14 @@ impl KeyType {
             Self::Rsa => "an RSA key",
             Self::P256 => "an EC key on P-256",
             Self::P384 => "an EC key on P-384",
+            Self::P521 => "an EC key on P-521",
             Self::Ed25519 => "an Ed25519 key",
         }
     }
 }
 
 impl JwtAlgorithm {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::HS256,
         Self::HS384,
         Self::HS512,
@@ -70,6 +76,7 @@ impl JwtAlgorithm {
         Self::PS512,
         Self::ES256,
         Self::ES384,
+        Self::ES512,
         Self::EdDSA,
     ];
 
@@ -88,6 +95,7 @@ impl JwtAlgorithm {
             Self::PS512 => "PS512",
             Self::ES256 => "ES256",
             Self::ES384 => "ES384",
+            Self::ES512 => "ES512",
             Self::EdDSA => "EdDSA",
         }
     }
@@ -106,12 +114,14 @@ impl JwtAlgorithm {
             Self::RS256 | Self::RS384 | Self::RS512 | Self::PS256 | Self::PS384 | Self::PS512 => KeyType::Rsa,
             Self::ES256 => KeyType::P256,
             Self::ES384 => KeyType::P384,
+            Self::ES512 => KeyType::P521,
             Self::EdDSA => KeyType::Ed25519,
         }
     }
 
-    const fn of_jsonwebtoken(self) -> Algorithm {
-        match self {
+    /// `None` for the one that it does not have.
+    const fn of_jsonwebtoken(self) -> Option<Algorithm> {
+        Some(match self {
             Self::HS256 => Algorithm::HS256,
             Self::HS384 => Algorithm::HS384,
             Self::HS512 => Algorithm::HS512,
@@ -123,8 +133,9 @@ impl JwtAlgorithm {
             Self::PS512 => Algorithm::PS512,
             Self::ES256 => Algorithm::ES256,
             Self::ES384 => Algorithm::ES384,
+            Self::ES512 => return None,
             Self::EdDSA => Algorithm::EdDSA,
-        }
+        })
     }
 
     /// Whether a signature, in base64url, is right; `None` where the cryptography does not take the key.
@@ -137,8 +148,11 @@ impl JwtAlgorithm {
         let provider = &crypto::aws_lc::DEFAULT_PROVIDER;
         #[cfg(not(feature = "jwt-aws-lc"))]
         let provider = &crypto::rust_crypto::DEFAULT_PROVIDER;
-        let verifier = (provider.verifier_factory)(&self.of_jsonwebtoken(), key).ok()?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok();
+        let Some(algorithm) = self.of_jsonwebtoken() else {
+            return es512::verify(key.try_get_as_bytes().ok()?, signed, &signature.unwrap_or_default());
+        };
+        let verifier = (provider.verifier_factory)(&algorithm, key).ok()?;
         Some(signature.is_some_and(|signature| verifier.verify(signed, &signature).is_ok()))
     }
 
@@ -149,7 +163,7 @@ impl JwtAlgorithm {
         if URL_SAFE_NO_PAD.decode(signature).is_err() {
             return Some(false);
         }
-        crypto::verify(signature, signed, key, self.of_jsonwebtoken()).ok()
+        crypto::verify(signature, signed, key, self.of_jsonwebtoken()?).ok()
     }
 }
 

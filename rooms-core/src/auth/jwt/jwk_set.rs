@@ -13,7 +13,7 @@ use super::{
 ///
 /// Keys that can't be used are left out: those for encryption (`use`, `key_ops`), secrets (`"kty": "oct"`: whoever can read
 /// the set could make tokens), unknown types and curves, RSA keys of less than 2048 bits. A key is for its `alg`; one
-/// without is for the algorithm of its type: ES256, ES384, EdDSA, and for RSA RS256, as OpenID Connect says.
+/// without is for the algorithm of its type: ES256, ES384, ES512, EdDSA, and for RSA RS256, as OpenID Connect says.
 ///
 /// ```
 /// use rooms_core::{JwkSet, JwtAuthenticator};
@@ -137,6 +137,7 @@ fn key_of(json: &str) -> Option<JwtKey> {
         ("RSA", _) => JwtKey::rsa(algorithm(JwtAlgorithm::RS256)?, &number(&jwk.n)?, &number(&jwk.e)?),
         ("EC", Some("P-256")) => JwtKey::point(algorithm(JwtAlgorithm::ES256)?, KeyType::P256, &point(32)?),
         ("EC", Some("P-384")) => JwtKey::point(algorithm(JwtAlgorithm::ES384)?, KeyType::P384, &point(48)?),
+        ("EC", Some("P-521")) => JwtKey::point(algorithm(JwtAlgorithm::ES512)?, KeyType::P521, &point(66)?),
         ("OKP", Some("Ed25519")) => JwtKey::ed25519(algorithm(JwtAlgorithm::EdDSA)?, &number(&jwk.x)?),
         _ => return None,
     };

@@ -20,6 +20,7 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// A key that tokens are checked with, and the one algorithm that it is for: a token that names another is refused.
@@ -129,6 +130,7 @@ impl JwtKey {
             EC => match info.algorithm.parameters_oid() {
                 Ok(P256) => Self::point(algorithm, KeyType::P256, key),
                 Ok(P384) => Self::point(algorithm, KeyType::P384, key),
+                Ok(P521) => Self::point(algorithm, KeyType::P521, key),
                 _ => Err(other(algorithm, "an EC key on another curve")),
             },
             ED25519 => Self::ed25519(algorithm, key),
@@ -190,7 +192,11 @@ impl JwtKey {
         if algorithm.key_type() != found {
             return Err(other(algorithm, found.name()));
         }
-        let length = if found == KeyType::P256 { 65 } else { 97 };
+        let length = match found {
+            KeyType::P256 => 65,
+            KeyType::P384 => 97,
+            _ => 133,
+        };
         if point.len() != length || point.first() != Some(&4) {
             return Err(JwtConfigError::NotAKey);
         }
@@ -211,6 +217,10 @@ impl JwtKey {
     /// Checks a signature once, so that a cryptography which is missing, or does not take the key, shows at the start.
     fn tested(self) -> Result<Self, JwtConfigError> {
         install_cryptography();
+        if self.algorithm == JwtAlgorithm::ES512 && cfg!(not(any(feature = "jwt-rust-crypto", feature = "jwt-aws-lc")))
+        {
+            return Err(JwtConfigError::SelfTest);
+        }
         let once = std::panic::catch_unwind(|| self.algorithm.verify(&self.key, b"self-test", "AAAA"));
         match once {
             Ok(Some(_)) => Ok(self),

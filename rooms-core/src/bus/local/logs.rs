@@ -98,7 +98,9 @@ impl Logs {
             },
         };
         let skip = log.messages.len().saturating_sub(wanted);
-        Excerpt::new(head, log.messages.range(skip..).map(|kept| kept.payload.clone()).collect())
+        let kept = log.messages.range(skip..);
+        let ages = kept.clone().map(|kept| now.duration_since(kept.at)).collect();
+        Excerpt::new(head, kept.map(|kept| kept.payload.clone()).collect()).with_ages(ages)
     }
 
     pub(super) fn forget_all(&mut self) {

@@ -176,14 +176,14 @@ pub async fn the_end_of_events(suite: &Suite<impl Serve>) {
 }
 
 impl Theatre {
-    async fn events(&self, target: &str, headers: &[(&str, &str)]) -> Events {
+    pub(super) async fn events(&self, target: &str, headers: &[(&str, &str)]) -> Events {
         let opened = Events::open(self.address, "GET", target, headers, self.patience).await;
         opened.unwrap_or_else(|status| panic!("{target}: {status} instead of events"))
     }
 }
 
 /// A client of an event stream, over bare TCP.
-struct Events {
+pub(super) struct Events {
     stream: TcpStream,
     chunked: Vec<u8>,
     text: String,
@@ -237,7 +237,7 @@ impl Events {
     }
 
     /// The JSON of the next event, of the default name.
-    async fn data(&mut self) -> Value {
+    pub(super) async fn data(&mut self) -> Value {
         let event = self.next().await.expect("an event");
         assert_eq!(event.name, "message", "{}", event.data);
         event.data

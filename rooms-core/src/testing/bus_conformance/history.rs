@@ -133,6 +133,14 @@ pub async fn logs_are_trimmed(backplane: &mut impl Backplane) {
     let excerpt = read_within(one, &busy, ReadFrom::Newest(9), retention).await;
     assert_eq!(excerpt.messages, [Bytes::from("new")], "the old one has gone from between");
     assert_eq!(read_within(one, &quiet, ReadFrom::After(old), retention).await.since(old), Ok(&[][..]));
+    let topic = fresh_room();
+    append_within(two, &topic, "old", PLENTY).await;
+    sleep(SHORT).await;
+    append_within(two, &topic, "new", PLENTY).await;
+    let ages = read_within(one, &topic, ReadFrom::Newest(9), PLENTY).await.ages;
+    let apart = <[Duration; 2]>::try_from(ages).map(|[old, new]| old.saturating_sub(new));
+    // Of clocks that count milliseconds.
+    assert!(apart.as_ref().is_ok_and(|apart| *apart >= SHORT * 9 / 10), "each message has its age: {apart:?}");
 }
 
 /// Clause 12: positions of a log that was lost name nothing in the log that follows.
