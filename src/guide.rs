@@ -20,6 +20,7 @@
 //! 18. [`binary`]: payloads that are bytes.
 //! 19. [`typed_rooms`]: events declared as Rust enums, and TypeScript types that are made of them.
 //! 20. [`inspector`]: a page that shows the nodes, and why a user hears nothing.
+//! 21. [`observability`]: metrics, alerts and traces, for whoever is called at night.
 //!
 //! Every snippet of Rust in it is compiled, and run where it needs no service beside it; the client runs in a browser. The
 //! pages about several processes are there with the feature `redis`.
@@ -86,3 +87,6 @@ pub mod inspector {}
 #[cfg(all(feature = "axum", feature = "warp"))]
 #[doc = include_str!("guide/limits.md")]
 pub mod limits {}
+
+#[doc = include_str!("guide/observability.md")]
+pub mod observability {}

@@ -58,6 +58,7 @@
 //! | reach clients without WebSockets, or over HTTP/2, or compressed | [guide: event_streams](guide::event_streams), [http2](guide::http2), [compression](guide::compression) |
 //! | bound what a client may do | [`Limits`], [guide: tuning](guide::tuning), `guide::limits` |
 //! | know what happens in a failure | [guide: failures](guide::failures), [`CloseCode`] |
+//! | watch it: metrics, alerts, traces | [guide: observability](guide::observability), [`Stats`], `rooms::metrics` (feature `metrics`), [`TraceContext`] |
 //! | test an application's rules and nodes | `rooms::testing` (feature `testing`) |
 //! | write an adapter or a backplane | [`adapter`], [`bus`] |
 //!
@@ -92,11 +93,14 @@ pub use rooms_core::{
     OrderError, OriginError, Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Publication,
     Publisher, PublisherBuilder, PublisherError, Reach, Receipt, Received, Revocation, RevokeError, RoomKey,
     RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, Subscription, SystemClock,
-    TypedError, TypedRoom, TypedRooms, TypedSubscription, ViewerCount, WallClock, adapter, bus, protocol, reports, ws,
+    TraceContext, TraceParent, TraceParentError, TypedError, TypedRoom, TypedRooms, TypedSubscription, ViewerCount,
+    WallClock, adapter, bus, protocol, reports, ws,
 };
 
 #[cfg(feature = "schema")]
 pub use rooms_core::Schema;
+#[cfg(feature = "metrics")]
+pub use rooms_core::metrics;
 #[cfg(feature = "testing")]
 pub use rooms_core::{adapter_conformance, bus_conformance, testing};
 

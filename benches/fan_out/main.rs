@@ -1,7 +1,7 @@
 //! The parts of a broadcast, without sockets: encode, publish, fan out, join and leave.
 //!
 //! `cargo bench --bench fan_out`; in `fan_out` and `publish` the elements are deliveries and publishes. What the sockets
-//! add is in the bench `sockets`.
+//! add is in the bench `sockets`. With `--features metrics` it is all recorded for Prometheus meanwhile.
 
 #![allow(clippy::expect_used, reason = "a benchmark that can't be set up has nothing to measure")]
 

@@ -43,6 +43,11 @@ impl Sink<Message> for Counter {
 }
 
 pub(crate) fn manager() -> RoomManager<Counter> {
+    // With the feature, the price of the metrics is a part of it: a recorder is there from the first manager on.
+    #[cfg(feature = "metrics")]
+    {
+        _ = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder();
+    }
     RoomManager::build_for()
         .kind("post", Kind::authenticated())
         .limits(|limits| limits.max_connections_per_user = usize::MAX)

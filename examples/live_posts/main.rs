@@ -7,11 +7,15 @@
 //!
 //! With `REDIS_URL`, and the same `JWT_SECRET`, several processes are one service: what is posted to one is told by all.
 //! What is stored is stored by each for itself, as there is no database here.
+//!
+//! With the feature `metrics` and `METRICS_PORT`, `http://127.0.0.1:<METRICS_PORT>/metrics` is for Prometheus.
 
 mod api;
 mod health;
 mod inspector;
 mod login;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod outbox;
 mod posts;
 
@@ -63,6 +67,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok(port) => port.parse().map_err(|_| "PORT is a number from 0 to 65535")?,
         Err(_) => 3000,
     };
+    // Before the bus and the rooms, which record from their beginning.
+    #[cfg(feature = "metrics")]
+    metrics::serve().await?;
     let bus = match env::var("REDIS_URL") {
         Ok(url) => Some(RedisBus::connect(url).await?),
         Err(_) => None,

@@ -58,7 +58,7 @@ impl RoomEvents {
     pub fn room(self, kind: &str, id: impl fmt::Display) -> Response {
         match RoomKey::new(kind, id) {
             Ok(room) => self.room_keys([room]),
-            Err(_) => refused(&Refusal::Room),
+            Err(_) => refused(&self.0.refuse(Refusal::Room)),
         }
     }
 

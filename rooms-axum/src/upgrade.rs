@@ -67,7 +67,7 @@ impl RoomUpgrade {
     pub fn room(self, kind: &str, id: impl fmt::Display) -> Response {
         match RoomKey::new(kind, id) {
             Ok(room) => self.room_key(room),
-            Err(_) => refused(&Refusal::Room),
+            Err(_) => refused(&self.admission.refuse(Refusal::Room)),
         }
     }
 

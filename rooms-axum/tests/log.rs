@@ -9,9 +9,11 @@ mod log;
 mod service;
 
 use axum::{Router, routing::get};
-use rooms_core::RoomManager;
+use futures::SinkExt as _;
+use rooms_core::{HookError, Kind, RoomManager};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio_tungstenite::tungstenite::Message;
 
 use log::Log;
 use service::{Claims, Service, close_of, next_json, token};
@@ -52,19 +54,36 @@ async fn by_proxy(service: &Service) -> String {
 #[tokio::test]
 async fn no_token_is_logged() {
     let log = Log::start();
-    let service = Service::start().await;
+    // Who publishes, and has hooks about it: their spans are there, too.
+    let kind = Kind::authenticated().on_join(|_| async { Ok(json!({"secret": "of-the-snapshot"})) });
+    let service = Service::with_kind(kind.on_message(|member, message| async move {
+        member.broadcast(&message.json()?).await.map(drop).map_err(|_| HookError::unavailable())
+    }))
+    .await;
     let good = token("5");
     let expired = service::token_with(Claims::of("5").set("exp", json!(1)));
     let hostile = service::token_with(Claims::of("evil\nuser"));
     let mut socket = service.connect("/posts/42/live", &good).await;
     next_json(&mut socket).await;
+    socket.send(Message::text(r#"{"type":"said","text":"of-a-payload"}"#)).await.unwrap();
+    while next_json(&mut socket).await["type"] != "said" {}
     for bad in [&expired, &hostile, &"garbage-of-a-token".to_owned()] {
         let mut socket = service.connect("/posts/42/live", bad).await;
         close_of(&mut socket).await;
     }
     let ours = log.ours();
     assert!(ours.iter().any(|line| line.contains("a token was refused")), "{}", log.text());
-    for secret in [&good, &expired, &hostile, "garbage-of-a-token", "evil"] {
+    for (span, fields) in [
+        ("upgrade", ["connection", "outcome=\"connected\""]),
+        ("join", ["kind=\"post\"", "outcome=\"joined\""]),
+        ("hook", ["hook=\"on_join\"", "outcome=\"ended\""]),
+        ("hook", ["hook=\"on_message\"", "outcome=\"ended\""]),
+        ("publish", ["kind=\"post\"", "outcome=\"all_nodes\""]),
+    ] {
+        let is_there = |line: &String| line.contains(span) && fields.iter().all(|field| line.contains(field));
+        assert!(ours.iter().any(is_there), "{span} {fields:?}: {ours:#?}");
+    }
+    for secret in [&good, &expired, &hostile, "garbage-of-a-token", "evil", "of-a-payload", "of-the-snapshot"] {
         let parts = secret.split('.').filter(|part| part.len() > 3);
         for part in parts.filter(|part| !part.starts_with("eyJ0eXAi")) {
             assert!(!ours.iter().any(|line| line.contains(part)), "{part}: {ours:#?}");

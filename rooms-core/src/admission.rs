@@ -14,6 +14,7 @@ use std::{
 use http::{HeaderMap, Response, Uri};
 use serde_json::Value;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tracing::{Instrument as _, Span, field::Empty};
 
 use self::{
     first_message::{Unauthenticated, attempt, close_for},
@@ -51,6 +52,8 @@ pub struct Admission {
     sign_in: Option<Arc<SignIn>>,
     claims: Vec<(String, Value)>,
     on_close: Option<OnClose>,
+    /// Open until it is a connection, or none.
+    span: Span,
 }
 
 enum Verdict {
@@ -86,6 +89,25 @@ impl RoomManager {
         &self,
         endpoint: &Endpoint,
         opening: impl Into<Opening<'a>>,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+    ) -> Result<Admission, Refusal> {
+        let span = tracing::info_span!("upgrade", connection = Empty, outcome = Empty);
+        match self.check(endpoint, opening.into(), uri, headers, peer).instrument(span.clone()).await {
+            Ok(admission) => Ok(Admission { span, ..admission }),
+            Err(refusal) => {
+                span.record("outcome", refusal.word());
+                self.note_refusal(&refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn check(
+        &self,
+        endpoint: &Endpoint,
+        opening: Opening<'_>,
         uri: &Uri,
         headers: &HeaderMap,
         peer: Option<SocketAddr>,
@@ -126,7 +148,12 @@ impl RoomManager {
             }
         };
         let (rooms, sign_in) = (self.clone(), handshake.sign_in().cloned());
-        Ok(Admission { rooms, handshake, verdict, newcomer, sign_in, claims: Vec::new(), on_close: None })
+        let (claims, on_close, span) = (Vec::new(), None, Span::none());
+        Ok(Admission { rooms, handshake, verdict, newcomer, sign_in, claims, on_close, span })
+    }
+
+    fn note_refusal(&self, refusal: &Refusal) {
+        self.shared.metrics.upgrades_refused.count(refusal.word());
     }
 
     fn authenticator_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a dyn Authenticator {
@@ -213,6 +240,14 @@ impl Admission {
         self.handshake.response()
     }
 
+    /// Refuses the request after all, as when its URL names no room: gives the refusal back, whose
+    /// [`response`](Refusal::response) is the answer.
+    pub fn refuse(self, refusal: Refusal) -> Refusal {
+        self.span.record("outcome", refusal.word());
+        self.rooms.note_refusal(&refusal);
+        refusal
+    }
+
     /// Serves the socket in a task of its own, as a connection that is for one room. What its URL says besides the room is
     /// as in [`Handshake::join_options`].
     pub fn serve_room<E>(self, room: RoomKey, socket: impl Socket<E>)
@@ -247,17 +282,19 @@ impl Admission {
         + Send
         + 'static,
     ) {
-        let Self { rooms, handshake, verdict, newcomer, sign_in, claims, on_close } = self;
+        let Self { rooms, handshake, verdict, newcomer, sign_in, claims, on_close, span } = self;
         let deflate = handshake.deflate();
         tokio::spawn(Served::Opening(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
             let mut halves = match timeout(within, socket).await {
                 Ok(Ok(halves)) => halves,
                 Ok(Err(error)) => {
+                    span.record("outcome", "failed");
                     tracing::debug!(%error, "an upgrade failed");
                     return Served::over();
                 }
                 Err(_) => {
+                    span.record("outcome", "timed_out");
                     tracing::debug!(?within, "an upgrade took too long");
                     return Served::over();
                 }
@@ -284,11 +321,13 @@ impl Admission {
                         Some(Arc::new(SignIn { claims, ..of_endpoint }))
                     };
                     let served = serve(&rooms, (identity, newcomer.from), sign_in, halves);
+                    served.note_in(&span);
                     // Now it is counted as a connection.
                     drop(newcomer);
                     served
                 }
                 Err(close) => {
+                    span.record("outcome", "turned_away");
                     let refused = Served::refused(halves, close, rooms.limits().clone());
                     refused.and_then(move |_| drop((place, newcomer)))
                 }

@@ -374,6 +374,33 @@ pub enum AuthError {
     Refused(&'static str),
 }
 
+impl AuthError {
+    /// What it is called in the metrics.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::TooLong => "too_long",
+            Self::Encoding => "encoding",
+            Self::Malformed => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::Critical => "critical",
+            Self::UnknownKey => "unknown_key",
+            Self::Signature => "signature",
+            Self::Type => "type",
+            Self::Claims => "claims",
+            Self::Subject => "subject",
+            Self::Expired => "expired",
+            Self::FarExpiry => "far_expiry",
+            Self::NotYet => "not_yet",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Revoked => "revoked",
+            Self::Unavailable => "unavailable",
+            Self::Refused(_) => "application",
+        }
+    }
+}
+
 /// The authenticator of a manager that was given none: every token is bad.
 #[derive(Debug)]
 pub(crate) struct DenyAll;

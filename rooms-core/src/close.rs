@@ -89,6 +89,29 @@ impl CloseCode {
     pub const fn get(self) -> u16 {
         self.0
     }
+
+    /// What it is called in the metrics: by its number, if it is one of ours, as a client can send a thousand others.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::NORMAL => "1000",
+            Self::GOING_AWAY => "1001",
+            Self::PROTOCOL => "1002",
+            Self::UNSUPPORTED => "1003",
+            Self::INVALID_TEXT => "1007",
+            Self::POLICY => "1008",
+            Self::TOO_BIG => "1009",
+            Self::INTERNAL => "1011",
+            Self::RESTART => "1012",
+            Self::TRY_AGAIN => "1013",
+            Self::TOKEN_EXPIRED => "4401",
+            Self::NOT_ALLOWED => "4403",
+            Self::NO_PONG => "4408",
+            Self::REVOKED => "4410",
+            Self::TOO_MANY_MESSAGES => "4429",
+            Self::TOO_MANY_CONNECTIONS => "4430",
+            _ => "other",
+        }
+    }
 }
 
 impl fmt::Debug for CloseCode {

@@ -20,6 +20,7 @@ use std::{
 use futures::{FutureExt as _, future::join_all};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
 use self::{
     asking_again::After,
@@ -243,6 +244,35 @@ impl JoinError {
     }
 }
 
+impl ConnectError {
+    /// What it is called in the metrics.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::TooManyConnections { .. } => "user_limit",
+            Self::Revoked => "revoked",
+            Self::TooManyFromAddress { .. } => "address_limit",
+            Self::NodeFull { .. } => "node_full",
+            Self::Draining => "draining",
+            Self::RuntimeEnded => "runtime_ended",
+        }
+    }
+}
+
+impl JoinError {
+    /// What it is called in the metrics.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::NotAllowed { .. } => "not_allowed",
+            Self::RuleUnavailable { .. } => "rule_unavailable",
+            Self::TooManyRooms { .. } => "too_many_rooms",
+            Self::TooManyNewRooms { .. } => "too_many_new_rooms",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Refused { .. } => "refused",
+            Self::RuntimeEnded { .. } => "runtime_ended",
+        }
+    }
+}
+
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, recipient: Arc<Recipient>) -> Self {
         let recipient = Driver::of(recipient);
@@ -360,7 +390,21 @@ impl Connection {
         // What `on_join` begins may have to be ended, before the next one of this room.
         let leaves = shared.kinds.get(key.kind()).is_some_and(|kind| kind.has_on_leave());
         let leaving = leaves.then(|| self.seldom.get_or_insert_default().leaves.begin(key.clone()));
-        let noted = (Arc::clone(&self.shared), Arc::clone(&self.recipient));
+        let noted = Arc::clone(&self.recipient);
+        let span = tracing::info_span!(
+            "join",
+            connection = %self.id(),
+            kind = self.shared.kind_name(key),
+            outcome = tracing::field::Empty,
+        );
+        let (of_node, room, of_join) = (Arc::clone(&shared), key.clone(), span.clone());
+        let ended = move |outcome: &Result<Joined, JoinError>| {
+            of_join.record("outcome", outcome.as_ref().map_or_else(JoinError::word, |_| "joined"));
+            if let Err(error) = outcome {
+                of_node.metrics_of(&room).joins.count(error.word());
+                of_node.note_denied(&noted, error.room(), error, &error.close());
+            }
+        };
         let join = async move {
             let (key, limits) = (&member.room.clone(), &shared.limits);
             if joined >= limits.max_rooms_per_connection {
@@ -430,9 +474,7 @@ impl Connection {
             shared.registry.act(room, effects);
             Ok(Joined { viewers, replayed, ..joined })
         };
-        join.map(move |joined| {
-            joined.inspect_err(|error| noted.0.note_denied(&noted.1, error.room(), error, &error.close()))
-        })
+        join.inspect(ended).instrument(span)
     }
 
     /// Keeps the place that a join ended with; returns the number of viewers.
@@ -446,6 +488,9 @@ impl Connection {
             self.tidy();
         }
         if let Some(place) = entered.kept() {
+            let metrics = &place.room.kind.metrics;
+            metrics.joins.count("joined");
+            metrics.viewers.add(1);
             if let Some(said) = said {
                 self.rare_mut().beside.note(place.room.key.clone(), said);
             }
@@ -615,6 +660,10 @@ impl Connection {
         let left = || places.iter().filter_map(|entered| entered.place.as_ref());
         let hooks: Vec<_> = left().filter_map(hook).collect();
         let first = left().next().map(|place| place.room.key.clone());
+        for Place { room, .. } in left() {
+            room.kind.metrics.viewers.add(-1);
+            room.kind.metrics.leaves.add(1);
+        }
         drop(places);
         if hooks.is_empty() {
             return;

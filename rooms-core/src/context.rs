@@ -9,10 +9,7 @@ mod state;
 
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     task::Context,
 };
 
@@ -28,6 +25,7 @@ use crate::{
     incidents::Incidents,
     limiters::Limiters,
     limits::Limits,
+    metrics::{KindMetrics, NodeMetrics, UNKNOWN},
     node::{ConnectionIds, NodeId},
     outbox::{Backlog, Progress, Recipient},
     outgoing::Kinds,
@@ -35,8 +33,10 @@ use crate::{
     proxies::Proxies,
     rate_limited_log::RateLimitedLog,
     registry::Registry,
+    room_key::RoomKey,
     runtime::Runtime,
     timers::Timers,
+    trace::{TraceContext, TraceParent},
     users::Users,
 };
 
@@ -80,8 +80,9 @@ pub(crate) struct Shared {
     /// The shutdown, once it has begun.
     pub(crate) drain: OnceLock<Drain>,
     pub(crate) bus_down: AtomicBool,
-    /// Messages from the bus that were no messages.
-    pub(crate) bad_payloads: AtomicU64,
+    pub(crate) metrics: NodeMetrics,
+    /// Whether, and how, traces go on over the bus.
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) warnings: Warnings,
     /// What went wrong lately.
     pub(crate) incidents: Arc<Incidents>,
@@ -116,6 +117,41 @@ impl Shared {
             self.registry.heal(recipient);
         }
         progress
+    }
+
+    /// The trace that a broadcast is a part of, where traces go on.
+    pub(crate) fn current_trace(&self) -> Option<TraceParent> {
+        self.trace.as_ref()?.current().unwrap_or_else(|_| {
+            self.metrics.bad_traces.add(1);
+            None
+        })
+    }
+
+    /// The span of the fan-out of a message that came with this `traceparent`, where traces go on.
+    pub(crate) fn fan_out_of(&self, room: &RoomKey, trace: Option<&[u8]>) -> Option<Box<tracing::Span>> {
+        let (context, trace) = self.trace.as_ref().zip(trace)?;
+        match TraceParent::read(trace) {
+            Ok(parent) => context.fan_out(room.kind(), &parent).map(Box::new),
+            Err(_) => {
+                self.metrics.bad_traces.add(1);
+                None
+            }
+        }
+    }
+
+    /// The kind of a room as a span names it: one that was declared.
+    pub(crate) fn kind_name<'a>(&self, room: &'a RoomKey) -> &'a str {
+        if self.kinds.contains_key(room.kind()) { room.kind() } else { UNKNOWN }
+    }
+
+    /// How many messages were given to members.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.kinds.values().map(|kind| kind.metrics.deliveries.get()).sum()
+    }
+
+    /// What is recorded of the kind of a room.
+    pub(crate) fn metrics_of(&self, room: &RoomKey) -> &KindMetrics {
+        self.kinds.get(room.kind()).map_or(&self.metrics.unknown, |kind| &kind.metrics)
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a payload on the bus says besides its JSON.
 //!
 //! Bare JSON is the rule, so that a publisher in any language needs nothing of ours. What needs more begins with byte
-//! 0x01, which no JSON text can, and `v1;`. The first of these fields or one of the others follows, or both, and then the JSON:
+//! 0x01, which no JSON text can, and `v1;`. Some of these fields follow, in this order, and then the JSON:
 //!
 //! | field | meaning |
 //! |---|---|
+//! | `t=<traceparent>;` | the trace that it is a part of, as W3C has it. One that is broken is ignored |
 //! | `x=<connection>;` | that connection is left out |
 //! | `w;` | published by a member, with the `type` of an event of the server's: see [`Carried::Wrapped`] |
 //! | `r;` | a broadcast that was too long: see [`Carried::Refresh`] |
@@ -15,10 +16,12 @@ use bytes::Bytes;
 use crate::{
     json::{self, JsonFault},
     node::ConnectionId,
+    trace::TraceParent,
 };
 
 const MARK: u8 = 0x01;
 const PREFIX: &[u8] = b"\x01v1;";
+const TRACE: &[u8] = b"t=";
 const EXCEPT: &[u8] = b"x=";
 const WRAPPED: &[u8] = b"w;";
 const REFRESH: &[u8] = b"r;";
@@ -43,6 +46,8 @@ pub(crate) enum Carried {
 pub(crate) struct Opened<'a> {
     /// JSON, unless it is carried as [`Carried::Binary`].
     pub(crate) payload: &'a [u8],
+    /// What is said of its trace: anything, as nobody has looked at it yet.
+    pub(crate) trace: Option<&'a [u8]>,
     pub(crate) except: Option<ConnectionId>,
     pub(crate) carried: Carried,
 }
@@ -70,11 +75,21 @@ impl BadPayload {
 #[error("a broken envelope")]
 pub(crate) struct BrokenEnvelope;
 
-pub(crate) fn seal(except: Option<ConnectionId>, carried: Carried, payload: Bytes) -> Bytes {
-    if except.is_none() && carried == Carried::Bare {
+pub(crate) fn seal(
+    trace: Option<TraceParent>,
+    except: Option<ConnectionId>,
+    carried: Carried,
+    payload: Bytes,
+) -> Bytes {
+    if trace.is_none() && except.is_none() && carried == Carried::Bare {
         return payload;
     }
     let mut sealed = PREFIX.to_vec();
+    if let Some(trace) = trace {
+        sealed.extend_from_slice(TRACE);
+        sealed.extend_from_slice(trace.as_str().as_bytes());
+        sealed.push(b';');
+    }
     if let Some(except) = except {
         sealed.extend_from_slice(EXCEPT);
         sealed.extend_from_slice(except.to_string().as_bytes());
@@ -104,9 +119,10 @@ pub(crate) fn read(payload: &[u8], limit: usize) -> Result<Opened<'_>, BadPayloa
 
 pub(crate) fn open(payload: &[u8]) -> Result<Opened<'_>, BrokenEnvelope> {
     if payload.first() != Some(&MARK) {
-        return Ok(Opened { payload, except: None, carried: Carried::Bare });
+        return Ok(Opened { payload, trace: None, except: None, carried: Carried::Bare });
     }
     let fields = payload.strip_prefix(PREFIX).ok_or(BrokenEnvelope)?;
+    let (trace, fields) = take_trace(fields)?;
     let (except, rest) = match fields.strip_prefix(EXCEPT) {
         Some(rest) => {
             let end = rest.iter().position(|byte| *byte == b';').ok_or(BrokenEnvelope)?;
@@ -122,12 +138,20 @@ pub(crate) fn open(payload: &[u8]) -> Result<Opened<'_>, BrokenEnvelope> {
         (json, Carried::Refresh)
     } else if let Some(bytes) = rest.strip_prefix(BINARY) {
         (bytes, Carried::Binary)
-    } else if except.is_some() {
+    } else if except.is_some() || trace.is_some() {
         (rest, Carried::Bare)
     } else {
         return Err(BrokenEnvelope);
     };
-    Ok(Opened { payload, except, carried })
+    Ok(Opened { payload, trace, except, carried })
+}
+
+/// The first field, if it is about a trace, and what follows it.
+fn take_trace(fields: &[u8]) -> Result<(Option<&[u8]>, &[u8]), BrokenEnvelope> {
+    let Some(rest) = fields.strip_prefix(TRACE) else { return Ok((None, fields)) };
+    let end = rest.iter().position(|byte| *byte == b';').ok_or(BrokenEnvelope)?;
+    let (trace, rest) = rest.split_at(end);
+    Ok((Some(trace), rest.get(1..).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -137,18 +161,24 @@ mod tests {
     #[test]
     fn bare_json_is_itself_and_an_envelope_opens_as_it_was_sealed() {
         let id = ConnectionId::for_test(7);
-        for except in [None, Some(id)] {
+        let parent: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+        for (trace, except) in [(None, None), (None, Some(id)), (Some(parent), None), (Some(parent), Some(id))] {
             for carried in [Carried::Bare, Carried::Wrapped, Carried::Refresh, Carried::Binary] {
                 for payload in [&b"{\"a\":\";\"}"[..], b"true", b"", b"\0\xff;b;"] {
-                    let sealed = seal(except, carried, Bytes::from_static(payload));
-                    assert_eq!(sealed.first() == Some(&MARK), except.is_some() || carried != Carried::Bare);
-                    assert_eq!(open(&sealed), Ok(Opened { payload, except, carried }));
+                    let sealed = seal(trace, except, carried, Bytes::from_static(payload));
+                    let bare = trace.is_none() && except.is_none() && carried == Carried::Bare;
+                    assert_eq!(sealed.first() != Some(&MARK), bare);
+                    let trace = trace.as_ref().map(|trace| trace.as_str().as_bytes());
+                    assert_eq!(open(&sealed), Ok(Opened { payload, trace, except, carried }));
                 }
             }
         }
-        assert_eq!(seal(None, Carried::Wrapped, Bytes::from_static(b"{}")), &b"\x01v1;w;{}"[..]);
-        assert_eq!(seal(None, Carried::Refresh, Bytes::from_static(b"null")), &b"\x01v1;r;null"[..]);
-        assert_eq!(seal(None, Carried::Binary, Bytes::from_static(b"\x01")), &b"\x01v1;b;\x01"[..]);
+        assert_eq!(seal(None, None, Carried::Wrapped, Bytes::from_static(b"{}")), &b"\x01v1;w;{}"[..]);
+        assert_eq!(seal(None, None, Carried::Refresh, Bytes::from_static(b"null")), &b"\x01v1;r;null"[..]);
+        assert_eq!(seal(None, None, Carried::Binary, Bytes::from_static(b"\x01")), &b"\x01v1;b;\x01"[..]);
+        let broken = Opened { payload: b"{}", trace: Some(b"no trace"), except: None, carried: Carried::Bare };
+        assert_eq!(open(b"\x01v1;t=no trace;{}"), Ok(broken), "and the message is delivered");
+        assert_eq!(open(b"\x01v1;t=no end"), Err(BrokenEnvelope));
         for broken in [
             &b"\x01"[..],
             b"\x01v1;{}",

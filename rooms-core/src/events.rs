@@ -23,6 +23,7 @@ pub(crate) use self::encode::{Ids, LastId};
 use crate::{
     lock::{Mutex, lock},
     message::{Message, MessageKind},
+    metrics::One,
     ws::{Incoming, WsError},
 };
 
@@ -32,10 +33,10 @@ const MAX_MESSAGES: usize = 16;
 const MAX_BYTES: usize = 64 * 1024;
 
 /// The two halves of a connection and the body that they end in. `said` are the commands that the request stands for.
-pub(crate) fn open(said: Vec<String>, ids: Ids) -> (EventInput, EventSink, EventBody) {
+pub(crate) fn open(said: Vec<String>, ids: Ids, counted: One) -> (EventInput, EventSink, EventBody) {
     let shared = Arc::new(Mutex::new(Shared::default()));
     let input = EventInput { said: said.into(), shared: Arc::clone(&shared) };
-    (input, EventSink(Arc::clone(&shared)), EventBody { shared, encoder: Encoder::new(ids) })
+    (input, EventSink(Arc::clone(&shared), counted), EventBody { shared, encoder: Encoder::new(ids) })
 }
 
 #[derive(Default)]
@@ -56,7 +57,7 @@ struct Shared {
 }
 
 /// What a message goes into, until the body takes it.
-pub(crate) struct EventSink(Arc<Mutex<Shared>>);
+pub(crate) struct EventSink(Arc<Mutex<Shared>>, #[expect(dead_code, reason = "counts itself out")] One);
 
 /// The client has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_ping_that_is_taken_is_answered_and_so_is_the_close() {
-        let (mut input, mut sink, mut body) = open(vec!["first".into()], Ids::One);
+        let (mut input, mut sink, mut body) = open(vec!["first".into()], Ids::One, One::of(&Arc::default()));
         assert_eq!(input.next().now_or_never().flatten().unwrap().unwrap(), Incoming::Text("first".into()));
         sink.send(Message::ping()).now_or_never().unwrap().unwrap();
         assert!(input.next().now_or_never().is_none(), "nobody has taken it");
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_client_that_reads_nothing_fills_the_queue_and_no_more() {
-        let (_input, mut sink, mut body) = open(Vec::new(), Ids::One);
+        let (_input, mut sink, mut body) = open(Vec::new(), Ids::One, One::of(&Arc::default()));
         let small = Message::text("1");
         for _ in 0..MAX_MESSAGES {
             sink.feed(small.clone()).now_or_never().unwrap().unwrap();
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_client_that_has_gone_ends_both_halves() {
-        let (mut input, mut sink, body) = open(Vec::new(), Ids::One);
+        let (mut input, mut sink, body) = open(Vec::new(), Ids::One, One::of(&Arc::default()));
         drop(body);
         assert!(input.next().now_or_never().unwrap().is_none());
         assert_eq!(sink.send(Message::text("1")).now_or_never(), Some(Err(Gone)));

@@ -11,6 +11,10 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
+use tracing::{
+    Instrument as _, Span,
+    field::{Empty, display},
+};
 
 use self::binary::Binary;
 #[cfg(feature = "schema")]
@@ -30,6 +34,7 @@ use crate::{
     bus::Retention,
     close::Close,
     limits::Limits,
+    metrics::{Hook, KindMetrics, Stopwatch},
     outbox::Overflow,
     payload::{Payload, PayloadError},
     presence::{Occupancy, Rules, entry::Info},
@@ -92,6 +97,8 @@ pub struct Kind {
     pub(crate) events: Option<Events>,
     /// What members publish, where that is declared.
     pub(crate) publications: Option<Publications>,
+    /// Those of nobody before the manager is built.
+    pub(crate) metrics: Arc<KindMetrics>,
 }
 
 type OnJoin = dyn Fn(Member) -> BoxFuture<'static, Result<Value, HookError>> + Send + Sync;
@@ -126,6 +133,7 @@ impl Kind {
             state: None,
             events: None,
             publications: None,
+            metrics: Arc::default(),
         }
     }
 
@@ -457,7 +465,8 @@ impl Kind {
     pub(crate) async fn occupancy(&self, occupancy: Occupancy, room: &RoomKey, within: Duration) {
         if let Some(hook) = &self.on_occupancy {
             let room = room.clone();
-            guarded("on_occupancy", within, async { hook(room, occupancy).await }).await;
+            let call = Call::new("on_occupancy", &self.metrics.on_occupancy, &room);
+            guarded(call, within, async { hook(room, occupancy).await }).await;
         }
     }
 
@@ -477,9 +486,9 @@ impl Kind {
         match &self.on_join {
             Some(hook) => {
                 let member = member();
-                guarded("on_join", within, async { hook(member).await })
-                    .await
-                    .unwrap_or(Err(HookError::Close(Close::INTERNAL)))
+                let recorded = &self.metrics.on_join;
+                let call = Call::of("on_join", recorded, &member);
+                answer(guarded(call, within, async { hook(member).await }).await, recorded)
             }
             None => Ok(Value::Null),
         }
@@ -492,9 +501,10 @@ impl Kind {
         within: Duration,
     ) -> BoxFuture<'static, Result<(), HookError>> {
         let Some(hook) = self.on_message.clone() else { return futures::future::ready(Ok(())).boxed() };
+        let metrics = Arc::clone(&self.metrics);
         async move {
-            let call = async { hook(member, message).await };
-            guarded("on_message", within, call).await.unwrap_or(Err(HookError::Close(Close::INTERNAL)))
+            let call = Call::of("on_message", &metrics.on_message, &member);
+            answer(guarded(call, within, async { hook(member, message).await }).await, &metrics.on_message)
         }
         .boxed()
     }
@@ -507,8 +517,9 @@ impl Kind {
     ) -> Result<Payload, HookError> {
         let published = match &self.on_publish {
             Some(hook) => {
-                let call = async { hook(member, data).await };
-                guarded("on_publish", within, call).await.unwrap_or(Err(HookError::Close(Close::INTERNAL)))
+                let recorded = &self.metrics.on_publish;
+                let call = Call::of("on_publish", recorded, &member);
+                answer(guarded(call, within, async { hook(member, data).await }).await, recorded)
             }
             None => Ok(data),
         };
@@ -518,8 +529,12 @@ impl Kind {
     /// What to run once a member has left; `None` where there is no hook.
     pub(crate) fn left(&self, member: impl FnOnce() -> Member, within: Duration) -> Option<BoxFuture<'static, ()>> {
         let hook = self.on_leave.clone()?;
-        let member = member();
-        Some(async move { _ = guarded("on_leave", within, async { hook(member).await }).await }.boxed())
+        let (member, metrics) = (member(), Arc::clone(&self.metrics));
+        let run = async move {
+            let call = Call::of("on_leave", &metrics.on_leave, &member);
+            guarded(call, within, async { hook(member).await }).await;
+        };
+        Some(run.boxed())
     }
 }
 
@@ -553,21 +568,63 @@ impl From<PayloadError> for HookError {
     }
 }
 
+/// A call of a hook.
+struct Call<'a> {
+    name: &'static str,
+    recorded: &'a Hook,
+    span: Span,
+}
+
+impl<'a> Call<'a> {
+    fn new(name: &'static str, recorded: &'a Hook, room: &RoomKey) -> Self {
+        // The kind was declared, or it would have no hook.
+        let span = tracing::debug_span!("hook", hook = name, kind = room.kind(), connection = Empty, outcome = Empty);
+        Self { name, recorded, span }
+    }
+
+    fn of(name: &'static str, recorded: &'a Hook, member: &Member) -> Self {
+        let call = Self::new(name, recorded, &member.room);
+        call.span.record("connection", display(member.connection()));
+        call
+    }
+}
+
 /// Runs the application's code; `None` where it panicked or took too long, which is logged.
-async fn guarded<T>(name: &'static str, within: Duration, hook: impl Future<Output = T>) -> Option<T> {
+async fn guarded<T>(call: Call<'_>, within: Duration, hook: impl Future<Output = T>) -> Option<T> {
+    let (Call { name, recorded, span }, begun) = (call, Stopwatch::start());
     // In a block that drops what took too long, as that may panic too.
     let in_time = async move { tokio::time::timeout(within, hook).await };
-    match AssertUnwindSafe(in_time).catch_unwind().await {
-        Ok(Ok(value)) => Some(value),
+    let outcome = AssertUnwindSafe(in_time).catch_unwind().instrument(span.clone()).await;
+    recorded.ended(begun);
+    let failed = |outcome| {
+        span.record("outcome", outcome);
+        recorded.failed(outcome);
+    };
+    match outcome {
+        Ok(Ok(value)) => {
+            span.record("outcome", "ended");
+            Some(value)
+        }
         Err(_) => {
+            failed("panicked");
             tracing::error!(hook = name, "a hook panicked");
             None
         }
         Ok(Err(_)) => {
+            failed("timed_out");
             tracing::error!(hook = name, ?within, "a hook took too long");
             None
         }
     }
+}
+
+/// What a hook said; one that failed closes the connection.
+fn answer<T>(said: Option<Result<T, HookError>>, recorded: &Hook) -> Result<T, HookError> {
+    let said = said.unwrap_or(Err(HookError::Close(Close::INTERNAL)));
+    if matches!(said, Err(HookError::Unavailable)) {
+        recorded.failed("unavailable");
+    }
+    said
 }
 
 impl Default for Kind {

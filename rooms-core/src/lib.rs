@@ -37,6 +37,7 @@ mod lock;
 mod manager;
 mod merge_patch;
 mod message;
+pub mod metrics;
 mod network;
 mod node;
 mod opcode;
@@ -63,6 +64,7 @@ mod subscription;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
+mod trace;
 mod typed;
 mod users;
 pub mod ws;
@@ -98,5 +100,6 @@ pub use self::{
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
     subscription::{Missed, NotTheEvent, Received, Subscription, TypedSubscription},
+    trace::{TraceContext, TraceParent, TraceParentError},
     typed::{TypedError, TypedRoom, TypedRooms},
 };

@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher as _, Hash, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -15,6 +15,7 @@ use tokio::{runtime::Handle, time::sleep};
 use crate::{
     limits::Limits,
     lock::{Mutex, MutexGuard, lock},
+    metrics::{NodeMetrics, Total},
     network::Network,
     outbox::Recipient,
     shrink::shrink,
@@ -44,7 +45,7 @@ pub(crate) struct Limiters {
     /// Rooms that were not on this node before a user came.
     new_rooms: Buckets,
     /// What was refused by one of them, or by a limit on connections.
-    refused: AtomicU64,
+    refused: Total,
     timers: Arc<Timers>,
     sweeping: AtomicBool,
 }
@@ -55,7 +56,7 @@ impl Limiters {
             connects: Buckets::new(limits.connects_per_second_per_ip, limits.connect_burst_per_ip),
             publishes: Buckets::new(limits.publishes_per_second_per_user, limits.publish_burst_per_user),
             new_rooms: Buckets::new(limits.new_rooms_per_second_per_user, limits.new_room_burst_per_user),
-            refused: AtomicU64::new(0),
+            refused: NodeMetrics::limited(),
             timers,
             sweeping: AtomicBool::new(false),
         }
@@ -83,11 +84,11 @@ impl Limiters {
 
     /// Notes that a limit refused something.
     pub(crate) fn note_refusal(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refused.add(1);
     }
 
     pub(crate) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.refused.get()
     }
 
     fn take(

@@ -166,7 +166,7 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             None
         };
         if let Some(error) = no_place {
-            shared.note_refused(identity.user(), &error, &error.close());
+            self.note_refused(identity.user(), &error);
             return Err((error, (self.transport)(sink)));
         }
         let id = shared.connection_ids.next(shared.users.mark(identity.user()));
@@ -187,13 +187,18 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
             Err(too_many) => {
                 shared.limiters.note_refusal();
                 let error = too_many.error(&shared.limits);
-                shared.note_refused(recipient.user(), &error, &error.close());
+                self.note_refused(recipient.user(), &error);
                 match Arc::into_inner(recipient).and_then(|recipient| recipient.into_outbox().into_sink()) {
                     Some(sink) => Err((error, sink)),
                     None => unreachable!("a refused seat keeps no outbox"),
                 }
             }
         }
+    }
+
+    fn note_refused(&self, user: &str, error: &ConnectError) {
+        self.shared.metrics.connections_refused.count(error.word());
+        self.shared.note_refused(user, error, &error.close());
     }
 
     /// Asks the manager's authenticator about a token, within `Limits::handshake_timeout`.
@@ -239,8 +244,8 @@ impl<S> RoomManager<S> {
         Stats {
             connections: shared.users.connections(),
             rooms: shared.registry.count(),
-            delivered: shared.registry.delivered().load(Ordering::Relaxed),
-            bad_payloads: shared.bad_payloads.load(Ordering::Relaxed),
+            delivered: shared.delivered(),
+            bad_payloads: shared.metrics.bad_payloads.get(),
             undecodable: shared.presence.undecodable_count(),
             unsigned: shared.presence.unsigned_count(),
             nodes: shared.presence.peers() + 1,

@@ -98,7 +98,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -135,6 +135,7 @@ use crate::{
     bus::{Bus, BusError, BusFault, GuardedBus, Topic},
     limits::Limits,
     lock::{Mutex, lock},
+    metrics::{LedgerMetrics, NodeMetrics, Total},
     node::NodeId,
     rate_limited_log::RateLimitedLog,
     reports::Search,
@@ -171,14 +172,25 @@ pub(crate) struct Presence {
     counters: Counters,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counters {
-    entries_published: AtomicU64,
+    entries_published: Total,
     /// Node messages that could not be decoded.
-    undecodable: AtomicU64,
+    undecodable: Total,
     /// Messages without a signature of this fleet.
-    unsigned: AtomicU64,
+    unsigned: Total,
     unsigned_log: RateLimitedLog,
+}
+
+impl Counters {
+    fn new() -> Self {
+        Self {
+            entries_published: NodeMetrics::entries(),
+            undecodable: NodeMetrics::dropped("undecodable"),
+            unsigned: NodeMetrics::dropped("unsigned"),
+            unsigned_log: RateLimitedLog::default(),
+        }
+    }
 }
 
 /// Who asks from outside of a room, and what the nodes have replied.
@@ -198,7 +210,7 @@ impl Presence {
         kinds: Option<kinds::Kinds>,
         revocations: Arc<RevocationList>,
     ) -> Arc<Self> {
-        let ledger = Arc::new(Ledger::default());
+        let ledger = Arc::new(Ledger::new(LedgerMetrics::new()));
         let (secret, of_node) = (RandomState::new(), Arc::clone(&revocations));
         let node = Node::new(me, limits, kinds, secret, Arc::clone(&ledger), of_node, Instant::now());
         Arc::new(Self {
@@ -214,7 +226,7 @@ impl Presence {
             searches: searches::Searches::default(),
             wake: Notify::new(),
             ended: AtomicBool::new(false),
-            counters: Counters::default(),
+            counters: Counters::new(),
         })
     }
 
@@ -405,7 +417,7 @@ impl Presence {
     }
 
     fn entry_published(&self, room: &RoomKey, first: bool, now: Instant) {
-        self.counters.entries_published.fetch_add(1, Ordering::Relaxed);
+        self.counters.entries_published.add(1);
         lock(&self.node).published(room.clone(), first, now);
     }
 
@@ -419,27 +431,27 @@ impl Presence {
 
     /// Entries that were published.
     pub(crate) fn entries_published(&self) -> u64 {
-        self.counters.entries_published.load(Ordering::Relaxed)
+        self.counters.entries_published.get()
     }
 
     /// Node messages that were dropped: not to be decoded, or of another version.
     pub(crate) fn undecodable_count(&self) -> u64 {
-        self.counters.undecodable.load(Ordering::Relaxed)
+        self.counters.undecodable.get()
     }
 
     /// Messages that were dropped because they were not signed with the fleet's key.
     pub(crate) fn unsigned_count(&self) -> u64 {
-        self.counters.unsigned.load(Ordering::Relaxed)
+        self.counters.unsigned.get()
     }
 
     fn undecodable(&self, length: usize, fault: &str) {
-        self.counters.undecodable.fetch_add(1, Ordering::Relaxed);
+        self.counters.undecodable.add(1);
         // The counter is for watching: a fleet of mixed releases would fill the log.
         tracing::debug!(length, fault, "a node message was dropped");
     }
 
     fn unsigned(&self) {
-        self.counters.unsigned.fetch_add(1, Ordering::Relaxed);
+        self.counters.unsigned.add(1);
         if let Some(left_out) = self.counters.unsigned_log.line() {
             tracing::warn!(left_out, "node messages were dropped that are not signed with this fleet's `node_key`");
         }

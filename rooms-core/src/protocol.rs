@@ -296,6 +296,16 @@ impl Reason {
             Self::Epoch => "epoch: the history was lost and begun again",
         }
     }
+
+    /// As it is in the event, and in the metrics.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::BusGap => "bus_gap",
+            Self::SlowConsumer => "slow_consumer",
+            Self::HistoryGap => "history_gap",
+            Self::Epoch => "epoch",
+        }
+    }
 }
 
 impl From<Missing> for Reason {

@@ -15,6 +15,7 @@ use crate::{
     outgoing::{Kinds, Outgoing, USER},
     receipt::{BroadcastError, Reach, Receipt},
     room_key::{RoomKey, RoomKeyError, check_kind},
+    trace::TraceContext,
     typed::{TypedError, TypedRooms},
 };
 
@@ -50,6 +51,7 @@ struct Inner {
     bus: Arc<dyn Bus>,
     kinds: Kinds,
     limits: Limits,
+    trace: Option<TraceContext>,
 }
 
 /// A [`Publisher`] that is being put together.
@@ -59,6 +61,7 @@ pub struct PublisherBuilder {
     bus: Arc<dyn Bus>,
     kinds: Vec<(String, Kind)>,
     limits: Limits,
+    trace: Option<TraceContext>,
 }
 
 /// Why a publisher can't be built.
@@ -115,6 +118,12 @@ impl PublisherBuilder {
         self
     }
 
+    /// Lets a trace go on from whoever publishes here, as
+    /// [`RoomManagerBuilder::trace_context`](crate::RoomManagerBuilder::trace_context) does.
+    pub fn trace_context(self, context: TraceContext) -> Self {
+        Self { trace: Some(context), ..self }
+    }
+
     /// Builds the publisher, and attaches to the bus, which is then for it alone.
     ///
     /// # Errors
@@ -134,14 +143,14 @@ impl PublisherBuilder {
             }
         }
         self.bus.attach(Arc::new(Nobody));
-        Ok(Publisher(Arc::new(Inner { bus: self.bus, kinds, limits: self.limits })))
+        Ok(Publisher(Arc::new(Inner { bus: self.bus, kinds, limits: self.limits, trace: self.trace })))
     }
 }
 
 impl Publisher {
     /// Begins a publisher over a bus.
     pub fn builder(bus: impl Bus) -> PublisherBuilder {
-        PublisherBuilder { bus: Arc::new(bus), kinds: Vec::new(), limits: Limits::default() }
+        PublisherBuilder { bus: Arc::new(bus), kinds: Vec::new(), limits: Limits::default(), trace: None }
     }
 
     /// Sends a value, as JSON, to every member of a room, on all nodes, as
@@ -262,7 +271,9 @@ impl Inner {
             return Err(BroadcastError::NoHistory { room });
         }
         let (payload, carried) = outgoing.fit(payload, carried)?;
-        let payload = envelope::seal(except, carried, payload);
+        // What is no trace is left out: a broadcast is not for it.
+        let trace = self.trace.as_ref().and_then(|trace| trace.current().ok().flatten());
+        let payload = envelope::seal(trace, except, carried, payload);
         match outgoing.publish(payload, history, key.as_ref()).await {
             Ok(appended) => Ok(Receipt::of(Reach::AllNodes, appended)),
             Err(source) => Err(BroadcastError::Bus { room, source }),

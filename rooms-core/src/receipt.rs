@@ -130,3 +130,18 @@ pub enum BroadcastError {
         source: BusError,
     },
 }
+
+impl BroadcastError {
+    /// What it is called in the metrics.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::TooBig { .. } => "too_big",
+            Self::TooDeep { .. } => "too_deep",
+            Self::Bus { source: BusError::Down, .. } => "bus_down",
+            Self::Bus { source: BusError::Unknown(_), .. } => "bus_unknown",
+            Self::Bus { source: BusError::Overloaded, .. } => "bus_overloaded",
+            Self::Bus { .. } => "bus_refused",
+            _ => "other",
+        }
+    }
+}

@@ -10,7 +10,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -48,7 +48,6 @@ pub(crate) struct Registry {
     presence: Arc<Presence>,
     subscriptions: Subscriptions,
     reads: history::Reads,
-    delivered: Arc<AtomicU64>,
     incidents: Arc<Incidents>,
     started: Instant,
 }
@@ -69,7 +68,6 @@ impl Registry {
             presence,
             subscriptions: Subscriptions::default(),
             reads: history::Reads::default(),
-            delivered: Arc::default(),
             incidents,
             started: Instant::now(),
         })
@@ -90,6 +88,7 @@ impl Registry {
                     let share = self.presence.share(kind.counting(&self.limits));
                     let room = Arc::new(Room::new(key.clone(), Arc::clone(kind), &self.limits, share));
                     shard.insert(key.clone(), Arc::clone(&room));
+                    kind.metrics.rooms.add(1);
                     room
                 }
             };
@@ -104,7 +103,7 @@ impl Registry {
     /// Does what a change in a room asks for.
     pub(crate) fn act(self: &Arc<Self>, room: &Arc<Room>, effects: Effects) {
         if effects.flush {
-            self.runtime.spawn(flush(Flusher::counted(room), Arc::clone(&self.delivered)));
+            self.runtime.spawn(flush(Flusher::counted(room)));
         }
         if effects.window {
             self.presence.open_window(room.key.clone());
@@ -141,17 +140,23 @@ impl Registry {
         message: Message,
         except: Option<ConnectionId>,
         carried: Carried,
+        fan_out: Option<Box<tracing::Span>>,
     ) -> bool {
         let Some(room) = self.find(key) else { return true };
-        let (kept, effects) = room.append(message, except, carried);
+        let (kept, effects) = room.append(message, except, carried, fan_out);
         room.heard(self.started.elapsed());
         self.act(&room, effects);
         kept
     }
 
     /// Takes a message of a room's history; `false` where it was dropped for want of space.
-    pub(crate) fn arrive(self: &Arc<Self>, room: &Arc<Room>, logged: Logged) -> bool {
-        let (kept, effects) = room.arrive(logged);
+    pub(crate) fn arrive(
+        self: &Arc<Self>,
+        room: &Arc<Room>,
+        logged: Logged,
+        fan_out: Option<Box<tracing::Span>>,
+    ) -> bool {
+        let (kept, effects) = room.arrive(logged, fan_out);
         room.heard(self.started.elapsed());
         self.act(room, effects);
         kept
@@ -207,16 +212,13 @@ impl Registry {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    pub(crate) fn delivered(&self) -> &AtomicU64 {
-        &self.delivered
-    }
-
     /// Forgets a room that has been empty since `since`, at least.
     fn retire(&self, key: &RoomKey, since: tokio::time::Instant) -> Linger {
         let mut shard = self.shard(key);
         let Some(room) = shard.get(key) else { return Linger::Occupied };
         let linger = room.linger_over(since);
         if linger == Linger::Over {
+            room.kind.metrics.rooms.add(-1);
             shard.remove(key);
             shrink(&mut shard);
         }

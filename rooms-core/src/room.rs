@@ -347,8 +347,9 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
-        let Resumed { position, recovered, first, has_up_to, left_out, later } =
+        let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
+        self.note_resumed(recovered, reason);
         // Before the messages: what a page makes of one may depend on the state.
         let whole = last_state.as_ref().and_then(|last| last.whole());
         held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds);
@@ -384,6 +385,8 @@ impl Room {
     }
 
     fn take_out(&self, slot: usize, count_out: impl FnOnce(&mut Share, Option<&Known>) -> Due) -> Effects {
+        // Dropped after the lock.
+        let mut given = Vec::new();
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
@@ -396,7 +399,7 @@ impl Room {
         if empty {
             state.members = Vec::new();
             state.free = Vec::new();
-            state.log.clear();
+            state.log.clear(&mut given);
             state.loss = Loss::default();
             state.empty_since = Some(Instant::now());
             // Nobody is left to be told of it, but publishers may wait for space.
@@ -419,8 +422,14 @@ impl Room {
     /// not carried bare it is in that form already.
     ///
     /// A publisher on this node holds a [`Reservation`]; one on another node can't be made to wait. Past twice the bound
-    /// its message is dropped, and the members are told.
-    pub(crate) fn append(&self, message: Message, except: Option<ConnectionId>, carried: Carried) -> (bool, Effects) {
+    /// its message is dropped, and the members are told. The span is closed once the members have the message.
+    pub(crate) fn append(
+        &self,
+        message: Message,
+        except: Option<ConnectionId>,
+        carried: Carried,
+        fan_out: Option<Box<tracing::Span>>,
+    ) -> (bool, Effects) {
         // Made without the lock, where there is a member for it; for one that enters meanwhile it is made later.
         let multi = match carried {
             Carried::Wrapped | Carried::Refresh => Some(message.clone()),
@@ -441,13 +450,14 @@ impl Room {
             return (false, self.lost(&mut state, Reason::BusGap));
         }
         state.loss.kept();
-        (true, state.push(Entry { multi, ..Entry::new(message, except, About::Content) }))
+        (true, state.push(Entry { multi, fan_out, ..Entry::new(message, except, About::Content) }))
     }
 
     /// What its messages say of themselves at an outbox.
     fn source(&self) -> Source {
         let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
-        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.bounds.heals, resync }
+        let recorded = self.kind.metrics.overflows.clone();
+        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.bounds.heals, resync, recorded }
     }
 
     /// Waits until the log has space for a message, and keeps it for the caller.

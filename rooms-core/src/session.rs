@@ -166,6 +166,16 @@ impl<R: Source> Served<R> {
         Self::Ending(Box::pin(std::future::ready(GONE)))
     }
 
+    /// Notes in the span of an upgrade what came of it.
+    pub(crate) fn note_in(&self, upgrade: &tracing::Span) {
+        if let Self::Session(session) = self {
+            upgrade.record("connection", tracing::field::display(session.connection.id()));
+            upgrade.record("outcome", "connected");
+        } else {
+            upgrade.record("outcome", "no_place");
+        }
+    }
+
     /// Tells a client why it is not let in.
     pub(crate) fn refused<S>((stream, sink): (R, S), close: Close, limits: Limits) -> Self
     where
@@ -430,19 +440,22 @@ impl<R: Source> Session<R> {
 
     /// Leaves its rooms at once, and then says good-bye if anybody is there.
     async fn end(mut self, end: End) -> Close {
+        let without_frame = matches!(end, End::Gone);
         let close = self.say_good_bye(end).await;
-        self.log_end(&close);
+        self.note_end(&close, without_frame);
         close
     }
 
     /// The end where nobody is left to say good-bye to, and no command is at work.
     fn gone(&mut self) -> Close {
         let close = self.leave_socket();
-        self.log_end(&close);
+        self.note_end(&close, true);
         close
     }
 
-    fn log_end(&self, close: &Close) {
+    fn note_end(&self, close: &Close, without_frame: bool) {
+        let code = if without_frame { "none" } else { close.code().word() };
+        self.connection.shared().metrics.closes.count(code);
         tracing::debug!(connection = %self.connection.id(), code = %close.code(), "a connection ended");
     }
 

@@ -16,6 +16,8 @@ use crate::{
     counts::Counts,
     limits::Limits,
     lock::{Mutex, MutexGuard, lock},
+    message::Form,
+    metrics::{ConnectionMetrics, Level},
     network::Network,
     node::{ConnectionId, MARKS},
     outbox::Recipient,
@@ -40,6 +42,7 @@ pub(crate) struct Users {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     connections: AtomicUsize,
+    recorded: ConnectionMetrics,
     by_address: Counts,
     /// Told when the last connection is gone.
     emptied: Notify,
@@ -54,11 +57,12 @@ pub(crate) enum TooMany {
 }
 
 impl Users {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(recorded: ConnectionMetrics) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             connections: AtomicUsize::new(0),
+            recorded,
             by_address: Counts::default(),
             emptied: Notify::new(),
         }
@@ -80,6 +84,7 @@ impl Users {
             return Err(TooMany::Connections);
         }
         shard.add(recipient);
+        self.recorded.of(recipient.form()).add(1);
         Ok(())
     }
 
@@ -88,6 +93,7 @@ impl Users {
         if !self.shard(recipient.user()).remove(recipient) {
             return;
         }
+        self.recorded.of(recipient.form()).add(-1);
         recipient.network().inspect(|from| self.by_address.leave(*from));
         if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.emptied.notify_waiters();
@@ -144,6 +150,15 @@ impl Users {
     fn shard(&self, user: &str) -> MutexGuard<'_, Shard> {
         let [first, ..] = &self.shards;
         lock(self.shards.get(self.mark(user)).unwrap_or(first))
+    }
+}
+
+impl ConnectionMetrics {
+    const fn of(&self, form: Form) -> &Level {
+        match form {
+            Form::Single | Form::Positioned => &self.for_one_room,
+            Form::Multi => &self.for_many_rooms,
+        }
     }
 }
 

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use rooms_core::metrics::{self, Histogram, Total};
+
 use crate::log_gate::LogGate;
 
 /// How a bus is; see [`RedisBus::health`](crate::RedisBus::health).
@@ -53,7 +55,7 @@ pub struct Health {
     pub publisher_losses: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
     pub(crate) published: Counter,
     pub(crate) unknown: Counter,
@@ -62,10 +64,29 @@ pub(crate) struct Counters {
     pub(crate) unwanted: Counter,
     pub(crate) oversized: Counter,
     pub(crate) unreceived: Counter,
-    pub(crate) subscriber_losses: Counter,
-    pub(crate) publisher_losses: Counter,
+    pub(crate) subscriber_losses: Total,
+    pub(crate) publisher_losses: Total,
+    pub(crate) round_trip: Histogram,
     /// For the warning about each of the oversized.
     pub(crate) oversized_gate: LogGate,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self {
+            published: Counter::default(),
+            unknown: Counter::default(),
+            overloaded: Counter::default(),
+            received: Counter::default(),
+            unwanted: Counter::default(),
+            oversized: Counter::default(),
+            unreceived: Counter::default(),
+            subscriber_losses: Total::of(metrics::bus_losses("subscriber")),
+            publisher_losses: Total::of(metrics::bus_losses("publisher")),
+            round_trip: metrics::bus_round_trip(),
+            oversized_gate: LogGate::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

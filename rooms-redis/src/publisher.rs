@@ -50,7 +50,7 @@ pub(crate) async fn supervise(links: Arc<Links>, link: Arc<Link>) {
             // What others publish goes to the master by now, so what is heard here is not all.
             link.forced_reconnect.send_replace(connection);
         }
-        shared.counters.publisher_losses.count();
+        shared.counters.publisher_losses.add(1);
         shared.status.publisher_lost(link.id, fault);
         shared.doubt();
         sleep(backoff.pause(since.elapsed())).await;

@@ -35,7 +35,7 @@ pub(crate) async fn supervise(links: Arc<Links>, link: Arc<Link>, mut generation
     loop {
         let since = Instant::now();
         let fault = live(&links, &link, generation).await;
-        shared.counters.subscriber_losses.count();
+        shared.counters.subscriber_losses.add(1);
         // What nobody relied on can't have been lost. Where there are several links, each says its gaps itself.
         let all_at_once = shared.nodes.is_none() && shared.subscriptions.any_told();
         let lost = if all_at_once { Lost::Perhaps } else { Lost::Nothing };

@@ -80,8 +80,11 @@ impl RoomEvents {
     /// Answers with the events of the room `kind:id`, if its rule lets this user in; else the stream has one event, `close`
     /// with the code 4403. Kind and id are percent-decoded, once; an id that is none is answered with 400.
     pub fn room(self, kind: &str, id: impl fmt::Display) -> Response {
-        let room = RoomKey::from_url(kind, id).map_err(|_| Refusal::Room);
-        self.answer(|admission| admission.events([room?]))
+        let room = RoomKey::from_url(kind, id);
+        self.answer(|admission| match room {
+            Ok(room) => admission.events([room]),
+            Err(_) => Err(admission.refuse(Refusal::Room)),
+        })
     }
 
     /// Answers with the events of the rooms that the URL names, `?room=post:42&room=post:43`: 1 to 16, else 400. A room that

@@ -91,10 +91,10 @@ impl RoomUpgrade {
         match RoomKey::from_url(kind, id) {
             Ok(room) => self.room_key(room),
             // What is wrong with the request itself comes first, and a bad token is told by its close frame.
-            Err(_) if self.0.as_ref().is_ok_and(|(admission, _)| admission.identity().is_ok()) => {
-                refused(&Refusal::Room)
-            }
-            Err(_) => self.rooms(),
+            Err(_) => match self.0 {
+                Ok((admission, _)) if admission.identity().is_ok() => refused(&admission.refuse(Refusal::Room)),
+                other => Self(other).rooms(),
+            },
         }
     }
 

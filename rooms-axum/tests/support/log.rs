@@ -6,16 +6,18 @@ use std::{
 };
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Keeps what is logged from now on, at every level.
+    /// Keeps what is logged from now on, at every level, and every span when it is closed.
     pub(crate) fn start() -> Self {
         let log = Self::default();
         let writer = log.clone();
-        tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone()).init();
+        let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false);
+        subscriber.with_span_events(FmtSpan::CLOSE).with_writer(move || writer.clone()).init();
         log
     }
 

@@ -9,6 +9,7 @@ use crate::{
     join_options::JoinOptions,
     manager::RoomManager,
     message::Form,
+    metrics::One,
     payload::Payload,
     room_key::RoomKey,
 };
@@ -30,11 +31,18 @@ impl Admission {
     /// # Errors
     /// [`Refusal::Room`] where one of them is none, and as `events`.
     pub fn events_asked_for(mut self) -> Result<EventBody, Refusal> {
-        let rooms = self.handshake.take_rooms().ok_or(Refusal::Room)?;
-        self.serve_events(&rooms)
+        match self.handshake.take_rooms() {
+            Some(rooms) => self.serve_events(&rooms),
+            None => Err(self.refuse(Refusal::Room)),
+        }
     }
 
     fn serve_events(self, rooms: &[RoomKey]) -> Result<EventBody, Refusal> {
+        let manager = self.rooms.clone();
+        self.open_events(rooms).inspect_err(|refusal| manager.note_refusal(refusal))
+    }
+
+    fn open_events(self, rooms: &[RoomKey]) -> Result<EventBody, Refusal> {
         let (Verdict::Known(identity), Some(asked)) = (self.verdict, self.handshake.events()) else {
             return Err(Refusal::Token);
         };
@@ -42,9 +50,10 @@ impl Admission {
         let manager: RoomManager<EventSink> = self.rooms.with_sink();
         let join = self.handshake.join_options().clone();
         let Connecting { first, said, form, ids } = Connecting::new(rooms, asked, join)?;
-        let (input, sink, body) = events::open(said, ids);
+        let (input, sink, body) = events::open(said, ids, One::of(&self.rooms.shared.metrics.event_streams));
         let who = (identity, self.newcomer.from);
         let served = manager.serve_in::<EventInput>(form.into(), input, sink, who, first, None);
+        served.note_in(&self.span);
         // Now it is counted as a connection.
         drop(self.newcomer);
         tokio::spawn(match self.on_close {

@@ -1,13 +1,14 @@
 //! A payload for a room: to the bus, and from it to the members on this node.
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
+use tracing::{
+    Instrument as _,
+    field::{Empty, display},
+};
 
 use super::Shared;
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     join_options::JoinOptions,
     kind::{Said, Tell},
     message::Message,
+    metrics::Stopwatch,
     node::ConnectionId,
     outgoing::Outgoing,
     payload::Payload,
@@ -52,6 +54,24 @@ impl Shared {
         carried: Carried,
         key: Option<&IdempotencyKey>,
     ) -> Result<Receipt, BroadcastError> {
+        let length = payload.len();
+        let span = tracing::debug_span!("publish", kind = self.kind_name(room), connection = Empty, outcome = Empty);
+        if let Some(except) = except {
+            span.record("connection", display(except));
+        }
+        let outcome = self.send_out(room, payload, except, carried, key).instrument(span.clone()).await;
+        span.record("outcome", self.note_broadcast(room, length, &outcome));
+        outcome
+    }
+
+    async fn send_out(
+        &self,
+        room: &RoomKey,
+        payload: Bytes,
+        except: Option<ConnectionId>,
+        carried: Carried,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Receipt, BroadcastError> {
         let outgoing = self.outgoing(room);
         let history = if self.keeps_histories { outgoing.history() } else { None };
         if key.is_some() && history.is_none() {
@@ -67,8 +87,11 @@ impl Shared {
         // Held until the message is through the bus, and so in the log.
         let space = self.runtime.wait(space).await;
         let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
-        let payload = envelope::seal(except, carried, payload);
+        let payload = envelope::seal(self.current_trace(), except, carried, payload);
+        let begun = Stopwatch::start();
         let published = outgoing.publish(payload.clone(), history, key).await;
+        let recorded = if published.is_ok() { &self.metrics.published } else { &self.metrics.not_published };
+        recorded.since(begun);
         match published {
             Ok(appended) => Ok(Receipt::of(Reach::AllNodes, appended)),
             // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus. In a
@@ -79,6 +102,19 @@ impl Shared {
             }
             Err(source) => Err(BroadcastError::Bus { room: room.clone(), source }),
         }
+    }
+
+    fn note_broadcast(&self, room: &RoomKey, length: usize, outcome: &Result<Receipt, BroadcastError>) -> &'static str {
+        let outcome = match outcome {
+            Ok(receipt) if receipt.repeated => "repeated",
+            Ok(Receipt { reach: Reach::AllNodes, .. }) => "all_nodes",
+            Ok(Receipt { reach: Reach::LocalOnly, .. }) => "local_only",
+            Err(error) => error.word(),
+        };
+        let metrics = self.metrics_of(room);
+        metrics.broadcasts.count(outcome);
+        metrics.broadcast_bytes.add(length as u64);
+        outcome
     }
 }
 
@@ -129,14 +165,15 @@ impl Shared {
     /// they are is not logged, because it can be anything.
     pub(crate) fn deliver(&self, room: &RoomKey, payload: &[u8]) {
         match envelope::read(payload, self.limits.max_broadcast_bytes) {
-            Ok(Opened { payload, except, carried }) => {
+            Ok(Opened { payload, trace, except, carried }) => {
+                let fan_out = self.fan_out_of(room, trace);
                 let message = match carried {
                     Carried::Bare => Message::text_of(&[payload]),
                     Carried::Wrapped => multi::message(room, payload),
                     Carried::Refresh => protocol::refresh(room, None),
                     Carried::Binary => Message::binary(payload),
                 };
-                if !self.registry.append(room, message, except, carried) {
+                if !self.registry.append(room, message, except, carried, fan_out) {
                     self.note_full(room);
                 }
             }
@@ -155,11 +192,13 @@ impl Shared {
         if !local.has_history() {
             return self.deliver(room, payload);
         }
+        let trace = envelope::open(payload).ok().and_then(|opened| opened.trace);
+        let fan_out = self.fan_out_of(room, trace);
         let (logged, fault) = Logged::read(room, payload, position, Instant::now(), self.limits.max_broadcast_bytes);
         if let Some(fault) = &fault {
             self.note_bad(room, payload.len(), fault);
         }
-        if !self.registry.arrive(&local, logged) {
+        if !self.registry.arrive(&local, logged, fan_out) {
             self.note_full(room);
         }
         if fault.is_some_and(|fault| fault.was_meant()) {
@@ -169,7 +208,7 @@ impl Shared {
 
     /// Counts bytes that are no message, and says so from time to time.
     pub(super) fn note_bad(&self, room: &RoomKey, length: usize, fault: &BadPayload) {
-        self.bad_payloads.fetch_add(1, Ordering::Relaxed);
+        self.metrics.bad_payloads.add(1);
         if let Some(left_out) = self.warnings.bad_payload.line() {
             tracing::warn!(%room, length, %fault, left_out, "a payload from the bus was dropped");
         }

@@ -56,6 +56,7 @@ impl Shared {
     }
 
     pub(crate) fn log_bad_token(&self, reason: &AuthError) {
+        self.metrics.tokens_refused.count(reason.word());
         tracing::debug!(%reason, "a token was refused");
         // The signature is right, so it is not the client that is wrong: no token of that issuer's is good.
         if *reason == AuthError::FarExpiry

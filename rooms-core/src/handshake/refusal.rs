@@ -81,6 +81,30 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What it is called in the metrics.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::NotAnUpgrade => "not_an_upgrade",
+            Self::Version => "version",
+            Self::Key => "key",
+            Self::Subprotocol { .. } => "subprotocol",
+            Self::Origin => "origin",
+            Self::ManyTokens => "many_tokens",
+            Self::Misconfigured => "misconfigured",
+            Self::TooManyUnauthenticated => "unauthenticated_limit",
+            Self::Full => "node_full",
+            Self::TooManyFromAddress { .. } => "address_limit",
+            Self::Token => "token",
+            Self::Room | Self::Rooms => "room",
+            Self::Draining => "draining",
+            Self::Unavailable => "unavailable",
+            Self::ExtendedConnect | Self::Protocol => "http2",
+        }
+    }
+}
+
+impl Refusal {
     /// What is wrong is for whoever runs the service, and not for the client.
     pub(super) fn misconfigured(error: &EndpointError) -> Self {
         static SAID: Once = Once::new();

@@ -5,8 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 
-use super::{HookError, Kind, Member, guarded};
-use crate::close::Close;
+use super::{Call, HookError, Kind, Member, answer, guarded};
 
 type OnMessage = dyn Fn(Member, Bytes) -> BoxFuture<'static, Result<(), HookError>> + Send + Sync;
 type OnPublish = dyn Fn(Member, Bytes) -> BoxFuture<'static, Result<Bytes, HookError>> + Send + Sync;
@@ -100,9 +99,10 @@ impl Kind {
         within: Duration,
     ) -> BoxFuture<'static, Result<(), HookError>> {
         let Some(hook) = self.binary.on_message.clone() else { return futures::future::ready(Ok(())).boxed() };
+        let metrics = Arc::clone(&self.metrics);
         async move {
-            let call = async { hook(member, bytes).await };
-            guarded("on_binary_message", within, call).await.unwrap_or(Err(HookError::Close(Close::INTERNAL)))
+            let call = Call::of("on_binary_message", &metrics.on_message, &member);
+            answer(guarded(call, within, async { hook(member, bytes).await }).await, &metrics.on_message)
         }
         .boxed()
     }
@@ -115,8 +115,9 @@ impl Kind {
     ) -> Result<Bytes, HookError> {
         match &self.binary.on_publish {
             Some(hook) => {
-                let call = async { hook(member, bytes).await };
-                guarded("on_binary_publish", within, call).await.unwrap_or(Err(HookError::Close(Close::INTERNAL)))
+                let recorded = &self.metrics.on_publish;
+                let call = Call::of("on_binary_publish", recorded, &member);
+                answer(guarded(call, within, async { hook(member, bytes).await }).await, recorded)
             }
             None => Ok(bytes),
         }

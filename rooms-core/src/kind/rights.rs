@@ -8,6 +8,7 @@ use super::Kind;
 use crate::{
     auth::{Decision, Identity, Rule},
     join_options::JoinOptions,
+    metrics::Stopwatch,
     payload::Payload,
     presence::For,
     room_key::RoomKey,
@@ -178,6 +179,25 @@ impl Kind {
         with: Option<&Payload>,
         within: Duration,
     ) -> Result<Rights, NotLetIn> {
+        let begun = Stopwatch::start();
+        let rights = self.ask_for_rights(who, room, sort, with, within).await;
+        if self.asks(sort) {
+            self.metrics.join_rule.ended(begun);
+        }
+        if rights == Err(NotLetIn::Unavailable) {
+            self.metrics.join_rule.failed("unavailable");
+        }
+        rights
+    }
+
+    async fn ask_for_rights(
+        &self,
+        who: &Identity,
+        room: &RoomKey,
+        sort: Sort,
+        with: Option<&Payload>,
+        within: Duration,
+    ) -> Result<Rights, NotLetIn> {
         let rule = match sort {
             Sort::Member => &self.rule,
             Sort::Observer => &self.observe,
@@ -193,5 +213,18 @@ impl Kind {
             Decision::Unavailable => return Err(NotLetIn::Unavailable),
         };
         Ok(Rights { sort, sees_members })
+    }
+
+    /// Asks the rule whether a member may publish.
+    pub(crate) async fn may_publish(&self, who: &Identity, room: &RoomKey, within: Duration) -> Decision {
+        let begun = Stopwatch::start();
+        let decision = self.publish.decide(who, room, None, within).await;
+        if self.publish.asks() {
+            self.metrics.publish_rule.ended(begun);
+        }
+        if decision == Decision::Unavailable {
+            self.metrics.publish_rule.failed("unavailable");
+        }
+        decision
     }
 }

@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -22,6 +19,7 @@ use crate::{
     kind::Kind,
     limiters::Limiters,
     limits::Limits,
+    metrics::{ConnectionMetrics, KindMetrics, NodeMetrics},
     node::{ConnectionIds, NodeId},
     outbox::Transport,
     presence::{self, NodeKeyError, NodeKeys, Presence},
@@ -30,6 +28,7 @@ use crate::{
     room_key::{RoomKeyError, check_kind},
     runtime::Runtime,
     timers::Timers,
+    trace::TraceContext,
     users::Users,
     ws::FrameSink,
 };
@@ -46,6 +45,7 @@ pub struct RoomManagerBuilder<S = FrameSink> {
     transport: fn(S) -> Transport,
     node_keys: Vec<Vec<u8>>,
     proxies: Proxies,
+    trace: Option<TraceContext>,
 }
 
 /// Why a manager can't be built.
@@ -144,6 +144,7 @@ impl<S> RoomManagerBuilder<S> {
             transport,
             node_keys: Vec::new(),
             proxies: Proxies::none(),
+            trace: None,
         }
     }
 
@@ -179,6 +180,29 @@ impl<S> RoomManagerBuilder<S> {
     /// and all that comes through a proxy has that proxy's address, and shares the limits of one client.
     pub fn proxies(self, proxies: Proxies) -> Self {
         Self { proxies, ..self }
+    }
+
+    /// Lets a trace go on from whoever broadcasts to the nodes that give the message to their members: the `traceparent` of
+    /// the caller travels over the bus, 58 bytes with each message, and each node with members in the room has a span
+    /// `fan_out` until all of them have it. Off unless this is called; see the guide's page about watching a service.
+    ///
+    /// Call it once all nodes have a release that knows it, as others drop what carries a `traceparent`. A node without this
+    /// call gives such messages to its members and makes no span. What others publish with a broken `traceparent` is given to
+    /// the members, too, and counted. A [state](crate::RoomManager::broadcast_state) carries none.
+    ///
+    /// ```
+    /// use rooms_core::{RoomManager, TraceContext};
+    ///
+    /// // With tracing-opentelemetry: the context of `Span::current()`, written by its propagator.
+    /// fn of_the_current_span() -> Option<String> {
+    ///     Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned())
+    /// }
+    ///
+    /// let rooms = RoomManager::builder().trace_context(TraceContext::new(of_the_current_span));
+    /// # let _ = rooms;
+    /// ```
+    pub fn trace_context(self, context: TraceContext) -> Self {
+        Self { trace: Some(context), ..self }
     }
 
     /// Signs what this node says to the others with HMAC-SHA256, and takes from them only what is signed with the same key.
@@ -226,7 +250,7 @@ impl<S> RoomManagerBuilder<S> {
         self.endpoint.check().map_err(BuildError::Endpoint)?;
         self.limits.clamp();
         let mut kinds = HashMap::new();
-        for (name, kind) in self.kinds {
+        for (name, mut kind) in self.kinds {
             check_kind(&name).map_err(|source| BuildError::Kind { kind: name.clone(), source })?;
             if let Some(retention) = &kind.history {
                 retention.check().map_err(|source| BuildError::Retention { kind: name.clone(), source })?;
@@ -252,6 +276,7 @@ impl<S> RoomManagerBuilder<S> {
             {
                 return Err(BuildError::ReservedType { kind: name, name: reserved });
             }
+            kind.metrics = Arc::new(KindMetrics::of(&name, kind.overflow.word()));
             if kinds.insert(Box::from(&*name), Arc::new(kind)).is_some() {
                 return Err(BuildError::KindTwice { kind: name });
             }
@@ -283,6 +308,7 @@ impl<S> RoomManagerBuilder<S> {
             newcomers: Arc::default(),
             limiters,
             proxies: self.proxies,
+            trace: self.trace,
             clock: self.clock,
             revocations,
             searches: Searches::default(),
@@ -291,12 +317,12 @@ impl<S> RoomManagerBuilder<S> {
             presence,
             registry,
             driving: OnceLock::new(),
-            users: Users::new(),
+            users: Users::new(ConnectionMetrics::new()),
             timers,
             runtime: Runtime::guarded(runtime),
             drain: OnceLock::new(),
             bus_down: AtomicBool::new(false),
-            bad_payloads: AtomicU64::new(0),
+            metrics: NodeMetrics::new(),
             warnings: Warnings::default(),
             incidents,
             inspection: Inspection::default(),

@@ -30,6 +30,7 @@ impl BusReceiver for Inbox {
             }
             BusEvent::State { .. } => {}
             BusEvent::Gap { topic: Topic::Room(room) } => {
+                shared.metrics.gaps.count("room");
                 if let Some(room) = shared.registry.find(&room) {
                     shared.registry.act(&room, room.gap());
                 }
@@ -39,7 +40,10 @@ impl BusReceiver for Inbox {
                     shared.obey(told);
                 }
             }
-            BusEvent::Gap { .. } => shared.presence.gap(),
+            BusEvent::Gap { .. } => {
+                shared.metrics.gaps.count("nodes");
+                shared.presence.gap();
+            }
             BusEvent::Subscribed { topics } => {
                 shared.registry.subscribed(&topics);
                 shared.presence.subscribed(&topics);
@@ -48,6 +52,7 @@ impl BusReceiver for Inbox {
             BusEvent::Down => {
                 shared.bus_down.store(true, Ordering::Relaxed);
                 shared.incidents.note(Incident::new(IncidentKind::Bus, "the bus is down"));
+                shared.metrics.bus_down.set(1);
                 shared.presence.bus_down();
             }
             BusEvent::Up { lost } => {
@@ -57,8 +62,10 @@ impl BusReceiver for Inbox {
                     _ => "the bus is up, and lost nothing",
                 };
                 shared.incidents.note(Incident::new(IncidentKind::Bus, words));
+                shared.metrics.bus_down.set(0);
                 shared.presence.bus_up();
                 if lost == Lost::Perhaps {
+                    shared.metrics.gaps.count("all");
                     shared.presence.gap();
                     shared.registry.gap_everywhere();
                 }

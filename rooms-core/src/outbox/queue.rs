@@ -219,8 +219,12 @@ impl Queue {
             Overflow::DropOldest | Overflow::Resync => bounds.all_but_a_sixteenth(),
         };
         let mut offered = Offered::Queued;
+        let fits = self.fits(message, roomy);
+        if !fits {
+            source.recorded.applied.add(1);
+        }
         match source.overflow {
-            _ if self.fits(message, roomy) => {}
+            _ if fits => {}
             Overflow::Resync if source.heals => {
                 let first = self.leave_out(&source.room);
                 if let Some(offset) = about.offset() {
@@ -404,6 +408,7 @@ impl Queue {
                 Some(About::Content | About::Logged(_) | About::Names) if over => {
                     if !std::mem::replace(&mut told, true) {
                         self.resyncs += 1;
+                        source.recorded.resyncs.add(1);
                         self.push((source.resync)(&source.room), Some(Tag::new(source, About::Loss)));
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use crate::{message::Message, room_key::RoomKey};
+use crate::{message::Message, metrics::Overflows, room_key::RoomKey};
 
 /// What happens to a member that does not keep up with a room, once `Limits::max_outbox_bytes` or `max_outbox_messages` wait for
 /// it; set for a kind with [`Kind::overflow`](crate::Kind::overflow).
@@ -39,6 +39,7 @@ pub(crate) struct Source {
     pub(crate) heals: bool,
     /// Makes the message that tells the member that it missed something.
     pub(crate) resync: fn(&RoomKey) -> Message,
+    pub(crate) recorded: Overflows,
 }
 
 /// What a room's message tells.
@@ -67,6 +68,18 @@ impl About {
     /// Whether the one may replace the other.
     pub(super) fn is_of_the_sort_of(self, other: Self) -> bool {
         self == other || matches!((self, other), (Self::Content | Self::Logged(_), Self::Content | Self::Logged(_)))
+    }
+}
+
+impl Overflow {
+    /// What it is called in the metrics.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Close => "close",
+            Self::DropOldest => "drop_oldest",
+            Self::Latest => "latest",
+            Self::Resync => "resync",
+        }
     }
 }
 

@@ -2,14 +2,21 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::metrics::LedgerMetrics;
+
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     peers: AtomicUsize,
     versions: AtomicU64,
     queries: AtomicU64,
+    metrics: LedgerMetrics,
 }
 
 impl Ledger {
+    pub(super) fn new(metrics: LedgerMetrics) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
     /// Whether no other node is known: then nobody needs to be told of entries.
     pub(crate) fn is_alone(&self) -> bool {
         self.peers() == 0
@@ -22,10 +29,12 @@ impl Ledger {
 
     pub(super) fn peer_added(&self) {
         self.peers.fetch_add(1, Ordering::Relaxed);
+        self.metrics.peers.add(1);
     }
 
     pub(super) fn peer_ended(&self) {
         self.peers.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.peers.add(-1);
     }
 
     /// The version of the next entry: one sequence for all rooms of the node, so that a room that is forgotten and begins
@@ -36,6 +45,7 @@ impl Ledger {
 
     /// The number of the next query.
     pub(super) fn next_query(&self) -> u64 {
+        self.metrics.queries.add(1);
         self.queries.fetch_add(1, Ordering::AcqRel) + 1
     }
 

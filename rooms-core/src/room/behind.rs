@@ -102,6 +102,7 @@ impl Room {
         };
         if let Way::Lost(reason) = way {
             effects.lost = Some(reason);
+            self.kind.metrics.resyncs.count(reason.word());
             recipient.queue_from(&self.source(), &protocol::resync(&self.key, reason), About::Loss);
         }
         match way {

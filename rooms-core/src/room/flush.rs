@@ -5,10 +5,7 @@ mod model;
 
 use std::{
     num::NonZeroU64,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
@@ -19,6 +16,7 @@ use crate::{
     kind::Rights,
     lock::lock,
     message::{Form, Message},
+    metrics::Stopwatch,
     node::ConnectionId,
     outbox::{About, Framing, Recipient, Source},
     presence::For,
@@ -37,20 +35,23 @@ const SHARE: usize = if cfg!(rooms_loom) { 1 } else { 8 * CHUNK };
 ///
 /// Boxed, because a future that spawned its own kind would have no end. And it keeps the task small, which is made while
 /// connections come: a task is aligned to 128 bytes, so what a larger one leaves between theirs is of no use to them.
-pub(crate) fn flush(flusher: Flusher, delivered: Arc<AtomicU64>) -> BoxFuture<'static, ()> {
-    go_round(flusher, delivered).boxed()
+pub(crate) fn flush(flusher: Flusher) -> BoxFuture<'static, ()> {
+    go_round(flusher).boxed()
 }
 
-async fn go_round(mut flusher: Flusher, delivered: Arc<AtomicU64>) {
+async fn go_round(mut flusher: Flusher) {
     let workers = Handle::current().metrics().num_workers();
     let mut chunk = Chunk::new(flusher.room.source());
     loop {
         match flusher.next(&mut chunk, workers) {
             Next::Deliver { helpers } => {
                 for _ in 0..helpers {
-                    tokio::spawn(flush(Flusher::counted(&flusher.room), Arc::clone(&delivered)));
+                    tokio::spawn(flush(Flusher::counted(&flusher.room)));
                 }
-                delivered.fetch_add(chunk.deliver(), Ordering::Relaxed);
+                let Given { messages, bytes } = chunk.deliver();
+                let metrics = &flusher.room.kind.metrics;
+                metrics.deliveries.add(messages);
+                metrics.delivered_bytes.add(bytes);
             }
             Next::Over => return,
         }
@@ -70,6 +71,8 @@ pub(super) struct Progress {
     slot: usize,
     /// The log's head when this round began: after it nobody is behind that.
     goal: u64,
+    /// Since when it goes on.
+    begun: Option<Stopwatch>,
 }
 
 impl Progress {
@@ -122,6 +125,16 @@ struct Chunk {
     excepts: Vec<(usize, Except)>,
     /// The members that were not given all of it, each with the offset of the first that it was not given.
     behind: Vec<(usize, Arc<Recipient>, NonZeroU64)>,
+    /// The fan-outs that are over.
+    given: Vec<tracing::Span>,
+}
+
+/// What the members of a chunk were given.
+#[derive(Debug, Clone, Copy, Default)]
+struct Given {
+    messages: u64,
+    /// Where they are recorded.
+    bytes: u64,
 }
 
 struct Due {
@@ -166,7 +179,7 @@ impl Flusher {
                     self.leave(&mut state.progress);
                     return Next::Over;
                 }
-                let more = state.begin_round(&room);
+                let more = state.begin_round(&room, &mut chunk.given);
                 room.space.notify_waiters();
                 if !more {
                     self.leave(&mut state.progress);
@@ -211,15 +224,19 @@ impl Drop for Flusher {
 
 impl State {
     /// Forgets what every member has had, and begins the next round; `false` where nobody is behind.
-    fn begin_round(&mut self, room: &Room) -> bool {
+    fn begin_round(&mut self, room: &Room, given: &mut Vec<tracing::Span>) -> bool {
+        if let Some(begun) = self.progress.begun.take() {
+            room.kind.metrics.fan_out.since(begun);
+        }
         self.tell_those_behind(room);
-        self.log.trim(self.progress.goal);
+        self.log.trim(self.progress.goal, given);
         room.say_again(self);
         let head = self.log.head();
         if head == self.progress.goal || self.members.is_empty() {
             return false;
         }
         (self.progress.slot, self.progress.goal) = (0, head);
+        self.progress.begun = Some(Stopwatch::start());
         true
     }
 
@@ -283,13 +300,14 @@ impl Chunk {
             first: 0,
             excepts: Vec::new(),
             behind: Vec::new(),
+            given: Vec::new(),
         }
     }
 
-    /// Gives each member its messages, outside every lock but its own; returns how many.
-    fn deliver(&mut self) -> u64 {
+    /// Gives each member its messages, outside every lock but its own.
+    fn deliver(&mut self) -> Given {
         let mut behind = std::mem::take(&mut self.behind);
-        let count = if !self.deflated.is_empty() {
+        let given = if !self.deflated.is_empty() {
             let compressed = self.compressed();
             let messages = |recipient: &Recipient| {
                 let framing = recipient.framing();
@@ -304,7 +322,7 @@ impl Chunk {
             self.deliver_in(|recipient| self.in_form(recipient.form()), &mut behind)
         };
         self.behind = behind;
-        count
+        given
     }
 
     fn in_form(&self, form: Form) -> &[Message] {
@@ -335,8 +353,10 @@ impl Chunk {
         &'a self,
         messages: impl Fn(&Recipient) -> &'a [Message],
         behind: &mut Vec<(usize, Arc<Recipient>, NonZeroU64)>,
-    ) -> u64 {
-        let mut count = 0;
+    ) -> Given {
+        let mut given = Given::default();
+        // Of each message once, and not once for each member.
+        let all = Self::bytes(&self.messages);
         for due in &self.members {
             let messages = messages(&due.recipient);
             let mut from = usize::try_from(due.cursor - self.first).unwrap_or(usize::MAX);
@@ -347,7 +367,8 @@ impl Chunk {
                 let place = from..end.max(from);
                 if let (Some(batch @ [_, ..]), Some(about)) = (messages.get(place.clone()), self.about.get(place)) {
                     let left_out = due.recipient.deliver_from(&self.source, batch, about);
-                    count += batch.len() as u64;
+                    given.messages += batch.len() as u64;
+                    given.bytes += if batch.len() == self.messages.len() { all } else { Self::bytes(batch) };
                     if let Some(offset) = left_out {
                         behind.push((due.slot, Arc::clone(&due.recipient), offset));
                         self.tell(due, messages, end);
@@ -357,7 +378,12 @@ impl Chunk {
                 from = from.max(end + 1);
             }
         }
-        count
+        given
+    }
+
+    /// The length of messages, where it is recorded.
+    fn bytes(batch: &[Message]) -> u64 {
+        if cfg!(feature = "metrics") { batch.iter().map(|message| message.frame().len() as u64).sum() } else { 0 }
     }
 
     /// Tells a member that was left out what comes after a place, other than what the log of the room has.
@@ -377,5 +403,6 @@ impl Chunk {
         self.deflated.clear();
         self.about.clear();
         self.excepts.clear();
+        self.given.clear();
     }
 }

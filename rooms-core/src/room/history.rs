@@ -31,7 +31,7 @@ impl Logged {
         limit: usize,
     ) -> (Self, Option<BadPayload>) {
         let (content, fault) = match envelope::read(payload, limit) {
-            Ok(Opened { payload, except, carried }) => {
+            Ok(Opened { payload, except, carried, .. }) => {
                 let positioned = match carried {
                     Carried::Bare | Carried::Wrapped => multi::message_at(room, position, payload),
                     Carried::Refresh => protocol::refresh(room, Some(position)),
@@ -69,6 +69,8 @@ impl Read {
 pub(super) struct Resumed {
     pub(super) position: Option<Position>,
     pub(super) recovered: Option<bool>,
+    /// Why it is told to fetch.
+    pub(super) reason: Option<Reason>,
     /// A `resync`, where it can't be given what it missed; then messages of the history.
     pub(super) first: Vec<Message>,
     /// What it has already of what was held for it.
@@ -113,8 +115,9 @@ impl Room {
         self.kind.history.is_some()
     }
 
-    /// Takes a message of the log from the bus; `false` where it was dropped for want of space.
-    pub(crate) fn arrive(&self, logged: Logged) -> (bool, Effects) {
+    /// Takes a message of the log from the bus; `false` where it was dropped for want of space. The span is closed once the
+    /// members have it.
+    pub(crate) fn arrive(&self, logged: Logged, fan_out: Option<Box<tracing::Span>>) -> (bool, Effects) {
         let mut state = lock(&self.state);
         let Some(replay) = &mut state.replay else { return (true, Effects::default()) };
         let known = replay.head().is_some();
@@ -123,12 +126,12 @@ impl Room {
                 if !known {
                     state.begin_history(logged.before());
                 }
-                self.pass(&mut state, logged)
+                self.pass(&mut state, logged, fan_out)
             }
             Arrived::Jumps(logged) => {
                 state.begin_history(logged.before());
                 let told = self.lost(&mut state, Reason::BusGap);
-                let (kept, effects) = self.pass(&mut state, logged);
+                let (kept, effects) = self.pass(&mut state, logged, fan_out);
                 (kept, Effects { flush: told.flush || effects.flush, lost: told.lost.or(effects.lost), ..effects })
             }
             Arrived::Known => (true, Effects::default()),
@@ -150,7 +153,7 @@ impl Room {
     }
 
     /// Gives a message of the log to the members.
-    fn pass(&self, state: &mut State, logged: Logged) -> (bool, Effects) {
+    fn pass(&self, state: &mut State, logged: Logged, fan_out: Option<Box<tracing::Span>>) -> (bool, Effects) {
         let Some(Content { bare, positioned, except }) = logged.content else { return (true, Effects::default()) };
         if state.members.is_empty() {
             return (true, Effects::default());
@@ -161,7 +164,7 @@ impl Room {
         }
         state.loss.kept();
         let about = NonZeroU64::new(logged.position.offset()).map_or(About::Content, About::Logged);
-        let entry = Entry { multi: Some(positioned), ..Entry::new(bare, except, about) };
+        let entry = Entry { multi: Some(positioned), fan_out, ..Entry::new(bare, except, about) };
         (true, state.push(entry))
     }
 
@@ -214,7 +217,7 @@ impl Room {
                 (effects.flush, effects.lost) = (effects.flush || told.flush, told.lost);
             }
             for logged in passes {
-                let passed = self.pass(&mut state, logged).1;
+                let passed = self.pass(&mut state, logged, None).1;
                 effects =
                     Effects { flush: effects.flush || passed.flush, lost: effects.lost.or(passed.lost), ..effects };
             }
@@ -246,6 +249,7 @@ impl Room {
             let resync = missed.then(|| protocol::resync(&self.key, Reason::HistoryGap));
             return Resumed {
                 recovered: missed.then_some(false),
+                reason: missed.then_some(Reason::HistoryGap),
                 first: resync.into_iter().collect(),
                 ..Resumed::default()
             };
@@ -281,16 +285,36 @@ impl Room {
         match missed {
             Some(Ok((since, first, left_out, later))) => {
                 let has_up_to = since.offset();
-                Resumed { position: Some(since), recovered: Some(true), first, has_up_to, left_out, later }
+                Resumed {
+                    position: Some(since),
+                    recovered: Some(true),
+                    first,
+                    has_up_to,
+                    left_out,
+                    later,
+                    ..Resumed::default()
+                }
             }
             Some(Err(missing)) => {
                 space = Space { messages: self.bounds.held_messages / 4 * 3, bytes: self.bounds.held_bytes / 4 * 3 };
                 let mut resumed = self.newest(replay, from, &mut space, join.newest, message);
-                resumed.recovered = Some(false);
-                resumed.first.insert(0, protocol::resync(&self.key, missing.into()));
+                let reason = missing.into();
+                (resumed.recovered, resumed.reason) = (Some(false), Some(reason));
+                resumed.first.insert(0, protocol::resync(&self.key, reason));
                 resumed
             }
             None => self.newest(replay, from, &mut space, join.newest, message),
+        }
+    }
+
+    /// Records what one who was there before is given.
+    pub(super) fn note_resumed(&self, recovered: Option<bool>, reason: Option<Reason>) {
+        let metrics = &self.kind.metrics;
+        if let Some(recovered) = recovered {
+            metrics.replays.count(if recovered { "recovered" } else { "lost" });
+        }
+        if let Some(reason) = reason {
+            metrics.resyncs.count(reason.word());
         }
     }
 

@@ -29,11 +29,13 @@ pub(super) struct Entry {
     pub(super) deflated: Option<Arc<Deflated>>,
     /// It is the state of the room, or what has changed in it.
     pub(super) state: bool,
+    /// Open until every member has been given it, where its trace is followed.
+    pub(super) fan_out: Option<Box<tracing::Span>>,
 }
 
 impl Entry {
     pub(super) const fn new(message: Message, except: Option<ConnectionId>, about: About) -> Self {
-        Self { message, except, about, to: For::All, multi: None, deflated: None, state: false }
+        Self { message, except, about, to: For::All, multi: None, deflated: None, state: false, fan_out: None }
     }
 
     /// The message as it is for a member that is in many rooms.
@@ -91,12 +93,13 @@ impl Log {
         self.entries.range_mut(skip.min(self.entries.len())..)
     }
 
-    /// Forgets what lies before a position.
-    pub(super) fn trim(&mut self, position: u64) {
+    /// Forgets what lies before a position; the spans of its fan-outs are for the caller to close, without a lock.
+    pub(super) fn trim(&mut self, position: u64, given: &mut Vec<tracing::Span>) {
         while self.first < position {
             let Some(entry) = self.entries.pop_front() else { break };
             self.bytes -= entry.message.frame().len();
             self.first += 1;
+            given.extend(entry.fan_out.map(|span| *span));
         }
         if self.entries.is_empty() {
             // One allocation for a burst of messages, whatever the members; none for a room that is quiet.
@@ -105,8 +108,8 @@ impl Log {
     }
 
     /// Forgets everything; positions go on.
-    pub(super) fn clear(&mut self) {
-        self.trim(self.head());
+    pub(super) fn clear(&mut self, given: &mut Vec<tracing::Span>) {
+        self.trim(self.head(), given);
     }
 
     /// Whether a message fits into `bounds` with what is there and what was promised. An empty log takes any.

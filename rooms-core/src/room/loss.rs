@@ -72,6 +72,7 @@ impl Room {
     }
 
     fn word_of_loss(&self, reason: Reason) -> Entry {
+        self.kind.metrics.resyncs.count(reason.word());
         Entry::new(protocol::resync(&self.key, reason), None, About::Loss)
     }
 }

@@ -245,7 +245,7 @@ impl<R: Source> Session<R> {
         work(async move {
             let refused = |fault: Fault| Done::Answer(protocol::error(&fault.of(&room), reference.as_ref()));
             let Some(kind) = shared.kinds.get(room.kind()) else { return refused(NOT_JOINED) };
-            match kind.publish.decide(member.identity(), &room, None, shared.limits.rule_timeout).await {
+            match kind.may_publish(member.identity(), &room, shared.limits.rule_timeout).await {
                 Decision::Allow => {}
                 Decision::Deny => return refused(NOT_ALLOWED),
                 Decision::Unavailable => return refused(UNAVAILABLE),

@@ -244,7 +244,7 @@ impl RedisBusBuilder {
             limits,
             pubsub,
             nodes,
-            counters: Counters::default(),
+            counters: Counters::new(),
             subscriptions: Subscriptions::new(Arc::clone(&routes), pubsub, Arc::clone(&status)),
             status,
         };

@@ -23,7 +23,10 @@ enum NoProof {
 pub(super) async fn prove(shared: &Shared, link: &Link, generation: u64, probe: Channel) -> Fault {
     for number in 1.. {
         match send(shared, link, &probe, (generation, number)).await {
-            Ok(round_trip) => shared.status.proven((link.id, generation), round_trip),
+            Ok(round_trip) => {
+                shared.counters.round_trip.record(round_trip);
+                shared.status.proven((link.id, generation), round_trip);
+            }
             Err(NoProof::Lost) => return Fault::ProbeLost,
             // What is heard is heard; so the connection stays, though the bus as a whole is not up.
             Err(NoProof::Refused(cause)) => shared.status.unproven(link.id, Fault::MayNotPublish(cause)),

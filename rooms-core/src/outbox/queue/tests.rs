@@ -1,11 +1,18 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::metrics::Overflows;
 
 const BOUNDS: Bounds = Bounds { messages: 8, bytes: 1_000 };
 
 fn source(room: &str, overflow: Overflow) -> Source {
-    Source { room: room.parse().unwrap(), overflow, heals: false, resync: |_| Message::text("resync") }
+    Source {
+        room: room.parse().unwrap(),
+        overflow,
+        heals: false,
+        resync: |_| Message::text("resync"),
+        recorded: Overflows::default(),
+    }
 }
 
 /// What waits, with where it comes from.
