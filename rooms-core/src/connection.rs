@@ -549,6 +549,11 @@ impl Connection {
         }
     }
 
+    /// Whether there are rooms that it is to enter.
+    pub(crate) fn has_rooms_to_enter(&self) -> bool {
+        self.rare().is_some_and(|rare| !rare.to_enter.is_empty())
+    }
+
     /// The next room that it is to enter.
     pub(crate) fn next_to_enter(&mut self) -> Option<RoomKey> {
         self.seldom.as_mut()?.rare.as_mut()?.to_enter.pop_front()

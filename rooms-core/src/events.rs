@@ -21,6 +21,7 @@ use futures::{Sink, Stream};
 use self::encode::Encoder;
 pub(crate) use self::encode::{Ids, LastId};
 use crate::{
+    close::Close,
     lock::{Mutex, lock},
     message::{Message, MessageKind},
     metrics::One,
@@ -35,7 +36,7 @@ const MAX_BYTES: usize = 64 * 1024;
 /// The two halves of a connection and the body that they end in. `said` are the commands that the request stands for.
 pub(crate) fn open(said: Vec<String>, ids: Ids, counted: One) -> (EventInput, EventSink, EventBody) {
     let shared = Arc::new(Mutex::new(Shared::default()));
-    let input = EventInput { said: said.into(), shared: Arc::clone(&shared) };
+    let input = EventInput { said: said.into(), put_out: None, shared: Arc::clone(&shared) };
     (input, EventSink(Arc::clone(&shared), counted), EventBody { shared, encoder: Encoder::new(ids) })
 }
 
@@ -118,14 +119,10 @@ impl Drop for EventSink {
 /// What the client says: first what its request stands for, and then a pong for each ping that it took, its answer to the
 /// close, and its end.
 pub(crate) struct EventInput {
-    said: VecDeque<String>,
+    pub(crate) said: VecDeque<String>,
+    /// How the stream ends, unless it gets into a room once more.
+    pub(crate) put_out: Option<Close>,
     shared: Arc<Mutex<Shared>>,
-}
-
-impl EventInput {
-    pub(crate) fn has_said_all(&self) -> bool {
-        self.said.is_empty()
-    }
 }
 
 impl Stream for EventInput {
@@ -222,7 +219,6 @@ mod tests {
     use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 
     use super::*;
-    use crate::close::Close;
 
     fn text(bytes: Option<Result<Bytes, Infallible>>) -> String {
         String::from_utf8(bytes.unwrap().unwrap().to_vec()).unwrap()

@@ -323,6 +323,7 @@ impl<R: Source> Session<R> {
                 Event::Beat(Beat::Over(close)) | Event::Closing(close) => Err(End::Closing(close)),
                 Event::Done(done, again) => {
                     let finished = self.finish(done).map_err(End::Closing);
+                    self.end_without_rooms();
                     if let Some(room) = again {
                         self.connection.begin_recheck(Some(&room));
                     }

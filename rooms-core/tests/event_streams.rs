@@ -213,6 +213,45 @@ async fn a_stream_that_is_put_out_of_its_last_room_ends_and_one_that_is_to_leave
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_put_out_while_it_still_joins_ends_once_that_is_refused() {
+    let seconds = |_, room: RoomKey| async move {
+        sleep(Duration::from_secs(room.id().parse().unwrap())).await;
+        room.id() == "3"
+    };
+    let rooms = builder().kind("slow", Kind::new().join_rule(seconds)).build().unwrap();
+    let (post, slow): (RoomKey, RoomKey) = ("post:42".parse().unwrap(), "slow:5".parse().unwrap());
+    let open = async |names: &[&str]| {
+        let admission = admit(&rooms, rooms.endpoint(), "/?token=5.9000").await.unwrap();
+        let mut stream = Stream::of(admission, names);
+        assert_eq!(stream.event().await.unwrap()["type"], "room_joined");
+        sleep(Duration::from_millis(1)).await;
+        stream
+    };
+    let start = Instant::now();
+    let refused = open(&["post:42", "slow:1", "slow:2"]).await;
+    rooms.kick(&post, "5", "").await.unwrap();
+    assert_eq!((refused.end().await, start.elapsed().as_secs()), (4403, 3));
+
+    // Out of a room that it is joining.
+    let joining = open(&["post:42", "slow:5"]).await;
+    rooms.kick(&post, "5", "").await.unwrap();
+    rooms.kick(&slow, "5", "").await.unwrap();
+    assert_eq!((joining.end().await, start.elapsed().as_secs()), (4403, 3));
+
+    // It gets into another one, of those that it asked for or that the application has it enter.
+    let mut joined = open(&["post:42", "slow:3"]).await;
+    rooms.kick(&post, "5", "").await.unwrap();
+    while joined.event().await.unwrap()["type"] != "room_joined" {}
+    rooms.leave("5", &"slow:3".parse().unwrap()).await.unwrap();
+    while joined.event().await.unwrap()["reason"] != "left" {}
+    rooms.enter("5", &post).await.unwrap();
+    while joined.event().await.unwrap()["type"] != "room_joined" {}
+    rooms.enter("5", &"post:44".parse().unwrap()).await.unwrap();
+    rooms.kick(&post, "5", "").await.unwrap();
+    while joined.event().await.unwrap()["room"] != "post:44" {}
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_ends_with_its_token() {
     let rooms = builder().build().unwrap();
     let start = Instant::now();

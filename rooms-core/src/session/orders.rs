@@ -39,7 +39,7 @@ impl<R: Source> Session<R> {
     }
 
     /// Leaves a room, joined or joining, and tells the client why. It is the end of a connection that is for this room alone,
-    /// and of an event stream that was in no other one.
+    /// and of an event stream that is in no other one and gets into none.
     pub(super) fn put_out(&mut self, room: &RoomKey, departure: &Departure) {
         self.connection.is_not_to_enter(room);
         let joining = self.work.take_if(|work| work.joins(room));
@@ -47,31 +47,37 @@ impl<R: Source> Session<R> {
         if self.form() != Form::Multi {
             let is_here = self.connection.rooms().any(|joined| joined == room);
             if is_here || joining.is_some() {
-                self.end_put_out(departure);
+                self.connection.recipient().remove(close_of(departure), Waiting::Flush);
             }
             return;
         }
+        let was_joining = joining.is_some();
         // A join that was under way has its answer.
         if let Some(refusal) = joining.and_then(|work| work.refusal()) {
             self.connection.send(&refusal);
         }
-        if !self.connection.leave_in(room, how) {
-            return;
+        let was_here = self.connection.leave_in(room, how);
+        if was_here {
+            self.connection.send(&protocol::put_out(room, departure));
         }
-        self.connection.send(&protocol::put_out(room, departure));
-        let asks_no_more = self.stream.asks_no_more() && self.next.is_none() && self.work.is_none();
         // Whom the application has leave, it may have enter another room.
-        if asks_no_more && *departure != Departure::Left && self.connection.rooms().next().is_none() {
-            self.end_put_out(departure);
+        if (was_here || was_joining) && *departure != Departure::Left {
+            self.stream.note_put_out(Some(close_of(departure)));
         }
+        self.end_without_rooms();
     }
 
-    fn end_put_out(&self, departure: &Departure) {
-        let close = match departure {
-            Departure::Kicked(words) => Close::kicked(words),
-            Departure::NotAllowed | Departure::Left => Close::NOT_ALLOWED,
-        };
-        self.connection.recipient().remove(close, Waiting::Flush);
+    /// Ends an event stream that was put out of its last room, unless it may still get into one.
+    pub(super) fn end_without_rooms(&mut self) {
+        if self.connection.rooms().next().is_some() {
+            self.stream.note_put_out(None);
+        } else if self.next.is_none()
+            && self.work.is_none()
+            && !self.connection.has_rooms_to_enter()
+            && let Some(close) = self.stream.last_word()
+        {
+            self.connection.recipient().remove(close, Waiting::Flush);
+        }
     }
 
     /// Begins to enter the next room that the application wants it in, if any.
@@ -124,5 +130,12 @@ impl<R: Source> Session<R> {
             }
         }
         Ok(())
+    }
+}
+
+fn close_of(departure: &Departure) -> Close {
+    match departure {
+        Departure::Kicked(words) => Close::kicked(words),
+        Departure::NotAllowed | Departure::Left => Close::NOT_ALLOWED,
     }
 }

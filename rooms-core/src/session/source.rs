@@ -8,6 +8,7 @@ use std::{
 use futures::{Stream, StreamExt as _};
 
 use crate::{
+    close::Close,
     events::EventInput,
     ws::{FrameStream, Incoming, WsError},
 };
@@ -20,9 +21,12 @@ pub(crate) trait Source: Stream<Item = Result<Incoming, WsError>> + Unpin + Send
     /// The bytes that were read since the last call.
     fn bytes(&mut self) -> u32;
 
-    /// Whether nothing more is asked for: then a connection that is put out of its last room has nothing left to do.
-    fn asks_no_more(&self) -> bool {
-        false
+    /// Notes with what close its client was put out of its last room; `None` once it is in a room.
+    fn note_put_out(&mut self, _: Option<Close>) {}
+
+    /// The close that was noted, where nothing more is asked for: then a connection without a room has nothing left to do.
+    fn last_word(&mut self) -> Option<Close> {
+        None
     }
 }
 
@@ -39,8 +43,12 @@ impl Source for EventInput {
         0
     }
 
-    fn asks_no_more(&self) -> bool {
-        self.has_said_all()
+    fn note_put_out(&mut self, close: Option<Close>) {
+        self.put_out = close;
+    }
+
+    fn last_word(&mut self) -> Option<Close> {
+        self.put_out.take_if(|_| self.said.is_empty())
     }
 }
 
