@@ -273,6 +273,11 @@ async fn a_full_redis_refuses_and_publishes_nothing() {
     let first = append(&bus, "1").await.unwrap();
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).await;
     assert!(refusal(append(&bus, "refused").await).contains("OOM"));
+    // Rooms that have no log yet, and one that has, in calls for several.
+    let rooms: Vec<Topic> = (0..20).map(|n| room(&format!("log:{n}"))).chain([post()]).collect();
+    for outcome in join_all(rooms.iter().map(|room| bus.append(room, "refused".into(), RETENTION))).await {
+        assert!(refusal(outcome).contains("OOM"));
+    }
     assert_eq!(since(&bus, first).await, Ok(vec![]), "what is there can be read");
     bus.publish(&post(), "not kept".into()).await.unwrap();
     redis.cli(&["CONFIG", "SET", "maxmemory", "0"]).await;

@@ -80,9 +80,9 @@ local function append(log, mark, from)
   local now_at, begins, earlier = this_server or server, true, ''
   if not epoch then
     epoch, before, bytes_before = fresh, 0, 0
-    -- A log whose mark is lost is worth nothing; a key of another type is somebody else's.
-    call('LINDEX', log, 0)
-    call('DEL', log)
+    -- A log whose mark is lost is worth nothing; a key of another type is somebody else's. Where there is none, nothing is
+    -- written yet: Redis looks whether it is full only before a script's first write.
+    if call('LINDEX', log, 0) then call('DEL', log) end
   elseif now_at ~= server then
     local ends = { epoch .. '.' .. format('%d', before) }
     for position in string.gmatch(call('HMGET', mark, 'earlier')[1] or '', '%S+') do
