@@ -11,7 +11,7 @@ mod no_sockets;
 #[path = "support/program.rs"]
 mod program;
 
-use std::{path::Path, process::Command, sync::Once};
+use std::{path::Path, process::Command};
 
 use fantoccini::key::Key;
 use serde_json::{Value, json};
@@ -23,17 +23,12 @@ use program::Program;
 const TEXT: &str = "return [...document.querySelectorAll('.cm-line')].map(line => \
                     [...line.childNodes].filter(node => !node.classList?.contains('cm-ySelectionCaret')).map(node => node.textContent).join(''))";
 
-/// Bundles the page's script, with what npm's lock file names.
+/// Bundles the page's script.
 fn bundle() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/document/page");
-        for arguments in [&["ci", "--no-audit", "--no-fund"][..], &["run", "build"]] {
-            let output = Command::new("npm").args(arguments).current_dir(&page).output();
-            let output = output.unwrap_or_else(|error| panic!("npm: {error}; `apt-get install npm` installs it"));
-            assert!(output.status.success(), "npm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-    });
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/document-page");
+    let output = Command::new(script).output().unwrap();
+    let hint = "`apt-get install nodejs npm` installs what it needs";
+    assert!(output.status.success(), "{}; {hint}", String::from_utf8_lossy(&output.stderr));
 }
 
 async fn start(port: u16) -> Program {

@@ -1,7 +1,6 @@
 //! A text that many write at once, also offline: a real editor with Yjs in the page, and rooms that carry its bytes.
 //!
-//! `npm ci --prefix examples/document/page && npm run build --prefix examples/document/page`, then
-//! `cargo run --example document --features axum`, and open <http://localhost:3000/#minutes> in two tabs. `PORT` is 3000 unless
+//! `scripts/document-page && cargo run --example document --features axum`, then open <http://localhost:3000/#minutes> in two tabs. `PORT` is 3000 unless
 //! set, and `JWT_SECRET` a random one.
 //!
 //! This program knows nothing of Yjs. The room `document:minutes` keeps the newest updates, for pages that were away, and
@@ -93,7 +92,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// The page's script: a bundle of the editor, Yjs and `page/page.js`, which npm makes.
 fn script() -> Result<String, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/document/page/dist/page.js");
-    let how = "`npm ci --prefix examples/document/page && npm run build --prefix examples/document/page` makes it";
+    let how = "`scripts/document-page` makes it, with Node";
     fs::read_to_string(&path).map_err(|error| format!("{}: {error}; {how}", path.display()))
 }
 
