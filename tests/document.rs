@@ -23,17 +23,27 @@ use program::Program;
 const TEXT: &str = "return [...document.querySelectorAll('.cm-line')].map(line => \
                     [...line.childNodes].filter(node => !node.classList?.contains('cm-ySelectionCaret')).map(node => node.textContent).join(''))";
 
+fn npm(arguments: &[&str]) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/document/page");
+    let output = Command::new("npm").args(arguments).current_dir(&page).output();
+    let output = output.unwrap_or_else(|error| panic!("npm: {error}; `apt-get install npm` installs it"));
+    let [said, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(output.status.success(), "npm {arguments:?}: {said}{error}");
+}
+
 /// Bundles the page's script, with what npm's lock file names.
 fn bundle() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/document/page");
-        for arguments in [&["ci", "--no-audit", "--no-fund"][..], &["run", "build"]] {
-            let output = Command::new("npm").args(arguments).current_dir(&page).output();
-            let output = output.unwrap_or_else(|error| panic!("npm: {error}; `apt-get install npm` installs it"));
-            assert!(output.status.success(), "npm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
+        npm(&["ci", "--no-audit", "--no-fund"]);
+        npm(&["run", "build"]);
     });
+}
+
+#[test]
+fn what_a_room_keeps_is_enough_for_a_page_that_has_nothing() {
+    bundle();
+    npm(&["test"]);
 }
 
 async fn start(port: u16) -> Program {
