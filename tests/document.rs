@@ -14,7 +14,9 @@ mod program;
 use std::{path::Path, process::Command, sync::Once};
 
 use fantoccini::key::Key;
+use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio_tungstenite::{connect_async, tungstenite::Message};
 
 use browser::{Browser, Device, Page};
 use no_sockets::{Network, NoSockets};
@@ -44,6 +46,45 @@ fn bundle() {
 fn what_a_room_keeps_is_enough_for_a_page_that_has_nothing() {
     bundle();
     npm(&["test"]);
+}
+
+/// All that the room keeps is more than most outboxes hold, of which who comes is given three quarters at most.
+#[tokio::test]
+async fn who_comes_is_given_all_that_the_room_keeps() {
+    const LENGTH: usize = 250_000;
+    let program = start(0).await;
+    let http = reqwest::Client::new();
+    let token = http.post(program.url("/tokens/ann")).send().await.unwrap().text().await.unwrap();
+    let url = program.url(&format!("/ws?token={token}")).replace("http://", "ws://");
+    let head = b"\x01\x10document:minutes\x011";
+    let published = [head.as_slice(), &[0; LENGTH]].concat();
+
+    let (mut ann, _) = connect_async(&url).await.unwrap();
+    ann.send(Message::text(json!({"type": "join", "room": "document:minutes"}).to_string())).await.unwrap();
+    for _ in 0..4 {
+        ann.send(Message::binary(published.clone())).await.unwrap();
+        loop {
+            let message = ann.next().await.unwrap().unwrap();
+            assert!(!message.to_string().contains(r#""error""#), "{message}");
+            if message.is_text() && message.to_string().contains(r#""published""#) {
+                break;
+            }
+        }
+    }
+
+    let (mut bob, _) = connect_async(&url).await.unwrap();
+    let join = json!({"type": "join", "room": "document:minutes", "newest": 600});
+    bob.send(Message::text(join.to_string())).await.unwrap();
+    bob.send(Message::text(json!({"type": "ping"}).to_string())).await.unwrap();
+    let mut given = 0;
+    loop {
+        let message = bob.next().await.unwrap().unwrap();
+        given += usize::from(message.is_binary());
+        if message.is_text() && message.to_string().contains(r#""pong""#) {
+            break;
+        }
+    }
+    assert_eq!(given, 4);
 }
 
 async fn start(port: u16) -> Program {
