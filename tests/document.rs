@@ -14,7 +14,9 @@ mod program;
 use std::{path::Path, process::Command};
 
 use fantoccini::key::Key;
+use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio_tungstenite::{connect_async, tungstenite::Message};
 
 use browser::{Browser, Device, Page};
 use no_sockets::{Network, NoSockets};
@@ -25,10 +27,61 @@ const TEXT: &str = "return [...document.querySelectorAll('.cm-line')].map(line =
 
 /// Bundles the page's script.
 fn bundle() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/document-page");
-    let output = Command::new(script).output().unwrap();
-    let hint = "`apt-get install nodejs npm` installs what it needs";
-    assert!(output.status.success(), "{}; {hint}", String::from_utf8_lossy(&output.stderr));
+    run(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/document-page")));
+}
+
+fn run(mut command: Command) {
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| panic!("{error}; `apt-get install nodejs npm` installs what it needs"));
+    let [said, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(output.status.success(), "{command:?}: {said}{error}");
+}
+
+#[test]
+fn what_a_room_keeps_is_enough_for_a_page_that_has_nothing() {
+    bundle();
+    let mut test = Command::new("npm");
+    test.arg("test").current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/document/page"));
+    run(test);
+}
+
+/// All that the room keeps is more than most outboxes hold, of which who comes is given three quarters at most.
+#[tokio::test]
+async fn who_comes_is_given_all_that_the_room_keeps() {
+    const LENGTH: usize = 250_000;
+    let program = start(0).await;
+    let http = reqwest::Client::new();
+    let token = http.post(program.url("/tokens/ann")).send().await.unwrap().text().await.unwrap();
+    let url = program.url(&format!("/ws?token={token}")).replace("http://", "ws://");
+    let head = b"\x01\x10document:minutes\x011";
+    let published = [head.as_slice(), &[0; LENGTH]].concat();
+
+    let (mut ann, _) = connect_async(&url).await.unwrap();
+    ann.send(Message::text(json!({"type": "join", "room": "document:minutes"}).to_string())).await.unwrap();
+    for _ in 0..4 {
+        ann.send(Message::binary(published.clone())).await.unwrap();
+        loop {
+            let message = ann.next().await.unwrap().unwrap();
+            assert!(!message.to_string().contains(r#""error""#), "{message}");
+            if message.is_text() && message.to_string().contains(r#""published""#) {
+                break;
+            }
+        }
+    }
+
+    let (mut bob, _) = connect_async(&url).await.unwrap();
+    let join = json!({"type": "join", "room": "document:minutes", "newest": 600});
+    bob.send(Message::text(join.to_string())).await.unwrap();
+    bob.send(Message::text(json!({"type": "ping"}).to_string())).await.unwrap();
+    let mut given = 0;
+    loop {
+        let message = bob.next().await.unwrap().unwrap();
+        given += usize::from(message.is_binary());
+        if message.is_text() && message.to_string().contains(r#""pong""#) {
+            break;
+        }
+    }
+    assert_eq!(given, 4);
 }
 
 async fn start(port: u16) -> Program {

@@ -4,8 +4,9 @@
 //! set, and `JWT_SECRET` a random one.
 //!
 //! This program knows nothing of Yjs. The room `document:minutes` keeps the newest updates, for pages that were away, and
-//! `cursors:minutes` carries who is where, which nobody needs later. As a room does not keep updates for ever, a page publishes
-//! the whole text now and then: what the room keeps always begins before the newest of these.
+//! `cursors:minutes` carries who is where, which nobody needs later. As a room does not keep updates for ever, the pages publish
+//! the whole text now and then, so that what the room keeps is enough for a page that has nothing. A text is gone when nobody had
+//! it open for a day; where it has to last, keep what the room keeps in Redis, or the whole texts in a database.
 
 use std::{
     env,
@@ -30,8 +31,11 @@ use rooms::{
 use serde_json::json;
 use tokio::net::TcpListener;
 
-/// The longest update, and so the longest text with its past, in bytes.
-const MAX_UPDATE: usize = 512 * 1024;
+/// The longest update, and so the longest text with its past, in bytes. `shared_text.js` has it too.
+const MAX_UPDATE: usize = 256 * 1024;
+
+/// The bytes that a document's room keeps: four times as many as are published between two whole texts.
+const KEPT_BYTES: usize = 8 * MAX_UPDATE;
 
 /// A cursor and a name.
 const MAX_CURSOR: usize = 1024;
@@ -53,8 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let document = Kind::authenticated()
         .allow_publish()
         .allow_binary()
-        // Some hundred updates between two whole texts, of which the longest fits several times.
-        .history(Retention::messages(1_000).bytes(4 * MAX_UPDATE));
+        .history(Retention::messages(600).bytes(KEPT_BYTES).age(Duration::from_secs(24 * 3600)));
     let cursors = Kind::authenticated().allow_publish().allow_binary().overflow(Overflow::DropOldest);
     let cursors = cursors.on_binary_publish(|_, cursor| async move {
         match cursor.len() <= MAX_CURSOR {
@@ -68,6 +71,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .limits(|limits| {
             limits.max_broadcast_bytes = MAX_UPDATE;
             limits.max_message_bytes = MAX_UPDATE + 1024;
+            // Who comes is given at most three quarters of what its outbox holds: that is to be all that is kept.
+            limits.max_outbox_bytes = 2 * KEPT_BYTES;
         })
         .kind("document", document)
         .kind("cursors", cursors)

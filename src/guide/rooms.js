@@ -59,8 +59,11 @@ const REFRESH_AGAIN = 5_000; // the server takes a token each five seconds; doub
 const LAST_REFRESH = 20_000; // a try a minute before a token ends, and three more
 const REFRESH = "refresh"; // the `ref` of a new token
 
-/** A client, whose types are those that the caller gives it. */
-function keepUp(path, options) {
+/**
+ * A client, whose types are those that the caller gives it. `many`: at an endpoint of many rooms; where the caller does not know, the
+ * first join shows it.
+ */
+function keepUp(path, options, many = false) {
   const { token, history = false } = options;
   const wanted = new Map(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map(); // where this page stands in the history of each room; at the endpoint of one room under null
@@ -72,7 +75,6 @@ function keepUp(path, options) {
   let connection = null;
   let timer; // of the next try, if there is one
   let asleep = false; // whether the page was left and may come back as it is
-  let many = false; // whether rooms are joined here
   let transport = "socket"; // what the page was told
   let idle = false; // whether an event stream waits for a room to be for
   let refreshes = 0; // how often a new token did not get through since it was asked for
@@ -720,7 +722,7 @@ function unframed(message) {
   return [payload, { room, ...(offset && { offset }) }];
 }
 
-// A text behind a byte with its length, and what follows it.
+/** A text behind a byte with its length, and what follows it. */
 function named(bytes) {
   const end = 1 + (bytes[0] ?? 0);
   return [new TextDecoder().decode(bytes.subarray(1, end)), bytes.subarray(end)];

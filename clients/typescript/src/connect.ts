@@ -12,7 +12,7 @@ export function connect<Kinds extends KindsOf<Kinds> = AnyKinds>(
   path: string | URL,
   options: ConnectOptions<RoomsEvent<Kinds>>,
 ): Client<Kinds> {
-  return keepUp(path, options as ConnectOptions<unknown>) as Client<Kinds>;
+  return keepUp(path, options as ConnectOptions<unknown>, true) as Client<Kinds>;
 }
 
 /** What is heard at an endpoint of one room: the events of the server, and what is broadcast. */

@@ -15,8 +15,11 @@ const REFRESH_AGAIN = 5_000; // the server takes a token each five seconds; doub
 const LAST_REFRESH = 20_000; // a try a minute before a token ends, and three more
 const REFRESH = "refresh"; // the `ref` of a new token
 
-/** A client, whose types are those that the caller gives it. */
-export function keepUp(path: string | URL, options: ConnectOptions<unknown>): object {
+/**
+ * A client, whose types are those that the caller gives it. `many`: at an endpoint of many rooms; where the caller does not know, the
+ * first join shows it.
+ */
+export function keepUp(path: string | URL, options: ConnectOptions<unknown>, many = false): object {
   const { token, history = false } = options;
   const wanted = new Map<string, JoinOptions>(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map<string | null, Position>(); // where this page stands in the history of each room; at the endpoint of one room under null
@@ -28,7 +31,6 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>): ob
   let connection: Connection | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined; // of the next try, if there is one
   let asleep = false; // whether the page was left and may come back as it is
-  let many = false; // whether rooms are joined here
   let transport: Transport = "socket"; // what the page was told
   let idle = false; // whether an event stream waits for a room to be for
   let refreshes = 0; // how often a new token did not get through since it was asked for

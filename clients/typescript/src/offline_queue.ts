@@ -54,6 +54,7 @@ export function offlineQueue<Kinds = AnyKinds>(
 ): OfflineQueue<Kinds> {
   const waiting: Waiting[] = [];
   const notJoined = new Set<string>();
+  const joined = new Set<string>(); // since the last message was sent
   let sent: Waiting | null = null;
   let pause: ReturnType<typeof setTimeout> | undefined;
 
@@ -81,6 +82,7 @@ export function offlineQueue<Kinds = AnyKinds>(
     sent = waiting.find(({ room }) => !notJoined.has(room)) ?? null;
     if (!sent) return;
     const item = sent;
+    joined.clear();
     publish<Kinds>(client, item.room as never, item.data as never).then(
       receipt => {
         sent = null;
@@ -98,7 +100,8 @@ export function offlineQueue<Kinds = AnyKinds>(
     const { code, room, retryAfterMs } = error;
     if (item.isLate && NOT_YET.includes(code)) expire(item);
     else if (code === "offline") return;
-    else if (code === "not_joined") notJoined.add(room);
+    // The join may have come in the same breath as the refusal before it.
+    else if (code === "not_joined") joined.has(room) || notJoined.add(room);
     else if (NOT_YET.includes(code)) wait(retryAfterMs ?? TRY_AGAIN);
     else if (!(resend && !item.isLate && UNKNOWN.includes(code)) && take(item)) item.reject(error);
     next();
@@ -114,8 +117,9 @@ export function offlineQueue<Kinds = AnyKinds>(
   const stops = [
     client.on("open", next),
     client.on("event", event => {
-      if (event?.type !== "room_joined" || !notJoined.delete(event.room)) return;
-      next();
+      if (event?.type !== "room_joined") return;
+      if (sent) joined.add(event.room);
+      if (notJoined.delete(event.room)) next();
     }),
   ];
 

@@ -52,10 +52,7 @@ export interface JoinOptions {
 export interface Happenings<Event> {
   /** An event of the server; at an endpoint of one room without a history also each payload, as it was broadcast. */
   event: [event: Event];
-  /**
-   * A binary payload. At an endpoint of many rooms join a room, also where only the user's own has bytes: that is how it is told from
-   * an endpoint of one.
-   */
+  /** A binary payload. */
   binary: [bytes: Uint8Array<ArrayBuffer>, from: BinarySource];
   /** A connection is open, and the rooms are asked for. */
   open: [transport: Transport];

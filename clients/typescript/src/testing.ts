@@ -1,12 +1,15 @@
+import { framed, PUBLISHED } from "./binary.js";
 import type { AnyKinds, EventsOf, KindName, RoomName, StateOf } from "./kinds.js";
 import type { SocketClass } from "./options.js";
 import type { ErrorCode, Member } from "./protocol.js";
+import { named } from "./unframed.js";
 
 const KEPT = 1_000; // messages of a room's history
 
 /** What a page has published. */
 export interface PublishedByPage {
   room: string;
+  /** A `Uint8Array` where it is bytes. */
   data: unknown;
 }
 
@@ -28,7 +31,10 @@ export class RoomsInMemory<Kinds = AnyKinds> {
   readonly WebSocket: SocketClass;
   /** What the page has published, oldest first. */
   readonly published: PublishedByPage[] = [];
-  /** Every message of the page that is no command of rooms, as for the application's `on_message`. */
+  /**
+   * Every message of the page that is no command of rooms, as for the application's `on_message`; of one that is for its
+   * `on_binary_message` the `data` are a `Uint8Array`, and the `type` is "binary".
+   */
   readonly heard: unknown[] = [];
   readonly #rooms = new Map<string, Room>();
   readonly #sockets = new Set<SocketInMemory>();
@@ -53,8 +59,11 @@ export class RoomsInMemory<Kinds = AnyKinds> {
     return [...new Set([...this.#sockets].flatMap(socket => [...socket.rooms]))];
   }
 
-  /** Broadcasts to the members of a room, and keeps it in its history. */
-  broadcast<Kind extends KindName<Kinds>>(room: `${Kind}:${string}`, data: EventsOf<Kinds, Kind>): void {
+  /** Broadcasts to the members of a room, and keeps it in its history; a `Uint8Array` as a binary payload. */
+  broadcast<Kind extends KindName<Kinds>>(
+    room: `${Kind}:${string}`,
+    data: EventsOf<Kinds, Kind> | Uint8Array<ArrayBuffer>,
+  ): void {
     this.#broadcast(room, data);
   }
 
@@ -120,7 +129,7 @@ export class RoomsInMemory<Kinds = AnyKinds> {
     const offset = `1.${(its.count += 1)}`;
     its.log.push({ offset, data });
     if (its.log.length > KEPT) its.log.shift();
-    this.#tellMembers(room, { type: "message", room, offset, data });
+    this.#tellMembers(room, messageOf(room, offset, data));
     return offset;
   }
 
@@ -170,8 +179,19 @@ export class RoomsInMemory<Kinds = AnyKinds> {
     socket.hears({ type: "room_joined", room, viewers, ...list, ...place, ref });
     if (its.revision > 0) socket.hears(stateEvent(room, its));
     const told = recovered ? missed : newest > 0 ? its.log.slice(-newest) : [];
-    if (isNew) for (const { offset, data } of told) socket.hears({ type: "message", room, offset, data });
+    if (isNew) for (const { offset, data } of told) socket.hears(messageOf(room, offset, data));
   }
+}
+
+const messageOf = (room: string, offset: string, data: unknown) =>
+  data instanceof Uint8Array ? framed(PUBLISHED, room, offset, new Uint8Array(data)) : { type: "message", room, offset, data };
+
+// What a page says in a binary message.
+function commandOf(message: Uint8Array<ArrayBuffer>): Command {
+  const [room, rest] = named(message.subarray(1));
+  const [text, payload] = named(rest);
+  const ref = text && { ref: JSON.parse(text) };
+  return { type: message[0] === PUBLISHED ? "publish" : "binary", room, data: payload.slice(), ...ref };
 }
 
 const count = (position: string) => Number(position.slice(2));
@@ -199,7 +219,7 @@ class SocketInMemory {
   readyState: number = 0;
   binaryType = "blob";
   onopen: (() => void) | null = null;
-  onmessage: ((message: { data: string }) => void) | null = null;
+  onmessage: ((message: { data: unknown }) => void) | null = null;
   onclose: ((close: { code: number; reason: string }) => void) | null = null;
   readonly rooms = new Set<string>();
   readonly #server: Server;
@@ -214,8 +234,9 @@ class SocketInMemory {
     });
   }
 
-  send(text: string): void {
-    queueMicrotask(() => this.readyState === 1 && this.#server.said(this, JSON.parse(text)));
+  send(message: string | Uint8Array<ArrayBuffer>): void {
+    const said = typeof message === "string" ? JSON.parse(message) : commandOf(message);
+    queueMicrotask(() => this.readyState === 1 && this.#server.said(this, said));
   }
 
   close(): void {
@@ -224,7 +245,7 @@ class SocketInMemory {
   }
 
   hears(event: object): void {
-    const data = JSON.stringify(event);
+    const data = event instanceof Uint8Array ? event.buffer : JSON.stringify(event);
     queueMicrotask(() => this.readyState === 1 && this.onmessage?.({ data }));
   }
 

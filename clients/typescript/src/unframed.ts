@@ -12,8 +12,8 @@ export function unframed(message: Bytes): [bytes: Bytes, from: BinarySource] | n
   return [payload, { room, ...(offset && { offset }) }];
 }
 
-// A text behind a byte with its length, and what follows it.
-function named(bytes: Bytes): [text: string, rest: Bytes] {
+/** A text behind a byte with its length, and what follows it. */
+export function named(bytes: Bytes): [text: string, rest: Bytes] {
   const end = 1 + (bytes[0] ?? 0);
   return [new TextDecoder().decode(bytes.subarray(1, end)), bytes.subarray(end)];
 }

@@ -9,6 +9,7 @@ import {
   publish,
   publishBinary,
   PublishError,
+  sendBinary,
 } from "@ws-rooms/client";
 import { RoomsInMemory } from "@ws-rooms/client/testing";
 import { codeOf, same } from "./support/check.js";
@@ -262,6 +263,42 @@ test("bytes travel with their room, their position and the ref of the publish", 
   const ref = JSON.parse(new TextDecoder().decode(sent.subarray(9, 9 + sent[8]!)));
   Wire.last.says({ type: "published", room: "post:1", ref });
   same(await answer, {});
+  rooms.close();
+});
+
+test("bytes in the user's own room are told with their room, though no room was joined", async () => {
+  const { rooms, heard, wire } = await onWire();
+  const own = [..."user:5"].map(letter => letter.charCodeAt(0));
+  wire.onmessage({ data: new Uint8Array([1, 6, ...own, 0, 9]).buffer });
+  same(await heard.next("binary"), [new Uint8Array([9]), { room: "user:5" }]);
+  rooms.close();
+});
+
+test("bytes travel in memory, and are kept", async () => {
+  const { server, rooms, heard } = await inRoom();
+  const [first, second] = [new Uint8Array([0, 255]), new Uint8Array([7])];
+  same(await publish(rooms, "post:1", first), { position: "1.1" });
+  same(await heard.next("binary"), [first, { room: "post:1", offset: "1.1" }]);
+  sendBinary(rooms, "post:1", second);
+  server.goOffline();
+  server.broadcast("post:1", second);
+  server.goOnline();
+  same(await heard.next("binary"), [second, { room: "post:1", offset: "1.2" }]);
+  same(server.published, [{ room: "post:1", data: first }]);
+  same(server.heard, [{ type: "binary", room: "post:1", data: second }]);
+  rooms.close();
+});
+
+test("a message waits no longer where the refusal and the join come in the same breath", async () => {
+  const { rooms, wire } = await onWire();
+  const queue = offlineQueue(rooms);
+  const sent = queue.publish("post:1", { text: "1" });
+  wire.says({ type: "error", code: "not_joined", message: "", room: "post:1", ref: wire.refs.at(-1) });
+  wire.says({ type: "room_joined", room: "post:1", viewers: 1 });
+  await until(() => wire.sent.length === 2);
+  wire.says({ type: "published", room: "post:1", ref: wire.refs.at(-1) });
+  same(await sent, {});
+  queue.stop();
   rooms.close();
 });
 
