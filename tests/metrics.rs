@@ -370,6 +370,18 @@ fn every_alert_is_valid_and_names_what_there_is() {
     assert!(alerts > 5 && alerts == expressions, "{alerts} alerts, {expressions} expressions in one line");
 }
 
+#[test]
+fn the_alerts_fire_where_they_should_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.test.yml");
+    let rules = docs("alerts.yml").display().to_string();
+    fs::write(&path, include_str!("metrics/alerts.test.yml").replace("RULES", &rules)).unwrap();
+    let tested = Command::new("promtool").args(["test", "rules"]).arg(path).output();
+    let tested = tested.unwrap_or_else(|error| panic!("promtool: {error}; `apt-get install prometheus` installs it"));
+    let said = [tested.stdout, tested.stderr].concat();
+    assert!(tested.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
 /// What of a dashboard is used here: <https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/>.
 #[test]
 fn the_dashboard_is_valid_and_names_what_there_is() {

@@ -12,7 +12,7 @@ use std::{
 
 use futures::{StreamExt as _, channel::mpsc};
 use rooms::{
-    Bus, Connection, Identity, Kind, LocalBus, Message, RoomKey, RoomManager, TraceContext, TraceParent,
+    Bus, Connection, Identity, Kind, LocalBus, Message, Publisher, RoomKey, RoomManager, TraceContext, TraceParent,
     bus::{Retention, Topic},
     redis::RedisBus,
 };
@@ -135,6 +135,29 @@ async fn a_trace_goes_from_the_caller_to_the_fan_out_on_each_node() {
     let bus = LocalBus::new();
     goes_over(&Node::over(bus.peer()), &Node::over(bus.peer()), &closed).await;
     assert!(closed.count("publish") >= 2 && closed.count("join") >= 4);
+}
+
+#[tokio::test]
+async fn a_trace_goes_from_a_publisher_to_the_fan_out_beside_its_own_span() {
+    let closed = Closed::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(closed.clone()));
+    let bus = LocalBus::new();
+    let node = Node::over(bus.peer());
+    let (_member, mut received) = member(&node.rooms, "post:1").await;
+    let context = TraceContext::new(|| CURRENT.try_with(Clone::clone).ok());
+    let publisher = Publisher::builder(bus.peer()).trace_context(context).build().unwrap();
+    let before = closed.count("publish");
+    let broadcast = async { publisher.broadcast(&key("post:1"), &json!({"n": 1})).await.unwrap() };
+    CURRENT.scope(PARENT.to_owned(), broadcast).await;
+    assert_eq!(next(&mut received).await, r#"{"n":1}"#);
+    assert_eq!(node.parents(), [PARENT]);
+    // What is none is left out, and the message is not.
+    let broadcast = async { publisher.broadcast(&key("post:1"), &json!({"n": 2})).await.unwrap() };
+    CURRENT.scope("none".to_owned(), broadcast).await;
+    assert_eq!(next(&mut received).await, r#"{"n":2}"#);
+    // Closed once the fan-out in it is.
+    assert!(closed.count("publish") > before);
+    assert_eq!(node.parents(), [PARENT]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What the inspector costs: `cargo bench -p rooms-core --bench inspector`.
+//! What the inspector costs: `cargo bench -p rooms-core --bench inspector`; `-- --smoke` is small, and for seeing that it runs.
 //!
 //! 100,000 rooms and 20,000 connections in one process, whose sinks take everything at once. All of the connections are in one
 //! room, to which broadcasts go one after another; each takes until the last member has it. Turn by turn nobody looks, and
@@ -21,12 +21,20 @@ use http::{HeaderMap, Method, Uri};
 use rooms_core::{Connection, Identity, Inspector, Kind, Message, RoomKey, RoomManager};
 use serde_json::json;
 
-const CONNECTIONS: usize = 20_000;
 /// Rooms of each connection alone.
 const OWN: usize = 5;
-const TURNS: usize = 5;
-const TURN: Duration = Duration::from_secs(4);
 const EVERY: Duration = Duration::from_millis(100);
+
+/// How much is done.
+#[derive(Clone, Copy)]
+struct Sizes {
+    connections: usize,
+    turns: usize,
+    turn: Duration,
+}
+
+const FULL: Sizes = Sizes { connections: 20_000, turns: 5, turn: Duration::from_secs(4) };
+const SMOKE: Sizes = Sizes { connections: 200, turns: 1, turn: Duration::from_millis(300) };
 
 /// Takes every message at once, and counts.
 #[derive(Clone, Default)]
@@ -57,15 +65,16 @@ struct Rig {
     rooms: RoomManager<Counting>,
     taken: Arc<AtomicU64>,
     all: RoomKey,
+    sizes: Sizes,
 }
 
 impl Rig {
-    async fn new() -> (Self, Vec<Connection>) {
+    async fn new(sizes: Sizes) -> (Self, Vec<Connection>) {
         let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).build().unwrap();
         let (sink, all) = (Counting::default(), RoomKey::new("post", "all").unwrap());
         // Kept by whoever called, as a connection that is dropped leaves its rooms.
-        let mut connections = Vec::with_capacity(CONNECTIONS);
-        for n in 0..CONNECTIONS {
+        let mut connections = Vec::with_capacity(sizes.connections);
+        for n in 0..sizes.connections {
             let mut connection = rooms.connect(Identity::new(format!("u{n}")).unwrap(), sink.clone()).unwrap();
             for own in 0..OWN {
                 connection.join(&RoomKey::new("post", n * OWN + own).unwrap()).await.unwrap();
@@ -74,12 +83,12 @@ impl Rig {
             tokio::spawn(connection.drive());
             connections.push(connection);
         }
-        (Self { rooms, taken: sink.0, all }, connections)
+        (Self { rooms, taken: sink.0, all, sizes }, connections)
     }
 
     /// One broadcast, until the last member has it.
     async fn broadcast(&self) -> Duration {
-        let (until, begun) = (self.taken.load(Ordering::Relaxed) + CONNECTIONS as u64, Instant::now());
+        let (until, begun) = (self.taken.load(Ordering::Relaxed) + self.sizes.connections as u64, Instant::now());
         self.rooms.broadcast(&self.all, &json!({"type": "note"})).await.unwrap();
         while self.taken.load(Ordering::Relaxed) < until {
             tokio::task::yield_now().await;
@@ -88,7 +97,7 @@ impl Rig {
     }
 
     async fn broadcasts(&self) -> Vec<Duration> {
-        let (mut took, end) = (Vec::new(), Instant::now() + TURN);
+        let (mut took, end) = (Vec::new(), Instant::now() + self.sizes.turn);
         while Instant::now() < end {
             took.push(self.broadcast().await);
         }
@@ -124,7 +133,8 @@ fn say(what: &str, took: &mut [Duration]) {
 
 #[tokio::main]
 async fn main() {
-    let (rig, connections) = Rig::new().await;
+    let sizes = if std::env::args().any(|argument| argument == "--smoke") { SMOKE } else { FULL };
+    let (rig, connections) = Rig::new(sizes).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let inspector = Inspector::new(&rig.rooms);
     let report = rig.rooms.inspect().await;
@@ -139,12 +149,12 @@ async fn main() {
     }
     say("a report, while nothing else happens", &mut alone);
     let begun = Instant::now();
-    rig.rooms.explain("u777", Some(&rig.all)).await.unwrap();
+    rig.rooms.explain("u77", Some(&rig.all)).await.unwrap();
     println!("why a user hears nothing: {:.2} ms", begun.elapsed().as_secs_f64() * 1e3);
 
     let (mut quiet, mut watched, mut answers) = (Vec::new(), Vec::new(), Vec::new());
     rig.broadcasts().await;
-    for _ in 0..TURNS {
+    for _ in 0..sizes.turns {
         quiet.extend(rig.broadcasts().await);
         let stop = Arc::new(AtomicBool::new(false));
         let asking = tokio::spawn(ask(inspector.clone(), Arc::clone(&stop)));
@@ -152,8 +162,8 @@ async fn main() {
         stop.store(true, Ordering::Relaxed);
         answers.extend(asking.await.unwrap());
     }
-    say("broadcasts to 20,000 members, while nobody looks", &mut quiet);
-    say("broadcasts to 20,000 members, asked every 100 ms", &mut watched);
+    say(&format!("broadcasts to {} members, while nobody looks", sizes.connections), &mut quiet);
+    say(&format!("broadcasts to {} members, asked every 100 ms", sizes.connections), &mut watched);
     say("answers meanwhile, with their JSON", &mut answers);
     let mean = |took: &[Duration]| took.iter().sum::<Duration>().as_secs_f64() / took.len() as f64;
     println!("a broadcast takes {:.3} times as long while it is asked", mean(&watched) / mean(&quiet));

@@ -25,10 +25,10 @@ use crate::{
     incidents::Incidents,
     limiters::Limiters,
     limits::Limits,
-    metrics::{KindMetrics, NodeMetrics, UNKNOWN},
+    metrics::{KindMetrics, NodeMetrics},
     node::{ConnectionIds, NodeId},
     outbox::{Backlog, Progress, Recipient},
-    outgoing::Kinds,
+    outgoing::{self, Kinds},
     presence::{Driving, Presence},
     proxies::Proxies,
     rate_limited_log::RateLimitedLog,
@@ -141,7 +141,7 @@ impl Shared {
 
     /// The kind of a room as a span names it: one that was declared.
     pub(crate) fn kind_name<'a>(&self, room: &'a RoomKey) -> &'a str {
-        if self.kinds.contains_key(room.kind()) { room.kind() } else { UNKNOWN }
+        outgoing::kind_name(&self.kinds, room)
     }
 
     /// How many messages were given to members.

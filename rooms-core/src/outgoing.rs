@@ -5,6 +5,10 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::time::timeout;
+use tracing::{
+    Span,
+    field::{Empty, display},
+};
 
 use crate::{
     bus::{Appended, Bus, BusError, History, IdempotencyKey, Retention, Topic},
@@ -12,6 +16,8 @@ use crate::{
     json,
     kind::{EventType, Kind, Oversize},
     limits::Limits,
+    metrics::UNKNOWN,
+    node::ConnectionId,
     receipt::BroadcastError,
     room_key::RoomKey,
 };
@@ -20,6 +26,20 @@ use crate::{
 pub(crate) const USER: &str = "user";
 
 pub(crate) type Kinds = HashMap<Box<str>, Arc<Kind>>;
+
+/// The kind of a room as a span names it: one that was declared.
+pub(crate) fn kind_name<'a>(kinds: &Kinds, room: &'a RoomKey) -> &'a str {
+    if kinds.contains_key(room.kind()) { room.kind() } else { UNKNOWN }
+}
+
+/// The span of one broadcast, which leaves this connection out; its `outcome` is recorded at the end.
+pub(crate) fn span(kinds: &Kinds, room: &RoomKey, except: Option<ConnectionId>) -> Span {
+    let span = tracing::debug_span!("publish", kind = kind_name(kinds, room), connection = Empty, outcome = Empty);
+    if let Some(except) = except {
+        span.record("connection", display(except));
+    }
+    span
+}
 
 /// What decides about a payload for a room.
 #[derive(Clone, Copy)]

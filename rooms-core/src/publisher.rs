@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Serialize;
+use tracing::Instrument as _;
 
 use crate::{
     bus::{Bus, BusEvent, BusReceiver, IdempotencyKey, Retention},
@@ -12,8 +13,8 @@ use crate::{
     kind::{Kind, Said, Tell},
     limits::Limits,
     node::ConnectionId,
-    outgoing::{Kinds, Outgoing, USER},
-    receipt::{BroadcastError, Reach, Receipt},
+    outgoing::{self, Kinds, Outgoing, USER},
+    receipt::{self, BroadcastError, Reach, Receipt},
     room_key::{RoomKey, RoomKeyError, check_kind},
     trace::TraceContext,
     typed::{TypedError, TypedRooms},
@@ -119,7 +120,8 @@ impl PublisherBuilder {
     }
 
     /// Lets a trace go on from whoever publishes here, as
-    /// [`RoomManagerBuilder::trace_context`](crate::RoomManagerBuilder::trace_context) does.
+    /// [`RoomManagerBuilder::trace_context`](crate::RoomManagerBuilder::trace_context) does. What is no `traceparent` is not
+    /// sent; a publisher records no metrics, so it is not counted.
     pub fn trace_context(self, context: TraceContext) -> Self {
         Self { trace: Some(context), ..self }
     }
@@ -263,7 +265,17 @@ impl<'a> Publication<'a> {
 }
 
 impl Inner {
-    async fn send(&self, Said { room, payload, carried, event, except, key }: Said) -> Result<Receipt, BroadcastError> {
+    async fn send(&self, said: Said) -> Result<Receipt, BroadcastError> {
+        let span = outgoing::span(&self.kinds, &said.room, said.except);
+        let outcome = self.send_out(said).instrument(span.clone()).await;
+        span.record("outcome", receipt::word(&outcome));
+        outcome
+    }
+
+    async fn send_out(
+        &self,
+        Said { room, payload, carried, event, except, key }: Said,
+    ) -> Result<Receipt, BroadcastError> {
         let outgoing = Outgoing { room: &room, kinds: &self.kinds, limits: &self.limits, bus: &*self.bus };
         outgoing.check_type(event)?;
         let history = outgoing.history();
@@ -271,7 +283,7 @@ impl Inner {
             return Err(BroadcastError::NoHistory { room });
         }
         let (payload, carried) = outgoing.fit(payload, carried)?;
-        // What is no trace is left out: a broadcast is not for it.
+        // What is no `traceparent` is left out: the message matters more.
         let trace = self.trace.as_ref().and_then(|trace| trace.current().ok().flatten());
         let payload = envelope::seal(trace, except, carried, payload);
         match outgoing.publish(payload, history, key.as_ref()).await {

@@ -131,9 +131,18 @@ pub enum BroadcastError {
     },
 }
 
+/// What became of a broadcast, as metrics and spans call it.
+pub(crate) const fn word(outcome: &Result<Receipt, BroadcastError>) -> &'static str {
+    match outcome {
+        Ok(receipt) if receipt.repeated => "repeated",
+        Ok(Receipt { reach: Reach::AllNodes, .. }) => "all_nodes",
+        Ok(Receipt { reach: Reach::LocalOnly, .. }) => "local_only",
+        Err(error) => error.word(),
+    }
+}
+
 impl BroadcastError {
-    /// What it is called in the metrics.
-    pub(crate) const fn word(&self) -> &'static str {
+    const fn word(&self) -> &'static str {
         match self {
             Self::TooBig { .. } => "too_big",
             Self::TooDeep { .. } => "too_deep",

@@ -7,7 +7,7 @@ mod hand;
 #[path = "support/rig.rs"]
 mod rig;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -297,6 +297,31 @@ async fn the_connections_and_rooms_of_one_user_are_bounded() {
     let room = &rooms.inspect_room(&key("post:1")).await.nodes[0];
     assert_eq!((room.members.len(), room.members_left_out, room.memberships), (50, 31, 81));
     drop(crowd);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_gives_others_their_turn_after_a_thousand_members() {
+    const MEMBERS: usize = 400;
+    const ROOMS: usize = 256;
+    let rooms = rooms(|builder| builder.limits(|limits| limits.max_rooms_per_connection = ROOMS));
+    let mut clients: Vec<_> = (0..MEMBERS).map(|n| Client::connect(&rooms, &format!("u{n}"))).collect();
+    for room in 0..ROOMS {
+        let room = key(&format!("post:{room}"));
+        for client in &mut clients {
+            client.connection.join(&room).await.unwrap();
+        }
+    }
+    let mut turns = 0;
+    let search = rooms.inspect_user("u1");
+    let mut search = pin!(search);
+    let report = poll_fn(|cx| {
+        turns += 1;
+        search.as_mut().poll(cx)
+    });
+    let report = report.await.unwrap();
+    assert_eq!(report.nodes[0].connections[0].rooms.len() + report.nodes[0].connections[0].rooms_left_out, ROOMS);
+    // After three rooms each, also where many are in one of the registry's 64 parts.
+    assert!(turns > ROOMS / 3, "{turns}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,10 +5,7 @@ use std::{pin::pin, sync::Arc};
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
-use tracing::{
-    Instrument as _,
-    field::{Empty, display},
-};
+use tracing::Instrument as _;
 
 use super::Shared;
 use crate::{
@@ -19,10 +16,10 @@ use crate::{
     message::Message,
     metrics::Stopwatch,
     node::ConnectionId,
-    outgoing::Outgoing,
+    outgoing::{self, Outgoing},
     payload::Payload,
     protocol::{self, is_reserved, multi},
-    receipt::{BroadcastError, Reach, Receipt},
+    receipt::{self, BroadcastError, Reach, Receipt},
     room::{Logged, Ready, Room},
     room_key::RoomKey,
     runtime::RuntimeEnded,
@@ -55,10 +52,7 @@ impl Shared {
         key: Option<&IdempotencyKey>,
     ) -> Result<Receipt, BroadcastError> {
         let length = payload.len();
-        let span = tracing::debug_span!("publish", kind = self.kind_name(room), connection = Empty, outcome = Empty);
-        if let Some(except) = except {
-            span.record("connection", display(except));
-        }
+        let span = outgoing::span(&self.kinds, room, except);
         let outcome = self.send_out(room, payload, except, carried, key).instrument(span.clone()).await;
         span.record("outcome", self.note_broadcast(room, length, &outcome));
         outcome
@@ -105,12 +99,7 @@ impl Shared {
     }
 
     fn note_broadcast(&self, room: &RoomKey, length: usize, outcome: &Result<Receipt, BroadcastError>) -> &'static str {
-        let outcome = match outcome {
-            Ok(receipt) if receipt.repeated => "repeated",
-            Ok(Receipt { reach: Reach::AllNodes, .. }) => "all_nodes",
-            Ok(Receipt { reach: Reach::LocalOnly, .. }) => "local_only",
-            Err(error) => error.word(),
-        };
+        let outcome = receipt::word(outcome);
         let metrics = self.metrics_of(room);
         metrics.broadcasts.count(outcome);
         metrics.broadcast_bytes.add(length as u64);
