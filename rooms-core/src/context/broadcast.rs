@@ -235,3 +235,16 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::waited_for;
+
+    #[tokio::test]
+    async fn only_an_answer_that_is_waited_for_has_a_time() {
+        assert!(waited_for(async {}).await.1.is_none());
+        assert!(waited_for(yield_now()).await.1.is_some());
+    }
+}

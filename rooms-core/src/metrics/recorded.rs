@@ -211,3 +211,19 @@ impl Hook {
         self.failures.count(outcome);
     }
 }
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fan_out_is_timed_once_in_so_many_deliveries() {
+        let kind = KindMetrics::default();
+        assert!(kind.time_fan_out().is_some(), "the first, so that a kind with little to say has a time");
+        kind.deliveries.add(DELIVERIES_PER_TIME - 1);
+        assert!(kind.time_fan_out().is_none());
+        kind.deliveries.add(1);
+        assert!(kind.time_fan_out().is_some());
+        assert!(kind.time_fan_out().is_none());
+    }
+}
