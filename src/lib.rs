@@ -55,10 +55,14 @@
 //! | keep a room's last state | [guide: state](guide::state), [`Kind::keep_state`] |
 //! | run many processes | `guide::scaling_out`, `rooms::redis` (feature `redis`), [`Bus`] |
 //! | write the page | [guide: page](guide::page), [`PAGE_CLIENT`], [`protocol`] |
+//! | declare events as Rust types, and have TypeScript of them | [guide: typed_rooms](guide::typed_rooms), [`RoomManager::typed`] |
+//! | send bytes | [guide: binary](guide::binary) |
+//! | publish from a worker, or listen in the service itself | [`Publisher`], [`RoomManager::subscribe`] |
 //! | reach clients without WebSockets, or over HTTP/2, or compressed | [guide: event_streams](guide::event_streams), [http2](guide::http2), [compression](guide::compression) |
 //! | bound what a client may do | [`Limits`], [guide: tuning](guide::tuning), `guide::limits` |
 //! | know what happens in a failure | [guide: failures](guide::failures), [`CloseCode`] |
 //! | watch it: metrics, alerts, traces | [guide: observability](guide::observability), [`Stats`], `rooms::metrics` (feature `metrics`), [`TraceContext`] |
+//! | see what happens: metrics, traces, a page | [guide: observability](guide::observability), [inspector](guide::inspector), [`Inspector`] |
 //! | test an application's rules and nodes | `rooms::testing` (feature `testing`) |
 //! | write an adapter or a backplane | [`adapter`], [`bus`] |
 //!

@@ -28,8 +28,8 @@ const ROOM: usize = 10;
 const FIRST: usize = 100;
 const CONNECTIONS: usize = 1_000;
 
-/// The sum of the guide's table, 910, and 1% for its maps: how full they are depends on chance.
-const MOST_BYTES: usize = 919;
+/// The sum of the guide's table, 921, and 1% for its maps: how full they are depends on chance.
+const MOST_BYTES: usize = 930;
 /// Six of a connection's own, and its part of those of its room and of the timers.
 const MOST_ALLOCATIONS: f64 = 6.7;
 
