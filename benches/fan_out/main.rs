@@ -9,7 +9,7 @@ mod rig;
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use rooms::{Message, RoomKey};
 use serde_json::{Value, json};
 use tokio::runtime::{self, Runtime};
@@ -94,5 +94,36 @@ fn join_leave(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// So many broadcasts to a room of so many, for a tool that counts the instructions of [`broadcasts`]: `scripts/metrics-cost`.
+fn counted(members: usize, count: usize) {
+    let runtime = runtime();
+    let room = runtime.block_on(Room::with(members));
+    // What happens once is over then.
+    runtime.block_on(room.broadcast(&comment(200)));
+    broadcasts(&runtime, &room, count);
+    runtime.block_on(async { drop(room) });
+}
+
+#[inline(never)]
+fn broadcasts(runtime: &Runtime, room: &Room, count: usize) {
+    let value = comment(200);
+    runtime.block_on(async {
+        for _ in 0..count {
+            room.broadcast(&value).await;
+        }
+    });
+}
+
 criterion_group!(benches, encode, publish, fan_out, join_leave);
-criterion_main!(benches);
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, mode, members, count, ..] = arguments.as_slice()
+        && mode == "counted"
+    {
+        let number = |argument: &String| argument.parse().expect("a number");
+        return counted(number(members), number(count));
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

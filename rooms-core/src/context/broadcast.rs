@@ -1,6 +1,6 @@
 //! A payload for a room: to the bus, and from it to the members on this node.
 
-use std::{pin::pin, sync::Arc};
+use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -82,10 +82,11 @@ impl Shared {
         let space = self.runtime.wait(space).await;
         let _space = space.map_err(|RuntimeEnded| BroadcastError::RuntimeEnded { room: room.clone() })?;
         let payload = envelope::seal(self.current_trace(), except, carried, payload);
-        let begun = Stopwatch::start();
-        let published = outgoing.publish(payload.clone(), history, key).await;
-        let recorded = if published.is_ok() { &self.metrics.published } else { &self.metrics.not_published };
-        recorded.since(begun);
+        let (published, waited) = waited_for(outgoing.publish(payload.clone(), history, key)).await;
+        if let Some(begun) = waited {
+            let recorded = if published.is_ok() { &self.metrics.published } else { &self.metrics.not_published };
+            recorded.since(begun);
+        }
         match published {
             Ok(appended) => Ok(Receipt::of(Reach::AllNodes, appended)),
             // It certainly did not happen, so it can't come a second time: the members here need not wait for the bus. In a
@@ -105,6 +106,20 @@ impl Shared {
         metrics.broadcast_bytes.add(length as u64);
         outcome
     }
+}
+
+/// An answer, and since when it was waited for: an answer that is there at once, as a bus in this process gives it, took no
+/// time, and is not worth a look at the clock.
+async fn waited_for<T>(answer: impl Future<Output = T>) -> (T, Option<Stopwatch>) {
+    let (mut answer, mut begun) = (pin!(answer), None);
+    let answer = poll_fn(|context| {
+        let answer = answer.as_mut().poll(context);
+        if answer.is_pending() {
+            begun.get_or_insert_with(Stopwatch::start);
+        }
+        answer
+    });
+    (answer.await, begun)
 }
 
 impl Shared {
@@ -207,5 +222,18 @@ impl Shared {
         if let Some(left_out) = self.warnings.full_room.line() {
             tracing::warn!(%room, left_out, "a message was dropped: the room's log is full");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::waited_for;
+
+    #[tokio::test]
+    async fn only_an_answer_that_is_waited_for_has_a_time() {
+        assert!(waited_for(async {}).await.1.is_none());
+        assert!(waited_for(yield_now()).await.1.is_some());
     }
 }

@@ -71,7 +71,7 @@ pub(super) struct Progress {
     slot: usize,
     /// The log's head when this round began: after it nobody is behind that.
     goal: u64,
-    /// Since when it goes on.
+    /// Since when it goes on, where its time is taken.
     begun: Option<Stopwatch>,
 }
 
@@ -236,7 +236,7 @@ impl State {
             return false;
         }
         (self.progress.slot, self.progress.goal) = (0, head);
-        self.progress.begun = Some(Stopwatch::start());
+        self.progress.begun = room.kind.metrics.time_fan_out();
         true
     }
 
