@@ -62,6 +62,7 @@ impl Counter {
     }
 }
 
+#[cfg_attr(not(feature = "metrics"), allow(clippy::derivable_impls, reason = "with the feature it is not"))]
 impl Default for Counter {
     fn default() -> Self {
         Self(
@@ -145,6 +146,7 @@ impl Drop for One {
     }
 }
 
+#[cfg_attr(not(feature = "metrics"), allow(clippy::derivable_impls, reason = "with the feature it is not"))]
 impl Default for Level {
     fn default() -> Self {
         Self(
@@ -189,6 +191,7 @@ impl Histogram {
     }
 }
 
+#[cfg_attr(not(feature = "metrics"), allow(clippy::derivable_impls, reason = "with the feature it is not"))]
 impl Default for Histogram {
     fn default() -> Self {
         Self(
