@@ -1,7 +1,7 @@
 //! A text that many write at once, also offline: a real editor with Yjs in the page, and rooms that carry its bytes.
 //!
-//! `scripts/document-page && cargo run --example document --features axum`, then open <http://localhost:3000/#minutes> in two tabs. `PORT` is 3000 unless
-//! set, and `JWT_SECRET` a random one.
+//! `scripts/document-page && cargo run --example document --features axum`, then open <http://localhost:3000/#minutes> in two
+//! tabs. `PORT` is 3000 unless set, and `JWT_SECRET` a random one.
 //!
 //! This program knows nothing of Yjs. The room `document:minutes` keeps the newest updates, for pages that were away, and
 //! `cursors:minutes` carries who is where, which nobody needs later. As a room does not keep updates for ever, the pages publish
