@@ -95,7 +95,7 @@ impl Bed {
     }
 
     fn publish(&self, text: &str) {
-        let (kept, effects) = self.0.append(Message::text(text), None, Carried::Bare);
+        let (kept, effects) = self.0.append(Message::text(text), None, Carried::Bare, None);
         assert!(kept);
         self.act(effects);
     }
