@@ -310,7 +310,7 @@ impl Admission {
                     Err(close)
                 }
                 // Boxed, because most have their token with the request.
-                Verdict::Later(unauthenticated) => Box::pin(unauthenticated.identity(&rooms, &mut halves.0)).await,
+                Verdict::Later(unauthenticated) => Box::pin(unauthenticated.identity(&rooms, &mut halves)).await,
             };
             let served = match verdict.and_then(|identity| with_claims(identity, claims.clone())) {
                 Ok(identity) => {
