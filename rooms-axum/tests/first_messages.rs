@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
 
@@ -40,7 +40,7 @@ impl Served {
         let waits = Arc::clone(&door);
         let rule = move |_, _| {
             let waits = Arc::clone(&waits);
-            async move { waits.acquire().await.is_ok() }
+            async move { waits.acquire().await.map(SemaphorePermit::forget).is_ok() }
         };
         let rooms = RoomManager::builder()
             .authenticator(JwtAuthenticator::hs256(SECRET).unwrap())
