@@ -4,8 +4,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-/// A secret that is hashed already: a token costs two of the seven blocks less than by jsonwebtoken, which is given the
-/// secret anew with each. The same crates that jsonwebtoken uses.
+/// A secret that is hashed already, where jsonwebtoken hashes it anew with each token: two blocks less of six or seven. By
+/// the same crates that jsonwebtoken uses.
 #[derive(Clone)]
 pub(super) struct Keyed(Hmac<Sha256>);
 
