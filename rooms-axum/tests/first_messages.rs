@@ -1,4 +1,5 @@
-//! Behind `serve` the answer to an upgrade and the first messages go out together, and neither waits for long.
+//! Behind `serve` the answer to an upgrade goes out with the first messages, and waits for nothing else. That it is one write
+//! is held by `cork` of `rooms-core`, which sees what has arrived after each.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -119,7 +120,7 @@ async fn is_closed_with(mut stream: TcpStream, code: CloseCode) {
 }
 
 #[tokio::test]
-async fn the_answer_and_the_first_message_arrive_in_one_read() {
+async fn the_answer_stands_in_front_of_the_first_message() {
     let served = Served::start().await;
     // The first one waits until the bus has subscribed the room.
     let mut first = served.asks("/rooms/post/42", &token("1")).await;
