@@ -145,7 +145,9 @@ fn churn() -> Scenario {
     Scenario {
         name: "churn: connect, join, go",
         figure: Figure::Cpu,
-        contenders: [Kind::Handshake, Kind::Upgrade, Kind::Rooms, Kind::Handwritten].map(contender).into(),
+        contenders: [Kind::Handshake, Kind::Upgrade, Kind::Rooms, Kind::RoomsServed, Kind::Handwritten]
+            .map(contender)
+            .into(),
     }
 }
 

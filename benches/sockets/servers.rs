@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Upgrade,
     /// This library behind Axum, through its public API alone.
     Rooms,
+    /// The same behind the library's own `serve`, in place of Axum's.
+    RoomsServed,
     /// The same behind Warp.
     RoomsOnWarp,
     /// What is often written: `axum::extract::ws`, a map of rooms, an `mpsc` and two tasks for each connection.
@@ -50,6 +52,7 @@ impl fmt::Display for Kind {
             Self::Handshake => "handshake",
             Self::Upgrade => "axum upgrade alone",
             Self::Rooms => "rooms",
+            Self::RoomsServed => "rooms, own serve",
             Self::RoomsOnWarp => "rooms on warp",
             Self::Handwritten => "handwritten",
         })
@@ -102,7 +105,7 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
         Kind::Handshake => floor::shake_hands_only(),
         Kind::Upgrade => runtime.block_on(upgrade::serve()),
         Kind::Rooms if setup.each > 1 => runtime.block_on(many_rooms::serve(filling, setup.each)),
-        Kind::Rooms | Kind::RoomsOnWarp => runtime.block_on(library::serve(filling, setup)),
+        Kind::Rooms | Kind::RoomsServed | Kind::RoomsOnWarp => runtime.block_on(library::serve(filling, setup)),
         Kind::Handwritten => runtime.block_on(handwritten::serve(filling)),
     }
 }

@@ -13,7 +13,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use rooms_core::{RoomManager, Shutdown, adapter};
+use rooms_core::{RoomManager, Shutdown, adapter, ws::CorkedStream};
 use tokio::net::TcpListener;
 
 /// Serves an application over HTTP/1.1 until `stop` resolves, within the bounds of [`Limits`](rooms_core::Limits) on
@@ -59,9 +59,12 @@ pub async fn serve(
     adapter::serve(rooms, listener, stop, how, move |stream, peer: SocketAddr, mut ending| {
         let (http, app) = (http.clone(), app.clone());
         async move {
+            let stream = CorkedStream::new(stream);
+            let cork = stream.cork();
             let service = service_fn(move |request: Request<Incoming>| {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(ConnectInfo(peer));
+                request.extensions_mut().insert(cork.clone());
                 app.call(request)
             });
             let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());

@@ -6,7 +6,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use rooms_core::{
     RoomManager,
-    ws::{self, FrameSink, FrameStream},
+    ws::{self, CorkedStream, FrameSink, FrameStream},
 };
 use tokio::net::TcpStream;
 
@@ -16,7 +16,11 @@ use tokio::net::TcpStream;
 /// The other adapter has the same lines: core names no HTTP server, and adapters do not know each other.
 pub(crate) async fn open(upgrade: OnUpgrade, rooms: RoomManager) -> io::Result<(FrameStream, FrameSink)> {
     let upgraded = upgrade.await.map_err(io::Error::other)?;
-    // From hyper's own server, as in `serve`; and from that of hyper-util, which wraps the stream.
+    // From `serve`; from hyper's own server; and from that of hyper-util, which wraps the stream.
+    let upgraded = match upgraded.downcast::<TokioIo<CorkedStream>>() {
+        Ok(parts) => return parts.io.into_inner().split(&parts.read_buf, rooms.limits()),
+        Err(upgraded) => upgraded,
+    };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => return ws::tcp(parts.io.into_inner(), &parts.read_buf, rooms.limits()),
         Err(upgraded) => upgraded,

@@ -14,6 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use rooms_core::{
     Close, Endpoint, Identity, RoomKey, RoomManager,
     adapter::{Admission, Opening, Refusal},
+    ws::Cork,
 };
 
 use serde_json::Value;
@@ -33,6 +34,8 @@ use crate::socket;
 pub struct RoomUpgrade {
     admission: Admission,
     upgrade: OnUpgrade,
+    /// From [`serve`](crate::serve()).
+    cork: Option<Cork>,
 }
 
 impl RoomUpgrade {
@@ -73,19 +76,25 @@ impl RoomUpgrade {
 
     /// [`room`](Self::room) for a key that is parsed already.
     pub fn room_key(self, room: RoomKey) -> Response {
-        let answer = opened(&self.admission);
-        let socket = socket::open(self.upgrade, self.admission.rooms().clone());
-        self.admission.serve_room(room, socket);
-        answer
+        self.answer(Some(room))
     }
 
     /// Upgrades; the client then joins and leaves rooms by itself, as [`protocol`](rooms_core::protocol) says.
     ///
     /// The user's own room, such as `user:5`, is joined from the start, where there is a kind `user` that lets them in.
     pub fn rooms(self) -> Response {
-        let answer = opened(&self.admission);
+        self.answer(None)
+    }
+
+    fn answer(self, room: Option<RoomKey>) -> Response {
+        let answer = self.admission.response().map(|()| Body::empty());
         let socket = socket::open(self.upgrade, self.admission.rooms().clone());
-        self.admission.serve(socket);
+        match room {
+            Some(room) => self.admission.serve_room(room, socket),
+            None => self.admission.serve(socket),
+        }
+        // What the connection is told first goes out with the answer.
+        self.cork.inspect(Cork::hold);
         answer
     }
 }
@@ -105,7 +114,7 @@ where
         let admission = admission.map_err(|refusal| refused(&refusal))?;
         // hyper leaves it with a request that it can upgrade, and nobody took it before.
         let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| refused(&Refusal::NotAnUpgrade))?;
-        let upgrade = Self { admission, upgrade };
+        let upgrade = Self { admission, upgrade, cork: parts.extensions.remove() };
         // A bad token is told of by a close frame, and joins nothing.
         if upgrade.admission.identity().is_err() { Err(upgrade.rooms()) } else { Ok(upgrade) }
     }
@@ -117,10 +126,6 @@ fn opening(parts: &Parts) -> Opening<'_> {
         return Opening::ExtendedConnect(protocol.as_str());
     }
     Opening::Method(&parts.method)
-}
-
-fn opened(admission: &Admission) -> Response {
-    admission.response().map(|()| Body::empty())
 }
 
 pub(crate) fn refused(refusal: &Refusal) -> Response {

@@ -13,7 +13,7 @@ use std::{
 
 use http::{HeaderMap, Response, Uri};
 use serde_json::Value;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use self::{
@@ -32,6 +32,7 @@ use crate::{
     network::Network,
     outbox::Framing,
     room_key::RoomKey,
+    runtime::in_time,
     session::Served,
     ws::{FrameSink, FrameStream},
 };
@@ -286,7 +287,7 @@ impl Admission {
         let deflate = handshake.deflate();
         tokio::spawn(Served::Opening(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
-            let mut halves = match timeout(within, socket).await {
+            let mut halves = match in_time(within, socket).await {
                 Ok(Ok(halves)) => halves,
                 Ok(Err(error)) => {
                     span.record("outcome", "failed");
@@ -310,7 +311,7 @@ impl Admission {
                     Err(close)
                 }
                 // Boxed, because most have their token with the request.
-                Verdict::Later(unauthenticated) => Box::pin(unauthenticated.identity(&rooms, &mut halves.0)).await,
+                Verdict::Later(unauthenticated) => Box::pin(unauthenticated.identity(&rooms, &mut halves)).await,
             };
             let served = match verdict.and_then(|identity| with_claims(identity, claims.clone())) {
                 Ok(identity) => {

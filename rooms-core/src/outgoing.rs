@@ -1,6 +1,6 @@
 //! A payload's way to the bus: the same for a manager and for a publisher.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -25,7 +25,8 @@ use crate::{
 /// The kind of the rooms that hold a user's connections.
 pub(crate) const USER: &str = "user";
 
-pub(crate) type Kinds = HashMap<Box<str>, Arc<Kind>>;
+/// A few, by name: to compare names takes less time than to hash one, and several are looked up for each connection.
+pub(crate) type Kinds = BTreeMap<Box<str>, Arc<Kind>>;
 
 /// The kind of a room as a span names it: one that was declared.
 pub(crate) fn kind_name<'a>(kinds: &Kinds, room: &'a RoomKey) -> &'a str {

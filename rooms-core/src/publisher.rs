@@ -1,6 +1,6 @@
 //! Broadcasting from a program that serves no members.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -131,7 +131,7 @@ impl PublisherBuilder {
     /// # Errors
     /// [`PublisherError`] names what is wrong.
     pub fn build(self) -> Result<Publisher, PublisherError> {
-        let mut kinds = HashMap::new();
+        let mut kinds = BTreeMap::new();
         for (name, kind) in self.kinds {
             check_kind(&name).map_err(|source| PublisherError::Kind { kind: name.clone(), source })?;
             if let Some(retention) = &kind.history {

@@ -6,13 +6,33 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
+    task::Poll,
+    time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
+    time::sleep,
 };
+
+/// It took longer than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLate;
+
+/// Waits for a future for so long at most. Tokio's `timeout` for what most often is done at once: the timer is made only
+/// where the future has to wait.
+pub(crate) async fn in_time<F: Future>(time: Duration, future: F) -> Result<F::Output, TooLate> {
+    let (mut future, mut timer) = (pin!(future), None);
+    poll_fn(move |cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => timer.get_or_insert_with(|| Box::pin(sleep(time))).as_mut().poll(cx).map(|()| Err(TooLate)),
+    })
+    .await
+}
 
 /// A task stands guard on the runtime for as long as the manager lives. When the runtime ends it drops the task, and with
 /// it the other end of a channel.

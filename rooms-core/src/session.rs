@@ -198,9 +198,18 @@ impl<R: Source> Session<R> {
 
     /// Runs until the connection has to end.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        // It has never asked to be woken.
+        let is_first_turn = self.connection.wakes_at() == Moment::START;
         loop {
             let now = self.connection.shared().timers.now();
-            let step = match ready!(self.poll_event(cx, now)) {
+            let Poll::Ready(event) = self.poll_event(cx, now) else {
+                if is_first_turn {
+                    // The first join takes a while, or there is none: the answer to the upgrade does not wait for it.
+                    self.connection.recipient().uncork();
+                }
+                return Poll::Pending;
+            };
+            let step = match event {
                 Event::Incoming(Some(Ok(incoming))) => {
                     self.heartbeat.heard();
                     let limits = &self.connection.shared().limits;

@@ -8,6 +8,7 @@
 //!   without a copy, and [`FrameSink`] can do that in the caller's own time slice.
 //! - **A close frame follows every fault.** A [`WsError`] knows the [`Close`] that it deserves.
 
+mod cork;
 mod decoder;
 mod deflate;
 mod frame;
@@ -22,7 +23,12 @@ use tokio::{
     net::TcpStream,
 };
 
-pub use self::{decoder::Incoming, sink::FrameSink, stream::FrameStream};
+pub use self::{
+    cork::{Cork, CorkedStream},
+    decoder::Incoming,
+    sink::FrameSink,
+    stream::FrameStream,
+};
 pub(crate) use self::{deflate::deflated, sink::Written};
 use crate::{
     close::{Close, CloseCode},

@@ -11,7 +11,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use rooms_core::{RoomManager, Shutdown, adapter};
+use rooms_core::{RoomManager, Shutdown, adapter, ws::CorkedStream};
 use tokio::net::TcpListener;
 use warp::{Filter, http::Request, reply::Reply};
 
@@ -60,8 +60,11 @@ pub async fn serve<F>(
     adapter::serve(rooms, listener, stop, how, move |stream, peer, mut ending| {
         let (http, app) = (http.clone(), app.clone());
         async move {
+            let stream = CorkedStream::new(stream);
+            let cork = stream.cork();
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(cork.clone());
                 app.call(request)
             });
             let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());

@@ -6,6 +6,7 @@ use hyper::upgrade::OnUpgrade;
 use rooms_core::{
     Close, Endpoint, Identity, RoomKey, RoomManager,
     adapter::{Admission, Refusal},
+    ws::Cork,
 };
 use serde_json::Value;
 use warp::{
@@ -36,49 +37,58 @@ pub fn upgrade_at(
     endpoint: Endpoint,
 ) -> impl Filter<Extract = (RoomUpgrade,), Error = Infallible> + Clone + Send + Sync + use<> {
     let rooms = rooms.clone();
-    let ask = move |head: Head, upgrade: Option<OnUpgrade>| {
+    let ask = move |head: Head, upgrade: Option<OnUpgrade>, cork: Option<Cork>| {
         let (rooms, endpoint) = (rooms.clone(), endpoint.clone());
         async move {
             let admitted = head.admit(&rooms, &endpoint, head.opening()).await;
             // hyper leaves it with a request that it can upgrade.
-            let upgrade = admitted.and_then(|admission| Ok((admission, upgrade.ok_or(Refusal::NotAnUpgrade)?)));
-            RoomUpgrade(upgrade)
+            RoomUpgrade(admitted.and_then(|admission| {
+                let upgrade = upgrade.ok_or(Refusal::NotAnUpgrade)?;
+                Ok(Admitted { admission, upgrade, cork })
+            }))
         }
     };
-    head().and(warp::ext::optional::<OnUpgrade>()).then(ask)
+    head().and(warp::ext::optional::<OnUpgrade>()).and(warp::ext::optional::<Cork>()).then(ask)
 }
 
 /// An upgrade, or what is wrong with it; call [`room`](Self::room) or [`rooms`](Self::rooms) to answer it.
 ///
 /// Once the answer is sent, a task of its own serves the connection until it ends.
 #[must_use = "an upgrade is answered by `room` or `rooms`"]
-pub struct RoomUpgrade(Result<(Admission, OnUpgrade), Refusal>);
+pub struct RoomUpgrade(Result<Admitted, Refusal>);
+
+struct Admitted {
+    admission: Admission,
+    upgrade: OnUpgrade,
+    /// From [`serve`](crate::serve()).
+    cork: Option<Cork>,
+}
 
 impl RoomUpgrade {
     /// Who connects; `None` where the request is refused, the token is bad, or it comes with the
     /// [first message](Endpoint::first_message_token).
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
-        self.0.as_ref().ok()?.0.identity().ok().flatten()
+        self.0.as_ref().ok()?.admission.identity().ok().flatten()
     }
 
     /// The subprotocol that the answer names: the first of the client's offers that is one of
     /// [the endpoint's](rooms_core::Endpoint::subprotocols). `None` also where the request is refused.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.0.as_ref().ok()?.0.subprotocol()
+        self.0.as_ref().ok()?.admission.subprotocol()
     }
 
     /// Adds claims to those of the identity, for rules and hooks to read; one of the same name takes the place of the token's.
     pub fn with_claims<N: Into<String>>(self, claims: impl IntoIterator<Item = (N, Value)>) -> Self {
-        Self(self.0.map(|(admission, upgrade)| (admission.with_claims(claims), upgrade)))
+        Self(self.0.map(|it| Admitted { admission: it.admission.with_claims(claims), ..it }))
     }
 
     /// Calls this once when the connection has ended, with the reason, whatever that is; 1001 where it can't be said, as
     /// when the upgrade fails. It has left its rooms by then. It is not called where the request is refused over HTTP. It
     /// must not wait: spawn a task for what takes time.
     pub fn on_close(self, hook: impl FnOnce(Close) + Send + 'static) -> Self {
-        Self(self.0.map(|(admission, upgrade)| (admission.on_close(hook), upgrade)))
+        Self(self.0.map(|it| Admitted { admission: it.admission.on_close(hook), ..it }))
     }
 
     /// Upgrades, and joins the room `kind:id` if its rule lets this user in; else the connection is closed with 4403.
@@ -92,7 +102,9 @@ impl RoomUpgrade {
             Ok(room) => self.room_key(room),
             // What is wrong with the request itself comes first, and a bad token is told by its close frame.
             Err(_) => match self.0 {
-                Ok((admission, _)) if admission.identity().is_ok() => refused(&admission.refuse(Refusal::Room)),
+                Ok(Admitted { admission, .. }) if admission.identity().is_ok() => {
+                    refused(&admission.refuse(Refusal::Room))
+                }
                 other => Self(other).rooms(),
             },
         }
@@ -111,7 +123,7 @@ impl RoomUpgrade {
     }
 
     fn answer(self, room: Option<RoomKey>) -> Response {
-        let (admission, upgrade) = match self.0 {
+        let Admitted { admission, upgrade, cork } = match self.0 {
             Ok(admitted) => admitted,
             Err(refusal) => return refused(&refusal),
         };
@@ -121,6 +133,8 @@ impl RoomUpgrade {
             Some(room) => admission.serve_room(room, socket),
             None => admission.serve(socket),
         }
+        // What the connection is told first goes out with the answer.
+        cork.inspect(Cork::hold);
         answer
     }
 }

@@ -1,11 +1,11 @@
 //! This library behind Axum and behind Warp: ordinary programs on the public API alone.
 
-use std::io;
+use std::{future::pending, io, time::Duration};
 
 use axum::{Router, extract::Path, response::Response, routing::get};
 use rooms::{
     Connection, Endpoint, HookError, Identity, JwtAuthenticator, Kind, Limits, Member, Payload, RoomKey, RoomManager,
-    axum::RoomUpgrade, ws,
+    Shutdown, axum::RoomUpgrade, ws,
 };
 use tokio::net::TcpListener;
 use warp::Filter as _;
@@ -51,7 +51,12 @@ async fn listen(kind: super::Kind, listener: TcpListener, rooms: RoomManager) ->
         warp::serve(live).incoming(listener).run().await;
         return Ok(());
     }
-    axum::serve(listener, Router::new().route("/posts/{post}/live", get(live)).with_state(rooms)).await
+    let app = Router::new().route("/posts/{post}/live", get(live)).with_state(rooms.clone());
+    if kind == super::Kind::RoomsServed {
+        rooms::axum::serve(&rooms, listener, app, pending(), Shutdown::within(Duration::ZERO)).await;
+        return Ok(());
+    }
+    axum::serve(listener, app).await
 }
 
 /// For a scenario in which members say something.

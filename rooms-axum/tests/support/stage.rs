@@ -1,7 +1,5 @@
 //! What `adapter_conformance!` wants served, by Axum.
 
-use std::net::SocketAddr;
-
 use axum::{
     Extension, Router,
     extract::{FromRef, Path, State},
@@ -10,7 +8,6 @@ use axum::{
 };
 use rooms_axum::{RoomEvents, RoomUpgrade};
 use rooms_core::{RoomManager, testing::adapter_conformance::Stage};
-use tokio::net::TcpListener;
 
 #[derive(Clone)]
 struct App(Stage);
@@ -53,8 +50,8 @@ async fn events_of_many(events: RoomEvents) -> Response {
     events.rooms()
 }
 
-pub(crate) async fn serve(stage: Stage) -> SocketAddr {
-    let app = Router::new()
+pub(crate) fn routes(stage: Stage) -> Router {
+    Router::new()
         .route("/rooms/{kind}/{id}", any(room))
         .route("/strict/{kind}/{id}", any(room).layer(Extension(stage.strict.clone())))
         .route("/browsers/{kind}/{id}", any(guided).layer(Extension(stage.browsers.clone())))
@@ -63,9 +60,4 @@ pub(crate) async fn serve(stage: Stage) -> SocketAddr {
         .route("/events/{kind}/{id}", get(events))
         .route("/events", any(events_of_many))
         .with_state(App(stage))
-        .into_make_service_with_connect_info::<SocketAddr>();
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap_or_else(|error| panic!("a free port: {error}"));
-    let address = listener.local_addr().unwrap_or_else(|error| panic!("an address: {error}"));
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use futures::{Stream, StreamExt as _};
+use futures::{SinkExt as _, Stream, StreamExt as _};
 use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
@@ -12,7 +12,7 @@ use crate::{
     close::Close,
     handshake::Endpoint,
     manager::RoomManager,
-    ws::{Incoming, WsError},
+    ws::{FrameSink, FrameStream, Incoming, WsError},
 };
 
 /// The most control frames in front of the first message. 16: a client that pings each second.
@@ -37,10 +37,13 @@ struct Auth {
 
 impl Unauthenticated {
     /// Reads the first message, and asks the authenticator about its token.
-    pub(super) async fn identity<R>(self, rooms: &RoomManager, stream: &mut R) -> Result<Identity, Close>
-    where
-        R: Stream<Item = Result<Incoming, WsError>> + Unpin,
-    {
+    pub(super) async fn identity(
+        self,
+        rooms: &RoomManager,
+        (stream, sink): &mut (FrameStream, FrameSink),
+    ) -> Result<Identity, Close> {
+        // The answer to the upgrade, where it was held back. That it failed shows in what is read next.
+        _ = sink.flush().await;
         let first = timeout(rooms.limits().first_message_timeout, first_text(stream)).await;
         let text = first.unwrap_or(Err(Close::NO_TOKEN))?;
         let bad = |reason: AuthError| {

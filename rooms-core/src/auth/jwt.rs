@@ -4,6 +4,8 @@ mod algorithm;
 mod claims;
 #[cfg(any(feature = "jwt-rust-crypto", feature = "jwt-aws-lc"))]
 mod es512;
+#[cfg(all(feature = "jwt-rust-crypto", not(feature = "jwt-aws-lc")))]
+mod hs256;
 mod jwk_set;
 mod key;
 mod key_source;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
-use super::{Connection, places::Place};
+use super::{
+    Connection,
+    places::{Place, Places},
+};
 use crate::{context::Shared, room_key::RoomKey};
 
 impl Connection {
@@ -21,36 +24,39 @@ impl Connection {
         if self.rare().is_some() {
             self.rare_mut().beside.forget(key);
         }
-        self.left(vec![Entered::new(&self.shared, place).leaving(how)]);
+        self.left([Entered::new(&self.shared, place).leaving(how)]);
         true
     }
 
     pub(crate) fn leave_all(&mut self) {
-        let all = std::mem::take(&mut self.rooms).into_vec();
         let how = if self.recipient.is_removed() { Leave::Removed } else { Leave::Member };
-        let all: Vec<_> = all.into_iter().map(|place| Entered::new(&self.shared, place).leaving(how)).collect();
-        self.left(all);
+        match std::mem::take(&mut self.rooms) {
+            Places::None => {}
+            Places::One(place) => self.left([Entered::new(&self.shared, place).leaving(how)]),
+            Places::Many(places) => {
+                let entered = places.into_iter().map(|place| Entered::new(&self.shared, place).leaving(how));
+                self.left(entered.collect::<Vec<_>>());
+            }
+        }
     }
 
     /// Gives places up, and then runs the hooks about it in one task.
-    fn left(&mut self, places: Vec<Entered>) {
+    fn left(&mut self, places: impl IntoIterator<Item = Entered>) {
         let within = self.shared.limits.hook_timeout;
-        let hook = |Place { room, slot }: &Place| {
-            room.kind.left(|| self.member_of_sort(&room.key, room.rights(*slot).sort), within)
-        };
-        let left = || places.iter().filter_map(|entered| entered.place.as_ref());
-        let hooks: Vec<_> = left().filter_map(hook).collect();
-        let first = left().next().map(|place| place.room.key.clone());
-        for Place { room, .. } in left() {
+        // The first of the rooms with a hook: several at once are left at the end, and then nobody comes after.
+        let (mut first, mut hooks) = (None, Vec::new());
+        for entered in places {
+            let Some(Place { room, slot }) = &entered.place else { continue };
+            let member = || self.member_of_sort(&room.key, room.rights(*slot).sort);
+            if let Some(hook) = room.kind.left(member, within) {
+                first.get_or_insert_with(|| room.key.clone());
+                hooks.push(hook);
+            }
             room.kind.metrics.viewers.add(-1);
             room.kind.metrics.leaves.add(1);
         }
-        drop(places);
-        if hooks.is_empty() {
-            return;
-        }
-        // Several at once are left at the end, and then nobody comes after.
-        let running = first.map(|room| self.seldom.get_or_insert_default().leaves.begin(room));
+        let Some(first) = first else { return };
+        let running = self.seldom.get_or_insert_default().leaves.begin(first);
         self.shared.registry.hooks.spawn(self.shared.runtime.handle(), async move {
             join_all(hooks).await;
             drop(running);

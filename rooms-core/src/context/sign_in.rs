@@ -3,10 +3,12 @@
 use std::{panic::AssertUnwindSafe, sync::OnceLock};
 
 use futures::FutureExt as _;
-use tokio::time::timeout;
 
 use super::Shared;
-use crate::auth::{Attempt, AuthError, Authenticator, Identity, SignIn};
+use crate::{
+    auth::{Attempt, AuthError, Authenticator, Identity, SignIn},
+    runtime::in_time,
+};
 
 impl Shared {
     /// Asks an authenticator about a request, and then whether who it is is revoked.
@@ -19,7 +21,7 @@ impl Shared {
         let attempt = &attempt.noting(&refused);
         // The call is inside the block, so that a panic in the function itself is caught like one in its future.
         let answer = AssertUnwindSafe(async { authenticator.authenticate(attempt).await }).catch_unwind();
-        let identity = match timeout(self.limits.handshake_timeout, answer).await {
+        let identity = match in_time(self.limits.handshake_timeout, answer).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(_)) | Err(_) => Err(AuthError::Unavailable),
         };

@@ -1,7 +1,7 @@
 //! Putting a manager together.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
@@ -249,7 +249,7 @@ impl<S> RoomManagerBuilder<S> {
         }
         self.endpoint.check().map_err(BuildError::Endpoint)?;
         self.limits.clamp();
-        let mut kinds = HashMap::new();
+        let mut kinds = BTreeMap::new();
         for (name, mut kind) in self.kinds {
             check_kind(&name).map_err(|source| BuildError::Kind { kind: name.clone(), source })?;
             if let Some(retention) = &kind.history {

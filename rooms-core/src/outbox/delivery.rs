@@ -28,6 +28,11 @@ impl Outbox {
         self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.fixed.bounds())))
     }
 
+    /// Has the sink write what it holds back for the first messages; see [`CorkedStream`](crate::ws::CorkedStream).
+    pub(crate) fn uncork(&self) {
+        self.deliver(&[]);
+    }
+
     /// Gives the member messages of a room, each with what it is about; where too many wait, the room's rule decides. Gives
     /// the offset from which on it left out what the log has, if it did: it may not be called again before the member was
     /// given that.

@@ -75,6 +75,14 @@ impl FrameSink {
         Self { io, rest: None }
     }
 
+    /// Has it write this in front of all messages.
+    pub(super) fn behind(mut self, head: Bytes) -> Self {
+        if !head.is_empty() {
+            self.rest.get_or_insert_default().partial = head;
+        }
+        self
+    }
+
     /// Drops it without ending the stream, for a client that is gone: what reads from the socket closes it a moment later.
     pub(crate) fn discard(self) {
         if let WriteHalf::Tcp(io) = self.io {

@@ -43,6 +43,8 @@ const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 pub struct JwtKey {
     algorithm: JwtAlgorithm,
     key: DecodingKey,
+    #[cfg(all(feature = "jwt-rust-crypto", not(feature = "jwt-aws-lc")))]
+    keyed: Option<Box<super::hs256::Keyed>>,
     id: Option<Box<str>>,
 }
 
@@ -101,7 +103,7 @@ impl JwtKey {
         if secret.len() < least {
             return Err(JwtConfigError::ShortSecret { algorithm: algorithm.name(), length: secret.len(), least });
         }
-        Self { algorithm, key: DecodingKey::from_secret(secret), id: None }.tested()
+        Self::of(algorithm, DecodingKey::from_secret(secret)).keyed(secret).tested()
     }
 
     /// A public key in PEM: `-----BEGIN PUBLIC KEY-----`, or for RSA also `-----BEGIN RSA PUBLIC KEY-----`.
@@ -157,7 +159,33 @@ impl JwtKey {
         }
     }
 
+    const fn of(algorithm: JwtAlgorithm, key: DecodingKey) -> Self {
+        Self {
+            algorithm,
+            key,
+            #[cfg(all(feature = "jwt-rust-crypto", not(feature = "jwt-aws-lc")))]
+            keyed: None,
+            id: None,
+        }
+    }
+
+    /// Where the cryptography lets it, with the secret hashed already, as most tokens are checked by it.
+    #[cfg(all(feature = "jwt-rust-crypto", not(feature = "jwt-aws-lc")))]
+    fn keyed(self, secret: &[u8]) -> Self {
+        let keyed = (self.algorithm == JwtAlgorithm::HS256).then(|| super::hs256::Keyed::new(secret));
+        Self { keyed: keyed.flatten().map(Box::new), ..self }
+    }
+
+    #[cfg(not(all(feature = "jwt-rust-crypto", not(feature = "jwt-aws-lc"))))]
+    fn keyed(self, _: &[u8]) -> Self {
+        self
+    }
+
     pub(super) fn verifies(&self, signed: &[u8], signature: &str) -> bool {
+        #[cfg(all(feature = "jwt-rust-crypto", not(feature = "jwt-aws-lc")))]
+        if let Some(keyed) = &self.keyed {
+            return keyed.verifies(signed, signature);
+        }
         self.algorithm.verify(&self.key, signed, signature) == Some(true)
     }
 
@@ -182,8 +210,7 @@ impl JwtKey {
         if !RSA_BITS.contains(&bits) || exponent.len() > RSA_EXPONENT || !odd {
             return Err(JwtConfigError::RsaSize { bits });
         }
-        let key = DecodingKey::from_rsa_raw_components(modulus, exponent);
-        Self { algorithm, key, id: None }.tested()
+        Self::of(algorithm, DecodingKey::from_rsa_raw_components(modulus, exponent)).tested()
     }
 
     /// An EC key as an uncompressed point (SEC 1 section 2.3.3). Its length is checked here: the cryptographies do not
@@ -200,7 +227,7 @@ impl JwtKey {
         if point.len() != length || point.first() != Some(&4) {
             return Err(JwtConfigError::NotAKey);
         }
-        Self { algorithm, key: DecodingKey::from_ec_der(point), id: None }.tested()
+        Self::of(algorithm, DecodingKey::from_ec_der(point)).tested()
     }
 
     /// An Ed25519 key, which is 32 bytes; one of the cryptographies panics for fewer.
@@ -211,7 +238,7 @@ impl JwtKey {
         if key.len() != 32 {
             return Err(JwtConfigError::NotAKey);
         }
-        Self { algorithm, key: DecodingKey::from_ed_der(key), id: None }.tested()
+        Self::of(algorithm, DecodingKey::from_ed_der(key)).tested()
     }
 
     /// Checks a signature once, so that a cryptography which is missing, or does not take the key, shows at the start.
