@@ -14,17 +14,18 @@ mod log;
 mod loss;
 mod replay;
 mod report;
+mod waiters;
 
 use std::{
     fmt,
     num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 pub(crate) use self::flush::{Flusher, flush};
 use self::{
@@ -34,6 +35,7 @@ use self::{
     log::{Entry, Log, Span},
     loss::Loss,
     replay::Replay,
+    waiters::Waiters,
 };
 pub(crate) use self::{
     history::Ready,
@@ -59,30 +61,23 @@ use crate::{
 pub(crate) struct Room {
     pub(crate) key: RoomKey,
     state: Mutex<State>,
-    /// Told when the log has space again.
-    space: Notify,
-    /// Told when the subscription changed.
-    subscription_changed: Notify,
     /// How many of the members are in many rooms and so are told in that form. Changed under the lock.
-    multi: AtomicUsize,
+    multi: AtomicU32,
     /// How many of the members may be given what is compressed. Changed under the lock.
-    deflating: AtomicUsize,
+    deflating: AtomicU32,
     /// When the last message came for it, by the second of the node's life, from 1 on; 0 where none did.
     heard: AtomicU32,
-    bounds: Bounds,
+    limits: Arc<Limits>,
     pub(crate) kind: Arc<Kind>,
 }
 
+/// What is held at most for a member that is joining. Made where it is asked for, as a node has many rooms.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
-    log_bytes: usize,
-    log_messages: usize,
     held_bytes: usize,
     held_messages: usize,
     /// What the room's history has is left out where too much is held, and given later.
     heals: bool,
-    /// Payloads from this length on are compressed.
-    deflate_from: usize,
 }
 
 struct State {
@@ -101,6 +96,10 @@ struct State {
     /// Apart from what each broadcast touches. And two allocations of a middle size fit where one of both does not.
     share: Box<Share>,
     subscription: Subscription,
+    /// For space in the log.
+    for_space: Waiters,
+    /// For an answer of the bus: the subscription, the history, the state.
+    for_bus: Waiters,
     /// Since when nobody is in it.
     empty_since: Option<Instant>,
     /// It waits in the queue of empty rooms.
@@ -111,10 +110,16 @@ struct Member {
     recipient: Arc<Recipient>,
     /// The position of the next message that it is given; past all of them while it is [behind].
     cursor: u64,
+    /// Boxed, because there is nothing of it where a member of most rooms has joined.
+    seldom: Option<Box<Seldom>>,
+}
+
+#[derive(Default)]
+struct Seldom {
     /// What was published while it was still joining; `None` once it is told that it joined.
     held: Option<Box<Held>>,
-    /// Boxed, because there is nothing to know of the members of most rooms.
-    facts: Option<Box<Facts>>,
+    /// What is known of it, where that is not what is known of most.
+    facts: Option<Facts>,
 }
 
 /// What is known of a member.
@@ -230,16 +235,7 @@ pub(crate) struct Effects {
 }
 
 impl Room {
-    pub(crate) fn new(key: RoomKey, kind: Arc<Kind>, limits: &Limits, share: Share) -> Self {
-        let bounds = Bounds {
-            log_bytes: limits.max_log_bytes,
-            log_messages: limits.max_log_messages,
-            held_bytes: limits.max_outbox_bytes,
-            // The welcome comes before them.
-            held_messages: limits.max_outbox_messages - 1,
-            heals: kind.overflow == Overflow::Resync && kind.history.is_some(),
-            deflate_from: limits.min_deflate_bytes,
-        };
+    pub(crate) fn new(key: RoomKey, kind: Arc<Kind>, limits: Arc<Limits>, share: Share) -> Self {
         let state = State {
             log: Log::default(),
             members: Vec::new(),
@@ -247,37 +243,51 @@ impl Room {
             progress: Progress::default(),
             ahead: 0,
             loss: Loss::default(),
-            replay: history::replay_of(&kind, bounds),
+            replay: history::replay_of(&kind, &limits),
             last_state: kind.state.map(|_| Box::default()),
             share: Box::new(share),
             subscription: Subscription::No,
+            for_space: Waiters::default(),
+            for_bus: Waiters::default(),
             empty_since: None,
             lingering: false,
         };
         Self {
             key,
             state: Mutex::new(state),
-            space: Notify::new(),
-            subscription_changed: Notify::new(),
-            multi: AtomicUsize::new(0),
-            deflating: AtomicUsize::new(0),
+            multi: AtomicU32::new(0),
+            deflating: AtomicU32::new(0),
             heard: AtomicU32::new(0),
-            bounds,
+            limits,
             kind,
         }
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            held_bytes: self.limits.max_outbox_bytes,
+            // The welcome comes before them.
+            held_messages: self.limits.max_outbox_messages - 1,
+            heals: self.heals(),
+        }
+    }
+
+    fn heals(&self) -> bool {
+        self.kind.overflow == Overflow::Resync && self.kind.history.is_some()
     }
 
     /// Adds a connection that is joining: from here on nothing is lost to it, and nothing is sent to it yet.
     pub(crate) fn enter(&self, recipient: Arc<Recipient>) -> (usize, Effects) {
         let mut state = lock(&self.state);
         state.empty_since = None;
-        self.multi.fetch_add(usize::from(recipient.form() != Form::Single), Ordering::Relaxed);
-        self.deflating.fetch_add(usize::from(recipient.deflate().is_some()), Ordering::Relaxed);
+        self.multi.fetch_add(u32::from(recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_add(u32::from(recipient.deflate().is_some()), Ordering::Relaxed);
         let head = state.log.head();
         state.ahead = head;
         let from = state.replay.as_ref().and_then(|replay| replay.head());
         let held = Box::new(Held { from, ..Held::default() });
-        let member = Member { recipient, cursor: head, held: Some(held), facts: None };
+        let seldom = Box::new(Seldom { held: Some(held), facts: None });
+        let member = Member { recipient, cursor: head, seldom: Some(seldom) };
         let slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
@@ -317,10 +327,10 @@ impl Room {
         let State { members, log, ahead, replay, .. } = &mut *state;
         let Some(Some(member)) = members.get_mut(slot) else { return went };
         // What the flusher has not come by with yet goes the same way.
-        member.hold(log, &self.key, self.bounds);
+        member.hold(log, &self.key, self.bounds());
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(held) = member.held.take() else { return went };
+        let Some(held) = member.take_held() else { return went };
         let Held { messages, first, left_out, .. } = *held;
         let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
         let messages = messages.into_iter().map(|(_, message)| message);
@@ -342,17 +352,17 @@ impl Room {
         let nothing = Counted { standing, later: 0, effects: Effects::default() };
         let Some(Some(member)) = members.get_mut(slot) else { return nothing };
         // With what the flusher has not come by with yet, so that no old count follows the new one.
-        member.hold(log, &self.key, self.bounds);
+        member.hold(log, &self.key, self.bounds());
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(held) = &mut member.held else { return nothing };
+        let Some(Seldom { held: Some(held), facts }) = member.seldom.as_deref_mut() else { return nothing };
         held.counted = true;
         let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
         self.note_resumed(recovered, reason);
         // Before the messages: what a page makes of one may depend on the state.
         let whole = last_state.as_ref().and_then(|last| last.whole());
-        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds);
+        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds());
         if let Some(left_out) = left_out {
             held.leave_out(left_out);
         }
@@ -362,7 +372,7 @@ impl Room {
             Sort::Observer => share.observe(member.recipient.id(), listing),
         };
         let ordinary = arrived.known.is_none() && rights == Rights::MEMBER;
-        member.facts = (!ordinary).then(|| Box::new(Facts { known: arrived.known, rights }));
+        *facts = (!ordinary).then_some(Facts { known: arrived.known, rights });
         let effects = state.take_due(due);
         let observer = rights.sort == Sort::Observer;
         let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
@@ -393,8 +403,8 @@ impl Room {
         if state.replay.as_mut().is_some_and(|replay| replay.behind.remove(&slot).is_some()) {
             member.recipient.caught_up(&self.key);
         }
-        self.multi.fetch_sub(usize::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
-        self.deflating.fetch_sub(usize::from(member.recipient.deflate().is_some()), Ordering::Relaxed);
+        self.multi.fetch_sub(u32::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_sub(u32::from(member.recipient.deflate().is_some()), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
             state.members = Vec::new();
@@ -403,11 +413,11 @@ impl Room {
             state.loss = Loss::default();
             state.empty_since = Some(Instant::now());
             // Nobody is left to be told of it, but publishers may wait for space.
-            self.space.notify_waiters();
+            state.for_space.take().wake();
         }
         let mut effects = Effects::default();
-        if member.held.is_none_or(|held| held.counted) {
-            let facts = member.facts.as_deref();
+        if member.held().is_none_or(|held| held.counted) {
+            let facts = member.facts();
             let due = match facts.map(|facts| facts.rights.sort) {
                 Some(Sort::Observer) => state.share.stop_observing(),
                 _ => count_out(&mut state.share, facts.and_then(|facts| facts.known.as_ref())),
@@ -442,44 +452,42 @@ impl Room {
         if state.members.is_empty() {
             return (true, Effects::default());
         }
-        let twice = Span {
-            messages: self.bounds.log_messages.saturating_mul(2),
-            bytes: self.bounds.log_bytes.saturating_mul(2),
-        };
-        if !state.log.fits(message.frame().len(), twice) {
+        if !state.log.fits(message.frame().len(), self.twice()) {
             return (false, self.lost(&mut state, Reason::BusGap));
         }
         state.loss.kept();
         (true, state.push(Entry { multi, fan_out, ..Entry::new(message, except, About::Content) }))
     }
 
+    /// What the log holds of messages from other nodes.
+    fn twice(&self) -> Span {
+        Span {
+            messages: self.limits.max_log_messages.saturating_mul(2),
+            bytes: self.limits.max_log_bytes.saturating_mul(2),
+        }
+    }
+
     /// What its messages say of themselves at an outbox.
     fn source(&self) -> Source {
         let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
         let recorded = self.kind.metrics.overflows.clone();
-        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.bounds.heals, resync, recorded }
+        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.heals(), resync, recorded }
     }
 
     /// Waits until the log has space for a message, and keeps it for the caller.
     ///
     /// May be dropped at any time.
     pub(crate) async fn reserve(self: Arc<Self>, bytes: usize) -> Reservation {
-        let bounds = Span { messages: self.bounds.log_messages, bytes: self.bounds.log_bytes };
+        let bounds = Span { messages: self.limits.max_log_messages, bytes: self.limits.max_log_bytes };
         loop {
-            let space = self.space.notified();
-            tokio::pin!(space);
-            space.as_mut().enable();
-            let reserved = {
+            let space = {
                 let mut state = lock(&self.state);
-                let free = state.members.is_empty() || state.log.fits(bytes, bounds);
-                if free {
+                if state.members.is_empty() || state.log.fits(bytes, bounds) {
                     state.log.reserve(bytes);
+                    break;
                 }
-                free
+                state.for_space.wait()
             };
-            if reserved {
-                break;
-            }
             space.await;
         }
         Reservation { room: self, bytes }
@@ -490,14 +498,15 @@ impl Room {
     /// May be dropped at any time.
     pub(crate) async fn subscribed(&self) -> Result<(), NotSubscribed> {
         loop {
-            let changed = self.subscription_changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            match self.subscription() {
-                Subscription::Live => return Ok(()),
-                Subscription::No => return Err(NotSubscribed),
-                Subscription::Wanted | Subscription::Asked { .. } | Subscription::Confirmed => changed.await,
-            }
+            let changed = {
+                let mut state = lock(&self.state);
+                match state.subscription {
+                    Subscription::Live => return Ok(()),
+                    Subscription::No => return Err(NotSubscribed),
+                    Subscription::Wanted | Subscription::Asked { .. } | Subscription::Confirmed => state.for_bus.wait(),
+                }
+            };
+            changed.await;
         }
     }
 
@@ -544,20 +553,25 @@ impl Room {
 
     /// The bus refused a topic, or could not be asked: whoever waits to join is told.
     pub(crate) fn refuse(&self) {
-        {
+        let waiting = {
             let mut state = lock(&self.state);
             if !matches!(state.subscription, Subscription::Wanted | Subscription::Asked { .. }) {
                 return;
             }
             state.subscription = Subscription::No;
-        }
-        self.subscription_changed.notify_waiters();
+            state.for_bus.take()
+        };
+        waiting.wake();
     }
 
     /// What the other nodes have in the room is known, so whoever waits may come in.
     pub(crate) fn open(&self) {
-        lock(&self.state).subscription = Subscription::Live;
-        self.subscription_changed.notify_waiters();
+        let waiting = {
+            let mut state = lock(&self.state);
+            state.subscription = Subscription::Live;
+            state.for_bus.take()
+        };
+        waiting.wake();
     }
 
     /// Whether the room has lingered long enough to be forgotten, asked when its time in the queue is over.
@@ -651,10 +665,26 @@ impl Held {
 }
 
 impl Member {
+    /// What is kept for it while it is joining.
+    fn held(&self) -> Option<&Held> {
+        self.seldom.as_ref()?.held.as_deref()
+    }
+
+    fn facts(&self) -> Option<&Facts> {
+        self.seldom.as_ref()?.facts.as_ref()
+    }
+
+    /// From here on it has joined.
+    fn take_held(&mut self) -> Option<Box<Held>> {
+        let held = self.seldom.as_mut()?.held.take();
+        self.seldom.take_if(|seldom| seldom.facts.is_none());
+        held
+    }
+
     /// Keeps the log's news for a member that is still joining.
     fn hold(&mut self, log: &mut Log, room: &RoomKey, bounds: Bounds) {
         let rights = self.rights();
-        let Some(held) = &mut self.held else { return };
+        let Some(held) = self.seldom.as_mut().and_then(|seldom| seldom.held.as_mut()) else { return };
         for entry in log.since_mut(self.cursor) {
             // Until it is counted, its `room_joined` will say how many there are, and who.
             // The state follows it.
@@ -688,8 +718,12 @@ pub(crate) struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        lock(&self.room.state).log.release(self.bytes);
-        self.room.space.notify_waiters();
+        let waiting = {
+            let mut state = lock(&self.room.state);
+            state.log.release(self.bytes);
+            state.for_space.take()
+        };
+        waiting.wake();
     }
 }
 

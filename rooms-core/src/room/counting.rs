@@ -32,7 +32,8 @@ impl Room {
     /// Changes that; whether there is something to change.
     pub(crate) fn change_rights(&self, slot: usize, rights: Rights) -> bool {
         let mut state = lock(&self.state);
-        let facts = state.members.get_mut(slot).and_then(Option::as_mut).and_then(|member| member.facts.as_mut());
+        let seldom = state.members.get_mut(slot).and_then(Option::as_mut).and_then(|member| member.seldom.as_mut());
+        let facts = seldom.and_then(|seldom| seldom.facts.as_mut());
         // Who has no facts is a member of a kind without such rules.
         facts.is_some_and(|facts| std::mem::replace(&mut facts.rights, rights) != rights)
     }
@@ -40,7 +41,7 @@ impl Room {
 
 impl Member {
     pub(super) fn rights(&self) -> Rights {
-        self.facts.as_ref().map_or(Rights::MEMBER, |facts| facts.rights)
+        self.facts().map_or(Rights::MEMBER, |facts| facts.rights)
     }
 }
 
