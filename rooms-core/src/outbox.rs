@@ -61,11 +61,12 @@ struct State {
     phase: Phase,
     /// The sink said that it is full; it is tried again by the connection's task only.
     full: Full,
-    drivers: u32,
+    /// From the most there may be on, none is counted out: then the sink is dropped with the outbox.
+    drivers: u8,
     /// A session serves the connection, and carries out orders.
     served: bool,
-    /// The user is put out, and is not expected back.
-    removed: bool,
+    /// When it connected, in seconds since 1970, until the year 2106. Here, where it takes no memory of its own.
+    since: u32,
     /// What few connections need, or only at their end.
     seldom: Option<Box<Seldom>>,
 }
@@ -76,6 +77,8 @@ struct Seldom {
     waiting: Option<Box<Queue>>,
     /// The close that is under way, or was.
     close: Option<Close>,
+    /// It is put out by that, and is not expected back.
+    removed: bool,
     /// Told when nothing is taken any more; there only while somebody waits for that.
     closed: Option<Arc<Notify>>,
     /// The rooms that have left messages out, each with the member's slot in it.
@@ -148,7 +151,7 @@ impl Outbox {
             full: Full::No,
             drivers: 0,
             served: false,
-            removed: false,
+            since: 0,
             seldom: None,
         };
         Self { state: Mutex::new(state), fixed: Fixed::new(Bounds::new(limits), Form::Single.into()) }
@@ -339,14 +342,25 @@ impl Outbox {
     pub(crate) fn remove(&self, close: Close, waiting: Waiting) {
         let mut state = lock(&self.state);
         if state.phase == Phase::Open {
-            state.removed = true;
             state.close(close, waiting);
+            state.seldom.get_or_insert_default().removed = true;
         }
     }
 
     /// Whether it was closed by [`remove`](Self::remove).
     pub(crate) fn is_removed(&self) -> bool {
-        lock(&self.state).removed
+        lock(&self.state).seldom.as_ref().is_some_and(|seldom| seldom.removed)
+    }
+
+    /// The same, connected at this time, in seconds since 1970.
+    pub(super) fn since(self, seconds: u64) -> Self {
+        lock(&self.state).since = u32::try_from(seconds).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// When it connected, in seconds since 1970.
+    pub(crate) fn connected_at(&self) -> u64 {
+        lock(&self.state).since.into()
     }
 
     /// From here on a session carries out the orders.
@@ -528,13 +542,16 @@ impl Outbox {
     }
 
     fn begin_driving(&self) {
-        lock(&self.state).drivers += 1;
+        let mut state = lock(&self.state);
+        state.drivers = state.drivers.saturating_add(1);
     }
 
     fn end_driving(&self) {
         let last = {
             let mut state = lock(&self.state);
-            state.drivers -= 1;
+            if state.drivers < u8::MAX {
+                state.drivers -= 1;
+            }
             state.drivers == 0
         };
         if last {
