@@ -93,7 +93,8 @@ impl Places {
     /// Puts a small chunk together with one of its neighbours, where both are half a chunk at most.
     fn put_together(&mut self, small: Key) {
         let before = self.chunks.range(..small).next_back().map(|(before, _)| (*before, small));
-        let after = self.chunks.range((Bound::Excluded(small), Bound::Unbounded)).next().map(|(after, _)| (small, *after));
+        let after =
+            self.chunks.range((Bound::Excluded(small), Bound::Unbounded)).next().map(|(after, _)| (small, *after));
         let len = |chunk: &Key| self.chunks.get(chunk).map_or(0, Vec::len);
         let fits = |(first, second): &(Key, Key)| len(first) + len(second) <= CHUNK / 2;
         match before.filter(fits).or(after.filter(fits)) {
