@@ -732,3 +732,14 @@ impl fmt::Debug for Room {
         f.debug_struct("Room").field("key", &self.key).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, target_pointer_width = "64", not(rooms_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_and_a_place_in_it_are_small() {
+        let sizes = (size_of::<Room>(), size_of::<Share>(), size_of::<Option<Member>>());
+        assert_eq!(sizes, (312, 136, 24), "a node has many rooms, and every connection has a place");
+    }
+}

@@ -171,7 +171,7 @@ mod tests {
     };
 
     #[derive(Default)]
-    struct Wakes(AtomicUsize);
+    pub(super) struct Wakes(AtomicUsize);
 
     impl ArcWake for Wakes {
         fn wake_by_ref(wakes: &Arc<Self>) {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     /// A recipient, and how often its task was woken.
-    fn recipient(number: u64) -> (Arc<Recipient>, Arc<Wakes>) {
+    pub(super) fn recipient(number: u64) -> (Arc<Recipient>, Arc<Wakes>) {
         let outbox = Outbox::new(Transport::boxed(futures::sink::drain()), &Limits::default());
         let identity = Identity::new("5").unwrap();
         let recipient = Arc::new(Recipient::new(ConnectionId::for_test(number), identity, outbox));

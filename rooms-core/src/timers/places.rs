@@ -120,19 +120,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        auth::Identity,
-        limits::Limits,
-        node::ConnectionId,
-        outbox::{Outbox, Transport},
-    };
+    use crate::timers::tests::recipient;
 
     fn recipients(count: u64) -> Vec<Arc<Recipient>> {
-        let recipient = |number| {
-            let outbox = Outbox::new(Transport::boxed(futures::sink::drain()), &Limits::default());
-            Arc::new(Recipient::new(ConnectionId::for_test(number), Identity::new("5").unwrap(), outbox))
-        };
-        (0..count).map(recipient).collect()
+        (0..count).map(|number| recipient(number).0).collect()
     }
 
     fn at(second: u64) -> Moment {
