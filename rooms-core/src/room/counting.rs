@@ -1,6 +1,6 @@
 //! A room's share in counting over nodes, under its lock.
 
-use super::{Effects, Member, Room, State, log::Entry};
+use super::{Effects, Facts, Member, Room, State, log::Entry};
 use crate::{
     kind::Rights,
     lock::lock,
@@ -40,6 +40,10 @@ impl Room {
 }
 
 impl Member {
+    pub(super) fn facts(&self) -> Option<&Facts> {
+        self.seldom.as_ref()?.facts.as_ref()
+    }
+
     pub(super) fn rights(&self) -> Rights {
         self.facts().map_or(Rights::MEMBER, |facts| facts.rights)
     }
