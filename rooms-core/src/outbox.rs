@@ -71,7 +71,7 @@ impl Outbox {
             full: Full::No,
             drivers: 0,
             served: false,
-            removed: false,
+            since: 0,
             seldom: None,
         };
         Self { state: Mutex::new(state), fixed: Fixed::new(Bounds::new(limits), Form::Single.into()) }
@@ -107,14 +107,25 @@ impl Outbox {
     pub(crate) fn remove(&self, close: Close, waiting: Waiting) {
         let mut state = lock(&self.state);
         if state.phase == Phase::Open {
-            state.removed = true;
             state.close(close, waiting);
+            state.seldom.get_or_insert_default().removed = true;
         }
     }
 
     /// Whether it was closed by [`remove`](Self::remove).
     pub(crate) fn is_removed(&self) -> bool {
-        lock(&self.state).removed
+        lock(&self.state).seldom.as_ref().is_some_and(|seldom| seldom.removed)
+    }
+
+    /// The same, connected at this time, in seconds since 1970.
+    pub(super) fn since(self, seconds: u64) -> Self {
+        lock(&self.state).since = u32::try_from(seconds).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// When it connected, in seconds since 1970.
+    pub(crate) fn connected_at(&self) -> u64 {
+        lock(&self.state).since.into()
     }
 
     /// From here on a session carries out the orders.

@@ -89,12 +89,12 @@ mod rooms;
 mod searches;
 mod share;
 mod signature;
+mod surveys;
 mod viewers;
 mod wire;
 mod work;
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
@@ -103,11 +103,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 pub(crate) use self::{
     audience::{Event, For, Listing, MemberList, Person},
@@ -124,7 +120,6 @@ use self::{
     entry::Entry,
     ledger::Ledger,
     node::{Misplaced, Node, Received},
-    queries::Reply,
     replica::EntrySource,
     wire::NodeMessage,
     work::Work,
@@ -164,7 +159,7 @@ pub(crate) struct Presence {
     bus: GuardedBus,
     work: Mutex<Work>,
     window: Duration,
-    surveys: Mutex<HashMap<u64, Surveying>>,
+    surveys: Mutex<surveys::Surveys>,
     searches: searches::Searches,
     /// Told when the driver has something to do.
     wake: Notify,
@@ -191,13 +186,6 @@ impl Counters {
             unsigned_log: RateLimitedLog::default(),
         }
     }
-}
-
-/// Who asks from outside of a room, and what the nodes have replied.
-#[derive(Debug)]
-struct Surveying {
-    entries: Vec<Entry>,
-    done: oneshot::Sender<(Vec<Entry>, bool)>,
 }
 
 impl Presence {
@@ -367,36 +355,6 @@ impl Presence {
         self.ledger.is_alone()
     }
 
-    /// What the other nodes have in a room that is not here: their entries, and whether all of them have replied.
-    ///
-    /// May be dropped at any time.
-    pub(crate) async fn survey(&self, room: &RoomKey) -> (Vec<Entry>, bool) {
-        let (done, answer) = oneshot::channel();
-        let id = {
-            // Locked before the query is open, so that no reply comes first.
-            let mut surveys = lock(&self.surveys);
-            let id = self.with_node(|node| node.survey(room.clone(), Instant::now()));
-            surveys.insert(id, Surveying { entries: Vec::new(), done });
-            id
-        };
-        let _open = OpenSurvey { presence: self, id };
-        let (mut entries, complete) = answer.await.unwrap_or_default();
-        entries.retain(|entry| entry.room == *room);
-        (entries, complete)
-    }
-
-    fn surveyed(&self, id: u64, reply: Reply) {
-        if let Some(surveying) = lock(&self.surveys).get_mut(&id) {
-            surveying.entries.extend(reply.entries);
-        }
-    }
-
-    fn survey_ended(&self, id: u64, complete: bool) {
-        if let Some(Surveying { entries, done }) = lock(&self.surveys).remove(&id) {
-            _ = done.send((entries, complete));
-        }
-    }
-
     /// Says goodbye. Nothing is sent after it.
     pub(crate) async fn goodbye(&self) {
         let me = self.with_node(|node| {
@@ -466,18 +424,5 @@ impl Drop for Driving {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Release);
         self.0.wake.notify_one();
-    }
-}
-
-/// A survey that somebody waits for.
-struct OpenSurvey<'a> {
-    presence: &'a Presence,
-    id: u64,
-}
-
-impl Drop for OpenSurvey<'_> {
-    fn drop(&mut self) {
-        lock(&self.presence.surveys).remove(&self.id);
-        lock(&self.presence.node).close(self.id);
     }
 }

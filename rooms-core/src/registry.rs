@@ -7,9 +7,10 @@ mod states;
 mod subscriptions;
 
 use std::{
-    collections::HashMap,
+    borrow::Borrow,
+    collections::HashSet,
     fmt,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, Hash, Hasher, RandomState},
     sync::Arc,
     time::Duration,
 };
@@ -31,18 +32,22 @@ use crate::{
     reports::{Incident, IncidentKind},
     room::{Effects, Flusher, Linger, Logged, Room, flush},
     room_key::RoomKey,
-    shrink::shrink,
+    shrink::shrink_set,
 };
 
 /// Shards of the map: publishers to different rooms seldom meet at one lock, and no growth of the map moves all of it.
 const SHARDS: usize = 64;
 
-type Shard = HashMap<RoomKey, Arc<Room>>;
+/// A room takes one pointer: it knows its key, so this is a set.
+type Shard = HashSet<ByKey>;
+
+/// Found by its key.
+struct ByKey(Arc<Room>);
 
 pub(crate) struct Registry {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
-    limits: Limits,
+    limits: Arc<Limits>,
     runtime: Handle,
     pub(crate) hooks: Arc<Hooks>,
     presence: Arc<Presence>,
@@ -62,7 +67,7 @@ impl Registry {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
-            limits: limits.clone(),
+            limits: Arc::new(limits.clone()),
             runtime,
             hooks: Arc::default(),
             presence,
@@ -83,11 +88,11 @@ impl Registry {
         let (room, slot, effects) = {
             let mut shard = self.shard(key);
             let room = match shard.get(key) {
-                Some(room) => Arc::clone(room),
+                Some(ByKey(room)) => Arc::clone(room),
                 None => {
                     let share = self.presence.share(kind.counting(&self.limits));
-                    let room = Arc::new(Room::new(key.clone(), Arc::clone(kind), &self.limits, share));
-                    shard.insert(key.clone(), Arc::clone(&room));
+                    let room = Arc::new(Room::new(key.clone(), Arc::clone(kind), Arc::clone(&self.limits), share));
+                    shard.insert(ByKey(Arc::clone(&room)));
                     kind.metrics.rooms.add(1);
                     room
                 }
@@ -173,12 +178,12 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, key: &RoomKey) -> Option<Arc<Room>> {
-        self.shard(key).get(key).cloned()
+        self.shard(key).get(key).map(|ByKey(room)| Arc::clone(room))
     }
 
     /// All rooms that there are now.
     pub(crate) fn rooms(&self) -> Vec<Arc<Room>> {
-        self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
+        self.parts().flatten().collect()
     }
 
     /// Tells the members of all rooms that they may have missed something.
@@ -188,8 +193,7 @@ impl Registry {
     pub(crate) fn gap_everywhere(self: &Arc<Self>) {
         let registry = Arc::clone(self);
         self.runtime.spawn(async move {
-            for shard in &registry.shards {
-                let rooms: Vec<_> = lock(shard).values().cloned().collect();
+            for rooms in registry.parts() {
                 for room in rooms {
                     registry.act(&room, room.gap());
                 }
@@ -200,7 +204,7 @@ impl Registry {
 
     /// All rooms that there are now, in parts.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<Arc<Room>>> + '_ {
-        self.shards.iter().map(|shard| lock(shard).values().cloned().collect())
+        self.shards.iter().map(|shard| lock(shard).iter().map(|ByKey(room)| Arc::clone(room)).collect())
     }
 
     /// How long the node runs.
@@ -215,12 +219,12 @@ impl Registry {
     /// Forgets a room that has been empty since `since`, at least.
     fn retire(&self, key: &RoomKey, since: tokio::time::Instant) -> Linger {
         let mut shard = self.shard(key);
-        let Some(room) = shard.get(key) else { return Linger::Occupied };
+        let Some(ByKey(room)) = shard.get(key) else { return Linger::Occupied };
         let linger = room.linger_over(since);
         if linger == Linger::Over {
             room.kind.metrics.rooms.add(-1);
             shard.remove(key);
-            shrink(&mut shard);
+            shrink_set(&mut shard);
         }
         linger
     }
@@ -230,6 +234,26 @@ impl Registry {
         lock(self.shards.get(self.hasher.hash_one(key) as usize % SHARDS).unwrap_or(first))
     }
 }
+
+impl Borrow<RoomKey> for ByKey {
+    fn borrow(&self) -> &RoomKey {
+        &self.0.key
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

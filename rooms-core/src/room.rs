@@ -20,16 +20,17 @@ mod replay;
 mod report;
 mod reservation;
 mod subscription;
+mod waiters;
 
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 pub(crate) use self::flush::{Flusher, flush};
 use self::{
@@ -40,6 +41,7 @@ use self::{
     loss::Loss,
     replay::Replay,
     subscription::Subscription,
+    waiters::Waiters,
 };
 pub(crate) use self::{
     history::Ready,
@@ -65,30 +67,23 @@ use crate::{
 pub(crate) struct Room {
     pub(crate) key: RoomKey,
     state: Mutex<State>,
-    /// Told when the log has space again.
-    space: Notify,
-    /// Told when the subscription changed.
-    subscription_changed: Notify,
     /// How many of the members are in many rooms and so are told in that form. Changed under the lock.
-    multi: AtomicUsize,
+    multi: AtomicU32,
     /// How many of the members may be given what is compressed. Changed under the lock.
-    deflating: AtomicUsize,
+    deflating: AtomicU32,
     /// When the last message came for it, by the second of the node's life, from 1 on; 0 where none did.
     heard: AtomicU32,
-    bounds: Bounds,
+    limits: Arc<Limits>,
     pub(crate) kind: Arc<Kind>,
 }
 
+/// What is held at most for a member that is joining. Made where it is asked for, as a node has many rooms.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
-    log_bytes: usize,
-    log_messages: usize,
     held_bytes: usize,
     held_messages: usize,
     /// What the room's history has is left out where too much is held, and given later.
     heals: bool,
-    /// Payloads from this length on are compressed.
-    deflate_from: usize,
 }
 
 struct State {
@@ -107,6 +102,10 @@ struct State {
     /// Apart from what each broadcast touches. And two allocations of a middle size fit where one of both does not.
     share: Box<Share>,
     subscription: Subscription,
+    /// For space in the log.
+    for_space: Waiters,
+    /// For an answer of the bus: the subscription, the history, the state.
+    for_bus: Waiters,
     /// Since when nobody is in it.
     empty_since: Option<Instant>,
     /// It waits in the queue of empty rooms.
@@ -117,10 +116,16 @@ struct Member {
     recipient: Arc<Recipient>,
     /// The position of the next message that it is given; past all of them while it is [behind].
     cursor: u64,
+    /// Boxed, because there is nothing of it where a member of most rooms has joined.
+    seldom: Option<Box<Seldom>>,
+}
+
+#[derive(Default)]
+struct Seldom {
     /// What was published while it was still joining; `None` once it is told that it joined.
     held: Option<Box<Held>>,
-    /// Boxed, because there is nothing to know of the members of most rooms.
-    facts: Option<Box<Facts>>,
+    /// What is known of it, where that is not what is known of most.
+    facts: Option<Facts>,
 }
 
 /// What is known of a member.
@@ -156,16 +161,7 @@ pub(crate) struct Effects {
 }
 
 impl Room {
-    pub(crate) fn new(key: RoomKey, kind: Arc<Kind>, limits: &Limits, share: Share) -> Self {
-        let bounds = Bounds {
-            log_bytes: limits.max_log_bytes,
-            log_messages: limits.max_log_messages,
-            held_bytes: limits.max_outbox_bytes,
-            // The welcome comes before them.
-            held_messages: limits.max_outbox_messages - 1,
-            heals: kind.overflow == Overflow::Resync && kind.history.is_some(),
-            deflate_from: limits.min_deflate_bytes,
-        };
+    pub(crate) fn new(key: RoomKey, kind: Arc<Kind>, limits: Arc<Limits>, share: Share) -> Self {
         let state = State {
             log: Log::default(),
             members: Vec::new(),
@@ -173,24 +169,37 @@ impl Room {
             progress: Progress::default(),
             ahead: 0,
             loss: Loss::default(),
-            replay: history::replay_of(&kind, bounds),
+            replay: history::replay_of(&kind, &limits),
             last_state: kind.state.map(|_| Box::default()),
             share: Box::new(share),
             subscription: Subscription::No,
+            for_space: Waiters::default(),
+            for_bus: Waiters::default(),
             empty_since: None,
             lingering: false,
         };
         Self {
             key,
             state: Mutex::new(state),
-            space: Notify::new(),
-            subscription_changed: Notify::new(),
-            multi: AtomicUsize::new(0),
-            deflating: AtomicUsize::new(0),
+            multi: AtomicU32::new(0),
+            deflating: AtomicU32::new(0),
             heard: AtomicU32::new(0),
-            bounds,
+            limits,
             kind,
         }
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            held_bytes: self.limits.max_outbox_bytes,
+            // The welcome comes before them.
+            held_messages: self.limits.max_outbox_messages - 1,
+            heals: self.heals(),
+        }
+    }
+
+    fn heals(&self) -> bool {
+        self.kind.overflow == Overflow::Resync && self.kind.history.is_some()
     }
 
     /// Appends a message for every member but `except`; `false` where the log is so full that it was dropped. Where it is
@@ -217,22 +226,26 @@ impl Room {
         if state.members.is_empty() {
             return (true, Effects::default());
         }
-        let twice = Span {
-            messages: self.bounds.log_messages.saturating_mul(2),
-            bytes: self.bounds.log_bytes.saturating_mul(2),
-        };
-        if !state.log.fits(message.frame().len(), twice) {
+        if !state.log.fits(message.frame().len(), self.twice()) {
             return (false, self.lost(&mut state, Reason::BusGap));
         }
         state.loss.kept();
         (true, state.push(Entry { multi, fan_out, ..Entry::new(message, except, About::Content) }))
     }
 
+    /// What the log holds of messages from other nodes.
+    fn twice(&self) -> Span {
+        Span {
+            messages: self.limits.max_log_messages.saturating_mul(2),
+            bytes: self.limits.max_log_bytes.saturating_mul(2),
+        }
+    }
+
     /// What its messages say of themselves at an outbox.
     fn source(&self) -> Source {
         let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
         let recorded = self.kind.metrics.overflows.clone();
-        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.bounds.heals, resync, recorded }
+        Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.heals(), resync, recorded }
     }
 }
 
@@ -246,5 +259,16 @@ impl State {
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Room").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64", not(rooms_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_and_a_place_in_it_are_small() {
+        let sizes = (size_of::<Room>(), size_of::<Share>(), size_of::<Option<Member>>());
+        assert_eq!(sizes, (312, 136, 24), "a node has many rooms, and every connection has a place");
     }
 }

@@ -1,12 +1,12 @@
 //! One timer for all connections: it wakes each one's task at the time that the task asked for.
 //!
-//! A timer of tokio's takes 112 bytes, and each connection would have one; a place here takes about 30. A connection that
+//! A timer of tokio's takes 112 bytes, and each connection would have one; a place here takes about 18. A connection that
 //! goes takes its place out with [`Timers::remove`], so nothing is left of it. Waking is all that is done here: what it is time
 //! for, the task finds out by itself.
 
+mod places;
+
 use std::{
-    cmp,
-    collections::BTreeSet,
     num::NonZeroU64,
     sync::{
         Arc,
@@ -21,6 +21,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::places::{Place, Places};
 use crate::{
     lock::{Mutex, lock},
     outbox::Recipient,
@@ -64,15 +65,9 @@ pub(crate) struct Timers {
 
 #[derive(Default)]
 struct State {
-    places: BTreeSet<Place>,
+    places: Places,
     /// What the task sleeps until; `None` where there is no task.
     asleep: Option<Moment>,
-}
-
-/// A recipient has one place at most.
-struct Place {
-    at: Moment,
-    recipient: Arc<Recipient>,
 }
 
 impl Timers {
@@ -91,15 +86,14 @@ impl Timers {
 
     /// Has the recipient's task woken at a time, and no more at `before`.
     pub(crate) fn set(self: &Arc<Self>, runtime: &Handle, recipient: &Arc<Recipient>, before: Moment, at: Moment) {
-        let place = |at| Place { at, recipient: Arc::clone(recipient) };
         let asleep = {
             let mut state = lock(&self.state);
-            state.places.remove(&place(before));
+            state.places.remove(before, recipient);
             if self.have_ended() {
                 drop(state);
                 return recipient.wake();
             }
-            state.places.insert(place(at));
+            state.places.insert(Place { at, recipient: Arc::clone(recipient) });
             let asleep = state.asleep;
             if asleep.is_none_or(|until| at < until) {
                 state.asleep = Some(at);
@@ -114,18 +108,15 @@ impl Timers {
     }
 
     pub(crate) fn remove(&self, recipient: &Arc<Recipient>, at: Moment) {
-        lock(&self.state).places.remove(&Place { at, recipient: Arc::clone(recipient) });
+        lock(&self.state).places.remove(at, recipient);
     }
 
     /// Takes out those whose time has come, and says until when to sleep; `None` where nobody is left.
-    fn due(&self) -> (Vec<Arc<Recipient>>, Option<Instant>) {
+    fn due(&self) -> (Vec<Place>, Option<Instant>) {
         let now = self.now();
         let mut state = lock(&self.state);
-        let mut due = Vec::new();
-        while state.places.first().is_some_and(|place| place.at <= now) {
-            due.extend(state.places.pop_first().map(|place| place.recipient));
-        }
-        state.asleep = state.places.first().map(|place| place.at);
+        let due = state.places.take_due(now);
+        state.asleep = state.places.first();
         (due, state.asleep.map(|until| self.start + until.since(Moment::START)))
     }
 }
@@ -134,8 +125,8 @@ impl Timers {
 async fn run(mut running: Running) {
     while let Some(timers) = &running.0 {
         let (due, next) = timers.due();
-        for recipient in due {
-            recipient.wake();
+        for place in due {
+            place.recipient.wake();
         }
         let Some(next) = next else {
             running.0 = None;
@@ -152,7 +143,6 @@ async fn run(mut running: Running) {
 struct Running(Option<Arc<Timers>>);
 
 impl Drop for Running {
-    #[expect(clippy::mutable_key_type, reason = "places are ordered by their time and an address, which do not change")]
     fn drop(&mut self) {
         let Some(timers) = &self.0 else { return };
         let places = {
@@ -160,31 +150,11 @@ impl Drop for Running {
             timers.ended.store(true, Ordering::Relaxed);
             std::mem::take(&mut state.places)
         };
-        for place in places {
+        for place in places.into_all() {
             place.recipient.wake();
         }
     }
 }
-
-impl Ord for Place {
-    fn cmp(&self, other: &Self) -> cmp::Ordering {
-        (self.at, Arc::as_ptr(&self.recipient)).cmp(&(other.at, Arc::as_ptr(&other.recipient)))
-    }
-}
-
-impl PartialOrd for Place {
-    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Place {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == cmp::Ordering::Equal
-    }
-}
-
-impl Eq for Place {}
 
 #[cfg(test)]
 mod tests {
@@ -201,7 +171,7 @@ mod tests {
     };
 
     #[derive(Default)]
-    struct Wakes(AtomicUsize);
+    pub(super) struct Wakes(AtomicUsize);
 
     impl ArcWake for Wakes {
         fn wake_by_ref(wakes: &Arc<Self>) {
@@ -210,7 +180,7 @@ mod tests {
     }
 
     /// A recipient, and how often its task was woken.
-    fn recipient(number: u64) -> (Arc<Recipient>, Arc<Wakes>) {
+    pub(super) fn recipient(number: u64) -> (Arc<Recipient>, Arc<Wakes>) {
         let outbox = Outbox::new(Transport::boxed(futures::sink::drain()), &Limits::default());
         let identity = Identity::new("5").unwrap();
         let recipient = Arc::new(Recipient::new(ConnectionId::for_test(number), identity, outbox));
@@ -271,11 +241,11 @@ mod tests {
         assert!(timers.have_ended());
         timers.set(&handle, &late, Moment::START, timers.now().after(Duration::from_secs(60)));
         assert_eq!([wakes, late_wakes].map(|wakes| wakes.0.load(Ordering::Relaxed)), [1, 1]);
-        assert!(lock(&timers.state).places.is_empty());
+        assert!(lock(&timers.state).places.first().is_none());
     }
 
     #[test]
-    fn a_place_and_a_moment_are_small() {
-        assert_eq!((size_of::<Place>(), size_of::<Option<Moment>>()), (16, 8), "every connection has some");
+    fn a_moment_is_small() {
+        assert_eq!(size_of::<Option<Moment>>(), 8, "every connection has some");
     }
 }

@@ -2,9 +2,9 @@
 
 mod logs;
 mod states;
+mod subscribers;
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     sync::{
         Arc, OnceLock,
@@ -16,15 +16,15 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use self::logs::Logs;
+use self::{
+    logs::Logs,
+    subscribers::{Subscriber, Subscribers, Subscriptions},
+};
 use super::{
     Appended, Bus, BusError, BusEvent, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, NewState, Outcome,
     Position, ReadFrom, Retention, StatePatch, States, Topic,
 };
-use crate::{
-    lock::{Mutex, lock},
-    shrink::shrink,
-};
+use crate::lock::{Mutex, lock};
 
 /// A bus inside one process: never down, loses nothing.
 ///
@@ -51,7 +51,7 @@ pub struct LocalBus {
 
 struct Receiver(Arc<dyn BusReceiver>);
 
-/// Who is subscribed to what, in shards by topic so that publishers to different rooms seldom meet.
+/// Who is subscribed to what, in shards by room so that publishers to different rooms seldom meet.
 ///
 /// A shard stays locked while its receivers are called: that is what gives every port the same order. A receiver only
 /// queues, or looks at what nodes say to each other, so the time is short.
@@ -66,17 +66,9 @@ const SHARDS: usize = 16;
 
 #[derive(Debug, Default)]
 struct Shard {
-    subscribers: HashMap<Topic, Subscribers>,
+    subscriptions: Subscriptions,
     logs: Logs,
     states: states::States,
-}
-
-type Subscribers = Arc<Vec<Subscriber>>;
-
-#[derive(Debug, Clone)]
-struct Subscriber {
-    port: u64,
-    receiver: Receiver,
 }
 
 impl LocalBus {
@@ -114,42 +106,25 @@ impl Default for LocalBus {
 
 impl Hub {
     fn shard(&self, topic: &Topic) -> &Mutex<Shard> {
+        let hash = match topic {
+            Topic::Room(room) | Topic::Control(room) => self.hasher.hash_one(room),
+            Topic::Nodes | Topic::Node(_) => self.hasher.hash_one(topic),
+        };
         let [first, ..] = &self.shards;
-        self.shards.get(self.hasher.hash_one(topic) as usize % SHARDS).unwrap_or(first)
+        self.shards.get(hash as usize % SHARDS).unwrap_or(first)
     }
 
     fn remove_all(&self, port: u64) {
         for shard in &self.shards {
-            lock(shard).subscribers.retain(|_, subscribers| {
-                *subscribers = without(subscribers, port);
-                !subscribers.is_empty()
-            });
+            lock(shard).subscriptions.remove_all(port);
         }
     }
-
-    fn remove(&self, topic: &Topic, port: u64) {
-        let mut shard = lock(self.shard(topic));
-        if let Some(subscribers) = shard.subscribers.get_mut(topic) {
-            *subscribers = without(subscribers, port);
-            if subscribers.is_empty() {
-                shard.subscribers.remove(topic);
-                shrink(&mut shard.subscribers);
-            }
-        }
-    }
-}
-
-fn without(subscribers: &Subscribers, port: u64) -> Subscribers {
-    if subscribers.iter().all(|subscriber| subscriber.port != port) {
-        return Arc::clone(subscribers);
-    }
-    Arc::new(subscribers.iter().filter(|subscriber| subscriber.port != port).cloned().collect())
 }
 
 impl Shard {
     /// Tells everybody who is subscribed to a topic.
     fn say(&self, topic: &Topic, event: impl Fn() -> BusEvent) {
-        for Subscriber { receiver, .. } in self.subscribers.get(topic).into_iter().flat_map(|all| &**all) {
+        for Subscriber { receiver, .. } in self.subscriptions.of(topic) {
             receiver.0.event(event());
         }
     }
@@ -167,12 +142,7 @@ impl Bus for LocalBus {
     fn subscribe(&self, topics: &[Topic]) {
         let Some(alone) = self.alone.get() else { return };
         for topic in topics {
-            let mut shard = lock(self.hub.shard(topic));
-            match shard.subscribers.get_mut(topic) {
-                None => _ = shard.subscribers.insert(topic.clone(), Arc::clone(alone)),
-                Some(subscribers) if subscribers.iter().any(|subscriber| subscriber.port == self.port) => {}
-                Some(subscribers) => Arc::make_mut(subscribers).extend(alone.iter().cloned()),
-            }
+            lock(self.hub.shard(topic)).subscriptions.add(topic, alone);
         }
         if !topics.is_empty() {
             for Subscriber { receiver, .. } in &**alone {
@@ -183,7 +153,7 @@ impl Bus for LocalBus {
 
     fn unsubscribe(&self, topics: &[Topic]) {
         for topic in topics {
-            self.hub.remove(topic, self.port);
+            lock(self.hub.shard(topic)).subscriptions.remove(topic, self.port);
         }
     }
 
@@ -223,8 +193,8 @@ impl History for LocalBus {
 
     async fn read(&self, topic: &Topic, from: ReadFrom, retention: Retention) -> Result<Excerpt, BusError> {
         let mut shard = lock(self.hub.shard(topic));
-        let Shard { subscribers, logs, .. } = &mut *shard;
-        Ok(logs.read(topic, from, retention, |topic| subscribers.contains_key(topic)))
+        let Shard { subscriptions, logs, .. } = &mut *shard;
+        Ok(logs.read(topic, from, retention, |topic| subscriptions.has(topic)))
     }
 }
 
@@ -232,8 +202,8 @@ impl History for LocalBus {
 impl States for LocalBus {
     async fn set_state(&self, topic: &Topic, new: NewState) -> Result<Outcome, BusError> {
         let mut shard = lock(self.hub.shard(topic));
-        let Shard { subscribers, states, .. } = &mut *shard;
-        let outcome = states.set(topic, &new, |topic| subscribers.contains_key(topic));
+        let Shard { subscriptions, states, .. } = &mut *shard;
+        let outcome = states.set(topic, &new, |topic| subscriptions.has(topic));
         if let Outcome::Set(revision) = outcome {
             let patch = new.after.zip(new.patch).map(|(since, patch)| StatePatch::new(since, patch));
             let state = KeptState::new(revision, new.state);
@@ -245,8 +215,8 @@ impl States for LocalBus {
 
     async fn state(&self, topic: &Topic, keep: Duration) -> Result<Option<KeptState>, BusError> {
         let mut shard = lock(self.hub.shard(topic));
-        let Shard { subscribers, states, .. } = &mut *shard;
-        Ok(states.read(topic, keep, |topic| subscribers.contains_key(topic)))
+        let Shard { subscriptions, states, .. } = &mut *shard;
+        Ok(states.read(topic, keep, |topic| subscriptions.has(topic)))
     }
 }
 
@@ -259,8 +229,8 @@ impl LocalBus {
         key: Option<&IdempotencyKey>,
     ) -> Appended {
         let mut shard = lock(self.hub.shard(topic));
-        let Shard { subscribers, logs, .. } = &mut *shard;
-        let subscribed = |topic: &Topic| subscribers.contains_key(topic);
+        let Shard { subscriptions, logs, .. } = &mut *shard;
+        let subscribed = |topic: &Topic| subscriptions.has(topic);
         let appended = logs.append(topic, payload.clone(), retention, key, subscribed);
         if let Appended::Now(position) = appended {
             // Under the shard's lock, so that the order of what is heard is that of the offsets.

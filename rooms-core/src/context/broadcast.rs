@@ -127,10 +127,8 @@ impl Shared {
     ///
     /// May be dropped at any time.
     pub(crate) async fn history(&self, room: &Arc<Room>, join: &JoinOptions) -> Ready {
-        let (mut seen, mut seen_of_state) = (None, None);
+        let (mut seen, mut seen_of_state, mut changed) = (None, None, None);
         loop {
-            let mut changed = pin!(room.history_changed());
-            changed.as_mut().enable();
             let (ready, effects) = room.look(join, &mut seen);
             self.registry.act(room, effects);
             let (of_state, effects) = room.look_at_state(&mut seen_of_state);
@@ -140,7 +138,11 @@ impl Shared {
                 (Ready::Failed, _) | (_, Ready::Failed) => return Ready::Failed,
                 (Ready::NotYet, _) | (_, Ready::NotYet) => {}
             }
-            changed.await;
+            match changed.take() {
+                Some(changed) => changed.await,
+                // Looked at once more, as it may have changed just now.
+                None => changed = Some(room.history_changed()),
+            }
         }
     }
 

@@ -78,13 +78,16 @@ impl Outbox {
     }
 
     pub(super) fn begin_driving(&self) {
-        lock(&self.state).drivers += 1;
+        let mut state = lock(&self.state);
+        state.drivers = state.drivers.saturating_add(1);
     }
 
     pub(super) fn end_driving(&self) {
         let last = {
             let mut state = lock(&self.state);
-            state.drivers -= 1;
+            if state.drivers < u8::MAX {
+                state.drivers -= 1;
+            }
             state.drivers == 0
         };
         if last {

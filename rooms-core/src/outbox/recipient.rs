@@ -18,13 +18,11 @@ pub(crate) struct Recipient {
 struct Who {
     id: ConnectionId,
     identity: Identity,
-    /// When it connected, in seconds since 1970, until the year 2106.
-    since: u32,
 }
 
 impl Recipient {
     pub(crate) fn new(id: ConnectionId, identity: Identity, outbox: Outbox) -> Self {
-        Self { who: Box::new(Who { id, identity, since: 0 }), from: None, outbox }
+        Self { who: Box::new(Who { id, identity }), from: None, outbox }
     }
 
     /// The same from this address.
@@ -33,14 +31,8 @@ impl Recipient {
     }
 
     /// The same, connected at this time, in seconds since 1970.
-    pub(crate) fn since(mut self, seconds: u64) -> Self {
-        self.who.since = u32::try_from(seconds).unwrap_or(u32::MAX);
-        self
-    }
-
-    /// When it connected, in seconds since 1970.
-    pub(crate) fn connected_at(&self) -> u64 {
-        self.who.since.into()
+    pub(crate) fn since(self, seconds: u64) -> Self {
+        Self { outbox: self.outbox.since(seconds), ..self }
     }
 
     pub(crate) fn id(&self) -> ConnectionId {
@@ -133,6 +125,6 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert_eq!((size_of::<Recipient>(), size_of::<Who>()), (88, 48), "every connection has one");
+        assert_eq!((size_of::<Recipient>(), size_of::<Who>()), (88, 40), "every connection has one");
     }
 }

@@ -20,11 +20,12 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// The sink said that it is full; it is tried again by the connection's task only.
     pub(super) full: Full,
-    pub(super) drivers: u32,
+    /// From the most there may be on, none is counted out: then the sink is dropped with the outbox.
+    pub(super) drivers: u8,
     /// A session serves the connection, and carries out orders.
     pub(super) served: bool,
-    /// The user is put out, and is not expected back.
-    pub(super) removed: bool,
+    /// When it connected, in seconds since 1970, until the year 2106. Here, where it takes no memory of its own.
+    pub(super) since: u32,
     /// What few connections need, or only at their end.
     pub(super) seldom: Option<Box<Seldom>>,
 }
@@ -35,6 +36,8 @@ pub(super) struct Seldom {
     pub(super) waiting: Option<Box<Queue>>,
     /// The close that is under way, or was.
     pub(super) close: Option<Close>,
+    /// It is put out by that, and is not expected back.
+    pub(super) removed: bool,
     /// Told when nothing is taken any more; there only while somebody waits for that.
     pub(super) closed: Option<Arc<Notify>>,
     /// The rooms that have left messages out, each with the member's slot in it.

@@ -31,7 +31,7 @@ pub(crate) struct Share {
     /// [`window_ended`](Self::window_ended) will be called.
     timer: bool,
     occupancy: ToldOccupancy,
-    rules: Rules,
+    tells_occupancy: bool,
     ledger: Arc<Ledger>,
 }
 
@@ -89,12 +89,12 @@ impl Share {
         Self {
             replica: Replica::default(),
             audience: Audience::new(rules.max_named.map(KnownUsers::new), rules.hides_members),
-            departing: Departing::default(),
+            departing: Departing::new(rules.leave_grace),
             members: 0,
             observers: 0,
             timer: false,
             occupancy: ToldOccupancy::default(),
-            rules,
+            tells_occupancy: rules.tells_occupancy,
             ledger,
         }
     }
@@ -164,7 +164,7 @@ impl Share {
     pub(crate) fn leave(&mut self, known: Option<&Known>, now: Instant) -> Due {
         self.members -= 1;
         if let Some(Known { user, named }) = known {
-            if self.departing.keep(user, *named, now, self.rules.leave_grace) {
+            if self.departing.keep(user, *named, now) {
                 return self.due(Vec::new());
             }
             self.audience.depart(user, *named);
@@ -344,7 +344,7 @@ impl Share {
     fn due(&mut self, events: Vec<Event>) -> Due {
         // Nobody listens to a node that is alone; whoever comes asks.
         let entry = !self.ledger.is_alone() && self.replica.publish();
-        let occupancy = self.rules.tells_occupancy && self.occupancy.note(self.counts());
+        let occupancy = self.tells_occupancy && self.occupancy.note(self.counts());
         let wanted = self.audience.has_window() || self.replica.has_window() || self.has_departing();
         let timer = wanted && !std::mem::replace(&mut self.timer, true);
         Due { events, entry, timer, occupancy }

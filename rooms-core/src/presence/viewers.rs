@@ -35,7 +35,8 @@ pub(crate) enum Change {
 pub(super) struct Viewers {
     /// The number that the members were told last.
     told: usize,
-    window: Option<Window>,
+    /// Boxed, as it is there for a moment, and a node has many rooms.
+    window: Option<Box<Window>>,
 }
 
 /// What happened since the window opened.
@@ -135,7 +136,7 @@ impl Viewers {
             // There is nobody to tell, so nothing is to be spared either.
             return None;
         }
-        self.window = Some(Window { least: counts.all, most: counts.all, joined: Joined::Nobody });
+        self.window = Some(Box::new(Window { least: counts.all, most: counts.all, joined: Joined::Nobody }));
         Some(Announcement { change, count: counts.all, moved, except })
     }
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use super::Registry;
 use crate::{
-    lock::lock,
     presence::{Due, Rooms, Share},
     room_key::RoomKey,
 };
 
 impl Rooms for Arc<Registry> {
     fn keys(&self) -> Vec<RoomKey> {
-        self.shards.iter().flat_map(|shard| lock(shard).keys().cloned().collect::<Vec<_>>()).collect()
+        self.parts().flatten().map(|room| room.key.clone()).collect()
     }
 
     fn change<T>(&self, room: &RoomKey, change: impl FnOnce(&mut Share) -> (T, Due)) -> Option<T> {

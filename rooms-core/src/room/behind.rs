@@ -53,7 +53,7 @@ impl State {
         let Self { members, replay: Some(replay), .. } = self else { return };
         let Some(Some(member)) = members.get_mut(slot) else { return };
         // It may have left meanwhile, and another one is in its slot.
-        if !Arc::ptr_eq(&member.recipient, recipient) || member.held.is_some() {
+        if !Arc::ptr_eq(&member.recipient, recipient) || member.held().is_some() {
             return;
         }
         member.begin_behind(room, slot, replay, first);

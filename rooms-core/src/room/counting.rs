@@ -1,6 +1,6 @@
 //! A room's share in counting over nodes, under its lock.
 
-use super::{Effects, Member, Room, State, log::Entry};
+use super::{Effects, Facts, Member, Room, State, log::Entry};
 use crate::{
     kind::Rights,
     lock::lock,
@@ -32,15 +32,20 @@ impl Room {
     /// Changes that; whether there is something to change.
     pub(crate) fn change_rights(&self, slot: usize, rights: Rights) -> bool {
         let mut state = lock(&self.state);
-        let facts = state.members.get_mut(slot).and_then(Option::as_mut).and_then(|member| member.facts.as_mut());
+        let seldom = state.members.get_mut(slot).and_then(Option::as_mut).and_then(|member| member.seldom.as_mut());
+        let facts = seldom.and_then(|seldom| seldom.facts.as_mut());
         // Who has no facts is a member of a kind without such rules.
         facts.is_some_and(|facts| std::mem::replace(&mut facts.rights, rights) != rights)
     }
 }
 
 impl Member {
+    pub(super) fn facts(&self) -> Option<&Facts> {
+        self.seldom.as_ref()?.facts.as_ref()
+    }
+
     pub(super) fn rights(&self) -> Rights {
-        self.facts.as_ref().map_or(Rights::MEMBER, |facts| facts.rights)
+        self.facts().map_or(Rights::MEMBER, |facts| facts.rights)
     }
 }
 

@@ -180,7 +180,7 @@ impl Flusher {
                     return Next::Over;
                 }
                 let more = state.begin_round(&room, &mut chunk.given);
-                room.space.notify_waiters();
+                state.for_space.take().wake();
                 if !more {
                     self.leave(&mut state.progress);
                     return Next::Over;
@@ -254,8 +254,8 @@ impl State {
             if member.cursor >= head {
                 continue;
             }
-            if member.held.is_some() {
-                member.hold(&mut self.log, &room.key, room.bounds);
+            if member.held().is_some() {
+                member.hold(&mut self.log, &room.key, room.bounds());
             } else {
                 chunk.first = chunk.first.min(member.cursor);
                 let rights = if hides { member.rights() } else { Rights::MEMBER };
@@ -269,7 +269,7 @@ impl State {
             chunk.multi.extend(self.log.since_mut(chunk.first).map(|entry| entry.multi(&room.key).clone()));
         }
         if room.deflating.load(Ordering::Relaxed) > 0 {
-            let from = room.bounds.deflate_from;
+            let from = room.limits.min_deflate_bytes;
             chunk.deflated.extend(self.log.since_mut(chunk.first).map(|entry| entry.deflated(from)));
             if chunk.deflated.iter().all(Option::is_none) {
                 chunk.deflated.clear();

@@ -77,10 +77,22 @@ impl Held {
 }
 
 impl Member {
+    /// What is kept for it while it is joining.
+    pub(super) fn held(&self) -> Option<&Held> {
+        self.seldom.as_ref()?.held.as_deref()
+    }
+
+    /// From here on it has joined.
+    pub(super) fn take_held(&mut self) -> Option<Box<Held>> {
+        let held = self.seldom.as_mut()?.held.take();
+        self.seldom.take_if(|seldom| seldom.facts.is_none());
+        held
+    }
+
     /// Keeps the log's news for a member that is still joining.
     pub(super) fn hold(&mut self, log: &mut Log, room: &RoomKey, bounds: Bounds) {
         let rights = self.rights();
-        let Some(held) = &mut self.held else { return };
+        let Some(held) = self.seldom.as_mut().and_then(|seldom| seldom.held.as_mut()) else { return };
         for entry in log.since_mut(self.cursor) {
             // Until it is counted, its `room_joined` will say how many there are, and who.
             // The state follows it.

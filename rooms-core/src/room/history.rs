@@ -2,17 +2,18 @@
 
 use std::num::NonZeroU64;
 
-use tokio::sync::futures::Notified;
+use tokio::sync::futures::OwnedNotified;
 
 use super::{
     Effects, Held, Room, State,
-    log::{Entry, Span},
+    log::Entry,
     logged::{Content, Logged, Read},
     replay::{Arrived, Down, Has, Lost, Need, Outcome, Replay, Wants},
 };
 use crate::{
     bus::{BusError, Missing, Position, ReadFrom},
     join_options::{JoinOptions, Since},
+    limits::Limits,
     lock::lock,
     message::{Form, Message},
     outbox::About,
@@ -113,8 +114,7 @@ impl Room {
         if state.members.is_empty() {
             return (true, Effects::default());
         }
-        let twice = Span { messages: 2 * self.bounds.log_messages, bytes: 2 * self.bounds.log_bytes };
-        if !state.log.fits(bare.frame().len(), twice) {
+        if !state.log.fits(bare.frame().len(), self.twice()) {
             return (false, self.lost(state, Reason::BusGap));
         }
         state.loss.kept();
@@ -140,8 +140,8 @@ impl Room {
     }
 
     /// Told whenever the history was read, or could not be.
-    pub(crate) fn history_changed(&self) -> Notified<'_> {
-        self.subscription_changed.notified()
+    pub(crate) fn history_changed(&self) -> OwnedNotified {
+        lock(&self.state).for_bus.wait()
     }
 
     /// What is to be read of the log; `None` once there is nothing, and whoever reads is done.
@@ -178,8 +178,9 @@ impl Room {
             }
         }
         state.wake_those_behind();
+        let waiting = state.for_bus.take();
         drop(state);
-        self.subscription_changed.notify_waiters();
+        waiting.wake();
         effects
     }
 
@@ -188,12 +189,12 @@ impl Room {
         let mut state = lock(&self.state);
         let State { members, log, .. } = &mut *state;
         let member = members.get_mut(slot)?.as_mut()?;
-        member.hold(log, &self.key, self.bounds);
+        member.hold(log, &self.key, self.bounds());
         member.cursor = log.head();
         state.ahead = state.log.head();
         let State { members, replay: Some(replay), .. } = &*state else { return None };
         let member = members.get(slot)?.as_ref()?;
-        self.resume(Some(replay), member.held.as_ref()?, member.recipient.form(), join).position
+        self.resume(Some(replay), member.held()?, member.recipient.form(), join).position
     }
 
     /// What one who joins is told and given; what is held for it follows.
@@ -209,9 +210,10 @@ impl Room {
                 ..Resumed::default()
             };
         };
+        let bounds = self.bounds();
         let mut space = Space {
-            messages: (self.bounds.held_messages / 4 * 3).saturating_sub(held.messages.len()),
-            bytes: (self.bounds.held_bytes / 4 * 3).saturating_sub(held.bytes),
+            messages: (bounds.held_messages / 4 * 3).saturating_sub(held.messages.len()),
+            bytes: (bounds.held_bytes / 4 * 3).saturating_sub(held.bytes),
         };
         let message = |logged: &Logged| {
             let content = logged.content.as_ref()?;
@@ -230,7 +232,7 @@ impl Room {
                         later += message.frame().len();
                     }
                 }
-                if left_out.is_some() && !self.bounds.heals {
+                if left_out.is_some() && !bounds.heals {
                     Err(Missing::Trimmed)
                 } else {
                     Ok((since, first, left_out, later))
@@ -251,7 +253,7 @@ impl Room {
                 }
             }
             Some(Err(missing)) => {
-                space = Space { messages: self.bounds.held_messages / 4 * 3, bytes: self.bounds.held_bytes / 4 * 3 };
+                space = Space { messages: bounds.held_messages / 4 * 3, bytes: bounds.held_bytes / 4 * 3 };
                 let mut resumed = self.newest(replay, from, &mut space, join.newest, message);
                 let reason = missing.into();
                 (resumed.recovered, resumed.reason) = (Some(false), Some(reason));
@@ -302,7 +304,7 @@ impl Room {
 impl State {
     /// Where the room stands in its history is known now: those who entered before are given everything from here on.
     fn begin_history(&mut self, at: Position) {
-        let joining = self.members.iter_mut().flatten().filter_map(|member| member.held.as_mut());
+        let joining = self.members.iter_mut().flatten().filter_map(|member| member.seldom.as_mut()?.held.as_mut());
         joining.for_each(|held| held.from = held.from.or(Some(at)));
     }
 }
@@ -326,7 +328,7 @@ impl Space {
 }
 
 /// A replay for a kind with a history.
-pub(super) fn replay_of(room: &super::Kind, bounds: super::Bounds) -> Option<Box<Replay>> {
-    let bounds = super::replay::Waiting { messages: bounds.log_messages, bytes: bounds.log_bytes };
+pub(super) fn replay_of(room: &super::Kind, limits: &Limits) -> Option<Box<Replay>> {
+    let bounds = super::replay::Waiting { messages: limits.max_log_messages, bytes: limits.max_log_bytes };
     room.history.map(|retention| Box::new(Replay::new(retention, bounds)))
 }

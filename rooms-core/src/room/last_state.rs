@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Effects, Ready, Room, State, log::Entry, log::Span};
+use super::{Effects, Ready, Room, State, log::Entry};
 use crate::{
     bus::{BusError, KeptState, Position, StatePatch},
     envelope::BadPayload,
@@ -273,16 +273,16 @@ impl Room {
 
     /// The state was read, or could not be.
     pub(crate) fn end_state_read(&self, outcome: Result<Option<Revision>, &BusError>) -> Effects {
-        let effects = {
+        let (effects, waiting) = {
             let mut state = lock(&self.state);
             let Some(last) = &mut state.last_state else { return Effects::default() };
             let news = match outcome {
                 Ok(read) => last.read(read),
                 Err(error) => last.failed(matches!(error, BusError::Down)),
             };
-            self.follow(&mut state, &news).1
+            (self.follow(&mut state, &news).1, state.for_bus.take())
         };
-        self.subscription_changed.notify_waiters();
+        waiting.wake();
         effects
     }
 
@@ -304,8 +304,7 @@ impl Room {
         }
         let patch = revision.patch.as_ref().filter(|(since, _)| last.given == Some(*since));
         let message = patch.map_or(&revision.whole, |(_, patch)| patch).clone();
-        let twice = Span { messages: 2 * self.bounds.log_messages, bytes: 2 * self.bounds.log_bytes };
-        if !members.is_empty() && !log.fits(message.frame().len(), twice) {
+        if !members.is_empty() && !log.fits(message.frame().len(), self.twice()) {
             // They get all of it with the next one, or with the next check.
             return (false, Effects::default());
         }

@@ -33,7 +33,7 @@ impl Room {
         let effects = match replay {
             Some(replay) if replay.may_heal() => Effects { read: replay.doubt(), ..Effects::default() },
             // Whoever joins just now begins with what is read later.
-            Some(_) if members.iter().flatten().all(|member| member.held.is_some()) => Effects::default(),
+            Some(_) if members.iter().flatten().all(|member| member.held().is_some()) => Effects::default(),
             _ => self.lost(&mut state, Reason::BusGap),
         };
         Effects { read_state: of_state.read_state, ..effects }

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::time::Instant;
 
-use super::{Effects, Facts, Member, Room, State, Subscription, held::Held, history::Resumed, loss::Loss};
+use super::{Effects, Facts, Member, Room, Seldom, State, Subscription, held::Held, history::Resumed, loss::Loss};
 use crate::{
     join_options::JoinOptions,
     kind::{Rights, Sort},
@@ -46,13 +46,14 @@ impl Room {
     pub(crate) fn enter(&self, recipient: Arc<Recipient>) -> (usize, Effects) {
         let mut state = lock(&self.state);
         state.empty_since = None;
-        self.multi.fetch_add(usize::from(recipient.form() != Form::Single), Ordering::Relaxed);
-        self.deflating.fetch_add(usize::from(recipient.deflate().is_some()), Ordering::Relaxed);
+        self.multi.fetch_add(u32::from(recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_add(u32::from(recipient.deflate().is_some()), Ordering::Relaxed);
         let head = state.log.head();
         state.ahead = head;
         let from = state.replay.as_ref().and_then(|replay| replay.head());
         let held = Box::new(Held { from, ..Held::default() });
-        let member = Member { recipient, cursor: head, held: Some(held), facts: None };
+        let seldom = Box::new(Seldom { held: Some(held), facts: None });
+        let member = Member { recipient, cursor: head, seldom: Some(seldom) };
         let slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
@@ -92,10 +93,10 @@ impl Room {
         let State { members, log, ahead, replay, .. } = &mut *state;
         let Some(Some(member)) = members.get_mut(slot) else { return went };
         // What the flusher has not come by with yet goes the same way.
-        member.hold(log, &self.key, self.bounds);
+        member.hold(log, &self.key, self.bounds());
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(held) = member.held.take() else { return went };
+        let Some(held) = member.take_held() else { return went };
         let Held { messages, first, left_out, .. } = *held;
         let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
         let messages = messages.into_iter().map(|(_, message)| message);
@@ -117,17 +118,17 @@ impl Room {
         let nothing = Counted { standing, later: 0, effects: Effects::default() };
         let Some(Some(member)) = members.get_mut(slot) else { return nothing };
         // With what the flusher has not come by with yet, so that no old count follows the new one.
-        member.hold(log, &self.key, self.bounds);
+        member.hold(log, &self.key, self.bounds());
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(held) = &mut member.held else { return nothing };
+        let Some(Seldom { held: Some(held), facts }) = member.seldom.as_deref_mut() else { return nothing };
         held.counted = true;
         let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
             self.resume(replay.as_deref(), held, member.recipient.form(), join);
         self.note_resumed(recovered, reason);
         // Before the messages: what a page makes of one may depend on the state.
         let whole = last_state.as_ref().and_then(|last| last.whole());
-        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds);
+        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds());
         if let Some(left_out) = left_out {
             held.leave_out(left_out);
         }
@@ -137,7 +138,7 @@ impl Room {
             Sort::Observer => share.observe(member.recipient.id(), listing),
         };
         let ordinary = arrived.known.is_none() && rights == Rights::MEMBER;
-        member.facts = (!ordinary).then(|| Box::new(Facts { known: arrived.known, rights }));
+        *facts = (!ordinary).then_some(Facts { known: arrived.known, rights });
         let effects = state.take_due(due);
         let observer = rights.sort == Sort::Observer;
         let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
@@ -168,8 +169,8 @@ impl Room {
         if state.replay.as_mut().is_some_and(|replay| replay.behind.remove(&slot).is_some()) {
             member.recipient.caught_up(&self.key);
         }
-        self.multi.fetch_sub(usize::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
-        self.deflating.fetch_sub(usize::from(member.recipient.deflate().is_some()), Ordering::Relaxed);
+        self.multi.fetch_sub(u32::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_sub(u32::from(member.recipient.deflate().is_some()), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
             state.members = Vec::new();
@@ -178,11 +179,11 @@ impl Room {
             state.loss = Loss::default();
             state.empty_since = Some(Instant::now());
             // Nobody is left to be told of it, but publishers may wait for space.
-            self.space.notify_waiters();
+            state.for_space.take().wake();
         }
         let mut effects = Effects::default();
-        if member.held.is_none_or(|held| held.counted) {
-            let facts = member.facts.as_deref();
+        if member.held().is_none_or(|held| held.counted) {
+            let facts = member.facts();
             let due = match facts.map(|facts| facts.rights.sort) {
                 Some(Sort::Observer) => state.share.stop_observing(),
                 _ => count_out(&mut state.share, facts.and_then(|facts| facts.known.as_ref())),

@@ -87,8 +87,8 @@ impl Room {
             look(InRoom {
                 recipient: &member.recipient,
                 // One that is behind is past the head, and one that joins has what it was not handed in its own keeping.
-                lag: if member.held.is_some() { 0 } else { head.saturating_sub(member.cursor) },
-                joining: member.held.is_some(),
+                lag: if member.held().is_some() { 0 } else { head.saturating_sub(member.cursor) },
+                joining: member.held().is_some(),
                 behind: behind.is_some_and(|behind| behind.contains_key(&slot)),
                 observer: member.rights().sort == Sort::Observer,
             });

@@ -13,8 +13,12 @@ pub(crate) struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        lock(&self.room.state).log.release(self.bytes);
-        self.room.space.notify_waiters();
+        let waiting = {
+            let mut state = lock(&self.room.state);
+            state.log.release(self.bytes);
+            state.for_space.take()
+        };
+        waiting.wake();
     }
 }
 
@@ -23,22 +27,16 @@ impl Room {
     ///
     /// May be dropped at any time.
     pub(crate) async fn reserve(self: Arc<Self>, bytes: usize) -> Reservation {
-        let bounds = Span { messages: self.bounds.log_messages, bytes: self.bounds.log_bytes };
+        let bounds = Span { messages: self.limits.max_log_messages, bytes: self.limits.max_log_bytes };
         loop {
-            let space = self.space.notified();
-            tokio::pin!(space);
-            space.as_mut().enable();
-            let reserved = {
+            let space = {
                 let mut state = lock(&self.state);
-                let free = state.members.is_empty() || state.log.fits(bytes, bounds);
-                if free {
+                if state.members.is_empty() || state.log.fits(bytes, bounds) {
                     state.log.reserve(bytes);
+                    break;
                 }
-                free
+                state.for_space.wait()
             };
-            if reserved {
-                break;
-            }
             space.await;
         }
         Reservation { room: self, bytes }

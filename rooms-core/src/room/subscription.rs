@@ -48,14 +48,15 @@ impl Room {
     /// May be dropped at any time.
     pub(crate) async fn subscribed(&self) -> Result<(), NotSubscribed> {
         loop {
-            let changed = self.subscription_changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            match self.subscription() {
-                Subscription::Live => return Ok(()),
-                Subscription::No => return Err(NotSubscribed),
-                Subscription::Wanted | Subscription::Asked { .. } | Subscription::Confirmed => changed.await,
-            }
+            let changed = {
+                let mut state = lock(&self.state);
+                match state.subscription {
+                    Subscription::Live => return Ok(()),
+                    Subscription::No => return Err(NotSubscribed),
+                    Subscription::Wanted | Subscription::Asked { .. } | Subscription::Confirmed => state.for_bus.wait(),
+                }
+            };
+            changed.await;
         }
     }
 
@@ -102,19 +103,24 @@ impl Room {
 
     /// The bus refused a topic, or could not be asked: whoever waits to join is told.
     pub(crate) fn refuse(&self) {
-        {
+        let waiting = {
             let mut state = lock(&self.state);
             if !matches!(state.subscription, Subscription::Wanted | Subscription::Asked { .. }) {
                 return;
             }
             state.subscription = Subscription::No;
-        }
-        self.subscription_changed.notify_waiters();
+            state.for_bus.take()
+        };
+        waiting.wake();
     }
 
     /// What the other nodes have in the room is known, so whoever waits may come in.
     pub(crate) fn open(&self) {
-        lock(&self.state).subscription = Subscription::Live;
-        self.subscription_changed.notify_waiters();
+        let waiting = {
+            let mut state = lock(&self.state);
+            state.subscription = Subscription::Live;
+            state.for_bus.take()
+        };
+        waiting.wake();
     }
 }

@@ -68,7 +68,7 @@ impl Bed {
         let limits = Limits::default();
         let kind = Arc::new(Kind::authenticated());
         let share = Share::new(kind.counting(&limits), Arc::default());
-        Self(Arc::new(Room::new("post:1".parse().unwrap(), kind, &limits, share)))
+        Self(Arc::new(Room::new("post:1".parse().unwrap(), kind, Arc::new(limits), share)))
     }
 
     fn enter(&self, number: u64) -> Seat {
