@@ -114,7 +114,7 @@ impl Bed {
 
     /// A message that the history does not have.
     pub(super) async fn say(&self, text: &str) {
-        let effects = self.0.append(Message::text(text.to_owned()), None, Carried::Bare, None).1;
+        let effects = self.0.append(Message::text(text), None, Carried::Bare, None).1;
         self.act(effects).await;
     }
 
