@@ -4,6 +4,8 @@
 //! goes round the members and gives each all that it has not had. Methods here compute under the room's lock and say in
 //! [`Effects`] what is to be done outside it.
 
+#[cfg(test)]
+mod bed;
 mod behind;
 mod counting;
 mod deflated;

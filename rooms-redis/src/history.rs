@@ -135,23 +135,27 @@ pub(crate) fn receivers(answer: &Value) -> Option<u64> {
     }
 }
 
-/// What the script that reads has answered: of the messages those that follow each other up to the head and are not too
-/// old. Where somebody else has written to the list, what is not ours ends it.
+/// What the script that reads has answered: of the messages those that follow each other up to the head and are kept still,
+/// as the list may have some more. Where somebody else has written to it, what is not ours ends it.
 pub(crate) fn read(answer: Value, retention: Retention) -> Result<Excerpt, BusError> {
     let Value::Array(answer) = answer else { return Err(odd()) };
-    let Ok([epoch, offset, earlier, now, Value::Array(entries)]) = <[Value; 5]>::try_from(answer) else {
+    let Ok([head, earlier, now, Value::Array(entries)]) = <[Value; 4]>::try_from(answer) else {
         return Err(odd());
     };
-    let head = position(&epoch, &offset)?;
+    let head = parsed(&head)?;
     let earlier = text(&earlier)?.split_ascii_whitespace().filter_map(|position| position.parse().ok()).collect();
     let now: u64 = text(&now)?.parse().map_err(|_| odd())?;
     let oldest = (now + 1).saturating_sub(milliseconds(retention.max_age()));
     let (mut messages, mut ages) = (Vec::<Bytes>::with_capacity(entries.len() / 2), Vec::new());
+    let mut space = retention.max_bytes();
     let mut entries = entries.into_iter().rev();
     let entries = std::iter::from_fn(|| entries.next().zip(entries.next()));
-    for ((payload, about), behind) in entries.zip(0..) {
+    for ((payload, about), behind) in entries.zip(0..).take(retention.max_messages()) {
         match (kept(&about), payload) {
-            (Some((offset, at)), Value::BulkString(payload)) if offset + behind == head.offset() && at >= oldest => {
+            (Some((offset, at)), Value::BulkString(payload))
+                if offset.checked_add(behind) == Some(head.offset()) && at >= oldest && payload.len() <= space =>
+            {
+                space -= payload.len();
                 messages.push(payload.into());
                 ages.push(Duration::from_millis(now.saturating_sub(at)));
             }
@@ -171,9 +175,8 @@ fn kept(about: &Value) -> Option<(u64, u64)> {
     parts.next().is_none().then_some((offset, at))
 }
 
-fn position(epoch: &Value, offset: &Value) -> Result<Position, BusError> {
-    let epoch = u64::from_str_radix(text(epoch)?, 16).map_err(|_| odd())?;
-    Ok(Position::new(epoch, text(offset)?.parse().map_err(|_| odd())?))
+fn parsed(position: &Value) -> Result<Position, BusError> {
+    text(position)?.parse().map_err(|_| odd())
 }
 
 pub(crate) fn text(value: &Value) -> Result<&str, BusError> {
@@ -218,7 +221,7 @@ mod tests {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let answer = |entries: &[&str]| {
             let entries = entries.iter().map(|entry| bulk(entry)).collect();
-            Value::Array(vec![bulk("2a"), bulk("7"), bulk("29.5 x 28.3"), bulk("1000"), Value::Array(entries)])
+            Value::Array(vec![bulk("2a.7"), bulk("29.5 x 28.3"), bulk("1000"), Value::Array(entries)])
         };
         let retention = Retention::messages(10).age(Duration::from_millis(100));
         let messages = |entries: &[&str]| read(answer(entries), retention).unwrap().messages;
@@ -235,7 +238,7 @@ mod tests {
             (excerpt.head, excerpt.earlier),
             (Position::new(42, 7), vec![Position::new(41, 5), Position::new(40, 3)])
         );
-        for odd in [Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::Nil; 5]), bulk("x")] {
+        for odd in [Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::Nil; 4]), bulk("x")] {
             assert!(read(odd, retention).is_err());
         }
     }

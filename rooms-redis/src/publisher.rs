@@ -21,7 +21,7 @@ use crate::{
     links::Links,
     pubsub::PubSub,
     queue::{Command, Job},
-    refusal::{asked_at, moved_to},
+    refusal::{self, asked_at, moved_to},
     routes::Routes,
     shared::Shared,
 };
@@ -238,7 +238,7 @@ fn resolve(shared: &Shared, link: &Link, job: Job, answer: Answer, since: u64) -
                     return Some(Elsewhere::OnTheWay(job));
                 }
                 ErrorKind::Server(ServerErrorKind::NoScript) => return Some(Elsewhere::Unknown(job)),
-                _ => Err(BusError::Refused(Box::new(error))),
+                _ => Err(BusError::Refused(refusal::of_room(error, &job.channel))),
             }
         }
         answer => Ok(answer),

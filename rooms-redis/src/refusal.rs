@@ -1,8 +1,10 @@
 //! What Redis means where it does not carry a command out, though the connection is as good as before.
 
+use std::error::Error;
+
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::access::Address;
+use crate::{access::Address, history};
 
 /// Where the slot of a channel is, if that is what the error says; a server that names no host means its own.
 pub(crate) fn moved_to(error: &RedisError, host: &str) -> Option<(u16, Address)> {
@@ -40,6 +42,26 @@ pub(crate) fn is_refusal(error: &RedisError) -> bool {
         }),
         _ => false,
     }
+}
+
+/// What Redis refused about a room, said so that whoever reads it knows which right is missing.
+pub(crate) fn of_room(error: RedisError, channel: &str) -> Box<dyn Error + Send + Sync> {
+    // Redis names the command, and not the key.
+    let keys = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+        && error.detail().is_some_and(|detail| detail.contains("one of the keys"));
+    if keys { Box::new(KeysRefused { channel: channel.to_owned(), cause: error }) } else { Box::new(error) }
+}
+
+/// What histories and states need.
+#[derive(Debug, thiserror::Error)]
+#[error("{} are the keys that are needed: {cause}", names(channel))]
+struct KeysRefused {
+    channel: String,
+    cause: RedisError,
+}
+
+fn names(channel: &str) -> String {
+    ["log", "mark", "keys", "state"].map(|part| history::key(part, channel)).join(", ")
 }
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ mod redis_server;
 #[path = "support/sentinels.rs"]
 mod sentinels;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use rooms_core::{
     Bus,
     bus::{Appended, BusError, History, IdempotencyKey, NewState, Outcome, ReadFrom, Retention, States, Topic},
 };
-use rooms_redis::{APPEND_SCRIPT, PubSub, RedisBus};
+use rooms_redis::{APPEND_SCRIPT, PubSub, RedisBus, STATE_SCRIPT};
 
 use cluster::Cluster;
 use listener::{Listener, healthy, room, subscribe, unsubscribe};
@@ -165,10 +165,33 @@ async fn each_right_of_processes_with_histories_is_needed_and_a_missing_one_is_a
         assert_eq!(redis.cli(&words).await, "OK");
         let bus = RedisBus::connect(url(&user, redis.port)).await.unwrap();
         redis.cli(&["SCRIPT", "FLUSH"]).await;
-        let outcome = keeps(&bus, &redis).await;
-        assert!(matches!(outcome, Err(BusError::Refused(_))), "without {right}: {outcome:?}");
+        let Err(BusError::Refused(refused)) = keeps(&bus, &redis).await else { panic!("it does without {right}") };
+        let (said, named) = (refused.to_string().to_lowercase(), right.trim_start_matches(['+', '~']));
+        assert!(said.contains("noperm") && said.contains(named.trim_end_matches('*')), "without {right}: {said}");
         works_beside(&bus).await;
         redis.cli(&["FLUSHALL"]).await;
+    }
+}
+
+/// The rights of a line that are for scripts: what they use, and may be called by.
+fn script_rights(user: &str) -> BTreeSet<&'static str> {
+    line(user).into_iter().skip_while(|word| *word != "+eval").collect()
+}
+
+/// The commands that scripts call by name, as rights.
+fn used(scripts: &[&str]) -> BTreeSet<String> {
+    let calls = scripts.iter().flat_map(|script| script.split("call('").skip(1));
+    let commands = calls.map(|rest| format!("+{}", rest.split('\'').next().unwrap().to_lowercase()));
+    commands.chain(["+eval", "+evalsha"].map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_page_allows_the_commands_of_the_scripts_and_no_others() {
+    let read = [include_str!("../src/history/read.lua"), include_str!("../src/history/read_state.lua")];
+    let write = [APPEND_SCRIPT, STATE_SCRIPT];
+    for (user, scripts) in [("rooms-keeper", [&read[..], &write].concat()), ("rooms-writer", write.to_vec())] {
+        let allowed = script_rights(user).into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
+        assert_eq!(allowed, used(&scripts), "{user}");
     }
 }
 
@@ -185,12 +208,11 @@ async fn a_foreign_publisher_to_histories_needs_no_more_than_the_page_says() {
     let [log, mark, keys] = ["log", "mark", "keys"].map(|part| format!("rooms:{part}:{{ws:post:42}}"));
     let [log, mark, keys] = [&*log, &*mark, &*keys];
     for n in 1..=3 {
-        let call =
-            ["EVAL", APPEND_SCRIPT, "2", log, mark, "PUBLISH", "", "ws:post:42", "2", "99", "9999", "8a", "1", "{}"];
-        assert_eq!(as_user(&redis, "rooms-writer", &call).await, format!("8a\n{n}\n0"));
+        let call = ["EVAL", APPEND_SCRIPT, "2", log, mark, "PUBLISH", "", "8a", "ws:post:42", "2;99;9999", "1", "{}"];
+        assert_eq!(as_user(&redis, "rooms-writer", &call).await, format!("8a.{n}\n0"));
     }
-    for answer in ["8a\n4\n0", "8a\n4\nrepeated"] {
-        let rest = ["PUBLISH", "k", "ws:post:42", "2", "99", "9999", "8a", "1", "{}"];
+    for answer in ["8a.4\n0", "8a.4\nrepeated"] {
+        let rest = ["PUBLISH", "k", "8a", "ws:post:42", "2;99;9999", "1", "{}"];
         let call = [&["EVAL", APPEND_SCRIPT, "3", log, mark, keys][..], &rest].concat();
         assert_eq!(as_user(&redis, "rooms-writer", &call).await, answer);
     }
@@ -200,6 +222,61 @@ async fn a_foreign_publisher_to_histories_needs_no_more_than_the_page_says() {
     {
         let answer = as_user(&redis, "rooms-writer", command).await;
         assert!(answer.contains("NOPERM"), "{command:?}: {answer}");
+    }
+}
+
+/// Calls the scripts in each way that a publisher may; gives the first error.
+async fn writes(redis: &RedisServer, user: &str) -> Result<(), String> {
+    const LOG: &str = "rooms:log:{ws:post:42}";
+    const MARK: &str = "rooms:mark:{ws:post:42}";
+    const KEYS: &str = "rooms:keys:{ws:post:42}";
+    const STATE: &str = "rooms:state:{ws:post:42}";
+    let said = async |command: &[&str]| {
+        let answer = as_user(redis, user, command).await;
+        if answer.contains("NOPERM") || answer.starts_with("ERR") { Err(answer) } else { Ok(answer) }
+    };
+    let to = |channel: &'static str, once: &'static str| ["PUBLISH", once, "8a", channel, "2;99;9999", "1", "{}"];
+    for _ in 0..3 {
+        said(&[&["EVAL", APPEND_SCRIPT, "2", LOG, MARK][..], &to("ws:post:42", "")].concat()).await?;
+    }
+    let hash = redis.cli(&["SCRIPT", "LOAD", APPEND_SCRIPT]).await;
+    for _ in 0..2 {
+        said(&[&["EVALSHA", &hash, "3", LOG, MARK, KEYS][..], &to("ws:post:42", "once")].concat()).await?;
+    }
+    // A channel where it may not publish, so that its key is to go again.
+    let call = [&["EVAL", APPEND_SCRIPT, "3", LOG, MARK, KEYS][..], &to("rooms-nodes", "twice")].concat();
+    let refused = as_user(redis, user, &call).await;
+    if !refused.contains("can't publish to the channel") {
+        return Err(refused);
+    }
+    if redis.cli(&["HGET", MARK, "head"]).await.ends_with(';') {
+        return Err("the mark does not say of which server it is, for which INFO is needed: NOPERM".into());
+    }
+    let state = ["ws:post:42", "1", "", "*", "PUBLISH", "9999", "8a"];
+    said(&[&["EVAL", STATE_SCRIPT, "1", STATE][..], &state].concat()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_right_of_a_foreign_publisher_to_histories_is_needed_and_the_error_names_it() {
+    let redis = RedisServer::start().await;
+    assert_eq!(redis.cli(&line("rooms-writer")).await, "OK");
+    assert_eq!(writes(&redis, "rooms-writer").await, Ok(()));
+    let page = line("rooms-writer");
+    for (number, right) in page.iter().filter(|word| word.starts_with(['~', '+', '&'])).enumerate() {
+        let user = format!("writer-{number}");
+        let mut words = page.clone();
+        words.retain(|word| word != right);
+        words[2] = &user;
+        assert_eq!(redis.cli(&words).await, "OK");
+        redis.cli(&["FLUSHALL"]).await;
+        let said = writes(&redis, &user).await.expect_err(right).to_lowercase();
+        let named = match right.as_bytes()[0] {
+            b'~' => "keys",
+            b'&' => "publish to the channel",
+            _ => &right[1..],
+        };
+        assert!(said.contains(named), "without {right}: {said}");
     }
 }
 
@@ -256,6 +333,22 @@ async fn in_a_cluster_the_page_has_the_rights_for_sharded_and_for_classic_channe
         }
         let builder = RedisBus::builder(url(user, cluster.nodes[0].port)).cluster([] as [&str; 0], pubsub);
         works(&builder.connect().await.unwrap()).await;
+        // With the keys and the rights that histories and states need.
+        let keeper = line("rooms-keeper");
+        let keys = keeper.iter().copied().filter(|word| word.starts_with('~'));
+        let more: Vec<_> = line(user).into_iter().chain(keys).chain(script_rights("rooms-keeper")).collect();
+        for node in &cluster.nodes {
+            assert_eq!(node.cli(&more).await, "OK");
+        }
+        let builder = RedisBus::builder(url(user, cluster.nodes[0].port)).cluster([] as [&str; 0], pubsub);
+        let bus = builder.connect().await.unwrap();
+        keeps_states(&bus).await.unwrap();
+        let (topic, retention) = (room("post:42"), Retention::messages(2));
+        bus.append(&topic, "1".into(), retention).await.unwrap();
+        assert_eq!(bus.read(&topic, ReadFrom::Newest(9), retention).await.unwrap().messages, ["1"]);
+        for node in &cluster.nodes {
+            node.cli(&["FLUSHALL"]).await;
+        }
         for node in &cluster.nodes {
             nothing_was_refused(node.port).await;
         }

@@ -204,3 +204,6 @@ fn for_one(logged: &Logged, recipient: &Recipient) -> Option<Message> {
     let content = logged.content.as_ref().filter(|content| content.except != Some(recipient.id()))?;
     Some(if recipient.form() == Form::Single { content.bare.clone() } else { content.positioned.clone() })
 }
+
+#[cfg(test)]
+mod tests;

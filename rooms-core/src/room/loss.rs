@@ -76,3 +76,6 @@ impl Room {
         Entry::new(protocol::resync(&self.key, reason), None, About::Loss)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redis::{Pipeline, Value};
 use rooms_core::bus::{Appended, BusError, IdempotencyKey, Position, Retention};
 
-use super::{APPEND_SCRIPT, Ours, epoch, key, milliseconds, odd, position};
+use super::{APPEND_SCRIPT, Ours, epoch, key, milliseconds, odd, parsed};
 
 static APPEND: Ours = Ours::new(APPEND_SCRIPT);
 
@@ -71,11 +71,12 @@ pub(crate) fn add_append<'a, M: Iterator<Item = &'a Append> + Clone>(
     if first.once.is_some() {
         pipeline.arg(key("keys", channel));
     }
-    pipeline.arg(publish).arg(first.once.as_ref().map_or("", IdempotencyKey::as_str));
+    pipeline.arg(publish).arg(first.once.as_ref().map_or("", IdempotencyKey::as_str)).arg(&*epoch());
     for (channel, count, messages) in rooms {
         let Some(Append { retention, .. }) = messages.clone().next() else { continue };
-        pipeline.arg(channel).arg(retention.max_messages()).arg(retention.max_bytes());
-        pipeline.arg(milliseconds(retention.max_age())).arg(&*epoch()).arg(count);
+        let (messages_kept, bytes, age) =
+            (retention.max_messages(), retention.max_bytes(), milliseconds(retention.max_age()));
+        pipeline.arg(channel).arg(format!("{messages_kept};{bytes};{age}")).arg(count);
         for message in messages {
             pipeline.arg(&*message.payload);
         }
@@ -121,7 +122,7 @@ impl Answer {
 pub(crate) fn answers(answer: Value, count: usize) -> impl Iterator<Item = Answer> {
     let last = match &answer {
         Value::Array(parts) => match parts.as_slice() {
-            [epoch, offset, receivers] => position(epoch, offset).ok().map(|last| (last, receivers_of(receivers))),
+            [position, receivers] => parsed(position).ok().map(|last| (last, receivers_of(receivers))),
             _ => None,
         },
         _ => None,

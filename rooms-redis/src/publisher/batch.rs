@@ -1,5 +1,5 @@
-//! What is appended, brought together: a script costs as much as thirty publications, and less for each message more to the
-//! same log, or to another one.
+//! What is appended, brought together: a script costs as much as thirty publications, half of that where it is for many
+//! logs, and little for each message more to the same one.
 
 use std::{collections::HashMap, sync::Arc};
 

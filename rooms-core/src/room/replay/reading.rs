@@ -40,7 +40,7 @@ const OVER: usize = 8;
 
 /// Failures in a row after which it is given up: with pauses of 100 ms that double, some three seconds. A bus that is down
 /// is not among them.
-const ATTEMPTS: u32 = 6;
+pub(super) const ATTEMPTS: u32 = 6;
 
 impl Replay {
     /// The log was read.
