@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::Client;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -77,22 +77,28 @@ impl Prometheus {
     }
 
     /// What it answers; nothing where it is not there yet.
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Option<Value> {
-        let answer = Client::new().get(format!("{}{path}", self.url)).query(query).send().await.ok()?;
+    async fn get(&self, path: &str) -> Option<Value> {
+        let answer = reqwest::get(format!("{}{path}", self.url)).await.ok()?;
         let answer: Value = serde_json::from_str(&answer.text().await.ok()?).ok()?;
-        assert_eq!(answer["status"], "success", "{path} {query:?}: {answer}");
+        assert_eq!(answer["status"], "success", "{path}: {answer}");
         Some(answer["data"].clone())
     }
 
-    /// The result of a query, once it is as it should be.
-    async fn until(&self, query: &str, is: impl Fn(&[Value]) -> bool) {
+    /// The series of a query; nothing where it is not there yet.
+    async fn query(&self, query: &str) -> Vec<Value> {
+        let data = self.get(&format!("query?query={}", utf8_percent_encode(query, NON_ALPHANUMERIC))).await;
+        data.and_then(|data| data["result"].as_array().cloned()).unwrap_or_default()
+    }
+
+    /// Waits until a query has this many series.
+    async fn until(&self, query: &str, series: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let data = self.get("query", &[("query", query)]).await.unwrap_or_default();
-            if data["result"].as_array().is_some_and(|result| is(result)) {
+            let found = self.query(query).await;
+            if found.len() == series {
                 return;
             }
-            assert!(Instant::now() < deadline, "{query}: {data}");
+            assert!(Instant::now() < deadline, "{query}: {found:?}");
             sleep(Duration::from_millis(200)).await;
         }
     }
@@ -115,14 +121,10 @@ async fn prometheus_scrapes_both_nodes_and_answers_the_dashboard() {
     let (_live, _) = ann.watch(42).await;
     assert_eq!(ann.post("/posts/42/comments", &json!({"text": "first"})).await.0, 201);
 
-    prometheus.until("rooms_peers{job=\"live_posts\"} == 1", |result| result.len() == 2).await;
-    prometheus
-        .until("sum by (job) (rooms_connections)", |result| {
-            result.len() == 1 && result[0]["metric"]["job"] == "live_posts" && result[0]["value"][1] == "1"
-        })
-        .await;
-    prometheus.until("rooms_broadcasts_total{outcome=\"all_nodes\"} == 1", |result| result.len() == 1).await;
-    let rules = prometheus.get("rules", &[]).await.unwrap();
+    prometheus.until("rooms_peers{job=\"live_posts\"} == 1", 2).await;
+    prometheus.until("sum by (job) (rooms_connections) == 1", 1).await;
+    prometheus.until("rooms_broadcasts_total{outcome=\"all_nodes\"} == 1", 1).await;
+    let rules = prometheus.get("rules").await.unwrap();
     assert_eq!(rules["groups"][0]["rules"].as_array().unwrap().len(), 12);
 
     let dashboard = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/grafana.json")).unwrap();
@@ -131,8 +133,7 @@ async fn prometheus_scrapes_both_nodes_and_answers_the_dashboard() {
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().unwrap() {
             let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "5m").replace("$kind", "post");
-            let data = prometheus.get("query", &[("query", &query.replace("$job", "live_posts"))]).await.unwrap();
-            if data["result"].as_array().unwrap().is_empty() {
+            if prometheus.query(&query.replace("$job", "live_posts")).await.is_empty() {
                 empty.push(panel["title"].as_str().unwrap().to_owned());
             }
         }
