@@ -235,9 +235,12 @@ async fn nothing_that_others_chose_runs_or_turns_the_page_round() {
         });
         page.script(&format!("document.querySelector('#result').replaceChildren(explained({of}))")).await;
         let incident = json!({"at": 1, "kind": hostile, "user": hostile, "room": hostile, "code": hostile, "reason": hostile});
-        page.script(&format!("table(document.querySelector('#kinds'), 'x', INCIDENTS, [incident({incident})], '')")).await;
-        for css in ["#result", "#kinds"] {
-            let text = page.script(&format!("return document.querySelector('{css}').textContent")).await;
+        // Read in the same script, as the page writes its own kinds there with its next report.
+        let written = format!(
+            "table(document.querySelector('#kinds'), 'x', INCIDENTS, [incident({incident})], '');
+             return ['#result', '#kinds'].map(css => document.querySelector(css).textContent)"
+        );
+        for text in page.script(&written).await.as_array().unwrap() {
             let text = text.as_str().unwrap();
             assert!(text.contains("<img src=x onerror=alert(1)>[U+0007]<script>") && text.contains("[U+202E]"), "{text}");
             assert!(!text.contains('\u{202e}'));
