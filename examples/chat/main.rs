@@ -93,7 +93,7 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
         .map(|| warp::reply::with_header(rooms::PAGE_CLIENT, "content-type", "text/javascript"));
     let socket = warp::path!("ws").and(upgrade(&app.rooms)).map(RoomUpgrade::rooms);
     let events = warp::path!("sse").and(events(&app.rooms)).map(RoomEvents::rooms);
-    let inspector = inspector::route(&app, env::var("ADMIN_PASSWORD").ok());
+    let inspector = inspector::route(&app, env::var("ADMIN_PASSWORD").ok().filter(|password| !password.is_empty()));
     let with_app = warp::any().map(move || app.clone());
     let body = warp::body::content_length_limit(MAX_BODY).and(warp::body::bytes());
     let login = warp::path!("login").and(warp::post()).and(with_app.clone()).and(body).then(login::login);

@@ -8,7 +8,8 @@
 //! With `REDIS_URL`, and the same `JWT_SECRET`, several processes are one service: what is posted to one is told by all.
 //! What is stored is stored by each for itself, as there is no database here.
 //!
-//! With the feature `metrics` and `METRICS_PORT`, `http://127.0.0.1:<METRICS_PORT>/metrics` is for Prometheus.
+//! With the feature `metrics` and `METRICS_PORT`, `http://127.0.0.1:<METRICS_PORT>/metrics` is for Prometheus; `METRICS_HOST` is
+//! another address to listen on. It names the kinds of rooms, so let only Prometheus come there.
 
 mod api;
 mod health;
@@ -76,7 +77,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let app = app(&secret()?, bus)?;
     let rooms = app.rooms.clone();
-    let inspector = env::var("ADMIN_PASSWORD").ok().map(|password| inspector::route(&app, &password));
+    let password = env::var("ADMIN_PASSWORD").ok().filter(|password| !password.is_empty());
+    let inspector = password.map(|password| inspector::route(&app, &password));
     // Before anybody can know that the program is there.
     let stop = stop_signal()?;
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;

@@ -2,7 +2,8 @@
 //!
 //! 100,000 rooms and 20,000 connections in one process, whose sinks take everything at once. All of the connections are in one
 //! room, to which broadcasts go one after another; each takes until the last member has it. Turn by turn nobody looks, and
-//! then somebody asks for the node every 100 ms.
+//! then somebody asks for the node every 100 ms. The floor of a report is to ask for the viewers of each room by its key, one
+//! after the other: a look-up and a lock for each, which a report needs, too, and nothing else.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a bench fails by panicking")]
 
@@ -24,6 +25,7 @@ use serde_json::json;
 /// Rooms of each connection alone.
 const OWN: usize = 5;
 const EVERY: Duration = Duration::from_millis(100);
+const REPORTS: usize = 11;
 
 /// How much is done.
 #[derive(Clone, Copy)]
@@ -140,14 +142,23 @@ async fn main() {
     let report = rig.rooms.inspect().await;
     println!("{} rooms, {} connections, {} memberships", report.rooms, report.connections, report.memberships);
 
-    let mut alone = Vec::new();
-    for _ in 0..5 {
+    let own = (0..sizes.connections * OWN).map(|n| RoomKey::new("post", n).unwrap());
+    let keys: Vec<_> = own.chain([rig.all.clone()]).collect();
+    let (mut alone, mut floor) = (Vec::new(), Vec::new());
+    for _ in 0..REPORTS {
         tokio::time::sleep(Duration::from_millis(1100)).await;
+        let begun = Instant::now();
+        let viewers: usize = keys.iter().map(|key| rig.rooms.local_viewers(key)).sum();
+        floor.push(begun.elapsed());
+        assert_eq!(viewers, keys.len() - 1 + sizes.connections);
         let begun = Instant::now();
         rig.rooms.inspect().await;
         alone.push(begun.elapsed());
     }
+    say("the viewers of each room, one after the other", &mut floor);
     say("a report, while nothing else happens", &mut alone);
+    let ratios = alone.iter().zip(&floor).map(|(report, floor)| report.as_secs_f64() / floor.as_secs_f64());
+    println!("a report takes {:.2} times as long, by the medians", ratios.collect::<Vec<_>>()[REPORTS / 2]);
     let begun = Instant::now();
     rig.rooms.explain("u77", Some(&rig.all)).await.unwrap();
     println!("why a user hears nothing: {:.2} ms", begun.elapsed().as_secs_f64() * 1e3);

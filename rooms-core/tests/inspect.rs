@@ -70,6 +70,19 @@ async fn a_report_has_the_largest_rooms_and_what_there_is_of_each_kind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_of_the_server_itself_is_shown_as_one() {
+    let rooms = rooms(|builder| builder);
+    let _ada = Client::join(&rooms, "ada", "post:1").await;
+    let _subscription = rooms.subscribe(&key("post:1")).await.unwrap();
+    let found = rooms.inspect_room(&key("post:1")).await;
+    let room = &found.nodes[0];
+    let mut members: Vec<_> = room.members.iter().map(|one| (one.server, one.observer, &*one.user == "ada")).collect();
+    members.sort_unstable();
+    assert_eq!(members, [(false, false, true), (true, true, false)]);
+    assert_eq!((room.memberships, room.viewers, rooms.stats().connections), (2, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_asks_within_a_second_is_given_the_same_report() {
     let rooms = rooms(|builder| builder);
     let reports = join_all((0..50).map(|_| rooms.inspect())).await;

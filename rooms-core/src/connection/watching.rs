@@ -1,4 +1,4 @@
-//! The service itself in a room: as an observer whom no rule is asked about, and who is nobody's connection.
+//! The server itself in a room: not counted, as an observer is not, but one whom no rule is asked about, and who is nobody's connection.
 
 use std::{
     sync::Arc,
@@ -55,7 +55,7 @@ impl Watching {
         if room.has_history() {
             ready(shared, &room, options).await?;
         }
-        let rights = Rights { sort: Sort::Observer, sees_members: false };
+        let rights = Rights { sort: Sort::Server, sees_members: false };
         let arriving = Arriving { arrival: None, listing: Listing::Nothing, rights };
         let welcome = |standing| protocol::room_joined(key, standing, Value::Null, None);
         let effects = room.go_live(slot, arriving, options, welcome).effects;

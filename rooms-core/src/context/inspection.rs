@@ -247,6 +247,7 @@ impl Shared {
                     joining: member.joining,
                     behind: member.behind,
                     observer: member.observer,
+                    server: member.server,
                     load,
                 });
             });

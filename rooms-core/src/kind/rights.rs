@@ -22,17 +22,23 @@ pub(crate) struct Rights {
     pub(crate) sees_members: bool,
 }
 
-/// Whether a connection is counted.
+/// Who is in a room: one who is counted, a connection that is not, or the server itself, which is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sort {
     Member,
     Observer,
+    Server,
 }
 
 impl Sort {
     /// What a join asks for.
     pub(crate) const fn of(join: &JoinOptions) -> Self {
         if join.observes { Self::Observer } else { Self::Member }
+    }
+
+    /// Whether it is one of the viewers.
+    pub(crate) const fn is_counted(self) -> bool {
+        matches!(self, Self::Member)
     }
 }
 
@@ -148,11 +154,16 @@ impl Kind {
 
     /// Whether it has rules that the application answers, which may take a while.
     pub(crate) const fn asks(&self, sort: Sort) -> bool {
-        let lets_in = match sort {
+        self.rule_of(sort).asks() || self.members.asks()
+    }
+
+    /// What lets one of this sort in.
+    const fn rule_of(&self, sort: Sort) -> &Rule {
+        match sort {
             Sort::Member => &self.rule,
             Sort::Observer => &self.observe,
-        };
-        lets_in.asks() || self.members.asks()
+            Sort::Server => &Rule::Everybody,
+        }
     }
 
     /// Whether some members may not see the others.
@@ -198,11 +209,7 @@ impl Kind {
         with: Option<&Payload>,
         within: Duration,
     ) -> Result<Rights, NotLetIn> {
-        let rule = match sort {
-            Sort::Member => &self.rule,
-            Sort::Observer => &self.observe,
-        };
-        match rule.decide(who, room, with, within).await {
+        match self.rule_of(sort).decide(who, room, with, within).await {
             Decision::Allow => {}
             Decision::Deny => return Err(NotLetIn::Denied),
             Decision::Unavailable => return Err(NotLetIn::Unavailable),

@@ -23,7 +23,7 @@ pub struct RoomReport {
     pub here: bool,
     /// How the room stands with the bus.
     pub subscription: SubscriptionReport,
-    /// Connections in it on this node, joining ones included.
+    /// Connections in it on this node, joining ones and subscriptions of the server itself included.
     pub memberships: usize,
     /// Viewers on all nodes, as far as this one knows.
     pub viewers: usize,
@@ -66,7 +66,7 @@ pub enum SubscriptionReport {
 pub struct MemberReport {
     /// Which.
     pub connection: ConnectionId,
-    /// Whose.
+    /// Whose; of a subscription of the server itself a name that nobody has.
     pub user: Box<str>,
     /// Messages of the room's log that it was not handed yet.
     pub lag: u64,
@@ -76,6 +76,9 @@ pub struct MemberReport {
     pub behind: bool,
     /// It is not counted.
     pub observer: bool,
+    /// It is the server itself, by [`RoomManager::subscribe`](crate::RoomManager::subscribe): no connection, and not to be kicked.
+    #[serde(default)]
+    pub server: bool,
     /// What waits in its outbox, of all its rooms.
     pub load: LoadReport,
 }

@@ -135,12 +135,12 @@ impl Room {
         let Arriving { arrival, listing, rights } = arriving;
         let (arrived, due) = match rights.sort {
             Sort::Member => share.arrive(member.recipient.id(), arrival, listing),
-            Sort::Observer => share.observe(member.recipient.id(), listing),
+            Sort::Observer | Sort::Server => share.observe(member.recipient.id(), listing),
         };
         let ordinary = arrived.known.is_none() && rights == Rights::MEMBER;
         *facts = (!ordinary).then_some(Facts { known: arrived.known, rights });
         let effects = state.take_due(due);
-        let observer = rights.sort == Sort::Observer;
+        let observer = !rights.sort.is_counted();
         let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
         Counted { standing, later, effects }
     }
@@ -185,7 +185,7 @@ impl Room {
         if member.held().is_none_or(|held| held.counted) {
             let facts = member.facts();
             let due = match facts.map(|facts| facts.rights.sort) {
-                Some(Sort::Observer) => state.share.stop_observing(),
+                Some(Sort::Observer | Sort::Server) => state.share.stop_observing(),
                 _ => count_out(&mut state.share, facts.and_then(|facts| facts.known.as_ref())),
             };
             effects = state.take_due(due);

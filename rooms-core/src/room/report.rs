@@ -25,6 +25,7 @@ pub(crate) struct InRoom<'a> {
     pub(crate) joining: bool,
     pub(crate) behind: bool,
     pub(crate) observer: bool,
+    pub(crate) server: bool,
 }
 
 impl Room {
@@ -90,7 +91,8 @@ impl Room {
                 lag: if member.held().is_some() { 0 } else { head.saturating_sub(member.cursor) },
                 joining: member.held().is_some(),
                 behind: behind.is_some_and(|behind| behind.contains_key(&slot)),
-                observer: member.rights().sort == Sort::Observer,
+                observer: !member.rights().sort.is_counted(),
+                server: member.rights().sort == Sort::Server,
             });
         }
         let next = from + AT_ONCE;
