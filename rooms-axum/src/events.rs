@@ -10,7 +10,7 @@ use axum::{
 use http::request::Parts;
 use rooms_core::{
     Close, Endpoint, Identity, RoomKey, RoomManager,
-    adapter::{Admission, EventBody, Opening, Refusal},
+    adapter::{Admission, EventBody, HttpPlace, Opening, Refusal},
 };
 use serde_json::Value;
 
@@ -95,7 +95,8 @@ where
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
         let opening = Opening::EventStream(&parts.method);
         let admission = rooms.admit(endpoint, opening, &parts.uri, &parts.headers, peer).await;
-        admission.map(Self).map_err(|refusal| refused(&refusal))
+        let place = parts.extensions.get::<HttpPlace>().cloned();
+        admission.map(|admission| Self(admission.frees(place))).map_err(|refusal| refused(&refusal))
     }
 }
 

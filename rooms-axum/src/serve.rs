@@ -57,11 +57,12 @@ pub async fn serve(
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(limits.max_head_bytes);
     let app = TowerToHyperService::new(app);
     adapter::serve(rooms, listener, stop, how, move |stream, peer: SocketAddr, mut ending| {
-        let (http, app) = (http.clone(), app.clone());
+        let (http, app, place) = (http.clone(), app.clone(), ending.place());
         async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(ConnectInfo(peer));
+                request.extensions_mut().insert(place.clone());
                 app.call(request)
             });
             let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());

@@ -196,7 +196,9 @@ pub struct Limits {
     pub max_connections_per_user_over_nodes: usize,
     /// The HTTP connections that a server accepts before anything is known of them, where it is run by the `serve` of an
     /// adapter: those whose request is being read or answered, and idle ones. Further ones wait to be accepted. A connection
-    /// that has become a WebSocket is not one of them. 4,096: with `max_head_bytes` each they take 256 MB.
+    /// that has become a WebSocket is not one of them, nor is one whose answer is an event stream, as long as that is counted
+    /// in `max_connections`; see [`HttpPlace`](crate::adapter::HttpPlace) for a server of your own. 4,096: with
+    /// `max_head_bytes` each they take 256 MB.
     pub max_http_connections: usize,
     /// Those from one address, or one /64, unless it is that of a named proxy; one more is answered with 429 and closed. 256:
     /// a sixteenth of all, and forty browsers with six connections each.

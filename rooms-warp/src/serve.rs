@@ -58,10 +58,11 @@ pub async fn serve<F>(
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(limits.max_head_bytes);
     let app = TowerToHyperService::new(warp::service(app));
     adapter::serve(rooms, listener, stop, how, move |stream, peer, mut ending| {
-        let (http, app) = (http.clone(), app.clone());
+        let (http, app, place) = (http.clone(), app.clone(), ending.place());
         async move {
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(place.clone());
                 app.call(request)
             });
             let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());

@@ -56,6 +56,7 @@ impl Admission {
         served.note_in(&self.span);
         // Now it is counted as a connection.
         drop(self.newcomer);
+        let served = served.freeing(self.place);
         tokio::spawn(match self.on_close {
             None => served,
             Some(on_close) => served.and_then(|close| on_close.ended(close)),
