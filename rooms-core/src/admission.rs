@@ -1,5 +1,7 @@
 //! A connection from the head of its request until it is served: what all frameworks' adapters share.
 
+#[cfg(test)]
+mod compressed_once;
 mod events;
 mod first_message;
 mod gate;
