@@ -23,6 +23,9 @@ use tokio::net::TcpListener;
 ///
 /// Handlers, and the limits by address, find the client's address in `ConnectInfo<SocketAddr>`.
 ///
+/// A client that takes or confirms nothing for as long as `ping_interval` and `pong_timeout` together is gone, as
+/// [`adapter::serve`] says.
+///
 /// Once `stop` resolves, the rooms are [shut down](RoomManager::shutdown) as `how` says, while requests go on being answered, so
 /// that a readiness check sees it. Then idle connections are closed, and what is being answered has two seconds.
 ///

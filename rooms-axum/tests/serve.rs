@@ -20,6 +20,7 @@ async fn serve(rooms: &RoomManager) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     let app = Router::new()
         .route("/", get(|| async { "here" }))
+        .route("/long", get(|| async { "x".repeat(64 * 1024) }))
         .route("/live", get(|events: RoomEvents| async { events.room("post", 42) }))
         .with_state(rooms.clone());
     tokio::spawn(async move {
@@ -52,4 +53,11 @@ async fn streams_keep_nobody_out() {
 async fn a_stream_that_has_ended_takes_a_place_or_is_closed() {
     let rooms = streams::rooms();
     streams::a_stream_that_has_ended_takes_a_place_or_is_closed(serve(&rooms).await, &rooms).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_is_gone_without_a_word_has_left() {
+    let rooms = streams::rooms_with_short_pings();
+    streams::who_is_gone_without_a_word_has_left(serve(&rooms).await, &rooms).await;
 }

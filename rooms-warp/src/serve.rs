@@ -23,6 +23,9 @@ use warp::{Filter, http::Request, reply::Reply};
 /// [`upgrade`](crate::upgrade()), and so the limits by address, know the client's address. An own filter finds it with
 /// `warp::ext::get::<SocketAddr>()`, as `warp::addr::remote()` works with warp's server alone.
 ///
+/// A client that takes or confirms nothing for as long as `ping_interval` and `pong_timeout` together is gone, as
+/// [`adapter::serve`] says.
+///
 /// Once `stop` resolves, the rooms are [shut down](RoomManager::shutdown) as `how` says, while requests go on being answered, so
 /// that a readiness check sees it. Then idle connections are closed, and what is being answered has two seconds.
 ///

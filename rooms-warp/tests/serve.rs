@@ -19,7 +19,7 @@ async fn serve(rooms: &RoomManager) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let live = warp::path!("live").and(rooms_warp::events(&rooms)).map(|events: RoomEvents| events.room("post", 42));
-    let app = warp::path::end().map(|| "here").or(live);
+    let app = warp::path::end().map(|| "here").or(live).or(warp::path!("long").map(|| "x".repeat(64 * 1024)));
     tokio::spawn(async move {
         rooms_warp::serve(&rooms, listener, app, pending(), Shutdown::within(Duration::from_secs(1))).await;
     });
@@ -50,4 +50,11 @@ async fn streams_keep_nobody_out() {
 async fn a_stream_that_has_ended_takes_a_place_or_is_closed() {
     let rooms = streams::rooms();
     streams::a_stream_that_has_ended_takes_a_place_or_is_closed(serve(&rooms).await, &rooms).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_is_gone_without_a_word_has_left() {
+    let rooms = streams::rooms_with_short_pings();
+    streams::who_is_gone_without_a_word_has_left(serve(&rooms).await, &rooms).await;
 }

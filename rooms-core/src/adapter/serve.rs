@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -15,6 +16,7 @@ use tokio::{
 
 use crate::{
     http_places::{HttpPlace, HttpPlaces, Occupied},
+    limits::Limits,
     manager::{RoomManager, Shutdown},
     network::Network,
     rate_limited_log::RateLimitedLog,
@@ -90,6 +92,10 @@ async fn reaches(phase: &mut watch::Receiver<Phase>, enough: fn(Phase) -> bool) 
 /// an upgrade ends it, so a WebSocket has no place here: it counts in `Limits::max_connections`. An event stream, or a WebSocket
 /// over HTTP/2, does not end it: let each request have [`Ending::place`] in its extensions, and they free it, too.
 ///
+/// A client that confirms nothing of what it is sent, or takes nothing, for as long as `Limits::ping_interval` and
+/// `Limits::pong_timeout` together is gone: on Linux its connection breaks then, whatever is being answered. So an event stream
+/// of it ends, whose pongs nobody sees, and who reads no answer keeps no place.
+///
 /// Once `stop` resolves, the rooms are [shut down](RoomManager::shutdown), while requests, such as those of a health check, go
 /// on being answered. Then no more connections are accepted, each [is told to end](Ending::begun), and what is left after two
 /// seconds is dropped. Dropping the returned future drops all connections, without a shutdown.
@@ -104,6 +110,7 @@ pub async fn serve<S, C>(
 {
     let (phase, ending) = watch::channel(Phase::Serving);
     let how = how.into();
+    give_up_on_the_silent(&listener, rooms.limits());
     let accepting = async {
         let mut door = Door::new(rooms, listener);
         loop {
@@ -130,6 +137,23 @@ pub async fn serve<S, C>(
         phase.closed().await;
     }
 }
+
+/// Sets `TCP_USER_TIMEOUT` (RFC 5482), in place of the kernel's own patience of some 15 minutes. On the listener, as those that
+/// it accepts inherit it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn give_up_on_the_silent(listener: &TcpListener, limits: &Limits) {
+    let within = limits.ping_interval.saturating_add(limits.pong_timeout);
+    // The kernel's number is an `int` of milliseconds, some 24 days: who pings more seldom waits for the kernel.
+    if i32::try_from(within.as_millis()).is_ok()
+        && let Err(error) = SockRef::from(listener).set_tcp_user_timeout(Some(within))
+    {
+        tracing::warn!(%error, "clients that are gone without a word are noticed late");
+    }
+}
+
+/// Other systems have nothing like it, or by another name that is not asked for here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn give_up_on_the_silent(_: &TcpListener, _: &Limits) {}
 
 struct Door<'a, S> {
     rooms: &'a RoomManager<S>,

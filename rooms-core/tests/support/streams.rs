@@ -1,10 +1,10 @@
 //! Event streams and the places of HTTP connections, for the `serve` of an adapter: `/live` is a stream of `post:42`, and `/`
-//! answers anything.
+//! answers anything, and `/long` with 64 KiB.
 
 use std::{net::SocketAddr, time::Duration};
 
 use async_trait::async_trait;
-use rooms_core::{Attempt, AuthError, Authenticator, Endpoint, Identity, Kind, RoomKey, RoomManager};
+use rooms_core::{Attempt, AuthError, Authenticator, Endpoint, Identity, Kind, Limits, RoomKey, RoomManager};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -26,16 +26,28 @@ impl Authenticator for Names {
 
 /// With places for two HTTP connections, and for three connections to rooms.
 pub(crate) fn rooms() -> RoomManager {
+    rooms_with(|limits| {
+        (limits.max_http_connections, limits.max_http_connections_per_ip) = (2, 2);
+        limits.max_connections_per_ip = 3;
+    })
+}
+
+fn rooms_with(limits: impl FnOnce(&mut Limits)) -> RoomManager {
     RoomManager::builder()
         .authenticator(Names)
         .endpoint(Endpoint::new().query_token("token"))
         .kind("post", Kind::authenticated())
-        .limits(|limits| {
-            (limits.max_http_connections, limits.max_http_connections_per_ip) = (2, 2);
-            limits.max_connections_per_ip = 3;
-        })
+        .limits(limits)
         .build()
         .unwrap()
+}
+
+/// That notices soon who is gone.
+pub(crate) fn rooms_with_short_pings() -> RoomManager {
+    rooms_with(|limits| {
+        limits.max_http_connections = 2;
+        (limits.ping_interval, limits.pong_timeout) = (Duration::from_millis(200), Duration::from_millis(300));
+    })
 }
 
 struct Client(TcpStream);
@@ -76,6 +88,35 @@ impl Client {
     async fn is_answered(&mut self) -> bool {
         self.ask("/", "here").await.starts_with("HTTP/1.1 200 ")
     }
+}
+
+/// Who is gone without a word has left after a while, and who takes nothing keeps no place.
+#[cfg(target_os = "linux")]
+pub(crate) async fn who_is_gone_without_a_word_has_left(address: SocketAddr, rooms: &RoomManager) {
+    // What comes to the socket is dropped before TCP sees it, as where the network is gone: "return 0".
+    let nothing = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+    let gone = [Client::reading(address, "5").await, Client::reading(address, "6").await];
+    for client in &gone {
+        socket2::SockRef::from(&client.0).attach_filter(&nothing).unwrap();
+    }
+    let left = async {
+        while rooms.stats().connections > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, left).await.expect("they have left, as nothing of the pings is confirmed");
+    for _ in 0..2 {
+        assert!(Client::connect(address).await.is_answered().await);
+    }
+    // A client that confirms what comes, and takes nothing of it.
+    let mut stalled = Client::connect(address).await;
+    let asked = "GET /long HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
+    stalled.0.write_all(asked.as_bytes()).await.unwrap();
+    let mut waits = [Client::connect(address).await, Client::connect(address).await];
+    for client in &mut waits {
+        assert!(client.is_answered().await, "in the place of the stalled one");
+    }
+    drop((gone, stalled));
 }
 
 /// As many streams as there are places leave a place for whoever comes; they count as connections to rooms.
