@@ -73,9 +73,10 @@ async fn pass(mut client: TcpStream, server: SocketAddr) -> Option<()> {
     client.write_all(format!("{answer}\r\n").as_bytes()).await.ok()?;
     let (mut from_client, to_client) = client.into_split();
     if is_stream && status == 200 {
+        let mut said = [0];
         // A client that goes resets the stream.
         tokio::select! {
-            _ = from_client.read(&mut [0]) => {}
+            _ = from_client.read(&mut said) => {}
             () = chunks(body, to_client) => {}
         }
         return Some(());

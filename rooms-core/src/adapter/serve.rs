@@ -110,7 +110,6 @@ pub async fn serve<S, C>(
 {
     let (phase, ending) = watch::channel(Phase::Serving);
     let how = how.into();
-    give_up_on_the_silent(&listener, rooms.limits());
     let accepting = async {
         let mut door = Door::new(rooms, listener);
         loop {
@@ -138,33 +137,41 @@ pub async fn serve<S, C>(
     }
 }
 
-/// Sets `TCP_USER_TIMEOUT` (RFC 5482), in place of the kernel's own patience of some 15 minutes. On the listener, as those that
-/// it accepts inherit it.
+/// The connections that may have been in the queue of the listener before it was told of the time-out that they inherit.
+/// 4,096: Linux lets no queue be longer, unless `net.core.somaxconn` is raised.
+const QUEUED: usize = 4096;
+
+/// Sets `TCP_USER_TIMEOUT` (RFC 5482), in place of the kernel's own patience of some 15 minutes. On the listener once, as the
+/// connections that come to it from then on inherit it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn give_up_on_the_silent(listener: &TcpListener, limits: &Limits) {
+fn give_up_on_the_silent<'s>(socket: impl Into<SockRef<'s>>, limits: &Limits) {
     let within = limits.ping_interval.saturating_add(limits.pong_timeout);
     // The kernel's number is an `int` of milliseconds, some 24 days: who pings more seldom waits for the kernel.
     if i32::try_from(within.as_millis()).is_ok()
-        && let Err(error) = SockRef::from(listener).set_tcp_user_timeout(Some(within))
+        && let Err(error) = socket.into().set_tcp_user_timeout(Some(within))
     {
-        tracing::warn!(%error, "clients that are gone without a word are noticed late");
+        tracing::debug!(%error, "clients that are gone without a word are noticed late");
     }
 }
 
 /// Other systems have nothing like it, or by another name that is not asked for here.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn give_up_on_the_silent(_: &TcpListener, _: &Limits) {}
+fn give_up_on_the_silent<'s>(_: impl Into<SockRef<'s>>, _: &Limits) {}
 
 struct Door<'a, S> {
     rooms: &'a RoomManager<S>,
     listener: TcpListener,
     places: Arc<HttpPlaces>,
+    /// How many of the connections to come may be from before.
+    queued: usize,
     faults: RateLimitedLog,
 }
 
 impl<'a, S> Door<'a, S> {
     fn new(rooms: &'a RoomManager<S>, listener: TcpListener) -> Self {
-        Self { rooms, listener, places: HttpPlaces::new(rooms.limits()), faults: RateLimitedLog::default() }
+        give_up_on_the_silent(&listener, rooms.limits());
+        let places = HttpPlaces::new(rooms.limits());
+        Self { rooms, listener, places, queued: QUEUED, faults: RateLimitedLog::default() }
     }
 
     /// The next connection that has a place.
@@ -178,6 +185,10 @@ impl<'a, S> Door<'a, S> {
                     continue;
                 }
             };
+            if self.queued > 0 {
+                self.queued -= 1;
+                give_up_on_the_silent(&stream, self.rooms.limits());
+            }
             let is_proxy = self.rooms.shared.proxies.has(peer.ip());
             match self.places.take(permit, (!is_proxy).then(|| Network::of(peer.ip()))) {
                 Some(occupied) => return (stream, peer, occupied),
