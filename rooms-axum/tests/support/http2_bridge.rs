@@ -98,8 +98,8 @@ impl Asked {
         let mut headers = HeaderMap::new();
         for line in head.split(|byte| *byte == b'\n').skip(1) {
             let Some(colon) = line.windows(2).position(|bytes| bytes == b": ") else { continue };
-            let (name, value) = (HeaderName::from_bytes(&line[..colon]).ok()?, line[colon + 2..].trim_ascii_end());
-            headers.append(name, HeaderValue::from_bytes(value).ok()?);
+            let (name, value) = (line.get(..colon)?, line.get(colon + 2..)?.trim_ascii_end());
+            headers.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
         }
         if target.starts_with("/events") {
             let host = headers.remove("host")?;

@@ -67,7 +67,7 @@ impl Ending {
     }
 
     /// Resolves when the connection is to be dropped, whatever it is at.
-    async fn is_over(mut self) {
+    async fn over(mut self) {
         let is_late = async {
             self.place.turned_out().await;
             sleep(LAST).await;
@@ -119,7 +119,7 @@ pub async fn serve<S, C>(
             tokio::spawn(async move {
                 tokio::select! {
                     () = served => {}
-                    () = ending.is_over() => {}
+                    () = ending.over() => {}
                 }
                 drop(occupied);
             });

@@ -32,7 +32,7 @@ impl Asked {
         let last_id =
             header.map(Into::into).or_else(|| values(query, |name| name == "since").next().and_then(|(_, id)| id));
         let mut observed = Vec::new();
-        let named = values(query, |name| Self::is_parameter(name)).take(MAX_ROOMS + 1).map(|(name, room)| {
+        let named = values(query, Self::is_parameter).take(MAX_ROOMS + 1).map(|(name, room)| {
             let room: RoomKey = room?.parse().ok()?;
             if *name == *OBSERVED {
                 observed.push(room.clone());
