@@ -15,6 +15,7 @@ OFFERS = [
     {"server_max_window_bits": 9, "client_max_window_bits": 9},
     {"server_max_window_bits": 12, "client_no_context_takeover": True, "server_no_context_takeover": True},
     {"client_max_window_bits": 15},
+    {"server_max_window_bits": 15},
 ]
 compressed = 0
 

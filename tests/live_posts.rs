@@ -132,3 +132,22 @@ async fn a_token_is_not_in_the_log() {
     let (_, log) = program.ended().await;
     assert!(log.contains("shutting down") && !log.contains(&token), "{log}");
 }
+
+#[tokio::test]
+async fn a_browser_that_offers_compression_is_answered_so() {
+    let program = Program::start().await;
+    let user = User::login(&program, "5").await;
+    let request = user.http.get(program.url(&format!("/ws/posts/42/live?token={}", user.token)));
+    let upgrade = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
+    ];
+    let answer =
+        upgrade.iter().fold(request, |request, (name, value)| request.header(*name, *value)).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let agreed = answer.headers()["sec-websocket-extensions"].to_str().unwrap();
+    assert!(agreed.starts_with("permessage-deflate; server_no_context_takeover"), "{agreed}");
+}

@@ -10,7 +10,7 @@ use axum::{
 use http::request::Parts;
 use rooms_core::{
     Close, Endpoint, Identity, RoomKey, RoomManager,
-    adapter::{Admission, EventBody, Opening, Refusal},
+    adapter::{Admission, EventBody, HttpPlace, Opening, Refusal},
 };
 use serde_json::Value;
 
@@ -63,12 +63,12 @@ impl RoomEvents {
     }
 
     /// Answers with the events of the rooms that the URL names, `?room=post:42&room=post:43`: 1 to 16, else 400. A room that
-    /// the user may not join is told of by an event `error`, and the others go on.
+    /// the user may not join is told of by an event `error`, and the others go on; also where it is the only one.
     pub fn rooms(self) -> Response {
         answer(self.0, Admission::events_asked_for)
     }
 
-    /// [`rooms`](Self::rooms) for those that the handler chooses.
+    /// [`rooms`](Self::rooms) for those that the handler chooses; one alone is as with [`room`](Self::room).
     pub fn room_keys(self, rooms: impl IntoIterator<Item = RoomKey>) -> Response {
         answer(self.0, |admission| admission.events(rooms))
     }
@@ -95,7 +95,8 @@ where
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
         let opening = Opening::EventStream(&parts.method);
         let admission = rooms.admit(endpoint, opening, &parts.uri, &parts.headers, peer).await;
-        admission.map(Self).map_err(|refusal| refused(&refusal))
+        let place = parts.extensions.get::<HttpPlace>().cloned();
+        admission.map(|admission| Self(admission.frees(place))).map_err(|refusal| refused(&refusal))
     }
 }
 

@@ -79,7 +79,7 @@
 //! /// `tls` offers `h2` and `http/1.1` by ALPN.
 //! async fn serve(rooms: &RoomManager, listener: TcpListener, tls: TlsAcceptor, app: Router, stop: impl Future<Output = ()> + Send) {
 //!     adapter::serve(rooms, listener, stop, PATIENCE, move |stream, peer, mut ending| {
-//!         let (tls, app) = (tls.clone(), app.clone().layer(Extension(ConnectInfo(peer))));
+//!         let (tls, app) = (tls.clone(), app.clone().layer(Extension(ConnectInfo(peer))).layer(Extension(ending.place())));
 //!         async move {
 //!             let Ok(Ok(stream)) = timeout(PATIENCE, tls.accept(stream)).await else { return };
 //!             let http = Builder::new(TokioExecutor::new());

@@ -23,6 +23,9 @@ use tokio::net::TcpListener;
 ///
 /// Handlers, and the limits by address, find the client's address in `ConnectInfo<SocketAddr>`.
 ///
+/// A client that takes or confirms nothing for as long as `ping_interval` and `pong_timeout` together is gone, as
+/// [`adapter::serve`] says.
+///
 /// Once `stop` resolves, the rooms are [shut down](RoomManager::shutdown) as `how` says, while requests go on being answered, so
 /// that a readiness check sees it. Then idle connections are closed, and what is being answered has two seconds.
 ///
@@ -57,7 +60,7 @@ pub async fn serve(
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(limits.max_head_bytes);
     let app = TowerToHyperService::new(app);
     adapter::serve(rooms, listener, stop, how, move |stream, peer: SocketAddr, mut ending| {
-        let (http, app) = (http.clone(), app.clone());
+        let (http, app, place) = (http.clone(), app.clone(), ending.place());
         async move {
             let stream = CorkedStream::new(stream);
             let cork = stream.cork();
@@ -65,6 +68,7 @@ pub async fn serve(
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(ConnectInfo(peer));
                 request.extensions_mut().insert(cork.clone());
+                request.extensions_mut().insert(place.clone());
                 app.call(request)
             });
             let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());

@@ -11,6 +11,8 @@ use axum::{
 use http::Method;
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
+#[cfg(feature = "http2")]
+use rooms_core::adapter::HttpPlace;
 use rooms_core::{
     Close, Endpoint, Identity, RoomKey, RoomManager,
     adapter::{Admission, Opening, Refusal},
@@ -112,6 +114,8 @@ where
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
         let admission = rooms.admit(endpoint, opening(parts), &parts.uri, &parts.headers, peer).await;
         let admission = admission.map_err(|refusal| refused(&refusal))?;
+        #[cfg(feature = "http2")]
+        let admission = admission.frees(http2_place(parts));
         // hyper leaves it with a request that it can upgrade, and nobody took it before.
         let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| refused(&Refusal::NotAnUpgrade))?;
         let upgrade = Self { admission, upgrade, cork: parts.extensions.remove() };
@@ -126,6 +130,12 @@ fn opening(parts: &Parts) -> Opening<'_> {
         return Opening::ExtendedConnect(protocol.as_str());
     }
     Opening::Method(&parts.method)
+}
+
+/// The place of an HTTP/2 connection, which goes on beside its WebSockets.
+#[cfg(feature = "http2")]
+fn http2_place(parts: &Parts) -> Option<HttpPlace> {
+    if parts.method == Method::CONNECT { parts.extensions.get().cloned() } else { None }
 }
 
 pub(crate) fn refused(refusal: &Refusal) -> Response {

@@ -9,10 +9,15 @@ mod log;
 #[path = "support/service.rs"]
 mod service;
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use axum::{
     Router,
+    extract::Request as AxumRequest,
+    middleware::map_request,
     routing::{any, get},
 };
 use bytes::Bytes;
@@ -31,7 +36,15 @@ fn routes() -> Router<RoomManager> {
         .route("/posts/{id}/live", any(service::live))
         .route("/http1/{id}", get(service::live))
         .route("/", any(|| async { "a page" }))
+        .layer(map_request(|request: AxumRequest| async {
+            let is_of_flood = request.uri().query().is_some_and(|query| query.contains("&flood"));
+            FLOOD.fetch_add(usize::from(is_of_flood), Ordering::Relaxed);
+            request
+        }))
 }
+
+/// The requests of the flood that were seen.
+static FLOOD: AtomicUsize = AtomicUsize::new(0);
 
 /// A client of HTTP/2 that knows the server's settings.
 async fn client(address: SocketAddr) -> Client {
@@ -181,10 +194,14 @@ async fn a_stream_that_is_reset_or_closed_by_half_has_left_and_no_other_of_its_c
 async fn a_flood_of_streams_that_are_reset_leaves_nothing_behind_and_delays_nobody() {
     let service = Service::start().await;
     let mut neighbour = service.joined("5").await;
-    let path = format!("/posts/42/live?token={}", token("6"));
+    let path = format!("/posts/42/live?token={}&flood", token("6"));
     for _ in 0..5 {
-        let mut client = client(service.address).await;
-        for _ in 0..100 {
+        let (client, connection) =
+            h2::client::handshake(TcpStream::connect(service.address).await.unwrap()).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut client = page(client).await;
+        let before = FLOOD.load(Ordering::Relaxed);
+        for n in 0..100 {
             // Past a number of resets the server ends the connection.
             let Ok(mut ready) = client.clone().ready().await else { break };
             let request = Request::builder()
@@ -193,11 +210,31 @@ async fn a_flood_of_streams_that_are_reset_leaves_nothing_behind_and_delays_nobo
                 .extension(Protocol::from_static("websocket"))
                 .header("sec-websocket-version", "13");
             let Ok((_, mut stream)) = ready.send_request(request.body(()).unwrap(), false) else { break };
+            // The first of a connection is let in before it is reset.
+            while n == 0 && FLOOD.load(Ordering::Relaxed) == before {
+                tokio::task::yield_now().await;
+            }
             stream.send_reset(Reason::CANCEL);
             client = ready;
         }
+        // Its answer, or its end, comes after all that was sent before it.
+        if let Ok(mut ready) = client.ready().await
+            && let Ok((answer, _)) =
+                ready.send_request(Request::builder().uri("https://rooms.example/").body(()).unwrap(), true)
+        {
+            _ = answer.await;
+        }
+        connection.abort();
     }
+    let seen = FLOOD.load(Ordering::Relaxed);
+    assert!(seen >= 5, "{seen} of the flood were served");
     service.viewers("post:42", 1).await;
+    let left = async {
+        while service.rooms.stats().connections > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), left).await.expect("nothing is left of it");
     service.rooms.broadcast(&post(), &json!({"type": "liked"})).await.unwrap();
     while next_json(&mut neighbour).await["type"] != "liked" {}
 }

@@ -20,5 +20,6 @@ pub use crate::{
     admission::{Admission, Socket},
     events::EventBody,
     handshake::{Handshake, Opening, Refusal},
+    http_places::HttpPlace,
     session::refuse,
 };

@@ -1,5 +1,7 @@
 //! A connection from the head of its request until it is served: what all frameworks' adapters share.
 
+#[cfg(test)]
+mod compressed_once;
 mod events;
 mod first_message;
 mod gate;
@@ -25,6 +27,7 @@ use crate::{
     auth::{AuthError, Authenticator, Identity, SignIn},
     close::Close,
     handshake::{self, BadToken, Endpoint, Handshake, Mismatch, Opening, Refusal},
+    http_places::HttpPlace,
     join_options::JoinOptions,
     limits::Limits,
     manager::RoomManager,
@@ -33,7 +36,7 @@ use crate::{
     outbox::Framing,
     room_key::RoomKey,
     runtime::in_time,
-    session::Served,
+    session::{Served, Source},
     ws::{FrameSink, FrameStream},
 };
 
@@ -53,6 +56,8 @@ pub struct Admission {
     sign_in: Option<Arc<SignIn>>,
     claims: Vec<(String, Value)>,
     on_close: Option<OnClose>,
+    /// Where it does not end the HTTP connection that it came on.
+    place: Option<HttpPlace>,
     /// Open until it is a connection, or none.
     span: Span,
 }
@@ -149,8 +154,8 @@ impl RoomManager {
             }
         };
         let (rooms, sign_in) = (self.clone(), handshake.sign_in().cloned());
-        let (claims, on_close, span) = (Vec::new(), None, Span::none());
-        Ok(Admission { rooms, handshake, verdict, newcomer, sign_in, claims, on_close, span })
+        let (claims, on_close, place, span) = (Vec::new(), None, None, Span::none());
+        Ok(Admission { rooms, handshake, verdict, newcomer, sign_in, claims, on_close, place, span })
     }
 
     fn note_refusal(&self, refusal: &Refusal) {
@@ -223,6 +228,12 @@ impl Admission {
         self
     }
 
+    /// Frees the place of the HTTP connection that it came on for as long as it is counted as a connection itself. For event
+    /// streams and for WebSockets over HTTP/2; over HTTP/1.1 the upgrade to a WebSocket ends the HTTP connection.
+    pub fn frees(self, place: Option<HttpPlace>) -> Self {
+        Self { place, ..self }
+    }
+
     /// The manager that admitted it.
     #[must_use]
     pub const fn rooms(&self) -> &RoomManager {
@@ -283,7 +294,7 @@ impl Admission {
         + Send
         + 'static,
     ) {
-        let Self { rooms, handshake, verdict, newcomer, sign_in, claims, on_close, span } = self;
+        let Self { rooms, handshake, verdict, newcomer, sign_in, claims, on_close, place: http, span } = self;
         let deflate = handshake.deflate();
         tokio::spawn(Served::Opening(Box::pin(async move {
             let within = rooms.limits().handshake_timeout;
@@ -325,7 +336,7 @@ impl Admission {
                     served.note_in(&span);
                     // Now it is counted as a connection.
                     drop(newcomer);
-                    served
+                    served.freeing(http)
                 }
                 Err(close) => {
                     span.record("outcome", "turned_away");
@@ -338,6 +349,19 @@ impl Admission {
                 Some(on_close) => served.and_then(|close| on_close.ended(close)),
             }
         })));
+    }
+}
+
+impl<R: Source> Served<R> {
+    /// Frees a place among HTTP connections where this one is counted, until it is no more.
+    fn freeing(self, place: Option<HttpPlace>) -> Self {
+        match (&self, place) {
+            (Self::Session(_), Some(place)) => {
+                let freed = place.free();
+                self.and_then(move |_| drop(freed))
+            }
+            _ => self,
+        }
     }
 }
 

@@ -15,7 +15,6 @@ use http::{
     header::{HOST, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL},
 };
 
-use self::opening::Answer;
 pub use self::{
     endpoint::{BadToken, Endpoint, EndpointError},
     opening::Opening,
@@ -27,6 +26,7 @@ pub(crate) use self::{
     extensions::Deflate,
     origin::{Mismatch, is_from_own_page, mismatch},
 };
+use self::{extensions::Accepted, opening::Answer};
 use crate::{
     auth::{AuthError, SignIn},
     join_options::JoinOptions,
@@ -43,7 +43,7 @@ pub struct Handshake {
     join: JoinOptions,
     awaits_message: bool,
     /// Compression, as it was agreed on.
-    deflate: Option<Deflate>,
+    deflate: Option<Accepted>,
     /// What an event stream is for.
     events: Option<Asked>,
 }
@@ -86,7 +86,7 @@ impl Handshake {
         let protocol = if events.is_some() { None } else { endpoint.protocol(headers)? };
         Ok(Self {
             join: JoinOptions::from_query(query, is_other),
-            deflate: (endpoint.deflate && events.is_none()).then(|| Deflate::negotiate(headers)).flatten(),
+            deflate: (endpoint.deflate && events.is_none()).then(|| Accepted::negotiate(headers)).flatten(),
             sign_in: protocol.or_else(|| endpoint.sign_in.clone()),
             awaits_message: events.is_none() && endpoint.sources.first_message && token == Ok(None),
             // A page sees the status of an event stream, and its browser does not ask again after this one.
@@ -147,8 +147,8 @@ impl Handshake {
     }
 
     /// Compression, where both sides want it.
-    pub(crate) const fn deflate(&self) -> Option<Deflate> {
-        self.deflate
+    pub(crate) fn deflate(&self) -> Option<Deflate> {
+        self.deflate.map(|accepted| accepted.deflate)
     }
 
     /// The answer that opens the connection: 101 for a WebSocket over HTTP/1.1, and 200 for one over HTTP/2 and for an event
@@ -159,8 +159,8 @@ impl Handshake {
         if let Some(protocol) = self.subprotocol().and_then(|name| HeaderValue::from_str(name).ok()) {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
-        if let Some(deflate) = self.deflate {
-            response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, deflate.header());
+        if let Some(accepted) = self.deflate {
+            response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, accepted.header());
         }
         response
     }

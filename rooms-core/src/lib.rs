@@ -25,6 +25,7 @@ mod envelope;
 mod events;
 mod handshake;
 mod hooks;
+mod http_places;
 mod incidents;
 mod inspect;
 mod inspector;

@@ -101,9 +101,11 @@ pub struct Limits {
     /// The time for the bus to take a publication; past it the outcome is unknown. 10 s: past what any backplane takes that
     /// will answer at all.
     pub publish_timeout: Duration,
-    /// How often a connection is pinged. 25 s: below the 30 s to 60 s after which common proxies cut what is idle.
+    /// How often a connection is pinged. 25 s: below the 30 s to 60 s after which common proxies cut what is idle. Where pages may
+    /// use event streams, less than 60 s: `rooms.js` gives up a stream that is silent for so long and opens it anew.
     pub ping_interval: Duration,
-    /// How long a ping may go unanswered. 10 s: a mobile link that is waking up.
+    /// How long a ping may go unanswered. 10 s: a mobile link that is waking up. The pongs of an event stream can't be seen; see
+    /// [`protocol`](crate::protocol#event-streams) for what ends it.
     pub pong_timeout: Duration,
     /// How long a closing connection may take to receive its close frame, and to answer it, where nothing is in front of
     /// that. 2 s: some round trips of a slow link, and no more, as the other end may be gone.
@@ -145,7 +147,8 @@ pub struct Limits {
     /// more are counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
     pub max_named_users: usize,
     /// Bytes a second that one connection may send for long, as they are on its socket: headers of frames, empty fragments and
-    /// control frames included. Counted together with `messages_per_second`, of which a message takes the time of one, or of
+    /// control frames included. Of a [compressed](crate::Endpoint::deflate) message it is the length that it has when unpacked,
+    /// where that is more: a hundred bytes may be 64 KiB to unpack and to parse. Counted together with `messages_per_second`, of which a message takes the time of one, or of
     /// its bytes if that is longer; so many seconds of it may come at once as of messages, which is 1 MiB. 256 KiB: a page
     /// that saves a long text every quarter of a second.
     pub bytes_per_second: u32,
@@ -196,7 +199,9 @@ pub struct Limits {
     pub max_connections_per_user_over_nodes: usize,
     /// The HTTP connections that a server accepts before anything is known of them, where it is run by the `serve` of an
     /// adapter: those whose request is being read or answered, and idle ones. Further ones wait to be accepted. A connection
-    /// that has become a WebSocket is not one of them. 4,096: with `max_head_bytes` each they take 256 MB.
+    /// that has become a WebSocket is not one of them, nor is one whose answer is an event stream, as long as that is counted
+    /// in `max_connections`; see [`HttpPlace`](crate::adapter::HttpPlace) for a server of your own. 4,096: with
+    /// `max_head_bytes` each they take 256 MB.
     pub max_http_connections: usize,
     /// Those from one address, or one /64, unless it is that of a named proxy; one more is answered with 429 and closed. 256:
     /// a sixteenth of all, and forty browsers with six connections each.

@@ -201,23 +201,31 @@
 //!
 //! # Event streams
 //! The same as `text/event-stream` (HTML standard, section "Server-sent events"), the answer to a `GET`. The client says nothing
-//! but what stands in its request: the rooms, by the path or as `?room=post:42&room=post:43`, at most 16; and `newest` and the
-//! rest as on a connection that is for one room. It publishes by requests of the application's own.
+//! but what stands in its request: the rooms, by the path or as `?room=post:42&room=post:43`, at most 16; and `newest`, `observe`
+//! and the rest as on a connection that is for one room, here for each of the rooms. `observed=post:43` in the place of
+//! `room=post:43` asks to observe that one alone. It publishes by requests of the application's own.
+//!
+//! With the room in the path, a refusal ends the stream, as on a connection that is for one room. Where rooms are named as
+//! parameters, be it one or several, it is an `error`, as on a connection that is for many.
 //!
 //! | line | what |
 //! |---|---|
 //! | `data: {..}`, an event of the default name `message` | what a connection that is in many rooms is sent: payloads are in `{"type":"message","room":..}`, and each event names its room |
 //! | `data: {"type":"binary","room":"post:42","offset":"2a.8","base64":"/wA="}` | a payload that is bytes, as base64 (RFC 4648 section 4); `offset` in a room with a history |
-//! | `id: 2a.7` before it | the position in a room with a history; with several rooms `id: post:42=2a.7,post:43=1b.3` |
+//! | `id: 2a.7` before it | the position in a room with a history; where rooms are named as parameters `id: post:42=2a.7,post:43=1b.3` |
 //! | `event: close`, `data: {"code":1012,"reason":"restart"}` | the last event: the code and the reason of what would be a close frame |
 //! | `retry: 1234` | when to come back, in milliseconds: beside `reconnect`, and a day where nobody need come back |
 //! | `:` | a comment, every `Limits::ping_interval` |
 //!
 //! A browser comes back by itself, and sends the last `id` as `Last-Event-ID`: it is resumed as by `since`. A page may begin with
-//! one as the parameter `since`. A room that a given `id` does not name is answered with `recovered: false`. A browser also
-//! comes back after `close`, unless the page closes its `EventSource`.
+//! one as the parameter `since`. Either form is taken where there is one room. A room that a given `id` does not name is answered
+//! with `recovered: false`. A browser also comes back after `close`, unless the page closes its `EventSource`.
 //!
-//! A client that does not read for `Limits::pong_timeout` after a ping is closed with 4408.
+//! A client says nothing, so its pongs are that the HTTP server takes what is sent. One that does not read is closed with 4408, or
+//! for being slow with 1013, once its TCP connection is full, which in a quiet room is never. One that is gone without a word, as
+//! with the network, is noticed by TCP: where [`adapter::serve`](crate::adapter::serve) accepted it on Linux, so long after the
+//! first comment or event that it did not confirm as `Limits::ping_interval` and `Limits::pong_timeout` together; elsewhere as
+//! late as the kernel's own settings have it, on Linux some 15 minutes. Until then it counts as a viewer.
 
 pub(crate) mod binary;
 mod head;

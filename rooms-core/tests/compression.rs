@@ -198,6 +198,7 @@ async fn it_is_agreed_on_where_the_endpoint_and_the_client_want_it() {
     for (offer, answer) in [
         (Some(OFFER), Some(both.to_owned())),
         (Some(NINE), Some(format!("{both}; server_max_window_bits=9"))),
+        (Some("permessage-deflate; server_max_window_bits=15"), Some(format!("{both}; server_max_window_bits=15"))),
         (Some("permessage-deflate; server_max_window_bits=8"), None),
         (Some("permessage-deflate; unknown"), None),
         (Some("permessage-deflate; server_max_window_bits=\"\""), None),
@@ -340,6 +341,24 @@ async fn a_token_may_come_in_a_compressed_first_message() {
     let mut client = Client::connect(&rooms, "/", Some(OFFER), false).await;
     client.send(0xC1, &packed(br#"{"type":"auth","token":"5"}"#)).await;
     assert_eq!(client.json().await["type"], "room_joined");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_message_costs_what_it_is_when_unpacked() {
+    let rooms = manager(|_| {});
+    let mut client = Client::connect(&rooms, "/?token=5", Some(OFFER), true).await;
+    // Of 64 KiB: sixteen are all that may come at once by their bytes, and 200 by their number.
+    let unknown = json!({"type": "x".repeat(64 * 1024 - 11)}).to_string();
+    let small = packed(unknown.as_bytes());
+    assert_eq!((unknown.len(), small.len() < 125), (64 * 1024, true), "{}", small.len());
+    for _ in 0..17 {
+        client.send(0xC1, &small).await;
+    }
+    let mut before = 0;
+    while client.json().await["code"] != "rate_limited" {
+        before += 1;
+    }
+    assert_eq!(before, 16);
 }
 
 #[tokio::test(start_paused = true)]

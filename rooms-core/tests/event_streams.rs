@@ -21,6 +21,7 @@ use rooms_core::{
     Attempt, AuthError, Authenticator, Close, CloseCode, Endpoint, Identity, Kind, Revocation, RoomKey, RoomManager,
     RoomManagerBuilder, WallClock,
     adapter::{Admission, EventBody, Opening, Refusal},
+    bus::Retention,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -323,4 +324,86 @@ async fn limits_apply_as_to_a_socket() {
     }
     let refused = admit(&rooms, rooms.endpoint(), "/?token=6.9000").await;
     assert!(matches!(refused, Err(Refusal::TooManyFromAddress { .. })), "{refused:?}");
+}
+
+/// The answer to a page that comes back with the `id` of its last event.
+async fn asked_for(rooms: &RoomManager, uri: &str, last_id: &str) -> Stream {
+    let mut headers = HeaderMap::new();
+    headers.insert("last-event-id", last_id.parse().unwrap());
+    let opening = Opening::EventStream(&Method::GET);
+    let admission = rooms.admit(rooms.endpoint(), opening, &uri.parse::<Uri>().unwrap(), &headers, None).await.unwrap();
+    Stream { body: admission.events_asked_for().unwrap(), events: VecDeque::new() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_room_that_the_url_names_is_resumed_by_the_id_of_it_alone_and_by_that_of_several() {
+    let rooms = builder().kind("log", Kind::authenticated().history(Retention::messages(10))).build().unwrap();
+    let (one, two): (RoomKey, RoomKey) = ("log:1".parse().unwrap(), "log:2".parse().unwrap());
+    let mut stream = asked_for(&rooms, "/?token=5.9000&room=log:1&room=log:2", "").await;
+    for _ in 0..2 {
+        assert_eq!(stream.event().await.unwrap()["type"], "room_joined");
+    }
+    for room in [&one, &two] {
+        rooms.broadcast(room, &json!("had")).await.unwrap();
+    }
+    let mut had = Vec::new();
+    while had.len() < 2 {
+        let event = stream.event().await.unwrap();
+        if event["data"] == "had" {
+            had.push(format!("{}={}", event["room"].as_str().unwrap(), event["offset"].as_str().unwrap()));
+        }
+    }
+    drop(stream);
+    rooms.broadcast(&one, &json!("missed")).await.unwrap();
+    had.sort();
+    let alone = had[0].split_once('=').unwrap().1;
+    for last_id in [&had.join(","), &had[0], alone] {
+        let mut back = asked_for(&rooms, "/?token=5.9000&room=log:1", last_id).await;
+        assert_eq!(back.event().await.unwrap()["recovered"], true, "{last_id}");
+        assert_eq!(back.event().await.unwrap()["data"], "missed", "{last_id}");
+        // Where the handler names it.
+        let uri = format!("/?token=5.9000&since={last_id}");
+        let admission = admit(&rooms, rooms.endpoint(), &uri).await.unwrap();
+        let mut back = Stream::of(admission, &["log:1"]);
+        assert_eq!(back.event().await.unwrap()["recovered"], true, "{last_id}");
+    }
+    for unknown in [&had[1], "none", "="] {
+        let mut lost = asked_for(&rooms, "/?token=5.9000&room=log:1", unknown).await;
+        assert_eq!(lost.event().await.unwrap()["recovered"], false, "{unknown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_room_that_the_url_names_is_refused_by_an_error_and_the_stream_goes_on() {
+    let rooms = builder().build().unwrap();
+    let mut stream = asked_for(&rooms, "/?token=5.9000&room=staff:1", "").await;
+    let refused = stream.event().await.unwrap();
+    assert_eq!(
+        (&refused["type"], &refused["room"], &refused["code"]),
+        (&json!("error"), &json!("staff:1"), &json!("not_allowed"))
+    );
+    rooms.enter("5", &"post:42".parse().unwrap()).await.unwrap();
+    assert_eq!(stream.event().await.unwrap()["type"], "room_joined");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_to_observe_several_rooms_is_counted_in_none_of_them() {
+    let rooms = builder().kind("watched", Kind::authenticated().observe_rule(|_, _| async { true })).build().unwrap();
+    for (uri, observed) in [
+        ("/?token=5.9000&room=watched:1&observe=true", &["watched:1"][..]),
+        ("/?token=5.9000&room=watched:1&room=watched:2&observe=true", &["watched:1", "watched:2"]),
+        ("/?token=5.9000&room=watched:1&observed=watched:2", &["watched:2"]),
+        ("/?token=5.9000&observed=watched:1", &["watched:1"]),
+    ] {
+        let mut stream = asked_for(&rooms, uri, "").await;
+        for _ in 0..uri.matches("=watched").count() {
+            let joined = stream.event().await.unwrap();
+            let is_observed = observed.contains(&joined["room"].as_str().unwrap());
+            assert_eq!(
+                (joined["observer"] == true, joined["viewers"] == 0),
+                (is_observed, is_observed),
+                "{uri}: {joined}"
+            );
+        }
+    }
 }

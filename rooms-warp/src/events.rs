@@ -88,12 +88,12 @@ impl RoomEvents {
     }
 
     /// Answers with the events of the rooms that the URL names, `?room=post:42&room=post:43`: 1 to 16, else 400. A room that
-    /// the user may not join is told of by an event `error`, and the others go on.
+    /// the user may not join is told of by an event `error`, and the others go on; also where it is the only one.
     pub fn rooms(self) -> Response {
         self.answer(Admission::events_asked_for)
     }
 
-    /// [`rooms`](Self::rooms) for those that the handler chooses.
+    /// [`rooms`](Self::rooms) for those that the handler chooses; one alone is as with [`room`](Self::room).
     pub fn room_keys(self, rooms: impl IntoIterator<Item = RoomKey>) -> Response {
         self.answer(|admission| admission.events(rooms))
     }

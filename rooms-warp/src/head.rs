@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr};
 use hyper::ext::Protocol;
 use rooms_core::{
     Endpoint, RoomManager,
-    adapter::{Admission, Opening, Refusal},
+    adapter::{Admission, HttpPlace, Opening, Refusal},
 };
 use warp::{
     Filter,
@@ -21,6 +21,7 @@ pub(crate) struct Head {
     uri: Uri,
     headers: HeaderMap,
     peer: Option<SocketAddr>,
+    place: Option<HttpPlace>,
 }
 
 pub(crate) fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Copy {
@@ -31,7 +32,8 @@ pub(crate) fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Cop
         .and(uri())
         .and(warp::header::headers_cloned())
         .and(peer)
-        .map(|method, protocol, uri, headers, peer| Head { method, protocol, uri, headers, peer })
+        .and(warp::ext::optional::<HttpPlace>())
+        .map(|method, protocol, uri, headers, peer, place| Head { method, protocol, uri, headers, peer, place })
 }
 
 impl Head {
@@ -57,7 +59,10 @@ impl Head {
         endpoint: &Endpoint,
         opening: Opening<'_>,
     ) -> Result<Admission, Refusal> {
-        rooms.admit(endpoint, opening, &self.uri, &self.headers, self.peer).await
+        let admission = rooms.admit(endpoint, opening, &self.uri, &self.headers, self.peer).await?;
+        // An upgrade over HTTP/1.1 ends its HTTP connection.
+        let place = self.place.clone().filter(|_| !matches!(opening, Opening::Method(_)));
+        Ok(admission.frees(place))
     }
 }
 

@@ -23,6 +23,9 @@ use warp::{Filter, http::Request, reply::Reply};
 /// [`upgrade`](crate::upgrade()), and so the limits by address, know the client's address. An own filter finds it with
 /// `warp::ext::get::<SocketAddr>()`, as `warp::addr::remote()` works with warp's server alone.
 ///
+/// A client that takes or confirms nothing for as long as `ping_interval` and `pong_timeout` together is gone, as
+/// [`adapter::serve`] says.
+///
 /// Once `stop` resolves, the rooms are [shut down](RoomManager::shutdown) as `how` says, while requests go on being answered, so
 /// that a readiness check sees it. Then idle connections are closed, and what is being answered has two seconds.
 ///
@@ -58,13 +61,14 @@ pub async fn serve<F>(
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(limits.max_head_bytes);
     let app = TowerToHyperService::new(warp::service(app));
     adapter::serve(rooms, listener, stop, how, move |stream, peer, mut ending| {
-        let (http, app) = (http.clone(), app.clone());
+        let (http, app, place) = (http.clone(), app.clone(), ending.place());
         async move {
             let stream = CorkedStream::new(stream);
             let cork = stream.cork();
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(cork.clone());
+                request.extensions_mut().insert(place.clone());
                 app.call(request)
             });
             let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());

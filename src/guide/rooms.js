@@ -20,7 +20,7 @@
 // beside it, as `{ tokenIn: "protocol", protocol: "app.v1" }`; or "message", which is the first one.
 // `events: "/sse"` is the path of an event stream of the same rooms, for networks that let no WebSocket through: it is used where
 // two sockets in a row do not open, and left again for the first socket that does. The token then goes in `Authorization`. A
-// stream has up to 16 rooms, and what is asked for with a join besides `newest` is not asked for there.
+// stream has up to 16 rooms, and what is asked for with a join besides `newest` and `observe` is not asked for there.
 // `onTransport(transport)`: from now on it is "events", where `send` and `publish` return false, or "socket" again.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
 // `onBinary(bytes, { room, offset })` is given every payload of bytes, as a `Uint8Array`; at the endpoint of one room without
@@ -737,8 +737,8 @@ const STREAM_SILENCE = 60_000; // the server sends a comment every 25 s
 /**
  * The event stream of the same rooms at `path`, for networks that let no WebSocket through: `connect(path, { events:
  * eventStream("/sse") })`. It is used where two sockets in a row do not open, and left again for the first socket that does.
- * The token then goes in `Authorization`. A stream has up to 16 rooms, and what is asked for with a join besides `newest` is not
- * asked for there.
+ * The token then goes in `Authorization`. A stream has up to 16 rooms, and what is asked for with a join besides `newest` and
+ * `observe` is not asked for there.
  */
 function eventStream(path) {
   return host => new StreamFallback(path, host);
@@ -770,7 +770,7 @@ class StreamFallback {
     const isSingle = this.#host.isSingle();
     const rooms = () => this.#host.rooms().slice(0, STREAM_ROOMS);
     const said = rooms().map(room => ({ room, ...this.#host.saying(room) }));
-    for (const { room } of said) url.searchParams.append("room", room);
+    for (const { room, observe } of said) url.searchParams.append(observe ? "observed" : "room", room);
     const newest = isSingle && typeof history === "object" ? history.newest : Math.max(0, ...said.map(it => it.newest ?? 0));
     if (newest) url.searchParams.set("newest", String(newest));
     const standing = said.filter(({ since }) => since).map(({ room, since }) => `${room}=${since}`);

@@ -279,6 +279,29 @@ window.cases = {
     same(streams.length, 6);
   },
 
+  async one_room_among_many_is_resumed_by_its_name_and_refused_alone() {
+    const it = await fallenBack({}, ["a:1"]);
+    await streams[0].hears({ type: "room_joined", room: "a:1", position: "2a.7" });
+    await streams[0].closes(1012, "restart");
+    await pass(10_000);
+    same([streams[1].rooms, streams[1].headers["last-event-id"]], [["a:1"], "a:1=2a.7"]);
+    await streams[1].answers(200);
+    it.types();
+    await streams[1].hears({ type: "error", code: "not_allowed", room: "a:1" });
+    same([it.types(), it.rooms.wanted.size, it.rooms.status], [["error"], 0, "open"]);
+    it.rooms.join("a:2");
+    await pass(0);
+    same([streams.length, streams[2].rooms], [3, ["a:2"]]);
+  },
+
+  async who_observes_does_so_on_a_stream_too() {
+    const it = await fallenBack({}, ["a:1"]);
+    it.rooms.join("a:2", { observe: true });
+    await pass(0);
+    const { searchParams } = streams[1].url;
+    same([searchParams.getAll("room"), searchParams.getAll("observed")], [["a:1"], ["a:2"]]);
+  },
+
   async a_stream_that_is_put_out_of_its_last_room_waits_for_another() {
     const it = await fallenBack({}, ["a:1"]);
     it.types();

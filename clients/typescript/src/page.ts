@@ -20,7 +20,7 @@
 // beside it, as `{ tokenIn: "protocol", protocol: "app.v1" }`; or "message", which is the first one.
 // `events: "/sse"` is the path of an event stream of the same rooms, for networks that let no WebSocket through: it is used where
 // two sockets in a row do not open, and left again for the first socket that does. The token then goes in `Authorization`. A
-// stream has up to 16 rooms, and what is asked for with a join besides `newest` is not asked for there.
+// stream has up to 16 rooms, and what is asked for with a join besides `newest` and `observe` is not asked for there.
 // `onTransport(transport)`: from now on it is "events", where `send` and `publish` return false, or "socket" again.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
 // `onBinary(bytes, { room, offset })` is given every payload of bytes, as a `Uint8Array`; at the endpoint of one room without

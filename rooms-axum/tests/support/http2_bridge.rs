@@ -1,5 +1,6 @@
 //! A proxy that is spoken to over HTTP/1.1 and asks the server behind it over HTTP/2, with a connection for each client: the
-//! upgrade to a WebSocket becomes an extended CONNECT (RFC 8441), and everything else is passed on as it is.
+//! upgrade to a WebSocket becomes an extended CONNECT (RFC 8441), the request for an event stream is one over HTTP/2, whose body
+//! comes in chunks, and everything else is passed on as it is.
 
 use std::net::SocketAddr;
 
@@ -38,10 +39,11 @@ async fn pass(mut client: TcpStream, server: SocketAddr) -> Option<()> {
         (client.read_buf(&mut bytes).await.ok()? > 0).then_some(())?;
     };
     let early = Bytes::from(bytes.split_off(end));
-    let head = String::from_utf8(bytes).ok()?;
+    // As it is, where a header has other bytes than text.
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     let mut upstream = TcpStream::connect(server).await.ok()?;
-    let Some(upgrade) = Upgrade::read(&head) else {
-        upstream.write_all(head.as_bytes()).await.ok()?;
+    let Some(asked) = Asked::read(&text, &bytes) else {
+        upstream.write_all(&bytes).await.ok()?;
         upstream.write_all(&early).await.ok()?;
         return copy_bidirectional(&mut client, &mut upstream).await.ok().map(drop);
     };
@@ -54,37 +56,57 @@ async fn pass(mut client: TcpStream, server: SocketAddr) -> Option<()> {
     while !h2.is_extended_connect_protocol_enabled() {
         tokio::task::yield_now().await;
     }
-    let (response, to_server) = h2.send_request(upgrade.request, false).ok()?;
+    let is_stream = asked.accept.is_none();
+    let (response, to_server) = h2.send_request(asked.request, is_stream).ok()?;
     let (head, body) = response.await.ok()?.into_parts();
-    let (status, accept) = match head.status.as_u16() {
-        200 => {
-            (101, format!("connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {}\r\n", upgrade.accept))
+    let (status, accept) = match (head.status.as_u16(), asked.accept) {
+        (200, Some(accept)) => {
+            (101, format!("connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n"))
         }
-        refused => (refused, String::new()),
+        (200, None) => (200, "transfer-encoding: chunked\r\n".to_owned()),
+        (refused, _) => (refused, String::new()),
     };
     let mut answer = format!("HTTP/1.1 {status} .\r\n{accept}");
     for (name, value) in &head.headers {
         answer.push_str(&format!("{name}: {}\r\n", value.to_str().ok()?));
     }
     client.write_all(format!("{answer}\r\n").as_bytes()).await.ok()?;
-    let (from_client, to_client) = client.into_split();
+    let (mut from_client, to_client) = client.into_split();
+    if is_stream && status == 200 {
+        let mut said = [0];
+        // A client that goes resets the stream.
+        tokio::select! {
+            _ = from_client.read(&mut said) => {}
+            () = chunks(body, to_client) => {}
+        }
+        return Some(());
+    }
     tokio::spawn(up(early, from_client, to_server));
     tokio::spawn(down(body, to_client));
     Some(())
 }
 
-struct Upgrade {
+struct Asked {
     request: Request<()>,
-    accept: String,
+    /// Of an upgrade.
+    accept: Option<String>,
 }
 
-impl Upgrade {
-    fn read(head: &str) -> Option<Self> {
-        let mut lines = head.lines();
-        let target = lines.next()?.strip_prefix("GET ")?.strip_suffix(" HTTP/1.1")?;
+impl Asked {
+    fn read(text: &str, head: &[u8]) -> Option<Self> {
+        let target = text.lines().next()?.strip_prefix("GET ")?.strip_suffix(" HTTP/1.1")?;
         let mut headers = HeaderMap::new();
-        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
-            headers.append(name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?);
+        for line in head.split(|byte| *byte == b'\n').skip(1) {
+            let Some(colon) = line.windows(2).position(|bytes| bytes == b": ") else { continue };
+            let (name, value) = (line.get(..colon)?, line.get(colon + 2..)?.trim_ascii_end());
+            headers.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
+        }
+        if target.starts_with("/events") {
+            let host = headers.remove("host")?;
+            let uri = format!("http://{}{target}", host.to_str().ok()?);
+            let mut request = Request::builder().uri(uri).version(Version::HTTP_2).body(()).ok()?;
+            *request.headers_mut() = headers;
+            return Some(Self { request, accept: None });
         }
         let key = headers.remove("sec-websocket-key").filter(|key| key.len() == 24)?;
         headers.remove("connection")?;
@@ -99,7 +121,7 @@ impl Upgrade {
             .ok()?;
         *request.headers_mut() = headers;
         let hash = Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
-        Some(Self { request, accept: STANDARD.encode(hash) })
+        Some(Self { request, accept: Some(STANDARD.encode(hash)) })
     }
 }
 
@@ -126,6 +148,22 @@ async fn up(early: Bytes, mut client: OwnedReadHalf, mut server: SendStream<Byte
             Err(_) => return server.send_reset(Reason::CANCEL),
         }
     }
+}
+
+/// The same in chunks (RFC 9112 section 7.1).
+async fn chunks(mut server: RecvStream, mut client: OwnedWriteHalf) {
+    while let Some(data) = server.data().await {
+        let Ok(data) = data else { return };
+        if data.is_empty() {
+            continue;
+        }
+        let chunk = [format!("{:x}\r\n", data.len()).as_bytes(), &data, b"\r\n"].concat();
+        if client.write_all(&chunk).await.is_err() {
+            return;
+        }
+        _ = server.flow_control().release_capacity(data.len());
+    }
+    _ = client.write_all(b"0\r\n\r\n").await;
 }
 
 /// What the server sends; it may send more once the client's socket has taken it.

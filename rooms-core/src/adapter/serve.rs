@@ -7,14 +7,16 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{sleep, timeout},
 };
 
 use crate::{
-    counts::{Counts, Seat},
+    http_places::{HttpPlace, HttpPlaces, Occupied},
+    limits::Limits,
     manager::{RoomManager, Shutdown},
     network::Network,
     rate_limited_log::RateLimitedLog,
@@ -42,18 +44,44 @@ enum Phase {
 
 /// Tells one connection when to end.
 #[derive(Debug, Clone)]
-pub struct Ending(watch::Receiver<Phase>);
+pub struct Ending {
+    phase: watch::Receiver<Phase>,
+    place: HttpPlace,
+}
 
 impl Ending {
-    /// Resolves when the connection should answer what it has begun and then end.
+    /// Resolves when the connection should answer what it has begun and then end: the process goes down, or the connection is
+    /// one too many after an event stream on it has ended, as [`HttpPlace`] says.
     pub async fn begun(&mut self) {
-        self.reaches(|phase| phase != Phase::Serving).await;
+        let Self { phase, place } = self;
+        tokio::select! {
+            () = reaches(phase, |phase| phase != Phase::Serving) => {}
+            () = place.turned_out() => {}
+        }
     }
 
-    async fn reaches(&mut self, enough: fn(Phase) -> bool) {
-        // An error: whoever would say so is gone, and so it is over.
-        _ = self.0.wait_for(|phase| enough(*phase)).await;
+    /// The place of the connection, for the extensions of its requests.
+    #[must_use]
+    pub fn place(&self) -> HttpPlace {
+        self.place.clone()
     }
+
+    /// Resolves when the connection is to be dropped, whatever it is at.
+    async fn over(mut self) {
+        let is_late = async {
+            self.place.turned_out().await;
+            sleep(LAST).await;
+        };
+        tokio::select! {
+            () = reaches(&mut self.phase, |phase| phase == Phase::Over) => {}
+            () = is_late => {}
+        }
+    }
+}
+
+async fn reaches(phase: &mut watch::Receiver<Phase>, enough: fn(Phase) -> bool) {
+    // An error: whoever would say so is gone, and so it is over.
+    _ = phase.wait_for(|phase| enough(*phase)).await;
 }
 
 /// Accepts connections and serves each by `connection` in a task of its own, within `Limits::max_http_connections` and, for
@@ -61,7 +89,12 @@ impl Ending {
 ///
 /// When all places are taken, newcomers wait in the listener's queue. One too many from its address is answered with 429 and
 /// closed at once, so that it keeps nobody else waiting. A place is free again when the future of its connection has ended;
-/// an upgrade ends it, so a WebSocket has no place here: it counts in `Limits::max_connections`.
+/// an upgrade ends it, so a WebSocket has no place here: it counts in `Limits::max_connections`. An event stream, or a WebSocket
+/// over HTTP/2, does not end it: let each request have [`Ending::place`] in its extensions, and they free it, too.
+///
+/// A client that confirms nothing of what it is sent, or takes nothing, for as long as `Limits::ping_interval` and
+/// `Limits::pong_timeout` together is gone: on Linux its connection breaks then, whatever is being answered. So an event stream
+/// of it ends, whose pongs nobody sees, and who reads no answer keeps no place.
 ///
 /// Once `stop` resolves, the rooms are [shut down](RoomManager::shutdown), while requests, such as those of a health check, go
 /// on being answered. Then no more connections are accepted, each [is told to end](Ending::begun), and what is left after two
@@ -80,15 +113,15 @@ pub async fn serve<S, C>(
     let accepting = async {
         let mut door = Door::new(rooms, listener);
         loop {
-            let (stream, peer, place) = door.next().await;
-            let served = connection(stream, peer, Ending(ending.clone()));
-            let mut over = Ending(ending.clone());
+            let (stream, peer, occupied) = door.next().await;
+            let ending = Ending { phase: ending.clone(), place: occupied.place().clone() };
+            let served = connection(stream, peer, ending.clone());
             tokio::spawn(async move {
                 tokio::select! {
                     () = served => {}
-                    () = over.reaches(|phase| phase == Phase::Over) => {}
+                    () = ending.over() => {}
                 }
-                drop(place);
+                drop(occupied);
             });
         }
     };
@@ -104,28 +137,47 @@ pub async fn serve<S, C>(
     }
 }
 
-/// A place among the connections, until it is dropped.
-type Place = (OwnedSemaphorePermit, Option<Seat>);
+/// The connections that may have been in the queue of the listener before it was told of the time-out that they inherit.
+/// 4,096: Linux lets no queue be longer, unless `net.core.somaxconn` is raised.
+const QUEUED: usize = 4096;
+
+/// Sets `TCP_USER_TIMEOUT` (RFC 5482), in place of the kernel's own patience of some 15 minutes. On the listener once, as the
+/// connections that come to it from then on inherit it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn give_up_on_the_silent<'s>(socket: impl Into<SockRef<'s>>, limits: &Limits) {
+    let within = limits.ping_interval.saturating_add(limits.pong_timeout);
+    // The kernel's number is an `int` of milliseconds, some 24 days: who pings more seldom waits for the kernel.
+    if i32::try_from(within.as_millis()).is_ok()
+        && let Err(error) = socket.into().set_tcp_user_timeout(Some(within))
+    {
+        tracing::debug!(%error, "clients that are gone without a word are noticed late");
+    }
+}
+
+/// Other systems have nothing like it, or by another name that is not asked for here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn give_up_on_the_silent<'s>(_: impl Into<SockRef<'s>>, _: &Limits) {}
 
 struct Door<'a, S> {
     rooms: &'a RoomManager<S>,
     listener: TcpListener,
-    free: Arc<Semaphore>,
-    by_address: Arc<Counts>,
+    places: Arc<HttpPlaces>,
+    /// How many of the connections to come may be from before.
+    queued: usize,
     faults: RateLimitedLog,
 }
 
 impl<'a, S> Door<'a, S> {
     fn new(rooms: &'a RoomManager<S>, listener: TcpListener) -> Self {
-        let free = Arc::new(Semaphore::new(rooms.limits().max_http_connections.min(Semaphore::MAX_PERMITS)));
-        Self { rooms, listener, free, by_address: Arc::default(), faults: RateLimitedLog::default() }
+        give_up_on_the_silent(&listener, rooms.limits());
+        let places = HttpPlaces::new(rooms.limits());
+        Self { rooms, listener, places, queued: QUEUED, faults: RateLimitedLog::default() }
     }
 
     /// The next connection that has a place.
-    async fn next(&mut self) -> (TcpStream, SocketAddr, Place) {
+    async fn next(&mut self) -> (TcpStream, SocketAddr, Occupied) {
         loop {
-            // Nobody closes it.
-            let Ok(permit) = Arc::clone(&self.free).acquire_owned().await else { std::future::pending().await };
+            let permit = self.places.free().await;
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -133,22 +185,19 @@ impl<'a, S> Door<'a, S> {
                     continue;
                 }
             };
-            match self.seat(peer) {
-                Ok(seat) => return (stream, peer, (permit, seat)),
-                Err(TooMany) => {
+            if self.queued > 0 {
+                self.queued -= 1;
+                give_up_on_the_silent(&stream, self.rooms.limits());
+            }
+            let is_proxy = self.rooms.shared.proxies.has(peer.ip());
+            match self.places.take(permit, (!is_proxy).then(|| Network::of(peer.ip()))) {
+                Some(occupied) => return (stream, peer, occupied),
+                None => {
                     self.rooms.shared.limiters.note_refusal();
                     turn_away(stream);
                 }
             }
         }
-    }
-
-    fn seat(&self, peer: SocketAddr) -> Result<Option<Seat>, TooMany> {
-        if self.rooms.shared.proxies.has(peer.ip()) {
-            return Ok(None);
-        }
-        let most = self.rooms.limits().max_http_connections_per_ip;
-        self.by_address.seat(Network::of(peer.ip()), most).map(Some).ok_or(TooMany)
     }
 
     async fn failed(&self, error: &io::Error) {
@@ -163,8 +212,6 @@ impl<'a, S> Door<'a, S> {
         sleep(PAUSE).await;
     }
 }
-
-struct TooMany;
 
 /// Says 429 as far as the socket takes it at once, which a new one does, and closes.
 fn turn_away(stream: TcpStream) {

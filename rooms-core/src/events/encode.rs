@@ -47,6 +47,11 @@ impl<'a> LastId<'a> {
             .find(|(name, position)| *name == room.as_str() && !position.is_empty())
             .map_or("none", |(_, position)| position)
     }
+
+    /// The same for the only room, which need not be named. It is where the client was in several rooms before.
+    pub(crate) fn position_in_only(self, room: &RoomKey) -> &'a str {
+        if self.0.contains('=') { self.position(room) } else { self.0 }
+    }
 }
 
 /// Writes messages as events, and remembers the positions.
@@ -246,6 +251,8 @@ mod tests {
         assert_eq!((last.position(&room(42)), last.position(&room(43))), ("2a.8", "2a.1"));
         assert_eq!(last.position(&room(44)), "none", "it may have missed anything there");
         assert_eq!(LastId("").position(&room(42)), "", "it comes for the first time");
+        assert_eq!((last.position_in_only(&room(43)), last.position_in_only(&room(44))), ("2a.1", "none"));
+        assert_eq!((LastId("2a.7").position_in_only(&room(42)), LastId("").position_in_only(&room(42))), ("2a.7", ""));
         for broken in ["=", ",,,", "post:42", "post:42=", &"x".repeat(10_000)] {
             assert_eq!(LastId(broken).position(&room(42)), "none");
         }

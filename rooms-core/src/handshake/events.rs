@@ -10,12 +10,17 @@ pub(crate) const MAX_ROOMS: usize = 16;
 /// The parameter that names a room; there may be several.
 const ROOM: &str = "room";
 
+/// The same for a room to be observed.
+const OBSERVED: &str = "observed";
+
 #[derive(Debug)]
 pub(crate) struct Asked {
     /// The `id` of the last event that the client has had; empty where it comes for the first time.
     pub(crate) last_id: Box<str>,
     /// The rooms that its URL names, one more than there may be at most; `None` where one is none.
     pub(crate) rooms: Option<Vec<RoomKey>>,
+    /// Those of them that it is to observe.
+    pub(crate) observed: Vec<RoomKey>,
 }
 
 impl Asked {
@@ -24,22 +29,33 @@ impl Asked {
     pub(super) fn read(query: &str, headers: &HeaderMap) -> Self {
         // One that is no text names no position, and is not that of a client which comes for the first time.
         let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("none"));
-        let last_id = header.map(Into::into).or_else(|| values(query, "since").next().flatten());
-        let rooms = values(query, ROOM).take(MAX_ROOMS + 1).map(|room| room?.parse().ok()).collect();
-        Self { last_id: last_id.unwrap_or_default(), rooms }
+        let last_id =
+            header.map(Into::into).or_else(|| values(query, |name| name == "since").next().and_then(|(_, id)| id));
+        let mut observed = Vec::new();
+        let named = values(query, Self::is_parameter).take(MAX_ROOMS + 1).map(|(name, room)| {
+            let room: RoomKey = room?.parse().ok()?;
+            if *name == *OBSERVED {
+                observed.push(room.clone());
+            }
+            Some(room)
+        });
+        let rooms = named.collect();
+        Self { last_id: last_id.unwrap_or_default(), rooms, observed }
     }
 
     /// Whether a parameter says what is read here.
     pub(super) fn is_parameter(name: &str) -> bool {
-        name == ROOM
+        name == ROOM || name == OBSERVED
     }
 }
 
-/// The values of a parameter, decoded; `None` for one that can't be.
-fn values(query: &str, name: &str) -> impl Iterator<Item = Option<Box<str>>> {
+/// Some parameters and their values, decoded; `None` for a value that can't be.
+fn values(query: &str, is_asked: impl Fn(&str) -> bool) -> impl Iterator<Item = (Box<str>, Option<Box<str>>)> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let values = pairs.filter(move |(key, _)| percent::decode(key).is_some_and(|key| key == name));
-    values.map(|(_, value)| percent::decode(value).map(|value| Box::from(&*value)))
+    pairs.filter_map(move |(name, value)| {
+        let name = percent::decode(name).filter(|name| is_asked(name))?;
+        Some((Box::from(&*name), percent::decode(value).map(|value| Box::from(&*value))))
+    })
 }
 
 #[cfg(test)]
@@ -54,6 +70,10 @@ mod tests {
         let asked = Asked::read("room=post:42&a=b&room=post%3A43&since=2a.7", &headers);
         let rooms: Vec<String> = asked.rooms.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!((rooms, &*asked.last_id), (vec!["post:42".to_owned(), "post:43".to_owned()], "2a.7"));
+        let asked = Asked::read("room=post:42&observed=post:43&observe=true", &headers);
+        let rooms: Vec<String> = asked.rooms.unwrap().iter().map(ToString::to_string).collect();
+        let observed: Vec<String> = asked.observed.iter().map(ToString::to_string).collect();
+        assert_eq!((rooms, observed), (vec!["post:42".to_owned(), "post:43".to_owned()], vec!["post:43".to_owned()]));
         headers.insert("last-event-id", HeaderValue::from_static("2a.9"));
         assert_eq!(&*Asked::read("since=2a.7", &headers).last_id, "2a.9", "it came later");
         headers.insert("last-event-id", HeaderValue::from_bytes(b"2a.9\xFF").unwrap());

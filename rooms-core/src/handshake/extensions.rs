@@ -10,6 +10,14 @@ const LARGEST: u8 = 15;
 /// The most offers that are looked at: clients make one to three. An offer is some words, and a head of 4 KiB has hundreds.
 const MAX_OFFERS: usize = 16;
 
+/// An offer that is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) deflate: Deflate,
+    /// Whether the offer has `server_max_window_bits`: then the answer has it too, whatever it is (RFC 7692 section 7.1.2.1).
+    names_window: bool,
+}
+
 /// permessage-deflate as it was agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deflate {
@@ -25,7 +33,7 @@ impl Deflate {
     }
 }
 
-impl Deflate {
+impl Accepted {
     /// The first offer that can be accepted. One with a parameter that is unknown, twice there, or has a value that it can't
     /// have is declined (RFC 7692 section 7.1), and so is one that wants a window of 256 bytes, which zlib does not do.
     pub(super) fn negotiate(headers: &HeaderMap) -> Option<Self> {
@@ -60,19 +68,21 @@ impl Deflate {
                 return None;
             }
         }
-        Some(Self { window_bits })
+        let [.., names_window, _] = seen;
+        Some(Self { deflate: Deflate { window_bits }, names_window })
     }
 
     /// The answer. No context is taken over in either direction: what we send is shared, and what the client sends needs no
     /// memory between two messages.
     pub(super) fn header(self) -> HeaderValue {
         let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-        match self.window_bits {
-            LARGEST => HeaderValue::from_static(both),
-            // Text that a header may have.
-            bits => HeaderValue::try_from(format!("{both}; server_max_window_bits={bits}"))
-                .unwrap_or(HeaderValue::from_static(both)),
+        if !self.names_window {
+            return HeaderValue::from_static(both);
         }
+        let bits = self.deflate.window_bits;
+        // Text that a header may have.
+        HeaderValue::try_from(format!("{both}; server_max_window_bits={bits}"))
+            .unwrap_or(HeaderValue::from_static(both))
     }
 }
 
@@ -108,7 +118,7 @@ mod tests {
         for offer in offers {
             headers.append(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_str(offer).unwrap());
         }
-        Deflate::negotiate(&headers).map(|deflate| deflate.header().to_str().unwrap().to_owned())
+        Accepted::negotiate(&headers).map(|accepted| accepted.header().to_str().unwrap().to_owned())
     }
 
     #[test]
@@ -118,8 +128,6 @@ mod tests {
             "permessage-deflate",
             "permessage-deflate; client_max_window_bits",
             "permessage-deflate; client_max_window_bits=12; server_no_context_takeover",
-            "permessage-deflate;server_max_window_bits=15",
-            "permessage-deflate; server_max_window_bits=\"15\"; client_no_context_takeover",
             "x-webkit-deflate-frame, permessage-deflate",
             // The first is one that RFC 7692 has to be declined.
             "permessage-deflate; server_max_window_bits=7, permessage-deflate",
@@ -127,8 +135,14 @@ mod tests {
             assert_eq!(negotiate(&[offer]).as_deref(), Some(both), "{offer}");
         }
         assert_eq!(negotiate(&["foo", "permessage-deflate"]).as_deref(), Some(both), "two headers");
-        let nine = format!("{both}; server_max_window_bits=9");
-        assert_eq!(negotiate(&["permessage-deflate; server_max_window_bits=9"]), Some(nine));
+        for (offer, bits) in [
+            ("permessage-deflate; server_max_window_bits=9", 9),
+            ("permessage-deflate;server_max_window_bits=15", 15),
+            ("permessage-deflate; server_max_window_bits=\"15\"; client_no_context_takeover", 15),
+            ("permessage-deflate; server_max_window_bits=8, permessage-deflate; server_max_window_bits=10", 10),
+        ] {
+            assert_eq!(negotiate(&[offer]), Some(format!("{both}; server_max_window_bits={bits}")), "{offer}");
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(super) struct Decoder {
     frame: Option<Frame>,
     /// The data message that is being put together: its kind, its payload so far, its frames so far.
     message: Option<Unfinished>,
+    /// By how many bytes the message that was yielded last is longer than it was on its way; its owner takes it from here.
+    pub(super) unpacked: u32,
 }
 
 #[derive(Debug)]
@@ -71,13 +73,16 @@ impl Unfinished {
         Ok(())
     }
 
-    /// The whole message, unpacked if need be, within the same bound.
-    fn end(self, limits: Inbound) -> Result<Incoming, WsError> {
+    /// The whole message, unpacked if need be, within the same bound, and by how much it is longer for that.
+    fn end(self, limits: Inbound) -> Result<(Incoming, u32), WsError> {
+        let came = self.payload.len();
         let payload = if self.deflated { inflate(&self.payload, limits.message as usize)? } else { self.payload };
-        match self.text {
-            true => String::from_utf8(payload).map(Incoming::Text).map_err(|_| WsError::InvalidText),
-            false => Ok(Incoming::Binary(payload)),
-        }
+        let more = u32::try_from(payload.len().saturating_sub(came)).unwrap_or(u32::MAX);
+        let message = match self.text {
+            true => String::from_utf8(payload).map(Incoming::Text).map_err(|_| WsError::InvalidText)?,
+            false => Incoming::Binary(payload),
+        };
+        Ok((message, more))
     }
 }
 
@@ -192,7 +197,11 @@ impl Decoder {
             Opcode::Close => parse_close(&frame.control).map(|close| Some(Incoming::Close(close))),
             Opcode::Text | Opcode::Binary | Opcode::Continuation => match self.message.take_if(|_| frame.header.fin) {
                 None => Ok(None),
-                Some(message) => message.end(limits).map(Some),
+                Some(message) => {
+                    let (message, unpacked) = message.end(limits)?;
+                    self.unpacked = unpacked;
+                    Ok(Some(message))
+                }
             },
         }
     }

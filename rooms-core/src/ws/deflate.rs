@@ -152,6 +152,9 @@ mod tests {
         let bomb = deflate(&vec![0; 10_000_000]).unwrap();
         assert!(bomb.len() < 20_000);
         assert!(matches!(inflate(&bomb, 64 * 1024), Err(WsError::TooBig { limit: 65_536 })));
+        let mut out = Vec::new();
+        assert!(run(&mut Decompress::new(false), &bomb, 64 * 1024, &mut out).is_err());
+        assert!(out.capacity() <= 64 * 1024 + 1, "{}", out.capacity());
         let fits = deflate(&vec![7; 1_000]).unwrap();
         assert_eq!(inflate(&fits, 1_000).unwrap().len(), 1_000, "at the limit");
         assert!(matches!(inflate(&fits, 999), Err(WsError::TooBig { limit: 999 })));

@@ -88,7 +88,8 @@ impl FrameStream {
         stream
     }
 
-    /// The bytes that were read since the last call, whatever they were.
+    /// The bytes that were read since the last call, whatever they were; of a compressed message that is longer when it is
+    /// unpacked, those that it has then.
     pub(crate) fn bytes(&mut self) -> u32 {
         let (ReadHalf::Tcp(_, bytes) | ReadHalf::Boxed(_, bytes)) = &mut self.io;
         std::mem::take(bytes)
@@ -146,6 +147,7 @@ impl Stream for FrameStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut begun = self.begun.take().map(|begun| *begun).unwrap_or_default();
         let found = self.poll_message(cx, &mut begun);
+        self.count(std::mem::take(&mut begun.decoder.unpacked) as usize);
         if matches!(found, Poll::Ready(Some(Err(_) | Ok(Incoming::Close(_))))) {
             begun = Begun { over: true, ..Begun::default() };
         }

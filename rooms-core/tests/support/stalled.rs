@@ -1,4 +1,4 @@
-//! What the kernel keeps for a client that does not read, behind the `serve` of an adapter: `/live` is the room `post:1`.
+//! What the kernel keeps for a client that does not read, behind the `serve` of an adapter: `/socket` is the room `post:1`.
 
 use std::{fs, net::SocketAddr};
 
@@ -55,7 +55,7 @@ async fn join(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4 * 1024).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
-    let head = "GET /live?token=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    let head = "GET /socket?token=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut read = Vec::new();
