@@ -4,6 +4,7 @@ mod asking_again;
 mod beside;
 mod leaves;
 mod lists;
+mod pausing;
 mod places;
 mod replayed;
 mod token;
@@ -45,7 +46,7 @@ use crate::{
     node::ConnectionId,
     outbox::{Driver, Progress, Recipient, Waiting},
     payload::Payload,
-    presence::{Arrival, Listing, Share, entry::Name},
+    presence::{Arrival, Listing, entry::Name},
     protocol::{self, Ref, Standing},
     room::{Arriving, Ready, Room, WentLive},
     room_key::RoomKey,
@@ -299,7 +300,8 @@ impl Connection {
 
     /// Joins a room: asks its rule, waits for the bus, runs `on_join`, and sends `room_joined`. Returns the number of
     /// viewers. From the call on nothing that is broadcast is lost to the connection: what comes before `room_joined` is
-    /// kept, in bounds, and follows it. A room that it is in already is joined again without an event.
+    /// kept, in bounds, and follows it. A room that it is in already is joined again without an event, but where it is
+    /// [paused](JoinOptions::paused) there, and now goes on.
     ///
     /// Dropping the future leaves the room; where `on_join` had begun, `on_leave` runs.
     ///
@@ -316,8 +318,8 @@ impl Connection {
     /// # Errors
     /// As [`join`](Self::join); [`JoinError::Unavailable`] also where the history could not be read.
     pub async fn join_with(&mut self, key: &RoomKey, options: JoinOptions) -> Result<usize, JoinError> {
-        if let Some(place) = self.place(key) {
-            return Ok(place.room.share(Share::viewers));
+        if self.place(key).is_some() {
+            return self.join_again(key, options).await;
         }
         let joined = self.begin_join(key, options, None, NewRooms::Free).await?;
         // Somebody else may be the one who drives it.
@@ -333,12 +335,16 @@ impl Connection {
         let who = Name(self.identity().user().into());
         let listing = if sees_members { self.listing(key) } else { Listing::Nothing };
         let (viewers, list) = room.share(|share| share.standing(&who, listing));
-        Some(Standing { viewers, list, observer: sort == Sort::Observer, ..Standing::default() })
+        let paused = self.place(key).and_then(|place| place.room.paused_at(place.slot));
+        let (observer, position) = (sort == Sort::Observer, paused.flatten());
+        // What it misses is said when it goes on.
+        let (paused, recovered) = (paused.is_some(), paused.is_some().then_some(true));
+        Some(Standing { viewers, list, observer, paused, position, recovered })
     }
 
     /// All of the state of a room that it is in, if it may be given that now.
     pub(crate) fn state(&mut self, key: &RoomKey) -> Option<Message> {
-        let room = Arc::clone(&self.place(key)?.room);
+        let room = Arc::clone(&self.place(key).filter(|place| !place.room.is_paused(place.slot))?.room);
         if !self.may_replay() {
             return None;
         }

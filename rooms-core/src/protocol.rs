@@ -28,6 +28,7 @@
 //! | direction | message |
 //! |---|---|
 //! | in | `{"type":"join","room":"post:42","ref":1}`, and the same with `leave` |
+//! | in | `{"type":"join","room":"post:42","paused":true}`: in the room, without its messages; see below |
 //! | in | `{"type":"publish","room":"post:42","data":{..},"ref":2}`, where the kind of room lets the user |
 //! | in | `{"type":"ping"}` |
 //! | in | any other `type` with a `room` that it is in: for that room's `on_message` |
@@ -53,6 +54,20 @@
 //! `"observer":true`. It is in no number and in no list, on no node, and nobody is told that it came or went. Whether a
 //! connection observes a room is settled by the join that enters it: one that is a member stays a member, and an observer
 //! stays an observer, until it leaves.
+//!
+//! A `join` with `"paused":true` is that of a page that nobody looks at, such as a hidden tab: the connection is in the room,
+//! counted and named as others are, and is told who comes and goes, but is given no message, state, `resync` or `refresh` of
+//! it. It enters a room so, or comes to be paused in one that it is in; what was on its way then may still arrive. Its
+//! `room_joined` has `"paused":true`, and `"recovered":true` where nothing has to be fetched for now: in a room that it was in,
+//! and where it gave a `since`. The next `join` of the room without `paused` goes on: its `room_joined` has `recovered`, and all
+//! of the state follows, where there is one. Where `recovered` is `true`, what was missed follows, if anything: the messages of
+//! the history from where the connection was paused, in order and once. Where it is `false`, one `resync` follows with the
+//! reason: `history_gap`, where something was published meanwhile in a room without a history, or its history does not have it
+//! any more; `epoch`, as [below](#rooms-with-a-history); or `bus_gap`, where a room with a history had something meanwhile
+//! that is not kept there. The server knows what it has sent, so a `since` of that `join` is not looked at, but by the one that
+//! enters the room. Neither rule nor hook is asked. Where the history can't be read just now, it is answered by `unavailable`,
+//! and the connection stays paused. Connections that are for one room, and event streams, say nothing about their room and so
+//! can't be paused: a page closes them, and comes back.
 //!
 //! A `join` of a room that the connection is in already is answered with `room_joined` as things stand now: a page that
 //! may have missed something has the list again. The list of one room is sent to one connection twice in five seconds, also
@@ -417,6 +432,8 @@ enum Event<'a> {
         recovered: Option<bool>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         observer: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        paused: bool,
         #[serde(flatten)]
         list: Option<MemberList>,
         #[serde(flatten)]
@@ -534,6 +551,8 @@ pub(crate) struct Standing {
     pub(crate) list: Option<MemberList>,
     /// It is in the room and not counted.
     pub(crate) observer: bool,
+    /// It is given no messages for now.
+    pub(crate) paused: bool,
     /// Everything that was published after it follows.
     pub(crate) position: Option<Position>,
     /// Whether it is given what it missed, where it asked for that.
@@ -542,8 +561,8 @@ pub(crate) struct Standing {
 
 /// The first event of a member. The snapshot's fields stand beside ours; ours win.
 pub(crate) fn room_joined(room: &RoomKey, standing: Standing, snapshot: Value, reference: Option<&Ref>) -> Message {
-    let Standing { viewers, list, observer, position, recovered } = standing;
-    if let (Value::Null, None, false, None, None) = (&snapshot, &list, observer, position, recovered) {
+    let Standing { viewers, list, observer, paused, position, recovered } = standing;
+    if let (Value::Null, None, false, false, None, None) = (&snapshot, &list, observer, paused, position, recovered) {
         return Event::PlainRoomJoined { room, viewers, reference }.message();
     }
     let mut snapshot = match snapshot {
@@ -555,10 +574,11 @@ pub(crate) fn room_joined(room: &RoomKey, standing: Standing, snapshot: Value, r
     // Those of a history only where there is one: an application may have used these names before.
     let place: &[_] = if position.is_some() || recovered.is_some() { &["position", "recovered"] } else { &[] };
     let sort: &[_] = if observer { &["observer"] } else { &[] };
-    for ours in ["type", "room", "viewers", "ref"].iter().chain(named).chain(place).chain(sort) {
+    let pause: &[_] = if paused { &["paused"] } else { &[] };
+    for ours in ["type", "room", "viewers", "ref"].iter().chain(named).chain(place).chain(sort).chain(pause) {
         snapshot.remove(*ours);
     }
-    Event::RoomJoined { room, viewers, position, recovered, observer, list, snapshot, reference }.message()
+    Event::RoomJoined { room, viewers, position, recovered, observer, paused, list, snapshot, reference }.message()
 }
 
 pub(crate) fn room_left(room: &RoomKey, reference: Option<&Ref>) -> Message {

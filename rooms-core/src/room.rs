@@ -12,6 +12,7 @@ mod history;
 mod last_state;
 mod log;
 mod loss;
+mod paused;
 mod replay;
 mod report;
 
@@ -33,11 +34,13 @@ use self::{
     last_state::LastState,
     log::{Entry, Log, Span},
     loss::Loss,
+    paused::Paused,
     replay::Replay,
 };
 pub(crate) use self::{
     history::Ready,
     last_state::Revision,
+    paused::Again,
     replay::{Logged, Read},
 };
 use crate::{
@@ -105,11 +108,13 @@ struct State {
     empty_since: Option<Instant>,
     /// It waits in the queue of empty rooms.
     pub(super) lingering: bool,
+    /// There is news of viewers, which the next round also gives to those that are paused.
+    viewers_changed: bool,
 }
 
 struct Member {
     recipient: Arc<Recipient>,
-    /// The position of the next message that it is given; past all of them while it is [behind].
+    /// The position of the next message that it is given; past all of them while it is [behind] or [paused].
     cursor: u64,
     /// What was published while it was still joining; `None` once it is told that it joined.
     held: Option<Box<Held>>,
@@ -123,12 +128,13 @@ struct Facts {
     /// Which user it is, where the room counts users.
     known: Option<Known>,
     rights: Rights,
+    /// It is not given the room's messages.
+    paused: Option<Paused>,
 }
 
 #[derive(Default)]
 struct Held {
-    /// Each with its place in the history, if it has one.
-    messages: Vec<(Option<NonZeroU64>, Message)>,
+    messages: Vec<(About, Message)>,
     bytes: usize,
     /// What it is told and given of the history in front of them.
     first: Vec<Message>,
@@ -147,6 +153,15 @@ pub(crate) struct Arriving {
     pub(crate) arrival: Option<Arrival>,
     pub(crate) listing: Listing,
     pub(crate) rights: Rights,
+}
+
+/// What one is told of the history that it is given.
+#[derive(Debug, Clone, Copy, Default)]
+struct Given {
+    position: Option<Position>,
+    recovered: Option<bool>,
+    /// The bytes that it is given as it reads.
+    later: usize,
 }
 
 /// What a connection is told that was counted just now.
@@ -253,6 +268,7 @@ impl Room {
             subscription: Subscription::No,
             empty_since: None,
             lingering: false,
+            viewers_changed: false,
         };
         Self {
             key,
@@ -310,33 +326,41 @@ impl Room {
         welcome: impl FnOnce(Standing) -> Message,
     ) -> WentLive {
         let Counted { standing, later, effects } = self.count_in(slot, arriving, join);
-        let went = WentLive { viewers: standing.viewers, replayed: 0, effects };
+        let viewers = standing.viewers;
         // Encoded without the lock: a snapshot and a list may be long.
-        let welcome = welcome(standing);
+        let replayed = self.welcome(slot, &welcome(standing), later);
+        WentLive { viewers, replayed, effects }
+    }
+
+    /// Gives a member its welcome and what is held for it, and everything else from here on. Returns the bytes of the history
+    /// and the state that it is given, `later` ones included.
+    fn welcome(&self, slot: usize, welcome: &Message, later: usize) -> usize {
         let mut state = lock(&self.state);
         let State { members, log, ahead, replay, .. } = &mut *state;
-        let Some(Some(member)) = members.get_mut(slot) else { return went };
+        let Some(Some(member)) = members.get_mut(slot) else { return 0 };
         // What the flusher has not come by with yet goes the same way.
         member.hold(log, &self.key, self.bounds);
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(held) = member.held.take() else { return went };
+        let Some(held) = member.held.take() else { return 0 };
         let Held { messages, first, left_out, .. } = *held;
         let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
         let messages = messages.into_iter().map(|(_, message)| message);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
-        member.recipient.queue(&welcome, first.into_iter().chain(messages));
-        if let (Some(left_out), Some(replay)) = (left_out, replay) {
+        member.recipient.queue(welcome, first.into_iter().chain(messages));
+        if member.paused().is_some() {
+            member.pass_by_from(log.head());
+        } else if let (Some(left_out), Some(replay)) = (left_out, replay) {
             member.begin_behind(self, slot, replay, left_out);
         }
-        WentLive { replayed, ..went }
+        replayed
     }
 
     /// Counts a joining connection: what it is to be told, while what changes from here on is kept for it.
     fn count_in(&self, slot: usize, arriving: Arriving, join: &JoinOptions) -> Counted {
         let mut state = lock(&self.state);
-        let State { members, log, share, ahead, replay, last_state, .. } = &mut *state;
+        let State { members, log, share, ahead, replay, last_state, loss, .. } = &mut *state;
         let viewers = share.viewers();
         let standing = Standing { viewers, ..Standing::default() };
         let nothing = Counted { standing, later: 0, effects: Effects::default() };
@@ -347,26 +371,47 @@ impl Room {
         *ahead = log.head();
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
-        let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
-            self.resume(replay.as_deref(), held, member.recipient.form(), join);
-        self.note_resumed(recovered, reason);
-        // Before the messages: what a page makes of one may depend on the state.
-        let whole = last_state.as_ref().and_then(|last| last.whole());
-        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds);
-        if let Some(left_out) = left_out {
-            held.leave_out(left_out);
-        }
+        let paused = join.paused.then(|| held.pause(replay.as_deref(), loss, join.since));
+        let Given { position, recovered, later } = match paused {
+            // What it missed before is said when it goes on.
+            Some(paused) => {
+                let recovered = join.since.is_some().then_some(true);
+                Given { position: paused.position(), recovered, later: 0 }
+            }
+            None => self.give(held, replay.as_deref(), last_state.as_deref(), member.recipient.form(), join),
+        };
         let Arriving { arrival, listing, rights } = arriving;
         let (arrived, due) = match rights.sort {
             Sort::Member => share.arrive(member.recipient.id(), arrival, listing),
             Sort::Observer => share.observe(member.recipient.id(), listing),
         };
-        let ordinary = arrived.known.is_none() && rights == Rights::MEMBER;
-        member.facts = (!ordinary).then(|| Box::new(Facts { known: arrived.known, rights }));
+        member.know(Facts { known: arrived.known, rights, paused });
         let effects = state.take_due(due);
         let observer = rights.sort == Sort::Observer;
-        let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
+        let (viewers, list, paused) = (arrived.viewers, arrived.list, join.paused);
+        let standing = Standing { viewers, list, observer, paused, position, recovered };
         Counted { standing, later, effects }
+    }
+
+    /// Puts what one is given of the history and the state in front of what is held for it.
+    fn give(
+        &self,
+        held: &mut Held,
+        replay: Option<&Replay>,
+        last_state: Option<&LastState>,
+        form: Form,
+        join: &JoinOptions,
+    ) -> Given {
+        let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
+            self.resume(replay, held, form, join);
+        self.note_resumed(recovered, reason);
+        // Before the messages: what a page makes of one may depend on the state.
+        let whole = last_state.and_then(LastState::whole);
+        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds);
+        if let Some(left_out) = left_out {
+            held.leave_out(left_out);
+        }
+        Given { position, recovered, later }
     }
 
     /// Takes a member out, joined or joining.
@@ -450,6 +495,7 @@ impl Room {
             return (false, self.lost(&mut state, Reason::BusGap));
         }
         state.loss.kept();
+        state.loss.note_fleeting();
         (true, state.push(Entry { multi, fan_out, ..Entry::new(message, except, About::Content) }))
     }
 
@@ -602,20 +648,21 @@ impl State {
 
 impl Held {
     /// Keeps a message until the member has joined; one that can't be kept costs the member its connection.
-    fn keep(&mut self, message: &Message, offset: Option<NonZeroU64>, bounds: Bounds) -> Result<(), Close> {
+    fn keep(&mut self, message: &Message, about: About, bounds: Bounds) -> Result<(), Close> {
+        let offset = about.offset();
         if offset.is_some() && self.left_out.is_some() {
             return Ok(());
         }
         let length = message.frame().len();
         if let Some(offset) = offset.filter(|_| bounds.heals && !self.fits(length, bounds)) {
-            self.leave_out(self.messages.iter().find_map(|(offset, _)| *offset).unwrap_or(offset));
+            self.leave_out(self.first_logged().unwrap_or(offset));
             return Ok(());
         }
         if !self.fits(length, bounds) {
             return Err(Close::SLOW_CONSUMER);
         }
         self.bytes += length;
-        self.messages.push((offset, message.clone()));
+        self.messages.push((about, message.clone()));
         Ok(())
     }
 
@@ -626,22 +673,26 @@ impl Held {
     /// Holds nothing more of the history from an offset on; what is held of it is after that.
     fn leave_out(&mut self, from: NonZeroU64) {
         self.left_out = Some(from);
-        self.messages.retain(|(offset, _)| offset.is_none());
+        self.messages.retain(|(about, _)| about.offset().is_none());
         self.count();
     }
 
     /// Puts messages in front of what is held, of which the member has a part already.
     fn start_with(&mut self, first: Vec<Message>, has_up_to: u64, bounds: Bounds) {
-        let had = |offset: &Option<NonZeroU64>| offset.is_some_and(|offset| offset.get() <= has_up_to);
-        self.messages.retain(|(offset, _)| !had(offset));
+        let had = |about: &About| about.offset().is_some_and(|offset| offset.get() <= has_up_to);
+        self.messages.retain(|(about, _)| !had(about));
         self.first = first;
         let next = NonZeroU64::MIN.saturating_add(has_up_to);
         self.left_out = self.left_out.map(|left_out| left_out.max(next));
         self.count();
         let many = self.first.len() + self.messages.len() > bounds.held_messages || self.bytes > bounds.held_bytes;
-        if let Some(from) = self.messages.iter().find_map(|(offset, _)| *offset).filter(|_| many && bounds.heals) {
+        if let Some(from) = self.first_logged().filter(|_| many && bounds.heals) {
             self.leave_out(from);
         }
+    }
+
+    fn first_logged(&self) -> Option<NonZeroU64> {
+        self.messages.iter().find_map(|(about, _)| about.offset())
     }
 
     fn count(&mut self) {
@@ -653,25 +704,26 @@ impl Held {
 impl Member {
     /// Keeps the log's news for a member that is still joining.
     fn hold(&mut self, log: &mut Log, room: &RoomKey, bounds: Bounds) {
-        let rights = self.rights();
+        let (rights, paused) = (self.rights(), self.paused().is_some());
         let Some(held) = &mut self.held else { return };
         for entry in log.since_mut(self.cursor) {
             // Until it is counted, its `room_joined` will say how many there are, and who.
             // The state follows it.
             let said = !held.counted && (entry.state || matches!(entry.about, About::Viewers | About::Names));
-            if said || entry.except == Some(self.recipient.id()) || !rights.hears(entry.to) {
+            let silent = paused && !entry.about.is_of_viewers();
+            if said || silent || entry.except == Some(self.recipient.id()) || !rights.hears(entry.to) {
                 continue;
             }
-            let offset = entry.about.offset();
             if entry.about == About::Loss {
                 // It is told to fetch, and so has what came before.
                 held.left_out = None;
             }
+            let about = entry.about;
             let message = match self.recipient.form() {
                 Form::Single => &entry.message,
                 Form::Multi | Form::Positioned => entry.multi(room),
             };
-            if let Err(close) = held.keep(message, offset, bounds) {
+            if let Err(close) = held.keep(message, about, bounds) {
                 (held.messages, held.first, held.bytes) = (Vec::new(), Vec::new(), usize::MAX / 2);
                 self.recipient.close(close, Waiting::Drop);
                 break;

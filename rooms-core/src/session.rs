@@ -5,6 +5,7 @@ mod commands;
 mod farewell;
 mod heartbeat;
 mod orders;
+mod pausing;
 mod rate;
 mod source;
 mod work;

@@ -247,6 +247,7 @@ impl Shared {
                     joining: member.joining,
                     behind: member.behind,
                     observer: member.observer,
+                    paused: member.paused,
                     load,
                 });
             });
@@ -288,6 +289,7 @@ fn note_members(room: &Room, from: usize, of: &[Arc<Recipient>], all: &mut [Memb
             joining: member.joining,
             behind: member.behind,
             observer: member.observer,
+            paused: member.paused,
         });
     })
 }

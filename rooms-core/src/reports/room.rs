@@ -76,6 +76,9 @@ pub struct MemberReport {
     pub behind: bool,
     /// It is not counted.
     pub observer: bool,
+    /// It is given no messages of the room, as its page is hidden.
+    #[serde(default)]
+    pub paused: bool,
     /// What waits in its outbox, of all its rooms.
     pub load: LoadReport,
 }
