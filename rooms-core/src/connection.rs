@@ -335,11 +335,10 @@ impl Connection {
         let who = Name(self.identity().user().into());
         let listing = if sees_members { self.listing(key) } else { Listing::Nothing };
         let (viewers, list) = room.share(|share| share.standing(&who, listing));
-        let paused = self.place(key).and_then(|place| place.room.paused_at(place.slot));
-        let (observer, position) = (sort == Sort::Observer, paused.flatten());
+        let paused = self.place(key).is_some_and(|place| place.room.is_paused(place.slot));
         // What it misses is said when it goes on.
-        let (paused, recovered) = (paused.is_some(), paused.is_some().then_some(true));
-        Some(Standing { viewers, list, observer, paused, position, recovered })
+        let (observer, recovered) = (sort == Sort::Observer, paused.then_some(true));
+        Some(Standing { viewers, list, observer, paused, recovered, ..Standing::default() })
     }
 
     /// All of the state of a room that it is in, if it may be given that now.

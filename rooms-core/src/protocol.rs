@@ -59,7 +59,8 @@
 //! counted and named as others are, and is told who comes and goes, but is given no message, state, `resync` or `refresh` of
 //! it. It enters a room so, or comes to be paused in one that it is in; what was on its way then may still arrive. Its
 //! `room_joined` has `"paused":true`, and `"recovered":true` where nothing has to be fetched for now: in a room that it was in,
-//! and where it gave a `since`. The next `join` of the room without `paused` goes on: its `room_joined` has `recovered`, and all
+//! and where it gave a `since`; it has a `position` only where it enters the room, as what the client has is what it was given.
+//! The next `join` of the room without `paused` goes on: its `room_joined` has `recovered`, and all
 //! of the state follows, where there is one. Where `recovered` is `true`, what was missed follows, if anything: the messages of
 //! the history from where the connection was paused, in order and once. Where it is `false`, one `resync` follows with the
 //! reason: `history_gap`, where something was published meanwhile in a room without a history, or its history does not have it

@@ -87,7 +87,8 @@ async fn with_a_history_it_is_given_what_it_missed_in_order_and_once() {
         broadcast(&test, name, 4..=9).await;
         ada.expect_nothing().await;
         let resumed = ada.resume(name).await;
-        assert_eq!((&resumed["recovered"], &resumed["position"]), (&json!(true), &paused["position"]), "{resumed}");
+        assert_eq!(resumed["recovered"], json!(true), "{resumed}");
+        assert!(resumed["position"].as_str().is_some_and(|at| at.ends_with(".3")), "{resumed}");
         broadcast(&test, name, [10]).await;
         for n in 4..=10 {
             assert_eq!(ada.expect_event("n").await["n"], n);

@@ -69,14 +69,8 @@ pub(crate) enum Again {
 
 impl Room {
     pub(crate) fn is_paused(&self, slot: usize) -> bool {
-        self.paused_at(slot).is_some()
-    }
-
-    /// Everything that comes after this position is missed by a member that is paused; the outer `None` where it is not.
-    pub(crate) fn paused_at(&self, slot: usize) -> Option<Option<Position>> {
         let state = lock(&self.state);
-        let member = state.members.get(slot)?.as_ref()?;
-        Some(member.paused()?.position())
+        state.members.get(slot).and_then(Option::as_ref).is_some_and(|member| member.paused().is_some())
     }
 
     /// Gives a member nothing more of the messages. One that is joining or paused stays what it is.
