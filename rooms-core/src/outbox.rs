@@ -5,6 +5,7 @@
 //! is the member's own, and nothing awaits under it.
 
 mod framing;
+mod left_out;
 #[cfg(all(test, rooms_loom))]
 mod model;
 mod order;

@@ -142,6 +142,8 @@ struct Held {
     from: Option<Position>,
     /// Messages of the history are not held from this offset on.
     left_out: Option<NonZeroU64>,
+    /// What it missed is all given as it reads, so that it can be left out again where it does not.
+    as_it_reads: bool,
     /// It is counted, and its `room_joined` is being made: it has to hear of every change from here on.
     counted: bool,
 }

@@ -254,9 +254,12 @@ impl Room {
                 ..Resumed::default()
             };
         };
-        let mut space = Space {
-            messages: (self.bounds.held_messages / 4 * 3).saturating_sub(held.messages.len()),
-            bytes: (self.bounds.held_bytes / 4 * 3).saturating_sub(held.bytes),
+        let mut space = match held.as_it_reads {
+            true => Space { messages: 0, bytes: 0 },
+            false => Space {
+                messages: (self.bounds.held_messages / 4 * 3).saturating_sub(held.messages.len()),
+                bytes: (self.bounds.held_bytes / 4 * 3).saturating_sub(held.bytes),
+            },
         };
         let message = |logged: &Logged| {
             let content = logged.content.as_ref()?;

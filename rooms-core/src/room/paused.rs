@@ -127,18 +127,22 @@ impl Room {
             let State { members, log, share, ahead, replay, last_state, progress, loss, .. } = &mut *state;
             let member = members.get_mut(slot).and_then(Option::as_mut);
             let member = member.filter(|member| Arc::ptr_eq(&member.recipient, recipient));
-            let Some((member, paused)) = member.and_then(|member| member.paused().map(|paused| (member, paused)))
-            else {
-                return Again::NotPaused;
-            };
-            if paused.is_in_hand(progress) {
+            let Some(member) = member.filter(|member| member.paused().is_some()) else { return Again::NotPaused };
+            if member.paused().is_some_and(|paused| paused.is_in_hand(progress)) {
                 return Again::InHand;
             }
+            // What waits from before the pause might be left out later, behind the welcome that says where the member stands.
+            let waits = if self.bounds.heals { member.recipient.leave_out(&self.key) } else { None };
+            if let Some((first, replay)) = waits.zip(replay.as_deref()) {
+                member.had_before(replay, first);
+            }
+            let Some(paused) = member.paused() else { return Again::NotPaused };
             member.pause(None);
             // Held from here on, until the welcome is made.
             member.cursor = log.head();
             *ahead = log.head();
-            let held = member.held.insert(Box::new(Held { counted: true, ..Held::default() }));
+            let held =
+                member.held.insert(Box::new(Held { counted: true, as_it_reads: self.bounds.heals, ..Held::default() }));
             let since = paused.since(loss, self.has_history());
             let join = JoinOptions { since, ..join.clone() };
             let form = member.recipient.form();
