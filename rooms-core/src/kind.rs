@@ -6,6 +6,7 @@ mod hook_error;
 mod member;
 mod oversize;
 mod rights;
+mod state_type;
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ pub(crate) use self::{
     event_type::{EventType, Events, Publications},
     member::{Joining, Said, Tell},
     rights::{NotLetIn, Rights, Sort},
+    state_type::StateType,
 };
 pub use self::{
     hook_error::HookError,
@@ -94,6 +96,7 @@ pub struct Kind {
     pub(crate) oversize: Oversize,
     /// For how long a state is kept that nobody uses.
     pub(crate) state: Option<Duration>,
+    pub(crate) state_type: Option<StateType>,
     pub(crate) events: Option<Events>,
     /// What members publish, where that is declared.
     pub(crate) publications: Option<Publications>,
@@ -131,6 +134,7 @@ impl Kind {
             history: None,
             oversize: Oversize::Error,
             state: None,
+            state_type: None,
             events: None,
             publications: None,
             metrics: Arc::default(),
@@ -392,7 +396,7 @@ impl Kind {
 
     /// Keeps the last state of each room, on the bus, that [`broadcast_state`](crate::RoomManager::broadcast_state) sets: a
     /// member is told all of it when it joins, and what has changed from then on, each with a revision. See
-    /// [`protocol`](crate::protocol).
+    /// [`protocol`](crate::protocol). [`state`](Self::state) declares its type.
     ///
     /// A state is kept for `unused` after it was set, or read for a join, for the last time; 1 ms to 30 days. While there
     /// are members in the room it is not unused: the node looks whether it has missed a state twice a minute. A state has at
@@ -653,6 +657,7 @@ impl fmt::Debug for Kind {
             .field("history", &self.history)
             .field("oversize", &self.oversize)
             .field("keep_state", &self.state)
+            .field("state", &self.state_type)
             .field("events", &self.events)
             .field("publishes", &self.publications)
             .finish()
