@@ -159,10 +159,17 @@ pub(crate) fn with_room(room: &RoomKey, event: &Message) -> Message {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::{super::*, *};
-    use crate::join_options::Since;
+    use super::{
+        super::{is_reserved, reserved::RESERVED, viewers_changed},
+        *,
+    };
+    use crate::{
+        join_options::Since,
+        presence::Change,
+        room_key::{MAX_ID, MAX_KIND},
+    };
 
     fn room() -> RoomKey {
         RoomKey::new("post", 42).unwrap()
