@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{Connection, JoinError, Place, ready};
+use super::{Connection, JoinError, joining::ready, places::Place};
 use crate::{
     context::Shared,
     join_options::JoinOptions,

@@ -8,7 +8,10 @@ use std::{num::NonZeroU64, sync::Arc};
 
 use tokio::sync::futures::Notified;
 
-use super::{Facts, Given, Held, Member, Room, State, behind::PASSED_BY, flush::Progress, loss::Loss, replay::Replay};
+use super::{
+    Facts, Member, Room, State, behind::PASSED_BY, flush::Progress, held::Held, loss::Loss, membership::Given,
+    replay::Replay,
+};
 use crate::{
     bus::Position,
     join_options::{JoinOptions, Since},
