@@ -1,7 +1,7 @@
 //! Members that are in the room without being given its messages, as their pages are hidden.
 //!
-//! Such a member is counted, and hears who comes and goes. Flushers pass it by, in a round with such news alone they do not.
-//! When it goes on, it is given what it missed from the history, or is told once that it missed something. The node knows how
+//! Such a member is counted, and hears who comes and goes. Flushers pass it by as they do members that have everything, except
+//! in a round that has such news. When it goes on, it is given what it missed from the history, or is told once that it missed something. The node knows how
 //! far it was given the messages, so nothing of what the client says decides that.
 
 use std::{num::NonZeroU64, sync::Arc};
@@ -23,8 +23,8 @@ use crate::{
     protocol::Standing,
 };
 
-/// Beside the position from which on a member is told the news, in its cursor: so that is past every head, as no log has so many
-/// messages, and flushers look at it no closer than at those who have everything.
+/// A bit in the cursor of a paused member, beside the position from which on it is to be told the news. With it the cursor lies
+/// past the head of every log, so that flushers pass the member by without a look at anything else.
 const PASSED_BY_FROM: u64 = 1 << 63;
 
 /// How far a paused member was given the messages.
