@@ -97,8 +97,8 @@ pub use rooms_core::{
     OrderError, OriginError, Overflow, Oversize, Payload, PayloadError, Present, Proxies, ProxiesError, Publication,
     Publisher, PublisherBuilder, PublisherError, Reach, Receipt, Received, Revocation, RevokeError, RoomKey,
     RoomKeyError, RoomManager, RoomManagerBuilder, RoomState, Sent, Shutdown, Stats, Subscription, SystemClock,
-    TraceContext, TraceParent, TraceParentError, TypedError, TypedRoom, TypedRooms, TypedSubscription, ViewerCount,
-    WallClock, adapter, bus, protocol, reports, ws,
+    TraceContext, TraceParent, TraceParentError, TypedError, TypedMember, TypedRoom, TypedRooms, TypedState,
+    TypedStates, TypedSubscription, ViewerCount, WallClock, adapter, bus, protocol, reports, ws,
 };
 
 #[cfg(feature = "schema")]

@@ -13,6 +13,12 @@ pub(crate) enum BoardEvent {
     CardRemoved { id: u64 },
 }
 
+/// What a board is about: its state, which the server keeps for whoever comes later.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Topic {
+    pub(crate) title: String,
+}
+
 /// What is for one user.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]

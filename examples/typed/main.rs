@@ -16,21 +16,25 @@ mod events;
 use std::{env, error::Error, time::Duration};
 
 use axum::{
-    Router,
+    Json, Router,
     extract::{Path, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{Html, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
-use rooms::{Attempt, AuthError, Authenticator, Identity, Kind, RoomManager, Shutdown, TypedRooms, axum::RoomUpgrade};
+use rooms::{
+    Attempt, AuthError, Authenticator, Identity, Kind, RoomManager, Shutdown, TypedRooms, TypedStates,
+    axum::RoomUpgrade,
+};
 use tokio::net::TcpListener;
 
-use crate::events::{BoardCommand, BoardEvent, Notice};
+use crate::events::{BoardCommand, BoardEvent, Notice, Topic};
 
 #[derive(Clone)]
 struct App {
     rooms: RoomManager,
     users: TypedRooms<Notice>,
+    topics: TypedStates<Topic>,
 }
 
 impl axum::extract::FromRef<App> for RoomManager {
@@ -73,6 +77,8 @@ fn rooms() -> Result<RoomManager, Box<dyn Error>> {
             })
         },
     );
+    // What it is about is kept for a day.
+    let board = board.keep_state(Duration::from_secs(86_400)).state_with_schema::<Topic>();
     let user = Kind::owner_only().events_with_schema::<Notice>();
     Ok(RoomManager::builder().authenticator(Guests).kind("board", board).kind("user", user).build()?)
 }
@@ -80,7 +86,7 @@ fn rooms() -> Result<RoomManager, Box<dyn Error>> {
 async fn serve(rooms: RoomManager) -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).init();
     let port: u16 = env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
-    let app = App { users: rooms.typed("user")?, rooms: rooms.clone() };
+    let app = App { users: rooms.typed("user")?, topics: rooms.typed_states("board")?, rooms: rooms.clone() };
     let script = |text: &'static str| get(move || async move { ([(CONTENT_TYPE, "text/javascript")], text) });
     let router = Router::new()
         .route("/", get(|| async { Html(include_str!("page.html")) }))
@@ -88,6 +94,7 @@ async fn serve(rooms: RoomManager) -> Result<(), Box<dyn Error>> {
         .route("/rooms.js", script(rooms::PAGE_CLIENT))
         .route("/live", get(live))
         .route("/users/{user}/cards/{card}", post(assign))
+        .route("/boards/{board}/topic", put(set_topic))
         .with_state(app);
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     tracing::info!("listening on http://localhost:{}", listener.local_addr()?.port());
@@ -98,6 +105,17 @@ async fn serve(rooms: RoomManager) -> Result<(), Box<dyn Error>> {
 
 async fn live(upgrade: RoomUpgrade) -> Response {
     upgrade.rooms()
+}
+
+/// Who joins later is told it, too.
+async fn set_topic(
+    State(app): State<App>,
+    Path(board): Path<String>,
+    Json(topic): Json<Topic>,
+) -> Result<(), StatusCode> {
+    let board = app.topics.room(board).map_err(|_| StatusCode::NOT_FOUND)?;
+    board.set(&topic).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(())
 }
 
 /// A `BoardEvent` here would not compile.

@@ -6,7 +6,7 @@ import { connect } from "/rooms.js";
 /** @typedef {import("./rooms-types").RoomsServerEvent} RoomsServerEvent */
 
 const ROOM = "board:1";
-const [state, form, text, cards] = ["state", "new", "text", "cards"].map(find);
+const [title, state, form, text, cards] = ["title", "state", "new", "text", "cards"].map(find);
 const rooms = connect("/live", { onEvent: heard, onOffline: () => { state.textContent = "Offline"; } });
 rooms.join(ROOM);
 
@@ -28,6 +28,9 @@ function heard(event) {
     case "message":
       // The kind of the room says what its data is.
       if (event.room === ROOM) show(/** @type {Rooms["board"]["events"]} */ (event.data));
+      break;
+    case "room_state":
+      if (event.room === ROOM) name(/** @type {Rooms["board"]["state"]} */ (event.state));
       break;
     case "error":
       state.textContent = event.message;
@@ -54,6 +57,11 @@ function show(event) {
       // An event that the server has and this page does not know is an error of the compiler here.
       ignore(event);
   }
+}
+
+/** @param {Rooms["board"]["state"]} topic */
+function name(topic) {
+  title.textContent = topic.title;
 }
 
 /** @param {never} event */

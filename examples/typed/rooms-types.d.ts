@@ -5,6 +5,7 @@ export interface Rooms {
   board: {
     events: BoardEvent;
     publish: BoardCommand;
+    state: Topic;
   };
   user: {
     events: Notice;
@@ -64,6 +65,7 @@ export type RoomsCommand =
       type: "join";
       newest?: number;
       observe?: boolean;
+      paused?: boolean;
       ref?: unknown;
       room: string;
       since?: string;
@@ -104,6 +106,7 @@ export type RoomsServerEvent =
   /** The connection is in the room. Beside these fields stand those that `on_join` returned. */
   | {
       observer?: true;
+      paused?: true;
       type: "room_joined";
       members?: RoomsMember[];
       position?: string;
@@ -204,3 +207,8 @@ export type RoomsServerEvent =
       retry_after_ms?: number;
       room?: string;
     };
+
+/** What a board is about: its state, which the server keeps for whoever comes later. */
+export interface Topic {
+  title: string;
+}

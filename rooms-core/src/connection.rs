@@ -7,6 +7,7 @@ mod joining;
 mod leaves;
 mod leaving;
 mod lists;
+mod pausing;
 mod places;
 mod replayed;
 mod to_enter;

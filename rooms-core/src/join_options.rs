@@ -17,6 +17,8 @@ pub struct JoinOptions {
     pub(crate) with: Option<Payload>,
     /// It is not to be counted.
     pub(crate) observes: bool,
+    /// It is to be given no messages for now.
+    pub(crate) paused: bool,
     /// The connection is to be told positions, also where it is for one room.
     pub(crate) positions: bool,
 }
@@ -27,6 +29,17 @@ pub(crate) enum Since {
     Position(Position),
     /// At no position of any log.
     Nowhere,
+    /// Anywhere: it missed what no log has.
+    Lost,
+}
+
+impl Since {
+    pub(crate) const fn position(self) -> Option<Position> {
+        match self {
+            Self::Position(position) => Some(position),
+            Self::Nowhere | Self::Lost => None,
+        }
+    }
 }
 
 /// The longest `with`, in bytes.
@@ -70,6 +83,13 @@ impl JoinOptions {
     /// decides.
     pub fn observe(self) -> Self {
         Self { observes: true, ..self }
+    }
+
+    /// Asks to be in the room without being given its messages, as for a page that nobody looks at: it is counted, and is told
+    /// who comes and goes. What it misses it is given, or is told that it missed something, when it joins once more without
+    /// this; see [`protocol`](crate::protocol).
+    pub fn paused(self) -> Self {
+        Self { paused: true, ..self }
     }
 
     /// How a connection that is for one room is told what happens in it.

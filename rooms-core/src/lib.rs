@@ -88,7 +88,7 @@ pub use self::{
     limits::Limits,
     manager::{
         Broadcast, BuildError, Members, MembersError, OrderError, Present, RoomManager, RoomManagerBuilder, RoomState,
-        Shutdown, Stats, ViewerCount,
+        Shutdown, Stats, TypedState, TypedStates, ViewerCount,
     },
     message::{Message, MessageKind},
     node::{ConnectionId, ConnectionIdError, NodeId, NodeIdError},
@@ -102,5 +102,5 @@ pub use self::{
     room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
     subscription::{Missed, NotTheEvent, Received, Subscription, TypedSubscription},
     trace::{TraceContext, TraceParent, TraceParentError},
-    typed::{TypedError, TypedRoom, TypedRooms},
+    typed::{TypedError, TypedMember, TypedRoom, TypedRooms},
 };

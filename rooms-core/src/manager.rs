@@ -9,6 +9,7 @@ mod shutdown;
 mod state;
 mod subscribe;
 mod typed;
+mod typed_states;
 
 use std::{
     fmt,
@@ -24,6 +25,7 @@ pub use self::{
     presence::{Members, MembersError, Present, ViewerCount},
     shutdown::Shutdown,
     state::RoomState,
+    typed_states::{TypedState, TypedStates},
 };
 use crate::{
     auth::{Attempt, AuthError, Identity},

@@ -7,6 +7,7 @@
 mod delivery;
 mod driving;
 mod framing;
+mod left_out;
 #[cfg(all(test, rooms_loom))]
 mod model;
 mod order;

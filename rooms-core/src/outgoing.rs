@@ -61,6 +61,14 @@ impl<'a> Outgoing<'a> {
         }
     }
 
+    /// The same of a state.
+    pub(crate) fn check_state(&self, state: EventType) -> Result<(), BroadcastError> {
+        match self.kind().filter(|_| cfg!(debug_assertions)).and_then(|kind| kind.other_state(state)) {
+            Some(declared) => Err(BroadcastError::OtherState { room: self.room.clone(), declared, came: state.name }),
+            None => Ok(()),
+        }
+    }
+
     /// Holds a payload to its bounds: as it is, or as what the kind has in place of one that is too long.
     pub(crate) fn fit(&self, payload: Bytes, carried: Carried) -> Result<(Bytes, Carried), BroadcastError> {
         let limit = self.limits.max_broadcast_bytes;

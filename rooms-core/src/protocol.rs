@@ -28,6 +28,7 @@
 //! | direction | message |
 //! |---|---|
 //! | in | `{"type":"join","room":"post:42","ref":1}`, and the same with `leave` |
+//! | in | `{"type":"join","room":"post:42","paused":true}`: in the room, without its messages; see below |
 //! | in | `{"type":"publish","room":"post:42","data":{..},"ref":2}`, where the kind of room lets the user |
 //! | in | `{"type":"ping"}` |
 //! | in | any other `type` with a `room` that it is in: for that room's `on_message` |
@@ -53,6 +54,21 @@
 //! `"observer":true`. It is in no number and in no list, on no node, and nobody is told that it came or went. Whether a
 //! connection observes a room is settled by the join that enters it: one that is a member stays a member, and an observer
 //! stays an observer, until it leaves.
+//!
+//! A `join` with `"paused":true` is that of a page that nobody looks at, such as a hidden tab: the connection is in the room,
+//! counted and named as others are, and is told who comes and goes, but is given no message, state, `resync` or `refresh` of
+//! it. It enters a room so, or comes to be paused in one that it is in; what was on its way then may still arrive. Its
+//! `room_joined` has `"paused":true`, and `"recovered":true` where nothing has to be fetched for now: in a room that it was in,
+//! and where it gave a `since`; it has a `position` only where it enters the room, as what the client has is what it was given.
+//! The next `join` of the room without `paused` goes on: its `room_joined` has `recovered`, and all
+//! of the state follows, where there is one. Where `recovered` is `true`, what was missed follows, if anything: the messages of
+//! the history from where the connection was paused, in order and once. Where it is `false`, one `resync` follows with the
+//! reason: `history_gap`, where something was published meanwhile in a room without a history, or its history does not have it
+//! any more; `epoch`, as [below](#rooms-with-a-history); or `bus_gap`, where a room with a history had something meanwhile
+//! that is not kept there. The server knows what it has sent, so a `since` of that `join` is not looked at, but by the one that
+//! enters the room. Neither rule nor hook is asked. Where the history can't be read just now, it is answered by `unavailable`,
+//! and the connection stays paused. Connections that are for one room, and event streams, say nothing about their room and so
+//! can't be paused: a page closes them, and comes back.
 //!
 //! A `join` of a room that the connection is in already is answered with `room_joined` as things stand now: a page that
 //! may have missed something has the list again. The list of one room is sent to one connection twice in five seconds, also
@@ -228,489 +244,30 @@
 //! late as the kernel's own settings have it, on Linux some 15 minutes. Until then it counts as a viewer.
 
 pub(crate) mod binary;
+mod departure;
+mod error_code;
+mod event;
+mod fault;
 mod head;
 pub(crate) mod multi;
+mod reason;
+mod request;
+mod reserved;
 pub(crate) mod single;
+mod standing;
 
-use std::{borrow::Cow, time::Duration};
-
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, value::RawValue};
-
-use crate::{
-    bus::{Missing, Position},
-    join_options::JoinOptions,
-    message::Message,
-    presence::{Change, MemberList, Person},
-    receipt::{Reach, Receipt},
-    room_key::{MAX_ID, MAX_KIND, RoomKey, RoomKeyError},
-};
-
-/// The `code` of an `error` event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ErrorCode {
-    /// `bad_message`: not a JSON object with a `type` that is a string, or a field that the command needs is absent, of the
-    /// wrong type, or given twice. Or what is published is no event of the type that the kind
-    /// [declares](crate::Kind::events).
-    BadMessage,
-    /// `unknown_type`: nothing here answers to that `type`.
-    UnknownType,
-    /// `unsupported`: a binary message, where the kind of the room takes none.
-    Unsupported,
-    /// `bad_room`: the room's name is none. The message says what is wrong with it.
-    BadRoom,
-    /// `not_allowed`: the rule of the room said no, or there is no such room: the two look the same.
-    NotAllowed,
-    /// `not_joined`: the connection is not in that room.
-    NotJoined,
-    /// `too_many_rooms`: the connection is in as many rooms as are allowed.
-    TooManyRooms,
-    /// `too_big`: what is published, or is for a hook, is longer than is allowed, is nested more than 64 deep, or has more
-    /// arrays and objects than are allowed.
-    TooBig,
-    /// `refused`: a hook of the application says no, in words of its own.
-    Refused,
-    /// `bad_token`: the token of a `refresh` is not good, or is another user's.
-    BadToken,
-    /// `unavailable`: it did not work just now, and may later.
-    Unavailable,
-    /// `rate_limited`: too much of it in a short time; the event has `retry_after_ms`. With a `ref` or a `room`, that command
-    /// was not carried out; nor was a `refresh` without a `ref` that came too soon. In any other case the connection sends faster
-    /// than it is read, and what it sent waits.
-    RateLimited,
-}
-
-/// Why a member may have missed messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Reason {
-    BusGap,
-    SlowConsumer,
-    /// The history does not have all of it any more.
-    HistoryGap,
-    /// The position is of another log.
-    Epoch,
-}
-
-impl Reason {
-    /// For whoever operates the node.
-    pub(crate) const fn in_words(self) -> &'static str {
-        match self {
-            Self::BusGap => "bus_gap: the bus lost messages, or this node did",
-            Self::SlowConsumer => "slow_consumer: the client took less than came",
-            Self::HistoryGap => "history_gap: the history does not have all of it any more",
-            Self::Epoch => "epoch: the history was lost and begun again",
-        }
-    }
-
-    /// As it is in the event, and in the metrics.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::BusGap => "bus_gap",
-            Self::SlowConsumer => "slow_consumer",
-            Self::HistoryGap => "history_gap",
-            Self::Epoch => "epoch",
-        }
-    }
-}
-
-impl From<Missing> for Reason {
-    fn from(missing: Missing) -> Self {
-        match missing {
-            Missing::Epoch => Self::Epoch,
-            Missing::Trimmed => Self::HistoryGap,
-        }
-    }
-}
-
-/// What a client says, and what its answer repeats.
-#[derive(Debug)]
-pub(crate) struct Request<'a> {
-    pub(crate) command: Result<Command<'a>, Fault>,
-    pub(crate) reference: Option<Ref>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Command<'a> {
-    Ping,
-    /// A new token.
-    Refresh(Cow<'a, str>),
-    Join(RoomKey, JoinOptions),
-    Leave(RoomKey),
-    /// The data is JSON, and its bounds are not looked at: whether the client may publish is asked before.
-    Publish(RoomKey, &'a RawValue),
-    /// Any other type: the application's, which is given the whole text. Without a room it is for the only one.
-    Application(Option<RoomKey>),
-}
-
-/// Why a request is not carried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) code: ErrorCode,
-    pub(crate) message: Cow<'static, str>,
-    pub(crate) room: Option<Box<str>>,
-    /// How long to wait before it is tried again.
-    pub(crate) retry_after: Option<Duration>,
-}
-
-impl Fault {
-    pub(crate) const fn new(code: ErrorCode, message: &'static str) -> Self {
-        Self { code, message: Cow::Borrowed(message), room: None, retry_after: None }
-    }
-
-    /// A limit is reached, and this is how long it is.
-    pub(crate) fn rate_limited(message: &'static str, retry_after: Duration) -> Self {
-        Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::RateLimited, message) }
-    }
-
-    /// In the application's words.
-    pub(crate) fn refused(message: Cow<'static, str>) -> Self {
-        Self { message, ..Self::new(ErrorCode::Refused, "") }
-    }
-
-    /// Names the room as the client did, unless that is longer than any room's name, and says what is wrong with it.
-    pub(crate) fn bad_room(name: &str, error: RoomKeyError) -> Self {
-        /// The characters of a name that are shown in words.
-        const SHOWN: usize = 40;
-        const LONGEST: usize = MAX_KIND + 1 + MAX_ID;
-
-        let shown: String = name.chars().take(SHOWN).collect();
-        let more = if shown.len() < name.len() { ".." } else { "" };
-        let message = format!("{shown:?}{more} is no room: {error}").into();
-        let room = (name.len() <= LONGEST).then(|| name.into());
-        Self { message, room, ..Self::new(ErrorCode::BadRoom, "") }
-    }
-
-    pub(crate) fn of(self, room: &RoomKey) -> Self {
-        Self { room: Some(room.as_str().into()), ..self }
-    }
-}
-
-/// Why a member is in a room no more that did not ask to leave it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Departure {
-    /// In the application's words.
-    Kicked(Box<str>),
-    /// The rule, asked again, said no.
-    NotAllowed,
-    /// The application has it leave.
-    Left,
-}
-
-/// What a client gave a command to know its answer by: JSON that is repeated as it came.
-#[derive(Debug, Serialize)]
-#[serde(transparent)]
-pub(crate) struct Ref(Box<RawValue>);
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Event<'a> {
-    /// `RoomJoined` of a room that has nothing else to tell, as most: serde writes it without the two maps, in a third of the
-    /// time.
-    #[serde(rename = "room_joined")]
-    PlainRoomJoined {
-        room: &'a RoomKey,
-        viewers: usize,
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<&'a Ref>,
-    },
-    RoomJoined {
-        room: &'a RoomKey,
-        viewers: usize,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        position: Option<Position>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        recovered: Option<bool>,
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        observer: bool,
-        #[serde(flatten)]
-        list: Option<MemberList>,
-        #[serde(flatten)]
-        snapshot: Map<String, Value>,
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<&'a Ref>,
-    },
-    RoomLeft {
-        room: &'a RoomKey,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'static str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        message: Option<&'a str>,
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<&'a Ref>,
-    },
-    Published {
-        room: &'a RoomKey,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reach: Option<&'static str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        position: Option<Position>,
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<&'a Ref>,
-    },
-    ViewerJoined {
-        viewers: usize,
-        #[serde(skip_serializing_if = "<[_]>::is_empty")]
-        users: &'a [Person],
-    },
-    ViewerLeft {
-        viewers: usize,
-        #[serde(skip_serializing_if = "<[_]>::is_empty")]
-        users: &'a [Person],
-    },
-    Pong {
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<&'a Ref>,
-    },
-    Resync {
-        room: &'a RoomKey,
-        reason: Reason,
-    },
-    Refresh {
-        room: &'a RoomKey,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        offset: Option<Position>,
-    },
-    Reconnect {
-        in_ms: u64,
-    },
-    TokenExpiring {
-        in_ms: u64,
-    },
-    Refreshed {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        in_ms: Option<u64>,
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<&'a Ref>,
-    },
-    Error {
-        code: ErrorCode,
-        message: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after_ms: Option<u64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        room: Option<&'a str>,
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<&'a Ref>,
-    },
-}
-
-/// The types that the server's own events have, now or by what is reserved for later. A payload of a member that has one
-/// reaches no member bare.
-const RESERVED: [&str; 15] = [
-    "error",
-    "message",
-    "ping",
-    "pong",
-    "published",
-    "reconnect",
-    "refresh",
-    "refreshed",
-    "resync",
-    "room_joined",
-    "room_left",
-    "room_state",
-    "token_expiring",
-    "viewer_joined",
-    "viewer_left",
-];
-
-/// Whether members whose connection is for one room would take this payload, bare, for an event of the server's.
-pub(crate) fn is_reserved(payload: &str) -> bool {
-    head::any_is(payload, "type", &RESERVED)
-}
-
-/// Whether the server's own events have this type.
+pub use self::error_code::ErrorCode;
 #[cfg(feature = "schema")]
-pub(crate) fn is_reserved_type(name: &str) -> bool {
-    RESERVED.contains(&name)
-}
-
-impl Event<'_> {
-    fn message(&self) -> Message {
-        // An event holds strings, numbers and JSON values only, which always encode.
-        Message::json(self).unwrap_or_else(|_| Message::text(r#"{"type":"error","code":"internal"}"#))
-    }
-}
-
-/// What one who joins is told of the room.
-#[derive(Debug, Default)]
-pub(crate) struct Standing {
-    pub(crate) viewers: usize,
-    pub(crate) list: Option<MemberList>,
-    /// It is in the room and not counted.
-    pub(crate) observer: bool,
-    /// Everything that was published after it follows.
-    pub(crate) position: Option<Position>,
-    /// Whether it is given what it missed, where it asked for that.
-    pub(crate) recovered: Option<bool>,
-}
-
-/// The first event of a member. The snapshot's fields stand beside ours; ours win.
-pub(crate) fn room_joined(room: &RoomKey, standing: Standing, snapshot: Value, reference: Option<&Ref>) -> Message {
-    let Standing { viewers, list, observer, position, recovered } = standing;
-    if let (Value::Null, None, false, None, None) = (&snapshot, &list, observer, position, recovered) {
-        return Event::PlainRoomJoined { room, viewers, reference }.message();
-    }
-    let mut snapshot = match snapshot {
-        Value::Object(fields) => fields,
-        Value::Null => Map::new(),
-        other => Map::from_iter([("snapshot".to_owned(), other)]),
-    };
-    let named: &[_] = if list.is_some() { &["users", "members"] } else { &[] };
-    // Those of a history only where there is one: an application may have used these names before.
-    let place: &[_] = if position.is_some() || recovered.is_some() { &["position", "recovered"] } else { &[] };
-    let sort: &[_] = if observer { &["observer"] } else { &[] };
-    for ours in ["type", "room", "viewers", "ref"].iter().chain(named).chain(place).chain(sort) {
-        snapshot.remove(*ours);
-    }
-    Event::RoomJoined { room, viewers, position, recovered, observer, list, snapshot, reference }.message()
-}
-
-pub(crate) fn room_left(room: &RoomKey, reference: Option<&Ref>) -> Message {
-    Event::RoomLeft { room, reason: None, message: None, reference }.message()
-}
-
-/// A member is in a room no more, and did not ask for that.
-pub(crate) fn put_out(room: &RoomKey, departure: &Departure) -> Message {
-    let (reason, message) = match departure {
-        Departure::Kicked(words) => ("kicked", Some(&**words).filter(|words| !words.is_empty())),
-        Departure::NotAllowed => ("not_allowed", None),
-        Departure::Left => ("left", None),
-    };
-    Event::RoomLeft { room, reason: Some(reason), message, reference: None }.message()
-}
-
-pub(crate) fn token_expiring(left: Duration) -> Message {
-    Event::TokenExpiring { in_ms: millis(left) }.message()
-}
-
-pub(crate) fn refreshed(left: Option<Duration>, reference: Option<&Ref>) -> Message {
-    Event::Refreshed { in_ms: left.map(millis), reference }.message()
-}
-
-pub(crate) fn published(room: &RoomKey, receipt: Receipt, reference: &Ref) -> Message {
-    let reach = match receipt.reach {
-        Reach::AllNodes => None,
-        Reach::LocalOnly => Some("local_only"),
-    };
-    Event::Published { room, reach, position: receipt.position, reference: Some(reference) }.message()
-}
-
-pub(crate) fn viewers_changed(change: Change, viewers: usize, users: &[Person]) -> Message {
-    match change {
-        Change::Joined => Event::ViewerJoined { viewers, users }.message(),
-        Change::Left => Event::ViewerLeft { viewers, users }.message(),
-    }
-}
-
-pub(crate) fn resync(room: &RoomKey, reason: Reason) -> Message {
-    Event::Resync { room, reason }.message()
-}
-
-/// In place of a broadcast that is too long. With its position where the room has a history.
-pub(crate) fn refresh(room: &RoomKey, offset: Option<Position>) -> Message {
-    Event::Refresh { room, offset }.message()
-}
-
-/// All of a room's state, which is JSON already.
-pub(crate) fn room_state(room: &RoomKey, revision: Position, state: &[u8]) -> Message {
-    state_event(room, &format!(r#""revision":"{revision}","state":"#), state)
-}
-
-/// What has changed in a room's state.
-pub(crate) fn room_state_patch(room: &RoomKey, since: Position, revision: Position, patch: &[u8]) -> Message {
-    state_event(room, &format!(r#""revision":"{revision}","since":"{since}","patch":"#), patch)
-}
-
-fn state_event(room: &RoomKey, fields: &str, json: &[u8]) -> Message {
-    let room = room.as_str().as_bytes();
-    Message::text_of(&[br#"{"type":"room_state","room":""#, room, br#"","#, fields.as_bytes(), json, b"}"])
-}
-
-pub(crate) fn reconnect(after: Duration) -> Message {
-    Event::Reconnect { in_ms: millis(after) }.message()
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(crate) fn pong(reference: Option<&Ref>) -> Message {
-    Event::Pong { reference }.message()
-}
-
-pub(crate) fn error(fault: &Fault, reference: Option<&Ref>) -> Message {
-    // Rounded up, so that who comes then is not refused again.
-    let millis = |time: Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    Event::Error {
-        code: fault.code,
-        message: &fault.message,
-        retry_after_ms: fault.retry_after.map(millis),
-        room: fault.room.as_deref(),
-        reference,
-    }
-    .message()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn events_are_as_documented() {
-        let room = RoomKey::new("post", 42).unwrap();
-        let text = |message: Message| message.as_text().unwrap().to_owned();
-        let snapshot = json!({"post_id": 42, "viewers": "mine", "type": "x", "room": 1, "ref": 5});
-        assert_eq!(
-            text(room_joined(&room, Standing { viewers: 3, ..Standing::default() }, snapshot, None)),
-            r#"{"type":"room_joined","room":"post:42","viewers":3,"post_id":42}"#,
-        );
-        let observer = Standing { viewers: 3, observer: true, ..Standing::default() };
-        assert_eq!(
-            text(room_joined(&room, observer, json!({"observer": "mine"}), None)),
-            r#"{"type":"room_joined","room":"post:42","viewers":3,"observer":true}"#,
-        );
-        let one = || Standing { viewers: 1, ..Standing::default() };
-        let welcome = |reference| text(room_joined(&room, one(), Value::Null, reference));
-        assert_eq!(welcome(None), r#"{"type":"room_joined","room":"post:42","viewers":1}"#);
-        let reference = Ref(RawValue::from_string("[1, 2]".to_owned()).unwrap());
-        assert_eq!(welcome(Some(&reference)), r#"{"type":"room_joined","room":"post:42","viewers":1,"ref":[1, 2]}"#);
-        assert_eq!(text(room_left(&room, None)), r#"{"type":"room_left","room":"post:42"}"#);
-        let out = |departure| text(put_out(&room, &departure));
-        let kicked = r#"{"type":"room_left","room":"post:42","reason":"kicked","message":"spam"}"#;
-        assert_eq!(out(Departure::Kicked("spam".into())), kicked);
-        assert_eq!(out(Departure::Kicked("".into())), r#"{"type":"room_left","room":"post:42","reason":"kicked"}"#);
-        assert_eq!(out(Departure::NotAllowed), r#"{"type":"room_left","room":"post:42","reason":"not_allowed"}"#);
-        assert_eq!(out(Departure::Left), r#"{"type":"room_left","room":"post:42","reason":"left"}"#);
-        assert_eq!(text(token_expiring(Duration::from_secs(60))), r#"{"type":"token_expiring","in_ms":60000}"#);
-        assert_eq!(text(refreshed(Some(Duration::from_secs(1)), None)), r#"{"type":"refreshed","in_ms":1000}"#);
-        assert_eq!(text(refreshed(None, None)), r#"{"type":"refreshed"}"#);
-        assert_eq!(text(viewers_changed(Change::Joined, 4, &[])), r#"{"type":"viewer_joined","viewers":4}"#);
-        assert_eq!(text(viewers_changed(Change::Left, 3, &[])), r#"{"type":"viewer_left","viewers":3}"#);
-        assert_eq!(text(resync(&room, Reason::BusGap)), r#"{"type":"resync","room":"post:42","reason":"bus_gap"}"#);
-        assert_eq!(text(refresh(&room, None)), r#"{"type":"refresh","room":"post:42"}"#);
-        let [before, at] = [Position::new(42, 7), Position::new(42, 8)];
-        assert_eq!(text(refresh(&room, Some(at))), r#"{"type":"refresh","room":"post:42","offset":"2a.8"}"#);
-        assert_eq!(
-            text(room_state(&room, at, br#"{"a":1}"#)),
-            r#"{"type":"room_state","room":"post:42","revision":"2a.8","state":{"a":1}}"#,
-        );
-        assert_eq!(
-            text(room_state_patch(&room, before, at, br#"{"a":1}"#)),
-            r#"{"type":"room_state","room":"post:42","revision":"2a.8","since":"2a.7","patch":{"a":1}}"#,
-        );
-        assert_eq!(text(reconnect(Duration::from_millis(1_234))), r#"{"type":"reconnect","in_ms":1234}"#);
-        assert_eq!(text(pong(None)), r#"{"type":"pong"}"#);
-        let fault = Fault::new(ErrorCode::BadMessage, "not JSON");
-        assert_eq!(text(error(&fault, None)), r#"{"type":"error","code":"bad_message","message":"not JSON"}"#);
-        assert_eq!(
-            text(error(&fault.of(&room), Some(&reference))),
-            r#"{"type":"error","code":"bad_message","message":"not JSON","room":"post:42","ref":[1, 2]}"#,
-        );
-    }
-}
+pub(crate) use self::reserved::is_reserved_type;
+pub(crate) use self::{
+    departure::Departure,
+    event::{
+        error, pong, published, put_out, reconnect, refresh, refreshed, resync, room_left, room_state,
+        room_state_patch, token_expiring, viewers_changed,
+    },
+    fault::Fault,
+    reason::Reason,
+    request::{Command, Ref, Request},
+    reserved::is_reserved,
+    standing::{Standing, room_joined},
+};

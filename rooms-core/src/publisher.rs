@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use crate::{
     bus::{Bus, BusEvent, BusReceiver, IdempotencyKey, Retention},
     envelope,
-    kind::{Kind, Said, Tell},
+    kind::{EventType, Kind, Said, Tell},
     limits::Limits,
     node::ConnectionId,
     outgoing::{self, Kinds, Outgoing, USER},
@@ -296,6 +296,10 @@ impl Inner {
 impl Tell for Inner {
     fn tell(self: Arc<Self>, said: Said) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
         async move { self.send(said).await }.boxed()
+    }
+
+    fn other_type(&self, room: &RoomKey, came: EventType) -> Option<&'static str> {
+        self.kinds.get(room.kind())?.other_type(came)
     }
 }
 

@@ -60,6 +60,17 @@ pub enum BroadcastError {
         /// The name of the type that came.
         came: &'static str,
     },
+    /// The kind [declares](crate::Kind::state) another type for its state. Only in builds with debug assertions: in release
+    /// builds the state is set.
+    #[error("{room}: the state in this kind is a `{declared}`, and a `{came}` was to be set")]
+    OtherState {
+        /// Where.
+        room: RoomKey,
+        /// The name of the declared type.
+        declared: &'static str,
+        /// The name of the type that came.
+        came: &'static str,
+    },
     /// The payload is too long.
     #[error("{room}: the payload has {length} bytes, and at most {limit} are allowed")]
     TooBig {

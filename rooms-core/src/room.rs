@@ -18,6 +18,7 @@ mod log;
 mod logged;
 mod loss;
 mod membership;
+mod paused;
 mod replay;
 mod report;
 mod reservation;
@@ -41,6 +42,7 @@ use self::{
     last_state::LastState,
     log::{Entry, Log, Span},
     loss::Loss,
+    paused::Paused,
     replay::Replay,
     subscription::Subscription,
     waiters::Waiters,
@@ -51,6 +53,7 @@ pub(crate) use self::{
     linger::Linger,
     logged::{Logged, Read},
     membership::{Arriving, WentLive},
+    paused::Again,
     subscription::RoomTopic,
 };
 use crate::{
@@ -112,11 +115,13 @@ struct State {
     empty_since: Option<Instant>,
     /// It waits in the queue of empty rooms.
     pub(super) lingering: bool,
+    /// There is news of viewers, which the next round also gives to those that are paused.
+    viewers_changed: bool,
 }
 
 struct Member {
     recipient: Arc<Recipient>,
-    /// The position of the next message that it is given; past all of them while it is [behind].
+    /// The position of the next message that it is given; past all of them while it is [behind] or [paused].
     cursor: u64,
     /// Boxed, because there is nothing of it where a member of most rooms has joined.
     seldom: Option<Box<Seldom>>,
@@ -136,6 +141,8 @@ struct Facts {
     /// Which user it is, where the room counts users.
     known: Option<Known>,
     rights: Rights,
+    /// It is not given the room's messages.
+    paused: Option<Paused>,
 }
 
 /// What is to be done once the room's lock is free.
@@ -179,6 +186,7 @@ impl Room {
             for_bus: Waiters::default(),
             empty_since: None,
             lingering: false,
+            viewers_changed: false,
         };
         Self {
             key,
@@ -232,6 +240,7 @@ impl Room {
             return (false, self.lost(&mut state, Reason::BusGap));
         }
         state.loss.kept();
+        state.loss.note_fleeting();
         (true, state.push(Entry { multi, fan_out, ..Entry::new(message, except, About::Content) }))
     }
 

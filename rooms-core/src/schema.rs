@@ -35,6 +35,8 @@ pub struct Schema {
 struct Described {
     events: Value,
     publish: Value,
+    /// Where the kind keeps a state.
+    state: Option<Value>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -58,7 +60,11 @@ impl Schema {
                 Some(schema) => said.add(schema),
                 None => Value::Bool(true),
             };
-            (name.to_owned(), Described { events, publish })
+            let state = kind.state.map(|_| {
+                let schema = kind.state_type.and_then(|state| state.schema);
+                schema.map_or(Value::Bool(true), |schema| sent.add(schema))
+            });
+            (name.to_owned(), Described { events, publish, state })
         };
         let mut kinds: BTreeMap<String, Described> = kinds.into_iter().map(describe).collect();
         let mut definitions = sent.joined_by(said, kinds.values_mut().map(|kind| &mut kind.publish));
@@ -68,18 +74,21 @@ impl Schema {
         Self { title: title.to_owned(), version: version.to_owned(), kinds, definitions, protocol }
     }
 
-    /// As a JSON Schema (draft 7): of an object that has a member for each kind, with its `events` and what members
-    /// `publish`. No such object is ever sent: the schema is for generators of types, such as `ws-rooms-types` of the client
+    /// As a JSON Schema (draft 7): of an object that has a member for each kind, with its `events`, what members `publish`, and
+    /// the `state`, where the kind keeps one. No such object is ever sent: the schema is for generators of types, such as `ws-rooms-types` of the client
     /// for TypeScript. A kind that describes no events may have any, and where nobody may publish, `publish` is `false`.
     ///
     /// The definitions `RoomsServerEvent`, `RoomsCommand` and `RoomsMember` are those of the protocol.
     #[must_use]
     pub fn json_schema(&self) -> Value {
-        let kind = |Described { events, publish }: &Described| {
+        let kind = |Described { events, publish, state }: &Described| {
+            let mut parts =
+                Map::from_iter([("events".to_owned(), events.clone()), ("publish".to_owned(), publish.clone())]);
+            parts.extend(state.clone().map(|state| ("state".to_owned(), state)));
             json!({
                 "type": "object",
-                "properties": {"events": events, "publish": publish},
-                "required": ["events", "publish"],
+                "required": parts.keys().collect::<Vec<_>>(),
+                "properties": parts,
                 "additionalProperties": false,
             })
         };

@@ -6,6 +6,7 @@ mod ending;
 mod farewell;
 mod heartbeat;
 mod orders;
+mod pausing;
 mod rate;
 mod served;
 mod source;

@@ -1,10 +1,13 @@
 //! Handles to the rooms of a kind that declares its events: what is broadcast through them is one of those, or the program
 //! does not compile.
 
+mod member;
+
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use serde::Serialize;
 
+pub use self::member::TypedMember;
 use crate::{
     bus::IdempotencyKey,
     kind::{EventType, Said, Tell},
@@ -95,6 +98,22 @@ pub enum TypedError {
     NoEvents {
         /// The name.
         kind: String,
+    },
+    /// The kind declares no type for its state; see [`Kind::state`](crate::Kind::state).
+    #[error("the kind `{kind}` declares no type for its state")]
+    NoState {
+        /// The name.
+        kind: String,
+    },
+    /// The kind declares another type for its state.
+    #[error("the states of the kind `{kind}` are `{declared}`, not `{asked}`")]
+    OtherState {
+        /// The name.
+        kind: String,
+        /// The name of the declared type.
+        declared: &'static str,
+        /// The name of the type that was asked for.
+        asked: &'static str,
     },
     /// The kind declares another type for its events.
     #[error("the events of the kind `{kind}` are `{declared}`, not `{asked}`")]

@@ -40,6 +40,8 @@ enum Step {
     /// Comes back with the position that it has, or for the first time; with the newest, if a number.
     Join(usize, usize),
     Go(usize),
+    Hide(usize),
+    Show(usize),
     /// Its socket takes so many messages, and no more until it is opened.
     Shut(usize, usize),
     Open(usize),
@@ -73,6 +75,8 @@ fn step(faults: Faults) -> impl Strategy<Value = Step> {
         10 => (node.clone(), 1..6usize).prop_map(|(node, count)| Step::Publish(node, count)),
         8 => (page.clone(), 0..8usize).prop_map(|(page, newest)| Step::Join(page, newest.saturating_sub(5))),
         4 => page.clone().prop_map(Step::Go),
+        4 => page.clone().prop_map(Step::Hide),
+        4 => page.clone().prop_map(Step::Show),
         4 => (page.clone(), 0..20_usize).prop_map(|(page, but)| Step::Shut(page, but)),
         2 => page.prop_map(Step::Open),
         3 => (node.clone(), any::<bool>()).prop_map(|(node, on)| Step::Muted(node, on)),
@@ -144,6 +148,8 @@ async fn run(faults: Faults, steps: Vec<Step>) {
                 pages[page].join_over(nodes[page % NODES].talk(&taps[page]), ROOM, newest);
             }
             Step::Go(page) => pages[page].go(),
+            Step::Hide(page) => pages[page].show(ROOM, false),
+            Step::Show(page) => pages[page].show(ROOM, true),
             Step::Shut(page, but) => taps[page].shut(but),
             Step::Open(page) => taps[page].open(),
             Step::Muted(node, on) => nodes[node].bus.set(|faults| &faults.muted, on),
@@ -174,6 +180,8 @@ async fn run(faults: Faults, steps: Vec<Step>) {
     for page in 0..PAGES {
         if pages[page].talk.is_none() {
             pages[page].join_over(nodes[page % NODES].talk(&taps[page]), ROOM, 0);
+        } else {
+            pages[page].show(ROOM, true);
         }
     }
     idle().await;

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::time::Duration;
+
 use rooms_core::{
-    BroadcastError, BuildError, Kind, RoomKey, RoomManager, RoomManagerBuilder, TypedError, testing::kit::RoomsTest,
+    BroadcastError, BuildError, Kind, RoomKey, RoomManager, RoomManagerBuilder, Sent, TypedError, TypedMember,
+    testing::kit::RoomsTest,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -117,6 +120,102 @@ async fn what_a_member_publishes_is_what_the_kind_declares_or_is_refused() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_member_is_sent_an_event_of_its_kind_and_nothing_else() {
+    let told = Kind::authenticated().events::<ChatEvent>().on_message(|member, _| async move {
+        assert_eq!(member.send(&json!({"type": "said", "from": "x", "text": "y"})), Sent::OtherType);
+        assert_eq!(member.send(&Other), Sent::OtherType);
+        assert_eq!(member.send(&ChatEvent::Cleared), Sent::Taken);
+        let other = TypedMember::<Other>::new(&member).unwrap_err();
+        assert!(matches!(&other, TypedError::OtherType { kind, .. } if kind == "channel"), "{other}");
+        let typed = TypedMember::<ChatEvent>::new(&member).unwrap();
+        let said = |text: &str| ChatEvent::Said { from: "hook".into(), text: text.into() };
+        assert_eq!(typed.send(&said("alone")), Sent::Taken);
+        typed.broadcast_to_others(&said("others")).await.unwrap();
+        typed.broadcast(&said("all")).await.unwrap();
+        Ok(())
+    });
+    let free = Kind::authenticated().on_message(|member, _| async move {
+        assert_eq!(member.send(&json!({"type": "any"})), Sent::Taken);
+        Ok(())
+    });
+    let test = RoomsTest::new(move |rooms| rooms.kind("channel", told.clone()).kind("free", free.clone()));
+    let (mut ada, mut bob) = (test.connect("ada").await, test.connect("bob").await);
+    for name in ["channel:1", "free:1"] {
+        bob.join(name).await;
+        ada.join(name).await;
+        ada.send(&json!({"type": "go", "room": name}));
+    }
+    ada.expect_event("cleared").await;
+    ada.expect_event("any").await;
+    assert_eq!(
+        (ada.expect_event("said").await["text"].clone(), ada.expect_event("said").await["text"].clone()),
+        (json!("alone"), json!("all"))
+    );
+    assert_eq!(
+        (bob.expect_event("said").await["text"].clone(), bob.expect_event("said").await["text"].clone()),
+        (json!("others"), json!("all"))
+    );
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Topic {
+    title: String,
+}
+
+fn boards(rooms: RoomManagerBuilder) -> RoomManagerBuilder {
+    let board = Kind::authenticated().keep_state(Duration::from_secs(60));
+    rooms.kind("board", board.clone().state::<Topic>()).kind("free", board).kind("post", Kind::authenticated())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_of_another_type_is_an_error_that_names_both() {
+    let test = RoomsTest::new(boards);
+    let (rooms, board) = (test.rooms(), room("board:1"));
+    for outcome in [
+        rooms.broadcast_state(&board, &json!({"title": "A"})).await,
+        rooms.broadcast_state_after(&board, None, &json!({"title": "A"})).await,
+    ] {
+        let error = outcome.unwrap_err();
+        let BroadcastError::OtherState { room: named, declared, came } = &error else { panic!("{error:?}") };
+        assert_eq!((named.as_str(), *came), ("board:1", "serde_json::value::Value"));
+        assert!(declared.ends_with("::Topic"), "{declared}");
+    }
+    rooms.broadcast_state(&board, &Topic { title: "A".into() }).await.unwrap();
+    rooms.broadcast_state(&room("free:1"), &json!({"any": "thing"})).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_typed_handle_sets_and_gets_the_state() {
+    let test = RoomsTest::with_nodes(2, boards);
+    let mut ada = test.connect("ada").await;
+    ada.join("board:1").await;
+    let boards = test.node(1).typed_states::<Topic>("board").unwrap();
+    let board = boards.clone().room(1).unwrap();
+    assert_eq!(board.get().await.unwrap(), None);
+    let first = board.set(&Topic { title: "A".into() }).await.unwrap();
+    assert_eq!(ada.expect_event("room_state").await["state"], json!({"title": "A"}));
+    let state = board.get().await.unwrap().unwrap();
+    assert_eq!((state.revision, state.value), (first, Topic { title: "A".into() }));
+    let late = board.set_after(None, &Topic { title: "B".into() }).await;
+    assert!(matches!(late, Err(BroadcastError::Conflict { .. })), "{late:?}");
+    board.set_after(Some(first), &Topic { title: "B".into() }).await.unwrap();
+    assert!(boards.room("no room").is_err());
+
+    let typed = |kind| test.rooms().typed_states::<Other>(kind).unwrap_err();
+    assert_eq!(typed("shop"), TypedError::NoKind { kind: "shop".into() });
+    assert_eq!(typed("free"), TypedError::NoState { kind: "free".into() });
+    let other = typed("board").to_string();
+    assert!(other.contains("`board`") && other.contains("Topic") && other.contains("Other"), "{other}");
+}
+
+#[tokio::test]
+async fn a_kind_that_declares_a_state_keeps_one() {
+    let built: Result<RoomManager, _> =
+        RoomManager::builder().kind("board", Kind::authenticated().state::<Topic>()).build();
+    assert_eq!(built.unwrap_err(), BuildError::UnkeptState { kind: "board".into() });
+}
+
 #[tokio::test]
 async fn what_a_hook_makes_of_a_publication_is_an_event_of_the_kind() {
     let made = chat().publishes(|_, _: Line| async move { Ok(Other) });
@@ -158,6 +257,13 @@ mod schema {
         Resync,
     }
 
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Board {
+        title: String,
+        #[serde(default)]
+        cards: Vec<Comment>,
+    }
+
     fn schema() -> Schema {
         let post = Kind::authenticated().allow_publish().events_with_schema::<PostEvent>();
         let post = post.publishes_with_schema(|_, new: NewComment| async move {
@@ -167,7 +273,8 @@ mod schema {
             rooms
                 .kind("post", post.clone())
                 .kind("user", Kind::owner_only())
-                .kind("free", Kind::public().allow_publish())
+                .kind("free", Kind::public().allow_publish().keep_state(Duration::from_secs(60)))
+                .kind("board", Kind::public().keep_state(Duration::from_secs(60)).state_with_schema::<Board>())
         });
         test.rooms().schema("Posts", "1.2.0")
     }
@@ -179,13 +286,26 @@ mod schema {
         assert_eq!(kinds["post"]["properties"]["events"]["$ref"], "#/definitions/PostEvent");
         assert_eq!(kinds["post"]["properties"]["publish"]["$ref"], "#/definitions/NewComment");
         assert_eq!(kinds["user"]["properties"], json!({"events": true, "publish": false}));
-        assert_eq!(kinds["free"]["properties"], json!({"events": true, "publish": true}));
+        assert_eq!(kinds["free"]["properties"], json!({"events": true, "publish": true, "state": true}));
+        assert_eq!(kinds["board"]["properties"]["state"]["$ref"], "#/definitions/Board");
+        assert_eq!(kinds["board"]["required"], json!(["events", "publish", "state"]));
         let definitions = &schema["definitions"];
         assert_eq!(definitions["Comment"]["required"], json!(["text", "edited"]));
+        assert_eq!(definitions["Board"]["required"], json!(["title", "cards"]), "as it is written");
         assert_eq!(definitions["CommentInput"]["required"], json!(["text"]));
         let published = &definitions["NewComment"]["properties"]["comment"];
         assert_eq!(published["$ref"], "#/definitions/CommentInput");
         assert!(definitions["RoomsServerEvent"]["oneOf"].as_array().is_some_and(|events| events.len() == 14));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_is_a_message_of_its_channel() {
+        let document = schema().async_api();
+        let channels = &document["channels"];
+        assert_eq!(channels["board"]["messages"]["board.send.state"]["$ref"], "#/components/messages/board.send.state");
+        let payload = &document["components"]["messages"]["board.send.state"]["payload"];
+        assert_eq!(payload["$ref"], "#/components/schemas/Board");
+        assert!(channels["post"]["messages"]["post.send.state"].is_null(), "it keeps none");
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,8 +24,8 @@
 // `onTransport(transport)`: from now on it is "events", where `send` and `publish` return false, or "socket" again.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
 // `onBinary(bytes, { room, offset })` is given every payload of bytes, as a `Uint8Array`; at the endpoint of one room without
-// `history` there is no room. At the endpoint of many, join a room, also where only the user's own has bytes: that is how it is
-// told from the other.
+// `history` there is no room. At the endpoint of many rooms, `many: true` says so where no room is joined, as for bytes of the
+// user's own room alone; a join shows it as well.
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
 //
@@ -35,6 +35,8 @@
 // joined once more after that time.
 // `leave(room)`: and forgets where the page stood in it. `hold(rooms)` leaves these without forgetting them: the next call joins
 // those that it does not name, each where it was left. `wanted` has the rooms that were joined and not left.
+// `pause(rooms)` stays in these without their messages, for a page that nobody looks at: it is counted and hears who comes and
+// goes. The next call goes on in those that it does not name, with what was missed or a `resync`. An event stream leaves them.
 // `send(message)`: any message, as for the application's `on_message`; among many rooms it names its `room`. Returns whether it was
 // sent: what is said while there is no connection is not kept, and on an event stream nothing can be said.
 // `publish(room, data, ref)`: the same. An answer repeats the `ref`, if any.
@@ -46,8 +48,8 @@
 // until the function that it returns is called.
 
 export function connect(path, options) {
-  const { events, ...others } = options;
-  const client = keepUp(path, { ...others, events: events ? eventStream(events) : undefined });
+  const { events, many, ...others } = options;
+  const client = keepUp(path, { ...others, events: events ? eventStream(events) : undefined }, many);
   return Object.assign(client, {
     publishBinary: publishBinary.bind(null, client),
     sendBinary: sendBinary.bind(null, client),
@@ -72,6 +74,7 @@ function keepUp(path, options, many = false) {
   const over = new AbortController();
   const listeners = new Listeners();
   let held = new Set(); // wanted rooms that the page is not in for a while
+  let paused = new Set(); // and those in which it is without their messages
   let connection = null;
   let timer; // of the next try, if there is one
   let asleep = false; // whether the page was left and may come back as it is
@@ -86,14 +89,15 @@ function keepUp(path, options, many = false) {
   listeners.on("offline", options.onOffline);
   listeners.on("end", options.onEnd);
 
-  const rooms = () => [...wanted.keys()].filter(room => !held.has(room));
+  // A stream gives all messages of its rooms.
+  const rooms = () => [...wanted.keys()].filter(room => !held.has(room) && !(fallback?.active && paused.has(room)));
 
   const page = {
     states,
     rooms,
     isWanted: room => wanted.has(room),
     refused: room => wanted.delete(room),
-    saying: room => ({ since: places.get(room), ...wanted.get(room) }),
+    saying: room => ({ since: places.get(room), ...(paused.has(room) && { paused: true }), ...wanted.get(room) }),
     note,
     heard,
     heardBytes,
@@ -277,6 +281,7 @@ function keepUp(path, options, many = false) {
     join(room, { newest, with: words, observe } = {}) {
       many = true;
       held.delete(room);
+      paused.delete(room);
       wanted.set(room, { newest, with: words, observe });
       connection?.joinAgain(room);
       if (idle) void begin();
@@ -290,6 +295,12 @@ function keepUp(path, options, many = false) {
     hold(rooms) {
       held = new Set(rooms);
       connection?.settle();
+      if (idle) void begin();
+    },
+    pause(rooms) {
+      const before = paused;
+      paused = new Set(rooms);
+      for (const room of wanted.keys()) if (before.has(room) !== paused.has(room)) connection?.joinAgain(room);
       if (idle) void begin();
     },
     send,

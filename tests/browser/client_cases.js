@@ -355,6 +355,43 @@ window.cases = {
     same((await opened()).sent[0].since, "2a.7");
   },
 
+  async bytes_name_their_room_where_the_page_says_that_there_are_many() {
+    const it = start(undefined, { many: true }), socket = await opened();
+    socket.says({ type: "room_joined", room: "user:5", viewers: 1 });
+    socket.saysBytes([1, "user:5", ""], 7);
+    same(it.events.at(-1), { type: "bytes", bytes: [7], room: "user:5" });
+  },
+
+  async a_page_that_pauses_says_so_on_each_connection_until_it_goes_on() {
+    const it = start();
+    it.rooms.join("a:1");
+    it.rooms.join("a:2");
+    it.rooms.pause(["a:1"]);
+    const says = socket => socket.sent.splice(0).map(({ type, room, paused = false }) => [type, room, paused]);
+    const first = await opened();
+    same(says(first), [["join", "a:1", true], ["join", "a:2", false]]);
+    it.rooms.pause(["a:1", "a:2"]);
+    same(says(first), [["join", "a:2", true]]);
+    first.says({ type: "room_joined", room: "a:2", viewers: 1, paused: true, recovered: true });
+    it.rooms.pause(["a:2"]);
+    same(says(first), [["join", "a:1", false]]);
+    first.dies(1006);
+    await pass(500);
+    same(says(await opened()), [["join", "a:1", false], ["join", "a:2", true]]);
+  },
+
+  async an_event_stream_leaves_the_rooms_in_which_the_page_pauses() {
+    const it = await fallenBack({}, ["a:1", "a:2"]);
+    same(streams.at(-1).rooms, ["a:1", "a:2"]);
+    it.rooms.pause(["a:1"]);
+    await pass(0);
+    same(streams.at(-1).rooms, ["a:2"]);
+    await streams.at(-1).answers(200);
+    it.rooms.pause([]);
+    await pass(0);
+    same(streams.at(-1).rooms, ["a:1", "a:2"]);
+  },
+
   async at_the_endpoint_of_one_room_bytes_are_as_they_are_unless_positions_are_told() {
     const it = start(), socket = await opened();
     socket.saysBytes([], 1, 2);

@@ -14,7 +14,7 @@ export {
   type RoomsEvent,
   type StateOf,
 } from "./kinds.js";
-export { leaveWhileHidden, type HiddenOptions } from "./visibility.js";
+export { type HiddenOptions, leaveWhileHidden, pauseWhileHidden } from "./visibility.js";
 export { listen } from "./listen.js";
 export { type OfflineQueue, offlineQueue, type QueueOptions } from "./offline_queue.js";
 export type {

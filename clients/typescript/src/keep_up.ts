@@ -28,6 +28,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   const over = new AbortController();
   const listeners = new Listeners<unknown>();
   let held = new Set<string>(); // wanted rooms that the page is not in for a while
+  let paused = new Set<string>(); // and those in which it is without their messages
   let connection: Connection | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined; // of the next try, if there is one
   let asleep = false; // whether the page was left and may come back as it is
@@ -42,14 +43,15 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   listeners.on("offline", options.onOffline);
   listeners.on("end", options.onEnd);
 
-  const rooms = () => [...wanted.keys()].filter(room => !held.has(room));
+  // A stream gives all messages of its rooms.
+  const rooms = () => [...wanted.keys()].filter(room => !held.has(room) && !(fallback?.active && paused.has(room)));
 
   const page: Page = {
     states,
     rooms,
     isWanted: room => wanted.has(room),
     refused: room => wanted.delete(room),
-    saying: room => ({ since: places.get(room), ...wanted.get(room!) }),
+    saying: room => ({ since: places.get(room), ...(paused.has(room!) && { paused: true }), ...wanted.get(room!) }),
     note,
     heard,
     heardBytes,
@@ -233,6 +235,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     join(room: string, { newest, with: words, observe }: JoinOptions = {}) {
       many = true;
       held.delete(room);
+      paused.delete(room);
       wanted.set(room, { newest, with: words, observe } as JoinOptions);
       connection?.joinAgain(room);
       if (idle) void begin();
@@ -246,6 +249,12 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     hold(rooms: Iterable<string>) {
       held = new Set(rooms);
       connection?.settle();
+      if (idle) void begin();
+    },
+    pause(rooms: Iterable<string>) {
+      const before = paused;
+      paused = new Set(rooms);
+      for (const room of wanted.keys()) if (before.has(room) !== paused.has(room)) connection?.joinAgain(room);
       if (idle) void begin();
     },
     send,

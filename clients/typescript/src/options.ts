@@ -122,6 +122,11 @@ export interface Client<Kinds = AnyKinds> extends BaseClient<RoomsEvent<Kinds>> 
   leave(room: RoomName<Kinds>): void;
   /** Leaves these rooms without forgetting them: the next call joins those that it does not name, each where it was left. */
   hold(rooms: Iterable<string>): void;
+  /**
+   * Stays in these rooms without being given their messages: the page is counted and hears who comes and goes. The next call goes
+   * on in those that it does not name: what was missed there follows, or a `resync`. An event stream leaves them.
+   */
+  pause(rooms: Iterable<string>): void;
   /** Publishes to a room that the page is in; the answer, `published` or `error`, repeats the `ref`. Returns as `send`. */
   publish<Kind extends KindName<Kinds>>(room: `${Kind}:${string}`, data: PublishOf<Kinds, Kind>, ref?: Ref): boolean;
 }

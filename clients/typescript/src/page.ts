@@ -24,8 +24,8 @@
 // `onTransport(transport)`: from now on it is "events", where `send` and `publish` return false, or "socket" again.
 // `onEvent(event)` is given every event of the server, and at the endpoint of one room every payload.
 // `onBinary(bytes, { room, offset })` is given every payload of bytes, as a `Uint8Array`; at the endpoint of one room without
-// `history` there is no room. At the endpoint of many, join a room, also where only the user's own has bytes: that is how it is
-// told from the other.
+// `history` there is no room. At the endpoint of many rooms, `many: true` says so where no room is joined, as for bytes of the
+// user's own room alone; a join shows it as well.
 // `onOffline({ code, reason, in_ms })`: the connection is gone, and the next try is then.
 // `onEnd(code, reason)`: it is gone, and there is no next try; `connect` again if you will.
 //
@@ -35,6 +35,8 @@
 // joined once more after that time.
 // `leave(room)`: and forgets where the page stood in it. `hold(rooms)` leaves these without forgetting them: the next call joins
 // those that it does not name, each where it was left. `wanted` has the rooms that were joined and not left.
+// `pause(rooms)` stays in these without their messages, for a page that nobody looks at: it is counted and hears who comes and
+// goes. The next call goes on in those that it does not name, with what was missed or a `resync`. An event stream leaves them.
 // `send(message)`: any message, as for the application's `on_message`; among many rooms it names its `room`. Returns whether it was
 // sent: what is said while there is no connection is not kept, and on an event stream nothing can be said.
 // `publish(room, data, ref)`: the same. An answer repeats the `ref`, if any.
@@ -50,11 +52,11 @@ import { eventStream } from "./event_stream.js";
 import { publishBinary, sendBinary } from "./binary.js";
 import type { Client, ConnectOptions } from "./options.js";
 
-type PageOptions = Omit<ConnectOptions<unknown>, "events"> & { events?: string };
+type PageOptions = Omit<ConnectOptions<unknown>, "events"> & { events?: string; many?: boolean };
 
 export function connect(path: string, options: PageOptions): object {
-  const { events, ...others } = options;
-  const client = keepUp(path, { ...others, events: events ? eventStream(events) : undefined }) as Client;
+  const { events, many, ...others } = options;
+  const client = keepUp(path, { ...others, events: events ? eventStream(events) : undefined }, many) as Client;
   return Object.assign(client, {
     publishBinary: publishBinary.bind(null, client),
     sendBinary: sendBinary.bind(null, client),

@@ -31,7 +31,7 @@ export interface Page {
   isWanted(room: string): boolean;
   refused(room: string): void;
   /** What a join says besides; that of the endpoint's one room is under null. */
-  saying(room: string | null): JoinOptions & { since: Position | undefined };
+  saying(room: string | null): JoinOptions & { since: Position | undefined; paused?: boolean };
   note(event: ServerSays): void;
   heard(event: ServerSays): void;
   heardBytes(frame: Uint8Array<ArrayBuffer>): void;

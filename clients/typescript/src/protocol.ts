@@ -38,10 +38,12 @@ export interface RoomJoined {
   members?: Member[];
   /** In a room with a history: every message after it follows. */
   position?: Position;
-  /** After a join with a position: whether what was missed follows. Where it does not, fetch what you show. */
+  /** After a join with a position, and after a pause: whether what was missed follows. Where it does not, fetch what you show. */
   recovered?: boolean;
   /** The connection observes: it is in no number and in no list. */
   observer?: true;
+  /** No messages of the room are given until it is joined again. What is missed is said then, if `recovered` is true here. */
+  paused?: true;
   ref?: Ref;
   [field: string]: unknown;
 }

@@ -59,6 +59,11 @@ export class RoomsInMemory<Kinds = AnyKinds> {
     return [...new Set([...this.#sockets].flatMap(socket => [...socket.rooms]))];
   }
 
+  /** The rooms in which some page is paused, as a hidden one may be. */
+  get paused(): string[] {
+    return [...new Set([...this.#sockets].flatMap(socket => [...socket.paused.keys()]))];
+  }
+
   /** Broadcasts to the members of a room, and keeps it in its history; a `Uint8Array` as a binary payload. */
   broadcast<Kind extends KindName<Kinds>>(
     room: `${Kind}:${string}`,
@@ -71,7 +76,7 @@ export class RoomsInMemory<Kinds = AnyKinds> {
   setState<Kind extends KindName<Kinds>>(room: `${Kind}:${string}`, state: StateOf<Kinds, Kind>): void {
     const its = this.#room(room);
     [its.state, its.revision] = [state, its.revision + 1];
-    this.#tellMembers(room, stateEvent(room, its));
+    this.#give(room, stateEvent(room, its));
   }
 
   /** Lists these as the members of a room, and tells who came and who left. */
@@ -94,7 +99,7 @@ export class RoomsInMemory<Kinds = AnyKinds> {
   /** Puts the members out of a room, as the application's `kick` does. */
   kick(room: RoomName<Kinds>, message = ""): void {
     this.#tellMembers(room, { type: "room_left", room, reason: "kicked", message });
-    for (const socket of this.#sockets) socket.rooms.delete(room);
+    for (const socket of this.#sockets) socket.leaves(room);
   }
 
   /** Tells every page an event, such as a `resync`. */
@@ -129,13 +134,18 @@ export class RoomsInMemory<Kinds = AnyKinds> {
     const offset = `1.${(its.count += 1)}`;
     its.log.push({ offset, data });
     if (its.log.length > KEPT) its.log.shift();
-    this.#tellMembers(room, messageOf(room, offset, data));
+    this.#give(room, messageOf(room, offset, data));
     return offset;
   }
 
-  #tellMembers(room: string, event: object): void {
+  // To the members that are not paused.
+  #give(room: string, event: object): void {
+    this.#tellMembers(room, event, socket => !socket.paused.has(room));
+  }
+
+  #tellMembers(room: string, event: object, is: (socket: SocketInMemory) => boolean = () => true): void {
     for (const socket of this.#sockets) {
-      if (socket.rooms.has(room)) socket.hears(event);
+      if (socket.rooms.has(room) && is(socket)) socket.hears(event);
     }
   }
 
@@ -149,7 +159,7 @@ export class RoomsInMemory<Kinds = AnyKinds> {
       case "join":
         return this.#join(socket, room, message);
       case "leave":
-        socket.rooms.delete(room);
+        socket.leaves(room);
         return socket.hears({ type: "room_left", room, ref });
       case "publish": {
         if (!socket.rooms.has(room)) {
@@ -167,12 +177,22 @@ export class RoomsInMemory<Kinds = AnyKinds> {
     }
   }
 
-  #join(socket: SocketInMemory, room: string, { since, newest = 0, ref }: Command): void {
+  #join(socket: SocketInMemory, room: string, { since: said, newest = 0, paused, ref }: Command): void {
     const its = this.#room(room);
-    const isNew = !socket.rooms.has(room);
+    const isIn = socket.rooms.has(room);
+    const pausedAt = socket.paused.get(room);
     socket.rooms.add(room);
     const viewers = its.members?.length ?? [...this.#sockets].filter(other => other.rooms.has(room)).length;
     const list = its.members && { users: its.members.length, members: its.members };
+    if (paused) {
+      const position = pausedAt ?? (isIn ? undefined : said) ?? `1.${its.count}`;
+      socket.paused.set(room, position);
+      const recovered = (isIn || said !== undefined) && { recovered: true };
+      return socket.hears({ type: "room_joined", room, viewers, paused, ...list, position, ...recovered, ref });
+    }
+    socket.paused.delete(room);
+    const isNew = !isIn || pausedAt !== undefined;
+    const since = pausedAt ?? said;
     const missed = since === undefined ? null : its.log.filter(({ offset }) => count(offset) > count(since));
     const recovered = missed && missed.length === its.count - count(since!);
     const place = isNew && { position: recovered ? since : `1.${its.count}`, ...(missed && { recovered }) };
@@ -204,6 +224,7 @@ interface Command {
   data?: unknown;
   since?: string;
   newest?: number;
+  paused?: boolean;
   ref?: unknown;
 }
 
@@ -222,6 +243,8 @@ class SocketInMemory {
   onmessage: ((message: { data: unknown }) => void) | null = null;
   onclose: ((close: { code: number; reason: string }) => void) | null = null;
   readonly rooms = new Set<string>();
+  /** Those that it is given no messages of, each with the position at which it stood. */
+  readonly paused = new Map<string, string>();
   readonly #server: Server;
 
   constructor(server: Server) {
@@ -237,6 +260,11 @@ class SocketInMemory {
   send(message: string | Uint8Array<ArrayBuffer>): void {
     const said = typeof message === "string" ? JSON.parse(message) : commandOf(message);
     queueMicrotask(() => this.readyState === 1 && this.#server.said(this, said));
+  }
+
+  leaves(room: string): void {
+    this.rooms.delete(room);
+    this.paused.delete(room);
   }
 
   close(): void {

@@ -4,9 +4,9 @@ const AFTER = 60_000; // who only looks something up in another tab is back by t
 
 /** What a hidden tab gives up, and when. */
 export interface HiddenOptions {
-  /** How long a tab is hidden before it leaves: 60,000 ms unless set. */
+  /** How long a tab is hidden before it gives something up: 60,000 ms unless set. */
   afterMs?: number;
-  /** The rooms that it stays in all the same, such as one whose messages ring. None unless set. */
+  /** The rooms in which nothing changes all the same, such as one whose messages ring. None unless set. */
   keep?: (room: string) => boolean;
 }
 
@@ -15,23 +15,36 @@ export interface HiddenOptions {
  * look. The connection stays, and the user's own room. When the tab is seen again the rooms are joined again: those with a
  * history go on where the page stood. Returns what ends it.
  */
-export function leaveWhileHidden<Kinds>(
-  client: Client<Kinds>,
-  { afterMs = AFTER, keep = () => false }: HiddenOptions = {},
+export function leaveWhileHidden<Kinds>(client: Client<Kinds>, options: HiddenOptions = {}): () => void {
+  return whileHidden(client, options, rooms => client.hold(rooms));
+}
+
+/**
+ * Stays in the rooms while the tab is hidden, and asks for counts only: the page is still a viewer and hears of the others, and is
+ * given no messages. When the tab is seen again what was missed follows, or a `resync`. Returns what ends it.
+ */
+export function pauseWhileHidden<Kinds>(client: Client<Kinds>, options: HiddenOptions = {}): () => void {
+  return whileHidden(client, options, rooms => client.pause(rooms));
+}
+
+function whileHidden<Kinds>(
+  { wanted }: Client<Kinds>,
+  { afterMs = AFTER, keep = () => false }: HiddenOptions,
+  giveUp: (rooms: string[]) => void,
 ): () => void {
   if (typeof document === "undefined") return () => {};
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const leave = () => client.hold([...client.wanted.keys()].filter(room => !keep(room)));
+  const hide = () => giveUp([...wanted.keys()].filter(room => !keep(room)));
   const changed = () => {
     clearTimeout(timer);
-    if (document.hidden) timer = setTimeout(leave, afterMs);
-    else client.hold([]);
+    if (document.hidden) timer = setTimeout(hide, afterMs);
+    else giveUp([]);
   };
   document.addEventListener("visibilitychange", changed);
   if (document.hidden) changed();
   return () => {
     clearTimeout(timer);
     document.removeEventListener("visibilitychange", changed);
-    client.hold([]);
+    giveUp([]);
   };
 }

@@ -75,6 +75,38 @@ test("a publish says where the message stands, or why it is not there", async ()
   rooms.close();
 });
 
+test("a page that pauses is counted, is given no messages, and goes on with what it missed", async () => {
+  const { server, rooms, heard, joined } = await inRoom();
+  rooms.pause(["post:1", "post:2"]);
+  const { paused, viewers, recovered } = await joined("post:1");
+  same([paused, viewers, recovered, server.paused, server.joined], [true, 1, true, ["post:1"], ["post:1"]]);
+  server.broadcast("post:1", { text: "1" });
+  server.setState("post:1", { title: "A" });
+  server.setMembers("post:1", [{ user: "bob" }]);
+  same((await heard.event(event => event.type !== "room_joined")).type, "viewer_joined");
+  // A connection that is new is paused, too.
+  server.close(1012);
+  const anew = await joined("post:1");
+  same([anew.paused, anew.recovered, server.paused], [true, true, ["post:1"]]);
+  server.broadcast("post:1", { text: "2" });
+  rooms.pause([]);
+  same([(await joined("post:1")).recovered, server.paused], [true, []]);
+  same((await heard.event(event => event.type !== "room_joined")).state, { title: "A" });
+  for (const text of ["1", "2"]) same((await heard.event(event => event.type === "message")).data.text, text);
+  rooms.close();
+});
+
+test("who joins a room goes on there, and what is paused already is not asked for again", async () => {
+  const { rooms, wire } = await onWire();
+  rooms.join("post:1");
+  rooms.pause(["post:1"]);
+  rooms.pause(["post:1"]);
+  rooms.join("post:1");
+  const said = wire.sent.map(text => JSON.parse(String(text)));
+  same(said.map(({ type, room, paused }) => [type, room, paused ?? false]), [false, true, false].map(it => ["join", "post:1", it]));
+  rooms.close();
+});
+
 test("an error of a publish has its code, its room and when to try again", async () => {
   const { rooms, wire } = await onWire();
   const answer = publish(rooms, "post:1", { text: "Hi" }).catch(fault => fault);

@@ -16,7 +16,7 @@ use crate::{
     kind::{Joining, Kind, Member, NotLetIn, Rights, Sort},
     message::{Form, Message},
     payload::Payload,
-    presence::{Arrival, Listing, Share, entry::Name},
+    presence::{Arrival, Listing, entry::Name},
     protocol::{self, Ref, Standing},
     room::{Arriving, Ready, Room, WentLive},
     room_key::RoomKey,
@@ -26,7 +26,8 @@ use crate::{
 impl Connection {
     /// Joins a room: asks its rule, waits for the bus, runs `on_join`, and sends `room_joined`. Returns the number of
     /// viewers. From the call on nothing that is broadcast is lost to the connection: what comes before `room_joined` is
-    /// kept, in bounds, and follows it. A room that it is in already is joined again without an event.
+    /// kept, in bounds, and follows it. A room that it is in already is joined again without an event, but where it is
+    /// [paused](JoinOptions::paused) there, and now goes on.
     ///
     /// Dropping the future leaves the room; where `on_join` had begun, `on_leave` runs.
     ///
@@ -43,8 +44,8 @@ impl Connection {
     /// # Errors
     /// As [`join`](Self::join); [`JoinError::Unavailable`] also where the history could not be read.
     pub async fn join_with(&mut self, key: &RoomKey, options: JoinOptions) -> Result<usize, JoinError> {
-        if let Some(place) = self.place(key) {
-            return Ok(place.room.share(Share::viewers));
+        if self.place(key).is_some() {
+            return self.join_again(key, options).await;
         }
         let joined = self.begin_join(key, options, None, NewRooms::Free).await?;
         // Somebody else may be the one who drives it.
@@ -60,12 +61,15 @@ impl Connection {
         let who = Name(self.identity().user().into());
         let listing = if sees_members { self.listing(key) } else { Listing::Nothing };
         let (viewers, list) = room.share(|share| share.standing(&who, listing));
-        Some(Standing { viewers, list, observer: sort == Sort::Observer, ..Standing::default() })
+        let paused = self.place(key).is_some_and(|place| place.room.is_paused(place.slot));
+        // What it misses is said when it goes on.
+        let (observer, recovered) = (sort == Sort::Observer, paused.then_some(true));
+        Some(Standing { viewers, list, observer, paused, recovered, ..Standing::default() })
     }
 
     /// All of the state of a room that it is in, if it may be given that now.
     pub(crate) fn state(&mut self, key: &RoomKey) -> Option<Message> {
-        let room = Arc::clone(&self.place(key)?.room);
+        let room = Arc::clone(&self.place(key).filter(|place| !place.room.is_paused(place.slot))?.room);
         if !self.may_replay() {
             return None;
         }
@@ -74,18 +78,18 @@ impl Connection {
         Some(state)
     }
 
-    fn replayed(&mut self) -> &mut Replayed {
+    pub(super) fn replayed(&mut self) -> &mut Replayed {
         &mut self.seldom.get_or_insert_default().rare.get_or_insert_default().replayed
     }
 
-    fn may_replay(&mut self) -> bool {
+    pub(super) fn may_replay(&mut self) -> bool {
         let most = self.shared.limits.max_replay_bytes;
         let rare = self.seldom.as_mut().and_then(|seldom| seldom.rare.as_mut());
         rare.is_none_or(|rare| rare.replayed.may(most, Instant::now()))
     }
 
     /// Whether a join is answered with the list of the members. A connection that is for one room joins once.
-    fn listing(&mut self, key: &RoomKey) -> Listing {
+    pub(super) fn listing(&mut self, key: &RoomKey) -> Listing {
         let shared = &self.shared;
         let counted = self.recipient.form() == Form::Multi
             && shared.kinds.get(key.kind()).is_some_and(|kind| kind.names_members());

@@ -12,7 +12,7 @@ use crate::{
     bus::{BusError, IdempotencyKey, Position},
     envelope::{self, BadPayload, Carried, Opened},
     join_options::JoinOptions,
-    kind::{Said, Tell},
+    kind::{EventType, Said, Tell},
     message::Message,
     metrics::Stopwatch,
     node::ConnectionId,
@@ -146,7 +146,7 @@ impl Shared {
         }
     }
 
-    fn outgoing<'a>(&'a self, room: &'a RoomKey) -> Outgoing<'a> {
+    pub(crate) fn outgoing<'a>(&'a self, room: &'a RoomKey) -> Outgoing<'a> {
         Outgoing { room, kinds: &self.kinds, limits: &self.limits, bus: &*self.bus }
     }
 
@@ -163,6 +163,10 @@ impl Shared {
 impl Tell for Shared {
     fn tell(self: Arc<Self>, said: Said) -> BoxFuture<'static, Result<Receipt, BroadcastError>> {
         async move { self.say(said).await }.boxed()
+    }
+
+    fn other_type(&self, room: &RoomKey, came: EventType) -> Option<&'static str> {
+        self.kinds.get(room.kind())?.other_type(came)
     }
 }
 

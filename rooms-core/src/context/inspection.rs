@@ -248,6 +248,7 @@ impl Shared {
                     behind: member.behind,
                     observer: member.observer,
                     server: member.server,
+                    paused: member.paused,
                     load,
                 });
             });
@@ -289,6 +290,7 @@ fn note_members(room: &Room, from: usize, of: &[Arc<Recipient>], all: &mut [Memb
             joining: member.joining,
             behind: member.behind,
             observer: member.observer,
+            paused: member.paused,
         });
     })
 }

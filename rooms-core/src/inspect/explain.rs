@@ -221,6 +221,11 @@ fn how_it_is_in(room: &RoomKey, membership: &MembershipReport) -> Finding {
     if membership.behind {
         return notice(format!("It is in `{room}`, and is given what it missed once its client takes something."));
     }
+    if membership.paused {
+        return notice(format!(
+            "It is in `{room}`, and its page asked to be given no messages of it for now, as a hidden tab does."
+        ));
+    }
     match (membership.lag, membership.observer) {
         (0, false) => fine(format!("It is in `{room}`, and was handed all that came.")),
         (0, true) => fine(format!("It is in `{room}` as an observer, and was handed all that came.")),

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 
-use super::{Call, HookError, Kind, Member, answer, guarded};
+use super::{
+    HookError, Kind, Member,
+    calls::{Call, answer, guarded},
+};
 
 type OnMessage = dyn Fn(Member, Bytes) -> BoxFuture<'static, Result<(), HookError>> + Send + Sync;
 type OnPublish = dyn Fn(Member, Bytes) -> BoxFuture<'static, Result<Bytes, HookError>> + Send + Sync;

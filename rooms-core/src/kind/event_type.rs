@@ -34,7 +34,7 @@ pub(crate) struct TypeSchema(pub(crate) fn(&mut schemars::SchemaGenerator) -> sc
 
 #[cfg(feature = "schema")]
 impl TypeSchema {
-    fn of<T: schemars::JsonSchema>() -> Self {
+    pub(super) fn of<T: schemars::JsonSchema>() -> Self {
         Self(|generator| generator.subschema_for::<T>())
     }
 }

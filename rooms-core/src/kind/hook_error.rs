@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::close::{Close, CloseCode};
+use crate::{
+    close::{Close, CloseCode},
+    payload::PayloadError,
+};
 
 /// How a hook says no: in words that the client is told, for now, or by closing the connection.
 ///
@@ -80,5 +83,35 @@ impl HookError {
 impl From<Close> for HookError {
     fn from(close: Close) -> Self {
         Self::Close(close)
+    }
+}
+
+impl HookError {
+    /// What a member published is not what it should be.
+    pub(super) fn bad_payload(error: PayloadError) -> Self {
+        match Self::from(error) {
+            Self::Refused(words) => Self::BadMessage(words),
+            other => other,
+        }
+    }
+}
+
+impl From<PayloadError> for HookError {
+    fn from(error: PayloadError) -> Self {
+        /// The longest words about a payload, in bytes, as they may quote all of it.
+        const MAX_WORDS: usize = 200;
+
+        match error {
+            PayloadError::Parse(error) => {
+                let mut words = error.to_string();
+                let end = (0..=MAX_WORDS.min(words.len())).rev().find(|at| words.is_char_boundary(*at));
+                words.truncate(end.unwrap_or_default());
+                Self::refused(words)
+            }
+            PayloadError::Encode(error) => {
+                tracing::error!(%error, "what a hook makes of a payload does not encode");
+                Self::Close(Close::INTERNAL)
+            }
+        }
     }
 }

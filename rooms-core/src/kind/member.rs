@@ -76,6 +76,9 @@ pub enum Sent {
     Closed,
     /// The value does not encode as JSON. The reason is logged.
     NotEncoded,
+    /// The kind [declares](crate::Kind::events) another type for its events. Only in builds with debug assertions, where both
+    /// types are logged: in release builds the value is sent.
+    OtherType,
 }
 
 /// A broadcast to a room, encoded.
@@ -111,6 +114,9 @@ impl Said {
 /// Broadcasts to rooms: a manager, whatever the sinks of its members, or a publisher.
 pub(crate) trait Tell: Send + Sync {
     fn tell(self: Arc<Self>, said: Said) -> BoxFuture<'static, Result<Receipt, BroadcastError>>;
+
+    /// The type of the events of a room, where that is declared and another one than this.
+    fn other_type(&self, room: &RoomKey, came: EventType) -> Option<&'static str>;
 }
 
 impl Member {
@@ -166,8 +172,16 @@ impl Member {
     }
 
     /// Sends to this connection alone, as JSON, in the form that a broadcast to the room has there; never waits. To one
-    /// that is closing nothing is sent.
+    /// that is closing nothing is sent. In a kind with [events](crate::Kind::events) the value is one of those, as that of a
+    /// broadcast: [`TypedMember`](crate::TypedMember) has the compiler look.
     pub fn send<T: Serialize + ?Sized>(&self, value: &T) -> Sent {
+        let came = EventType::of::<T>();
+        if cfg!(debug_assertions)
+            && let Some(declared) = self.other_type(came)
+        {
+            tracing::error!(kind = self.room.kind(), declared, came = came.name, "a message to a member is no event");
+            return Sent::OtherType;
+        }
         let message = match Message::json(value) {
             Ok(message) => message,
             Err(error) => {
@@ -182,6 +196,11 @@ impl Member {
     /// [`send`](Self::send). To an event stream they are sent as base64; see [`protocol`](crate::protocol).
     pub fn send_binary(&self, bytes: impl AsRef<[u8]>) -> Sent {
         self.give(Message::binary(bytes))
+    }
+
+    /// The type of the events of its room, where that is declared and another one than this.
+    pub(crate) fn other_type(&self, came: EventType) -> Option<&'static str> {
+        self.rooms.other_type(&self.room, came)
     }
 
     /// Gives it a payload, in the form that its connection has.

@@ -102,6 +102,12 @@ pub enum BuildError {
         /// The name.
         kind: String,
     },
+    /// A kind declares the type of its [state](Kind::state), and keeps none; see [`Kind::keep_state`].
+    #[error("the kind `{kind}` declares the type of its state, and keeps none")]
+    UnkeptState {
+        /// The name.
+        kind: String,
+    },
     /// What the hook of [`Kind::publishes`] returns is no event of the kind.
     #[error("the events of the kind `{kind}` are `{declared}`, and what members publish becomes a `{becomes}`")]
     PublishedType {
@@ -265,6 +271,9 @@ impl<S> RoomManagerBuilder<S> {
                 if self.bus.states().is_none() {
                     return Err(BuildError::NoStates { kind: name });
                 }
+            }
+            if kind.state_type.is_some() && kind.state.is_none() {
+                return Err(BuildError::UnkeptState { kind: name });
             }
             if let Some(becomes) = kind.publications.map(|said| said.becomes)
                 && let Some(declared) = kind.other_type(becomes)

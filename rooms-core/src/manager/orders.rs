@@ -126,7 +126,8 @@ impl<S> RoomManager<S> {
 
     /// Sends a value, as JSON, to one connection, on whichever node it is. On a connection for many rooms it travels as
     /// `{"type":"message","data":..}` without a room, and bare on one that is for one room. At most
-    /// `Limits::max_broadcast_bytes`, and at most some 511 KiB. It is not kept for a connection that has ended.
+    /// `Limits::max_broadcast_bytes`, and at most some 511 KiB. It is of no room, so its type is compared with none that a kind
+    /// declares. It is not kept for a connection that has ended.
     ///
     /// # Errors
     /// [`OrderError`]; [`OrderError::NoConnection`] only where this node made the id.

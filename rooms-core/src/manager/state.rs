@@ -6,6 +6,7 @@ use super::RoomManager;
 use crate::{
     bus::Position,
     context::{After, Shared},
+    kind::EventType,
     receipt::BroadcastError,
     room_key::RoomKey,
 };
@@ -87,15 +88,22 @@ impl<S> RoomManager<S> {
     /// # Errors
     /// [`BroadcastError::Bus`], [`BroadcastError::NoState`]; [`BroadcastError::Decode`] where it is no `T`.
     pub async fn state<T: DeserializeOwned>(&self, room: &RoomKey) -> Result<Option<RoomState<T>>, BroadcastError> {
-        let Some(kept) = self.shared.state(room).await? else { return Ok(None) };
-        let value = serde_json::from_slice(&kept.state)
-            .map_err(|source| BroadcastError::Decode { room: room.clone(), source })?;
-        Ok(Some(RoomState { revision: kept.revision, value }))
+        get(&self.shared, room).await
     }
 }
 
+pub(super) async fn get<T: DeserializeOwned>(
+    shared: &Shared,
+    room: &RoomKey,
+) -> Result<Option<RoomState<T>>, BroadcastError> {
+    let Some(kept) = shared.state(room).await? else { return Ok(None) };
+    let value =
+        serde_json::from_slice(&kept.state).map_err(|source| BroadcastError::Decode { room: room.clone(), source })?;
+    Ok(Some(RoomState { revision: kept.revision, value }))
+}
+
 /// Encodes the value now, and sets it when awaited.
-fn set<'a, T: Serialize + ?Sized>(
+pub(super) fn set<'a, T: Serialize + ?Sized>(
     shared: &'a Shared,
     room: &'a RoomKey,
     after: After,
@@ -103,6 +111,7 @@ fn set<'a, T: Serialize + ?Sized>(
 ) -> impl Future<Output = Result<Position, BroadcastError>> + Send + use<'a, T> {
     let payload = serde_json::to_vec(value);
     async move {
+        shared.outgoing(room).check_state(EventType::of::<T>())?;
         let payload = payload.map_err(|source| BroadcastError::Encode { room: room.clone(), source })?;
         shared.broadcast_state(room, payload.into(), after).await
     }

@@ -266,7 +266,7 @@ impl Queue {
 
     /// Takes out what the log of a room has, but for the first, by which it is seen when the socket takes something again.
     /// Gives the offset of the next, if nothing that waits says it is lost.
-    fn leave_out(&mut self, room: &RoomKey) -> Option<NonZeroU64> {
+    pub(super) fn leave_out(&mut self, room: &RoomKey) -> Option<NonZeroU64> {
         let (mut stays, mut first) = (true, None);
         for (message, place) in self.messages.iter_mut().zip(&mut self.tags) {
             match place.as_ref().filter(|tag| tag.room == *room).map(|tag| tag.about) {

@@ -65,6 +65,11 @@ impl About {
         }
     }
 
+    /// Whether it is about who is in the room, and not what is sent there.
+    pub(crate) const fn is_of_viewers(self) -> bool {
+        matches!(self, Self::Viewers | Self::Names)
+    }
+
     /// Whether the one may replace the other.
     pub(super) fn is_of_the_sort_of(self, other: Self) -> bool {
         self == other || matches!((self, other), (Self::Content | Self::Logged(_), Self::Content | Self::Logged(_)))

@@ -25,13 +25,14 @@ struct Head<'a> {
     newest: Option<&'a RawValue>,
     with: Option<&'a RawValue>,
     observe: Option<&'a RawValue>,
+    paused: Option<&'a RawValue>,
     token: Option<&'a RawValue>,
 }
 
 pub(crate) fn read(text: &str) -> Request<'_> {
     let refused = |fault| Request { command: Err(bad(fault)), reference: None };
-    let names = ["type", "ref", "room", "data", "since", "newest", "with", "observe", "token"];
-    let [kind, reference, room, data, since, newest, with, observe, token] = match head::fields(text, names) {
+    let names = ["type", "ref", "room", "data", "since", "newest", "with", "observe", "paused", "token"];
+    let [kind, reference, room, data, since, newest, with, observe, paused, token] = match head::fields(text, names) {
         Ok(fields) => fields,
         Err(fault) => return refused(fault),
     };
@@ -40,7 +41,7 @@ pub(crate) fn read(text: &str) -> Request<'_> {
         return refused(LONG_REF);
     }
     Request {
-        command: Head { kind, room, data, since, newest, with, observe, token }.command(),
+        command: Head { kind, room, data, since, newest, with, observe, paused, token }.command(),
         reference: reference.map(|it| Ref(it.to_owned())),
     }
 }
@@ -84,6 +85,10 @@ impl<'a> Head<'a> {
         if let Some(observe) = given(self.observe) {
             let observe = observe.get().parse().map_err(|_| "`observe` is `true` or `false`")?;
             options = if observe { options.observe() } else { options };
+        }
+        if let Some(paused) = given(self.paused) {
+            let paused = paused.get().parse().map_err(|_| "`paused` is `true` or `false`")?;
+            options = if paused { options.paused() } else { options };
         }
         if let Some(with) = given(self.with) {
             if with.get().len() > MAX_WITH {
@@ -154,10 +159,17 @@ pub(crate) fn with_room(room: &RoomKey, event: &Message) -> Message {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::{super::*, *};
-    use crate::join_options::Since;
+    use super::{
+        super::{is_reserved, reserved::RESERVED, viewers_changed},
+        *,
+    };
+    use crate::{
+        join_options::Since,
+        presence::Change,
+        room_key::{MAX_ID, MAX_KIND},
+    };
 
     fn room() -> RoomKey {
         RoomKey::new("post", 42).unwrap()

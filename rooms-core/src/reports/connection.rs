@@ -77,6 +77,9 @@ pub struct MembershipReport {
     pub behind: bool,
     /// It is not counted, by `observe` of its join.
     pub observer: bool,
+    /// It is given no messages of the room, by `paused` of its join: its page is hidden.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// What waits for a connection whose socket is full.

@@ -79,6 +79,9 @@ pub struct MemberReport {
     /// It is the server itself, by [`RoomManager::subscribe`](crate::RoomManager::subscribe): no connection, and not to be kicked.
     #[serde(default)]
     pub server: bool,
+    /// It is given no messages of the room, as its page is hidden.
+    #[serde(default)]
+    pub paused: bool,
     /// What waits in its outbox, of all its rooms.
     pub load: LoadReport,
 }

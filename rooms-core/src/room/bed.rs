@@ -75,7 +75,7 @@ impl Bed {
     pub(super) fn of(kind: Kind) -> Self {
         let limits = Limits { max_outbox_messages: OUTBOX, ..Limits::default() };
         let share = Share::new(kind.counting(&limits), Arc::default());
-        Self(Arc::new(Room::new("post:1".parse().unwrap(), Arc::new(kind), &limits, share)))
+        Self(Arc::new(Room::new("post:1".parse().unwrap(), Arc::new(kind), Arc::new(limits), share)))
     }
 
     /// One who joins.

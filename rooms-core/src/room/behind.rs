@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// The cursor of such a member: flushers give nothing to who is past the head, and so need not look twice.
-const PASSED_BY: u64 = u64::MAX;
+pub(super) const PASSED_BY: u64 = u64::MAX;
 
 #[derive(Debug)]
 pub(super) struct Behind {
     /// The position in the room's log of what it is to be told next, other than what the history has.
-    cursor: u64,
+    pub(super) cursor: u64,
     /// The last message of the history that it was given.
-    since: Position,
+    pub(super) since: Position,
     /// What had been read when it first asked for a read, and when it last did.
     asked: Option<[Seen; 2]>,
     /// The log was asked for, and can't be read.
@@ -55,6 +55,9 @@ impl State {
         // It may have left meanwhile, and another one is in its slot.
         if !Arc::ptr_eq(&member.recipient, recipient) || member.held().is_some() {
             return;
+        }
+        if member.paused().is_some() {
+            return member.had_before(replay, first);
         }
         member.begin_behind(room, slot, replay, first);
     }

@@ -54,6 +54,7 @@ impl State {
     pub(super) fn take_due(&mut self, due: Due) -> Effects {
         let Due { events, entry, timer, occupancy } = due;
         let mut effects = Effects { entry, window: timer, occupancy, ..Effects::default() };
+        self.viewers_changed |= !events.is_empty();
         for Event { change, viewers, users, except, to } in events {
             let about = if users.is_empty() { About::Viewers } else { About::Names };
             let message = protocol::viewers_changed(change, viewers, &users);

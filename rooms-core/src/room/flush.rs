@@ -2,6 +2,7 @@
 
 #[cfg(all(test, rooms_loom))]
 mod model;
+mod paused;
 
 use std::{
     num::NonZeroU64,
@@ -73,9 +74,21 @@ pub(super) struct Progress {
     goal: u64,
     /// Since when it goes on, where its time is taken.
     begun: Option<Stopwatch>,
+    /// It also goes to the members that are paused.
+    to_paused: bool,
 }
 
 impl Progress {
+    /// What the round that goes on, or went on last, brings every member up to.
+    pub(super) const fn goal(&self) -> u64 {
+        self.goal
+    }
+
+    /// Whether the round with this goal goes on, and somebody has a part of it in hand.
+    pub(super) const fn is_delivering_up_to(&self, goal: u64) -> bool {
+        self.delivering > 0 && self.goal == goal
+    }
+
     /// Counts a first flusher in; `false` where there is one.
     pub(super) fn start(&mut self) -> bool {
         if self.flushers > 0 {
@@ -113,6 +126,8 @@ enum Next {
 struct Chunk {
     source: Source,
     members: Vec<Due>,
+    /// Members that are given the news of viewers alone; none in most rounds.
+    paused: Vec<Due>,
     messages: Vec<Message>,
     /// The same for members that are in many rooms; empty where the room has none.
     multi: Vec<Message>,
@@ -190,7 +205,7 @@ impl Flusher {
                 state.progress.flushers += helpers;
             }
             state.fill(&room, chunk);
-            if !chunk.members.is_empty() {
+            if !chunk.is_empty() {
                 self.delivering = true;
                 state.progress.delivering += 1;
                 return Next::Deliver { helpers };
@@ -236,6 +251,7 @@ impl State {
             return false;
         }
         (self.progress.slot, self.progress.goal) = (0, head);
+        self.progress.to_paused = std::mem::take(&mut self.viewers_changed);
         self.progress.begun = room.kind.metrics.time_fan_out();
         true
     }
@@ -252,6 +268,9 @@ impl State {
             self.progress.slot += 1;
             let Some(member) = place else { continue };
             if member.cursor >= head {
+                if self.progress.to_paused && chunk.take_paused(slot, member, &self.log, self.progress.goal, hides) {
+                    break;
+                }
                 continue;
             }
             if member.held().is_some() {
@@ -293,6 +312,7 @@ impl Chunk {
         Self {
             source,
             members: Vec::new(),
+            paused: Vec::new(),
             messages: Vec::new(),
             multi: Vec::new(),
             deflated: Vec::new(),
@@ -321,6 +341,7 @@ impl Chunk {
         } else {
             self.deliver_in(|recipient| self.in_form(recipient.form()), &mut behind)
         };
+        let given = if self.paused.is_empty() { given } else { self.tell_paused(given, &mut behind) };
         self.behind = behind;
         given
     }
@@ -396,8 +417,13 @@ impl Chunk {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.paused.is_empty()
+    }
+
     fn clear(&mut self) {
         self.members.clear();
+        self.paused.clear();
         self.messages.clear();
         self.multi.clear();
         self.deflated.clear();

@@ -11,7 +11,7 @@ use super::{
     replay::{Arrived, Down, Has, Lost, Need, Outcome, Replay, Wants},
 };
 use crate::{
-    bus::{BusError, Missing, Position, ReadFrom},
+    bus::{BusError, Position, ReadFrom},
     join_options::{JoinOptions, Since},
     limits::Limits,
     lock::lock,
@@ -125,11 +125,9 @@ impl Room {
 
     /// Looks whether what one who joins needs is known; asks for it where not.
     pub(crate) fn look(&self, join: &JoinOptions, seen: &mut Option<Seen>) -> (Ready, Effects) {
-        let since = join.since.and_then(|since| match since {
-            Since::Position(position) => Some(position),
-            Since::Nowhere => None,
-        });
-        let need = Need { since, newest: join.newest };
+        let since = join.since.and_then(Since::position);
+        // One who is given nothing now needs to know where the log stands.
+        let need = if join.paused { Need::default() } else { Need { since, newest: join.newest } };
         let mut state = lock(&self.state);
         let Some(replay) = &mut state.replay else { return (Ready::Yes, Effects::default()) };
         replay.trim();
@@ -194,6 +192,8 @@ impl Room {
         state.ahead = state.log.head();
         let State { members, replay: Some(replay), .. } = &*state else { return None };
         let member = members.get(slot)?.as_ref()?;
+        let none = JoinOptions::new();
+        let join = if join.paused { &none } else { join };
         self.resume(Some(replay), member.held()?, member.recipient.form(), join).position
     }
 
@@ -211,19 +211,23 @@ impl Room {
             };
         };
         let bounds = self.bounds();
-        let mut space = Space {
-            messages: (bounds.held_messages / 4 * 3).saturating_sub(held.messages.len()),
-            bytes: (bounds.held_bytes / 4 * 3).saturating_sub(held.bytes),
+        let mut space = match held.as_it_reads {
+            true => Space { messages: 0, bytes: 0 },
+            false => Space {
+                messages: (bounds.held_messages / 4 * 3).saturating_sub(held.messages.len()),
+                bytes: (bounds.held_bytes / 4 * 3).saturating_sub(held.bytes),
+            },
         };
         let message = |logged: &Logged| {
             let content = logged.content.as_ref()?;
             Some(if form == Form::Single { content.bare.clone() } else { content.positioned.clone() })
         };
         let missed = join.since.map(|since| match since {
-            Since::Nowhere => Err(Missing::Epoch),
+            Since::Nowhere => Err(Reason::Epoch),
+            Since::Lost => Err(Reason::BusGap),
             Since::Position(since) => {
                 let (mut first, mut left_out, mut later) = (Vec::new(), None, 0);
-                for logged in replay.since(since, from)? {
+                for logged in replay.since(since, from).map_err(Reason::from)? {
                     let Some(message) = message(logged) else { continue };
                     if left_out.is_none() && space.take(&message) {
                         first.push(message);
@@ -233,7 +237,7 @@ impl Room {
                     }
                 }
                 if left_out.is_some() && !bounds.heals {
-                    Err(Missing::Trimmed)
+                    Err(Reason::HistoryGap)
                 } else {
                     Ok((since, first, left_out, later))
                 }
@@ -252,10 +256,9 @@ impl Room {
                     ..Resumed::default()
                 }
             }
-            Some(Err(missing)) => {
+            Some(Err(reason)) => {
                 space = Space { messages: bounds.held_messages / 4 * 3, bytes: bounds.held_bytes / 4 * 3 };
                 let mut resumed = self.newest(replay, from, &mut space, join.newest, message);
-                let reason = missing.into();
                 (resumed.recovered, resumed.reason) = (Some(false), Some(reason));
                 resumed.first.insert(0, protocol::resync(&self.key, reason));
                 resumed

@@ -72,6 +72,11 @@ impl Log {
         Span { messages: self.entries.len(), bytes: self.bytes }
     }
 
+    /// The position of the first message that is here still.
+    pub(super) const fn first(&self) -> u64 {
+        self.first
+    }
+
     /// The position of the next message.
     pub(super) fn head(&self) -> u64 {
         self.first + self.entries.len() as u64

@@ -15,12 +15,25 @@ pub(super) struct Loss {
     /// More was lost when somebody had been given that word already. One more is due with the next round, not at once:
     /// a bus that outruns the room would have one for each chunk of members.
     again: bool,
+    /// Counts what no history gives again: messages that are not in it, and losses. Goes round: nobody is paused for four
+    /// billion of them.
+    fleeting: u32,
 }
 
 impl Loss {
     /// A message was kept: what is lost after it is another loss.
     pub(super) const fn kept(&mut self) {
         self.told = None;
+    }
+
+    /// Something came, or was lost, that no history gives again.
+    pub(super) const fn note_fleeting(&mut self) {
+        self.fleeting = self.fleeting.wrapping_add(1);
+    }
+
+    /// How much of that there was.
+    pub(super) const fn fleeting(&self) -> u32 {
+        self.fleeting
     }
 }
 
@@ -49,6 +62,7 @@ impl Room {
         if state.members.is_empty() {
             return Effects::default();
         }
+        state.loss.note_fleeting();
         match state.loss.told {
             // The word of it is still ahead of everybody.
             Some(at) if state.ahead <= at => Effects::default(),

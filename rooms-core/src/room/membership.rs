@@ -4,8 +4,12 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::time::Instant;
 
-use super::{Effects, Facts, Member, Room, Seldom, State, Subscription, held::Held, history::Resumed, loss::Loss};
+use super::{
+    Effects, Facts, LastState, Member, Replay, Room, Seldom, State, Subscription, held::Held, history::Resumed,
+    loss::Loss,
+};
 use crate::{
+    bus::Position,
     join_options::JoinOptions,
     kind::{Rights, Sort},
     lock::lock,
@@ -22,6 +26,15 @@ pub(crate) struct Arriving {
     pub(crate) arrival: Option<Arrival>,
     pub(crate) listing: Listing,
     pub(crate) rights: Rights,
+}
+
+/// What one is told of the history that it is given.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Given {
+    pub(super) position: Option<Position>,
+    pub(super) recovered: Option<bool>,
+    /// The bytes that it is given as it reads.
+    pub(super) later: usize,
 }
 
 /// What a connection is told that was counted just now.
@@ -86,33 +99,41 @@ impl Room {
         welcome: impl FnOnce(Standing) -> Message,
     ) -> WentLive {
         let Counted { standing, later, effects } = self.count_in(slot, arriving, join);
-        let went = WentLive { viewers: standing.viewers, replayed: 0, effects };
+        let viewers = standing.viewers;
         // Encoded without the lock: a snapshot and a list may be long.
-        let welcome = welcome(standing);
+        let replayed = self.welcome(slot, &welcome(standing), later);
+        WentLive { viewers, replayed, effects }
+    }
+
+    /// Gives a member its welcome and what is held for it, and everything else from here on. Returns the bytes of the history
+    /// and the state that it is given, `later` ones included.
+    pub(super) fn welcome(&self, slot: usize, welcome: &Message, later: usize) -> usize {
         let mut state = lock(&self.state);
         let State { members, log, ahead, replay, .. } = &mut *state;
-        let Some(Some(member)) = members.get_mut(slot) else { return went };
+        let Some(Some(member)) = members.get_mut(slot) else { return 0 };
         // What the flusher has not come by with yet goes the same way.
         member.hold(log, &self.key, self.bounds());
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(held) = member.take_held() else { return went };
+        let Some(held) = member.take_held() else { return 0 };
         let Held { messages, first, left_out, .. } = *held;
         let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
         let messages = messages.into_iter().map(|(_, message)| message);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
-        member.recipient.queue(&welcome, first.into_iter().chain(messages));
-        if let (Some(left_out), Some(replay)) = (left_out, replay) {
+        member.recipient.queue(welcome, first.into_iter().chain(messages));
+        if member.paused().is_some() {
+            member.pass_by_from(log.head());
+        } else if let (Some(left_out), Some(replay)) = (left_out, replay) {
             member.begin_behind(self, slot, replay, left_out);
         }
-        WentLive { replayed, ..went }
+        replayed
     }
 
     /// Counts a joining connection: what it is to be told, while what changes from here on is kept for it.
     fn count_in(&self, slot: usize, arriving: Arriving, join: &JoinOptions) -> Counted {
         let mut state = lock(&self.state);
-        let State { members, log, share, ahead, replay, last_state, .. } = &mut *state;
+        let State { members, log, share, ahead, replay, last_state, loss, .. } = &mut *state;
         let viewers = share.viewers();
         let standing = Standing { viewers, ..Standing::default() };
         let nothing = Counted { standing, later: 0, effects: Effects::default() };
@@ -121,28 +142,49 @@ impl Room {
         member.hold(log, &self.key, self.bounds());
         member.cursor = log.head();
         *ahead = log.head();
-        let Some(Seldom { held: Some(held), facts }) = member.seldom.as_deref_mut() else { return nothing };
+        let Some(Seldom { held: Some(held), .. }) = member.seldom.as_deref_mut() else { return nothing };
         held.counted = true;
-        let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
-            self.resume(replay.as_deref(), held, member.recipient.form(), join);
-        self.note_resumed(recovered, reason);
-        // Before the messages: what a page makes of one may depend on the state.
-        let whole = last_state.as_ref().and_then(|last| last.whole());
-        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds());
-        if let Some(left_out) = left_out {
-            held.leave_out(left_out);
-        }
+        let paused = join.paused.then(|| held.pause(replay.as_deref(), loss, join.since));
+        let Given { position, recovered, later } = match paused {
+            // What it missed before is said when it goes on.
+            Some(paused) => {
+                let recovered = join.since.is_some().then_some(true);
+                Given { position: paused.position(), recovered, later: 0 }
+            }
+            None => self.give(held, replay.as_deref(), last_state.as_deref(), member.recipient.form(), join),
+        };
         let Arriving { arrival, listing, rights } = arriving;
         let (arrived, due) = match rights.sort {
             Sort::Member => share.arrive(member.recipient.id(), arrival, listing),
             Sort::Observer | Sort::Server => share.observe(member.recipient.id(), listing),
         };
-        let ordinary = arrived.known.is_none() && rights == Rights::MEMBER;
-        *facts = (!ordinary).then_some(Facts { known: arrived.known, rights });
+        member.know(Facts { known: arrived.known, rights, paused });
         let effects = state.take_due(due);
         let observer = !rights.sort.is_counted();
-        let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
+        let (viewers, list, paused) = (arrived.viewers, arrived.list, join.paused);
+        let standing = Standing { viewers, list, observer, paused, position, recovered };
         Counted { standing, later, effects }
+    }
+
+    /// Puts what one is given of the history and the state in front of what is held for it.
+    pub(super) fn give(
+        &self,
+        held: &mut Held,
+        replay: Option<&Replay>,
+        last_state: Option<&LastState>,
+        form: Form,
+        join: &JoinOptions,
+    ) -> Given {
+        let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
+            self.resume(replay, held, form, join);
+        self.note_resumed(recovered, reason);
+        // Before the messages: what a page makes of one may depend on the state.
+        let whole = last_state.and_then(LastState::whole);
+        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds());
+        if let Some(left_out) = left_out {
+            held.leave_out(left_out);
+        }
+        Given { position, recovered, later }
     }
 
     /// Takes a member out, joined or joining.

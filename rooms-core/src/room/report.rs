@@ -26,6 +26,7 @@ pub(crate) struct InRoom<'a> {
     pub(crate) behind: bool,
     pub(crate) observer: bool,
     pub(crate) server: bool,
+    pub(crate) paused: bool,
 }
 
 impl Room {
@@ -87,12 +88,13 @@ impl Room {
             let Some(member) = member else { continue };
             look(InRoom {
                 recipient: &member.recipient,
-                // One that is behind is past the head, and one that joins has what it was not handed in its own keeping.
+                // One that is behind or paused is past the head, and one that joins has what it was not handed in its own keeping.
                 lag: if member.held().is_some() { 0 } else { head.saturating_sub(member.cursor) },
                 joining: member.held().is_some(),
                 behind: behind.is_some_and(|behind| behind.contains_key(&slot)),
                 observer: !member.rights().sort.is_counted(),
                 server: member.rights().sort == Sort::Server,
+                paused: member.paused().is_some(),
             });
         }
         let next = from + AT_ONCE;

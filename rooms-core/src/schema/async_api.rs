@@ -66,17 +66,19 @@ impl Schema {
     #[must_use]
     pub fn async_api(&self) -> Value {
         let mut document = Document::default();
-        for (kind, Described { events, publish }) in &self.kinds {
+        for (kind, Described { events, publish, state }) in &self.kinds {
             let channel = json!({
                 "address": format!("{kind}:{{id}}"),
                 "description": "A room. An event travels bare on a connection that is for this room alone, and inside a \
-                                `message` on one that is for many; what is published is the `data` of a `publish`.",
+                                `message` on one that is for many; what is published is the `data` of a `publish`, and \
+                                a state the `state` of a `room_state`.",
                 "parameters": {"id": {"description": "The id of the room."}},
             });
             let mut messages = vec![(Action::Send, "event".to_owned(), events.clone())];
             if *publish != Value::Bool(false) {
                 messages.push((Action::Receive, "publish".to_owned(), publish.clone()));
             }
+            messages.extend(state.clone().map(|state| (Action::Send, "state".to_owned(), state)));
             document.channel(kind, channel, &messages);
         }
         let of_protocol = |action| {

@@ -37,6 +37,8 @@ pub(super) enum Done {
     Joined(Joined),
     /// Something to say.
     Answer(Message),
+    /// It goes on in a room, and was given so many bytes of what it missed.
+    Resumed(usize),
     /// It is done, and there is nothing to say.
     Silently,
     /// The connection has to end.
@@ -66,7 +68,7 @@ const TOO_MANY_ROOMS: Fault = Fault::new(ErrorCode::TooManyRooms, "the connectio
 const PERHAPS: Fault = Fault::new(ErrorCode::Unavailable, "it may have been published or not");
 const TOO_BIG: Fault = Fault::new(ErrorCode::TooBig, "the data is too long");
 const TOO_DEEP: Fault = Fault::new(ErrorCode::TooBig, "the data is nested more than 64 deep");
-const UNAVAILABLE: Fault = Fault::new(ErrorCode::Unavailable, "try again later");
+pub(super) const UNAVAILABLE: Fault = Fault::new(ErrorCode::Unavailable, "try again later");
 
 impl<S> RoomManager<S> {
     /// The room of a user's own connections, where the application has that kind.
@@ -109,7 +111,11 @@ impl<R: Source> Session<R> {
                 let is_looked_at = self.refresh(token.into_owned(), reference);
                 return if is_looked_at { Ok(()) } else { self.takes(now, more_for_a_refusal) };
             }
-            Ok(Command::Join(room, options)) => match self.connection.standing(&room) {
+            Ok(Command::Join(room, options)) if self.connection.goes_on(&room, &options) => {
+                self.work = Some(self.resume(room, options, reference.map(Arc::new)));
+                return self.takes(now, more_for_a_join);
+            }
+            Ok(Command::Join(room, options)) => match self.connection.stands(&room, &options) {
                 Some(standing) => {
                     let joined = protocol::room_joined(&room, standing, Value::Null, reference.as_ref());
                     self.connection.send(&joined);
@@ -179,6 +185,7 @@ impl<R: Source> Session<R> {
         match done {
             Done::Joined(joined) => self.keep(joined)?,
             Done::Answer(answer) => self.connection.send(&answer),
+            Done::Resumed(replayed) => self.connection.resumed(replayed),
             Done::Silently => {}
             Done::Over(close) => {
                 // What a hook sent before it closed goes out first.

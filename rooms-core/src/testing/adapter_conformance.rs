@@ -42,6 +42,7 @@ mod closing;
 mod conversation;
 mod events;
 mod opening;
+mod pausing;
 mod sign_in;
 
 use std::{
@@ -65,6 +66,7 @@ pub use self::{
     conversation::{fidelity, many_rooms, one_room, resumption},
     events::{a_room_as_events, refused_events, resumed_events, the_end_of_events},
     opening::{bad_tokens, escapes, origins, refusals, token_places},
+    pausing::paused_rooms,
     sign_in::{closed_ways_in, ends, ways_in},
 };
 use crate::{
@@ -134,6 +136,7 @@ macro_rules! adapter_conformance {
             a_connection_for_one_room => one_room,
             a_connection_for_one_room_that_comes_back => resumption,
             a_connection_for_many_rooms => many_rooms,
+            a_page_that_is_hidden_is_counted_and_misses_nothing_unsaid => paused_rooms,
             what_is_sent_arrives_as_it_was => fidelity,
             bytes_travel_beside_text => binary,
             a_close_frame_arrives_whatever_was_wrong => closes_arrive,

@@ -110,6 +110,26 @@ impl TestUser {
         }
     }
 
+    /// Joins a room without being given its messages, or stops being given them in one that it is in, as a hidden tab does;
+    /// returns the `room_joined`.
+    ///
+    /// # Panics
+    /// Where it is refused.
+    pub async fn pause(&mut self, room: &str) -> Value {
+        match self.ask("join", room, Some(("paused", "true"))).await {
+            Ok(joined) => joined,
+            Err(refused) => panic!("{}: {room} can't be paused: {refused}", self.name),
+        }
+    }
+
+    /// Is given the messages of a room again in which it was paused; returns the `room_joined`.
+    ///
+    /// # Panics
+    /// Where it is refused.
+    pub async fn resume(&mut self, room: &str) -> Value {
+        self.join(room).await
+    }
+
     /// Publishes to a room. A [`RawValue`](serde_json::value::RawValue) is published as it is written.
     ///
     /// # Panics
@@ -129,7 +149,7 @@ impl TestUser {
     /// Where there is no answer, or the connection is closed.
     pub async fn try_publish<T: Serialize + Sync + ?Sized>(&mut self, room: &str, data: &T) -> Result<(), Value> {
         let data = serde_json::to_string(data).expect("data that encodes");
-        self.ask("publish", room, Some(data)).await.map(drop)
+        self.ask("publish", room, Some(("data", &data))).await.map(drop)
     }
 
     /// Publishes bytes to a room.
@@ -256,11 +276,11 @@ impl TestUser {
     }
 
     /// Asks, and waits for the answer to that.
-    async fn ask(&mut self, command: &str, room: &str, data: Option<String>) -> Result<Value, Value> {
+    async fn ask(&mut self, command: &str, room: &str, field: Option<(&str, &str)>) -> Result<Value, Value> {
         let mut text = json!({"type": command, "room": room, "ref": REF}).to_string();
-        if let Some(data) = data {
+        if let Some((name, json)) = field {
             // Written into the text, because a `Value` would change what it is.
-            text.insert_str(text.len() - 1, &format!(r#","data":{data}"#));
+            text.insert_str(text.len() - 1, &format!(r#","{name}":{json}"#));
         }
         self.send_text(text.as_str());
         self.answer(&text).await

@@ -30,6 +30,8 @@ pub(crate) struct Page {
     /// The last number that it was given since it began, or began afresh.
     pub(crate) last: Option<u64>,
     pub(crate) resyncs: usize,
+    /// It is in the room, and is given no messages.
+    hidden: bool,
 }
 
 impl Page {
@@ -44,9 +46,16 @@ impl Page {
         self.talk = Some(talk);
     }
 
+    /// Is hidden, and asks for no messages; or is seen again.
+    pub(crate) fn show(&mut self, room: &str, shown: bool) {
+        if let Some(talk) = &self.talk {
+            talk.say(json!({"type": "join", "room": room, "since": self.since, "paused": !shown}).to_string());
+        }
+    }
+
     /// Goes; what is on its way to it is lost.
     pub(crate) fn go(&mut self) {
-        (self.talk, self.position) = (None, None);
+        (self.talk, self.position, self.hidden) = (None, None, false);
     }
 
     /// Takes what has come, and checks it.
@@ -71,8 +80,23 @@ impl Page {
         match event["type"].as_str().unwrap() {
             "room_joined" => {
                 let position = place("position");
+                if event["paused"] == true {
+                    self.hidden = true;
+                    // Where it was in the room, it stands where it was given the last.
+                    if position.is_some() {
+                        assert!(self.since.is_none() || self.since == position, "{event}");
+                        (self.position, self.since) = (position, position);
+                    }
+                    return;
+                }
+                if position.is_none() && event["recovered"].is_null() {
+                    // It was seen, and asks to be.
+                    return;
+                }
                 assert_eq!(event["recovered"].as_bool().is_some(), self.since.is_some(), "{event}");
                 match event["recovered"].as_bool() {
+                    // It was told to fetch, and was hidden then.
+                    Some(true) if std::mem::take(&mut self.hidden) && self.position.is_none() => {}
                     Some(true) => assert_eq!(position, self.since, "{event}"),
                     // It begins afresh, with a `resync`.
                     Some(false) => self.last = None,

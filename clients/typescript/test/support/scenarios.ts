@@ -5,6 +5,7 @@ import {
   eventStream,
   leaveWhileHidden,
   listen,
+  pauseWhileHidden,
   presence,
   publish,
   type SocketClass,
@@ -99,6 +100,27 @@ export const chat = {
     bob.rooms.close();
   },
 
+  async a_room_that_was_paused_goes_on_where_it_was_paused(place: Place) {
+    const [ann, bob] = [chatOf(place, "ann"), chatOf(place, "bob")];
+    for (const { rooms, heard } of [ann, bob]) {
+      rooms.join("channel:paused");
+      await heard.event(event => event.type === "room_joined" && event.room === "channel:paused");
+    }
+    ann.rooms.pause(ann.rooms.wanted.keys());
+    same((await ann.heard.event(event => event.type === "room_joined")).paused, true);
+    for (const text of ["1", "2"]) await publish(bob.rooms, "channel:paused", { text });
+    const cid = chatOf(place, "cid");
+    cid.rooms.join("channel:paused");
+    const { viewers } = await cid.heard.event(event => event.type === "room_joined" && event.room === "channel:paused");
+    same(viewers, 3);
+    same((await ann.heard.event(event => event.type !== "room_joined" && event.room === "channel:paused")).type, "viewer_joined");
+    ann.rooms.pause([]);
+    const { recovered } = await ann.heard.event(event => event.type === "room_joined");
+    same(recovered, true);
+    for (const text of ["1", "2"]) same((await ann.heard.event(event => event.type === "message")).data.text, text);
+    for (const { rooms } of [ann, bob, cid]) rooms.close();
+  },
+
   async where_no_socket_opens_it_is_an_event_stream(place: Place) {
     const bob = chatOf(place, "bob");
     bob.rooms.join("channel:stream");
@@ -146,6 +168,23 @@ export const page = {
     same((await ann.heard.event(event => event.type === "room_left")).room, "channel:hidden");
     show(true);
     same((await ann.heard.event(event => event.type === "room_joined")).room, "channel:hidden");
+    stop();
+    ann.rooms.close();
+  },
+
+  async a_hidden_tab_asks_for_counts_only(place: Place) {
+    const ann = chatOf(place, "ann");
+    const stop = pauseWhileHidden(ann.rooms, { afterMs: 0, keep: room => room === "channel:rings" });
+    for (const room of ["channel:rings", "channel:hidden"] as const) {
+      ann.rooms.join(room);
+      await ann.heard.event(event => event.type === "room_joined" && event.room === room);
+    }
+    show(false);
+    const { room, paused, viewers } = await ann.heard.event(event => event.type === "room_joined");
+    same([room, paused, viewers], ["channel:hidden", true, 1]);
+    show(true);
+    const again = await ann.heard.event(event => event.type === "room_joined");
+    same([again.room, again.paused, again.recovered], ["channel:hidden", undefined, true]);
     stop();
     ann.rooms.close();
   },
