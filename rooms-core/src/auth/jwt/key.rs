@@ -157,6 +157,10 @@ impl JwtKey {
         }
     }
 
+    pub(super) fn is_named(&self, id: &str) -> bool {
+        self.id.as_deref() == Some(id)
+    }
+
     pub(super) fn verifies(&self, signed: &[u8], signature: &str) -> bool {
         self.algorithm.verify(&self.key, signed, signature) == Some(true)
     }
