@@ -208,3 +208,46 @@ async fn half_a_head_takes_no_place_of_others_behind_axum() {
 async fn half_a_head_takes_no_place_of_others_behind_warp() {
     attack(Program::start_chat_at(0).await, "/ws").await;
 }
+
+/// What is answered to a head whose body does not come.
+async fn without_a_body(program: &Program, path: &str) -> String {
+    let mut stream = connect(program, 2).await;
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    read_until(&mut stream, "\r\n").await.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_keeps_no_place() {
+    let posts = Program::start().await;
+    let chat = Program::start_chat_at(0).await;
+    let sessions = Program::start_with("sessions", &[("PORT", "0")]).await;
+    let answers = futures::future::join_all([
+        without_a_body(&posts, "/login"),
+        without_a_body(&chat, "/login"),
+        without_a_body(&sessions, "/login"),
+    ]);
+    assert_eq!(answers.await, ["HTTP/1.1 408 Request Timeout"; 3]);
+}
+
+#[tokio::test]
+async fn the_programs_with_a_sign_in_have_the_same_bounds() {
+    let provider = "http://127.0.0.1:9";
+    for program in [
+        Program::start_with("sessions", &[("PORT", "0")]).await,
+        Program::start_with("oidc", &[("PORT", "0"), ("ISSUER", provider)]).await,
+    ] {
+        let mut silent = Vec::new();
+        for _ in 0..Limits::default().max_http_connections_per_ip {
+            silent.push(connect(&program, 2).await);
+        }
+        let mut one_more = connect(&program, 2).await;
+        assert!(read_until(&mut one_more, "\r\n\r\n").await.starts_with("HTTP/1.1 429 "));
+        let mut other = connect(&program, 3).await;
+        other.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert!(read_until(&mut other, "</html>").await.starts_with("HTTP/1.1 200 "));
+        // Those who say nothing are closed.
+        has_at_most(&program, files(&program) - silent.len()).await;
+    }
+}

@@ -75,6 +75,9 @@ fn main() -> Result<()> {
             runs.add(run);
         }
         println!("{}", runs.table());
+        if options.size != Size::Smoke {
+            runs.check()?;
+        }
         all.push(runs);
     }
     println!("{}", report::summary(&all));

@@ -11,8 +11,12 @@ use serde_json::json;
 use crate::{
     Result,
     measure::{Latency, Measurement},
-    scenarios::{Figure, Scenario},
+    scenarios::{Figure, Scenario, Work},
 };
+
+/// The longest that a member of a flooded room may wait, as the 99th percentile in microseconds. 100 ms: less than a reader
+/// notices.
+const LONGEST_IN_A_FLOOD: f64 = 100_000.0;
 
 /// The runs of one scenario.
 #[derive(Debug)]
@@ -50,6 +54,20 @@ impl Runs {
 
     fn of(&self, contender: usize) -> impl Iterator<Item = &Measurement> + Clone {
         self.runs.iter().filter_map(move |run| run.get(contender))
+    }
+
+    /// Fails where the members of a flooded room wait for too long.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (number, contender) in self.scenario.contenders.iter().enumerate() {
+            let Work::FanOut { shape, .. } = contender.work else { continue };
+            let waits = self.figure(number).filter(|_| shape.flood > 0).map_or(0.0, |spread| spread.median);
+            if waits >= LONGEST_IN_A_FLOOD {
+                return Err(
+                    format!("{}: a p99 of {waits} µs, and less than 100 ms is asked for", contender.name).into()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// What the scenario is about, for one contender.

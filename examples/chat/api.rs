@@ -1,20 +1,44 @@
 //! Direct messages, what is said without a socket, who is in a channel, and how a request is refused.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
+use futures::{Stream, StreamExt as _};
 use percent_encoding::percent_decode_str;
 use rooms::{BroadcastError, Identity, Reach, Receipt, RoomKey};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use warp::{
-    Rejection, Reply as _,
+    Buf, Rejection, Reply as _,
     http::{HeaderMap, StatusCode, header::AUTHORIZATION},
     hyper::body::Bytes,
-    reject::{LengthRequired, MethodNotAllowed, PayloadTooLarge},
+    reject::{self, LengthRequired, MethodNotAllowed, PayloadTooLarge, Reject},
     reply::{self, Response},
 };
 
 use crate::{App, login::USER_RULE, rules};
+
+/// How long the body of a request may take to come: a client could otherwise keep its place for ever.
+const WHOLE_BODY: Duration = Duration::from_secs(10);
+
+/// The body did not come.
+#[derive(Debug)]
+struct NoBody;
+
+impl Reject for NoBody {}
+
+/// The whole body, whose length is checked already.
+pub(crate) async fn whole(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Bytes, Rejection> {
+    let parts = body.fold(Ok(Vec::new()), async |whole: Result<Vec<u8>, warp::Error>, part| {
+        let (mut whole, mut part) = (whole?, part?);
+        whole.extend_from_slice(&part.copy_to_bytes(part.remaining()));
+        Ok(whole)
+    });
+    match timeout(WHOLE_BODY, parts).await {
+        Ok(Ok(body)) => Ok(body.into()),
+        _ => Err(reject::custom(NoBody)),
+    }
+}
 
 /// An answer that says what was wrong: `{"error":..}`.
 #[derive(Debug)]
@@ -149,6 +173,8 @@ async fn caller(app: &App, headers: &HeaderMap) -> Result<Identity, Problem> {
 pub(crate) async fn refused(rejection: Rejection) -> Result<Response, Infallible> {
     let (status, error) = if rejection.find::<PayloadTooLarge>().is_some() {
         (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long")
+    } else if rejection.find::<NoBody>().is_some() {
+        (StatusCode::REQUEST_TIMEOUT, "the body did not come")
     } else if rejection.find::<LengthRequired>().is_some() {
         (StatusCode::LENGTH_REQUIRED, "a body needs a Content-Length")
     } else if rejection.find::<MethodNotAllowed>().is_some() {

@@ -95,7 +95,7 @@ fn routes(app: App) -> impl Filter<Extract = (impl Reply,), Error = Infallible> 
     let events = warp::path!("sse").and(events(&app.rooms)).map(RoomEvents::rooms);
     let inspector = inspector::route(&app, env::var("ADMIN_PASSWORD").ok().filter(|password| !password.is_empty()));
     let with_app = warp::any().map(move || app.clone());
-    let body = warp::body::content_length_limit(MAX_BODY).and(warp::body::bytes());
+    let body = warp::body::content_length_limit(MAX_BODY).and(warp::body::stream()).and_then(api::whole);
     let login = warp::path!("login").and(warp::post()).and(with_app.clone()).and(body).then(login::login);
     let message = warp::path!("messages" / String)
         .and(warp::post())

@@ -25,7 +25,7 @@ use std::{env, error::Error, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::FromRef,
-    http::header::CONTENT_TYPE,
+    http::{StatusCode, header::CONTENT_TYPE},
     response::Html,
     routing::{get, post},
 };
@@ -35,6 +35,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tower_http::timeout::TimeoutLayer;
 
 use crate::{login::Tokens, outbox::Outbox, posts::Posts};
 
@@ -43,6 +44,9 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// How long it stays then at least, so that a readiness probe sees that it takes nobody.
 const SEEN: Duration = Duration::from_secs(5);
+
+/// How long a request with a body may take.
+const WHOLE_REQUEST: Duration = Duration::from_secs(10);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -118,15 +122,20 @@ fn app(secret: &[u8], bus: Option<RedisBus>) -> Result<App, Box<dyn Error>> {
     Ok(App { rooms, bus, posts, outbox, tokens: Arc::new(Tokens::new(secret)) })
 }
 
+/// For routes that read a body, which a client could otherwise take for ever to send.
+fn whole_request() -> TimeoutLayer {
+    TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, WHOLE_REQUEST)
+}
+
 fn router(app: App) -> Router {
     Router::new()
         .route("/", get(|| async { Html(include_str!("page.html")) }))
         .route("/rooms.js", get(|| async { ([(CONTENT_TYPE, "text/javascript")], rooms::PAGE_CLIENT) }))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .route("/login", post(login::login))
+        .route("/login", post(login::login).layer(whole_request()))
         .route("/posts", get(api::posts))
-        .route("/posts/{post_id}/comments", get(api::comments).post(api::comment))
+        .route("/posts/{post_id}/comments", get(api::comments).post(api::comment).layer(whole_request()))
         .route("/posts/{post_id}/likes", post(api::like))
         .route("/ws/posts/{post_id}/live", get(api::live))
         .route("/sse/posts/{post_id}/live", get(api::events))

@@ -46,11 +46,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_state(rooms.clone());
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
     tracing::info!("listening on http://localhost:{}", listener.local_addr()?.port());
-    let stop = async move {
-        _ = tokio::signal::ctrl_c().await;
-        rooms.shutdown(Shutdown::within(Duration::from_secs(5))).await;
-    };
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await?;
+    let stop = async { _ = tokio::signal::ctrl_c().await };
+    rooms::axum::serve(&rooms, listener, routes, stop, Shutdown::within(Duration::from_secs(5))).await;
     Ok(())
 }
 

@@ -15,13 +15,14 @@ use std::{env, error::Error, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::FromRef,
-    http::header::CONTENT_TYPE,
+    http::{StatusCode, header::CONTENT_TYPE},
     response::Html,
     routing::{get, post},
 };
 use axum_login::{AuthManagerLayerBuilder, tower_sessions::cookie};
 use rooms::{Endpoint, Kind, RoomManager, Shutdown};
 use tokio::net::TcpListener;
+use tower_http::timeout::TimeoutLayer;
 use tower_sessions::{Expiry, MemoryStore, SessionManagerLayer};
 
 use crate::{board::Board, sign_in::Sessions, users::Users};
@@ -30,6 +31,9 @@ use crate::{board::Board, sign_in::Sessions, users::Users};
 const COOKIE: &str = "session";
 /// How long a session lives that nobody uses. One that is used lives on.
 const IDLE: cookie::time::Duration = cookie::time::Duration::hours(8);
+
+/// How long a request with a body may take.
+const WHOLE_REQUEST: Duration = Duration::from_secs(10);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -75,22 +79,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let routes = router(app).layer(AuthManagerLayerBuilder::new(users, cookies).build());
 
     tracing::info!("listening on http://localhost:{port}");
-    let stop = async move {
-        _ = tokio::signal::ctrl_c().await;
-        rooms.shutdown(Shutdown::within(Duration::from_secs(5))).await;
-    };
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await?;
+    let stop = async { _ = tokio::signal::ctrl_c().await };
+    rooms::axum::serve(&rooms, listener, routes, stop, Shutdown::within(Duration::from_secs(5))).await;
     Ok(())
+}
+
+/// For routes that read a body, which a client could otherwise take for ever to send.
+fn whole_request() -> TimeoutLayer {
+    TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, WHOLE_REQUEST)
 }
 
 fn router(app: App) -> Router {
     Router::new()
         .route("/", get(|| async { Html(include_str!("page.html")) }))
         .route("/rooms.js", get(|| async { ([(CONTENT_TYPE, "text/javascript")], rooms::PAGE_CLIENT) }))
-        .route("/login", post(sign_in::login))
+        .route("/login", post(sign_in::login).layer(whole_request()))
         .route("/logout", post(sign_in::logout))
         .route("/me", get(sign_in::me))
-        .route("/notes", get(board::notes).post(board::note))
+        .route("/notes", get(board::notes).post(board::note).layer(whole_request()))
         .route("/live", get(board::live))
         .with_state(app)
 }

@@ -27,6 +27,8 @@ struct Seat {
     auth_hash: Vec<u8>,
     /// The name of the session for the rooms, which is no secret as its id is.
     jti: String,
+    /// When it was made, in seconds since 1970: so that all of somebody's older ones can be revoked at once.
+    iat: u64,
 }
 
 /// `POST /login {"user":..,"password":..}`
@@ -41,7 +43,9 @@ pub(crate) async fn login(
     // The session may have been somebody else's until now.
     let before = auth.session.get(SEAT).await.map_err(failed)?;
     auth.login(&user).await.map_err(failed)?;
-    let seat = Seat { user: user.id(), auth_hash: user.session_auth_hash().to_vec(), jti: Id::default().to_string() };
+    let iat = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let auth_hash = user.session_auth_hash().to_vec();
+    let seat = Seat { user: user.id(), auth_hash, jti: Id::default().to_string(), iat };
     auth.session.insert(SEAT, seat).await.map_err(failed)?;
     disconnect(&rooms, before).await?;
     Ok(Json(json!({"user": user.name})))
@@ -100,7 +104,7 @@ impl Authenticator for Sessions {
         let user = user.filter(|user| user.session_auth_hash() == seat.auth_hash);
         let user = user.ok_or(AuthError::Refused("the session is over"))?;
         let identity = Identity::new(user.name).map_err(|_| AuthError::Subject)?;
-        let claims = json!({"jti": seat.jti}).to_string();
+        let claims = json!({"jti": seat.jti, "iat": seat.iat}).to_string();
         // The page comes back then with the cookie that it has, whose session may live longer by now.
         Ok(identity.with_claims(claims).expiring_at(session.expiry_date().into()))
     }

@@ -36,7 +36,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Serve it with [`serve`], which bounds what a client may do before its request is read, or with `axum::serve`.
+//! Serve it with [`serve`], which bounds what a client may do before its request is read, and knows its address. `axum::serve`
+//! does neither: the limits by address are off, unless it is given `into_make_service_with_connect_info::<SocketAddr>()`.
 //!
 //! A page that watches many rooms connects once, to a handler that answers with [`RoomUpgrade::rooms`], and joins and
 //! leaves by itself.

@@ -89,8 +89,8 @@ pub enum AuthError {
     /// The token is longer than [`MAX_TOKEN`], or than [`JwtAuthenticator::max_token_bytes`].
     #[error("the token is longer than the authenticator takes")]
     TooLong,
-    /// The token is in the URL and is not percent-encoded UTF-8 there (RFC 3986 section 2.1).
-    #[error("the token in the URL is not percent-encoded UTF-8")]
+    /// The token is not UTF-8, or it is in the URL and is not percent-encoded UTF-8 there (RFC 3986 section 2.1).
+    #[error("the token is not UTF-8, or not percent-encoded in the URL")]
     Encoding,
     /// The token is not three parts of base64url with JSON inside.
     #[error("the token is not a JWT")]

@@ -106,8 +106,7 @@ impl Handshake {
     /// The token, where there is one.
     ///
     /// # Errors
-    /// [`AuthError::Encoding`] where the token in the URL can't be decoded. That is a bad token like any other, and is
-    /// answered as [`bad_token`](Self::bad_token) says.
+    /// [`AuthError::Encoding`] where the token can't be decoded. That is a bad token like any other, and is answered as [`bad_token`](Self::bad_token) says.
     pub fn token(&self) -> Result<Option<&str>, AuthError> {
         self.token.as_ref().map(Option::as_deref).map_err(Clone::clone)
     }

@@ -39,11 +39,11 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// The limits that count over connections.
 pub(crate) struct Limiters {
     /// Upgrades of an address.
-    connects: Buckets,
-    /// What a user publishes.
-    publishes: Buckets,
+    connects: Buckets<1>,
+    /// What a user publishes: how much, and how many bytes.
+    publishes: Buckets<2>,
     /// Rooms that were not on this node before a user came.
-    new_rooms: Buckets,
+    new_rooms: Buckets<1>,
     /// What was refused by one of them, or by a limit on connections.
     refused: Total,
     timers: Arc<Timers>,
@@ -53,9 +53,12 @@ pub(crate) struct Limiters {
 impl Limiters {
     pub(crate) fn new(limits: &Limits, timers: Arc<Timers>) -> Self {
         Self {
-            connects: Buckets::new(limits.connects_per_second_per_ip, limits.connect_burst_per_ip),
-            publishes: Buckets::new(limits.publishes_per_second_per_user, limits.publish_burst_per_user),
-            new_rooms: Buckets::new(limits.new_rooms_per_second_per_user, limits.new_room_burst_per_user),
+            connects: Buckets::new([Rate::new(limits.connects_per_second_per_ip, limits.connect_burst_per_ip)]),
+            publishes: Buckets::new([
+                Rate::new(limits.publishes_per_second_per_user, limits.publish_burst_per_user),
+                Rate::BYTES,
+            ]),
+            new_rooms: Buckets::new([Rate::new(limits.new_rooms_per_second_per_user, limits.new_room_burst_per_user)]),
             refused: NodeMetrics::limited(),
             timers,
             sweeping: AtomicBool::new(false),
@@ -64,22 +67,22 @@ impl Limiters {
 
     /// Counts an upgrade; where it is one too many, says when the next one is taken.
     pub(crate) fn connect(self: &Arc<Self>, runtime: &Handle, from: Network) -> Result<(), Duration> {
-        self.take(runtime, &self.connects, from, Duration::ZERO)
+        self.take(runtime, &self.connects, from, [Duration::ZERO])
     }
 
-    /// Counts what a user publishes, which takes the connection this time.
+    /// Counts what a user publishes, whose bytes take a connection this time.
     pub(crate) fn publish(
         self: &Arc<Self>,
         runtime: &Handle,
         user: Client<'_>,
         time: Duration,
     ) -> Result<(), Duration> {
-        self.take(runtime, &self.publishes, user, time)
+        self.take(runtime, &self.publishes, user, [Duration::ZERO, time])
     }
 
     /// Counts a room that a user's join makes.
     pub(crate) fn new_room(self: &Arc<Self>, runtime: &Handle, user: Client<'_>) -> Result<(), Duration> {
-        self.take(runtime, &self.new_rooms, user, Duration::ZERO)
+        self.take(runtime, &self.new_rooms, user, [Duration::ZERO])
     }
 
     /// Notes that a limit refused something.
@@ -91,14 +94,14 @@ impl Limiters {
         self.refused.get()
     }
 
-    fn take(
+    fn take<const N: usize>(
         self: &Arc<Self>,
         runtime: &Handle,
-        buckets: &Buckets,
+        buckets: &Buckets<N>,
         client: impl Hash,
-        least: Duration,
+        more: [Duration; N],
     ) -> Result<(), Duration> {
-        let taken = buckets.take(client, self.timers.now(), least).inspect_err(|_| self.note_refusal());
+        let taken = buckets.take(client, self.timers.now(), more).inspect_err(|_| self.note_refusal());
         if taken.is_ok() && !self.sweeping.swap(true, Ordering::Relaxed) {
             runtime.spawn(Arc::clone(self).sweep());
         }
@@ -112,8 +115,8 @@ impl Limiters {
             // Before it is looked, so that a client that comes meanwhile begins another.
             self.sweeping.store(false, Ordering::Relaxed);
             let now = self.timers.now();
-            let left = [&self.connects, &self.publishes, &self.new_rooms].map(|buckets| buckets.sweep(now));
-            if left.iter().sum::<usize>() == 0 || self.sweeping.swap(true, Ordering::Relaxed) {
+            let left = self.connects.sweep(now) + self.publishes.sweep(now) + self.new_rooms.sweep(now);
+            if left == 0 || self.sweeping.swap(true, Ordering::Relaxed) {
                 return;
             }
         }
@@ -137,55 +140,77 @@ impl Recipient {
     }
 }
 
-/// A token bucket for each client (the "generic cell rate algorithm"): the time at which it would be full again. Nothing is
-/// kept of a client whose bucket is full.
-struct Buckets {
-    /// By a keyed hash of the client, so that a name takes no more than an address, and nobody can choose a shard.
-    shards: [Mutex<Shard>; SHARDS],
-    hasher: RandomState,
-    /// What one costs.
+/// What may be taken out of a bucket.
+#[derive(Clone, Copy)]
+struct Rate {
+    /// The time that one takes.
     each: Duration,
     /// What a bucket holds.
     depth: Duration,
 }
 
+impl Rate {
+    /// Of bytes, which take time by their number. 4 s of `bytes_per_second`, as a connection has.
+    const BYTES: Self = Self { each: Duration::ZERO, depth: Duration::from_secs(4) };
+
+    /// With `u32::MAX` one takes no time, so that there is no limit.
+    fn new(per_second: u32, burst: u32) -> Self {
+        let each = Duration::from_secs(1) / per_second;
+        Self { each, depth: each.saturating_mul(burst) }
+    }
+}
+
+/// Token buckets for each client (the "generic cell rate algorithm"): the times at which they would be full again. Nothing is
+/// kept of a client whose buckets are full.
+struct Buckets<const N: usize> {
+    /// By a keyed hash of the client, so that a name takes no more than an address, and nobody can choose a shard.
+    shards: [Mutex<Shard<N>>; SHARDS],
+    hasher: RandomState,
+    rates: [Rate; N],
+}
+
 #[derive(Default)]
-struct Shard {
-    clients: HashMap<u64, Moment>,
+struct Shard<const N: usize> {
+    clients: HashMap<u64, [Moment; N]>,
     /// When it was last looked for clients that can be forgotten to make room for another. Not for each that comes: that would
     /// be the work of thousands.
     made_room: Option<Moment>,
 }
 
-impl Shard {
+impl<const N: usize> Shard<N> {
     /// Whether there is room for one more client.
     fn has_room(&mut self, now: Moment) -> bool {
         if self.clients.len() >= MOST && self.made_room.is_none_or(|last| now.since(last) >= ROOM_EVERY) {
             self.made_room = Some(now);
-            self.clients.retain(|_, full_at| *full_at > now);
+            self.forget(now);
         }
         self.clients.len() < MOST
     }
+
+    /// Forgets clients whose buckets are full.
+    fn forget(&mut self, now: Moment) {
+        self.clients.retain(|_, full_at| full_at.iter().any(|full_at| *full_at > now));
+    }
 }
 
-impl Buckets {
-    fn new(per_second: u32, burst: u32) -> Self {
-        let each = Duration::from_secs(1) / per_second;
-        Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
-            each,
-            depth: each.saturating_mul(burst),
-        }
+impl<const N: usize> Buckets<N> {
+    fn new(rates: [Rate; N]) -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new(), rates }
     }
 
-    /// Takes one out of a client's bucket, and so much time at least; where that is not in it, says when it is.
-    fn take(&self, client: impl Hash, now: Moment, least: Duration) -> Result<(), Duration> {
+    /// Takes one, and so much time more, out of each of a client's buckets. Where that is not in one of them, takes nothing,
+    /// and says when it is in all.
+    fn take(&self, client: impl Hash, now: Moment, more: [Duration; N]) -> Result<(), Duration> {
         let client = self.hasher.hash_one(client);
         let mut shard = self.shard(client);
-        let full_at = shard.clients.get(&client).map_or(now, |full_at| now.max(*full_at)).after(self.each.max(least));
-        // One of the longest is let through by a full bucket, however shallow that is.
-        let over = full_at.since(now).saturating_sub(self.depth.max(least));
+        let mut full_at = shard.clients.get(&client).copied().unwrap_or([now; N]);
+        let mut over = Duration::ZERO;
+        for ((full_at, rate), more) in full_at.iter_mut().zip(self.rates).zip(more) {
+            let time = rate.each + more;
+            *full_at = now.max(*full_at).after(time);
+            // One of the longest is let through by a full bucket, however shallow that is.
+            over = over.max(full_at.since(now).saturating_sub(rate.depth.max(time)));
+        }
         if !over.is_zero() {
             return Err(over);
         }
@@ -198,15 +223,15 @@ impl Buckets {
     /// Forgets clients whose buckets are full; returns how many are left.
     fn sweep(&self, now: Moment) -> usize {
         let left = self.shards.iter().map(|shard| {
-            let clients = &mut lock(shard).clients;
-            clients.retain(|_, full_at| *full_at > now);
-            shrink(clients);
-            clients.len()
+            let shard = &mut lock(shard);
+            shard.forget(now);
+            shrink(&mut shard.clients);
+            shard.clients.len()
         });
         left.sum()
     }
 
-    fn shard(&self, client: u64) -> MutexGuard<'_, Shard> {
+    fn shard(&self, client: u64) -> MutexGuard<'_, Shard<N>> {
         let [first, ..] = &self.shards;
         lock(self.shards.get(client as usize % SHARDS).unwrap_or(first))
     }
@@ -223,12 +248,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_and_then_the_rate_and_each_client_for_itself() {
-        let buckets = Buckets::new(10, 3);
+        let buckets = Buckets::new([Rate::new(10, 3)]);
         let clock = Timers::new();
         let taken =
-            |client: u32| (0..20).take_while(|_| buckets.take(client, clock.now(), Duration::ZERO).is_ok()).count();
+            |client: u32| (0..20).take_while(|_| buckets.take(client, clock.now(), [Duration::ZERO]).is_ok()).count();
         assert_eq!((taken(1), taken(2)), (3, 3));
-        assert_eq!(buckets.take(1, clock.now(), Duration::ZERO), Err(Duration::from_millis(100)));
+        assert_eq!(buckets.take(1, clock.now(), [Duration::ZERO]), Err(Duration::from_millis(100)));
         tokio::time::advance(Duration::from_millis(200)).await;
         assert_eq!(taken(1), 2);
         tokio::time::advance(Duration::from_secs(3600)).await;

@@ -148,20 +148,19 @@ pub struct Limits {
     pub max_named_users: usize,
     /// Bytes a second that one connection may send for long, as they are on its socket: headers of frames, empty fragments and
     /// control frames included. Of a [compressed](crate::Endpoint::deflate) message it is the length that it has when unpacked,
-    /// where that is more: a hundred bytes may be 64 KiB to unpack and to parse. Counted together with `messages_per_second`, of which a message takes the time of one, or of
-    /// its bytes if that is longer; so many seconds of it may come at once as of messages, which is 1 MiB. 256 KiB: a page
-    /// that saves a long text every quarter of a second.
+    /// where that is more: a hundred bytes may be 64 KiB to unpack and to parse. Counted beside `messages_per_second`; four
+    /// seconds of it may come at once, which is 1 MiB. 256 KiB: a page that saves a long text every quarter of a second.
     pub bytes_per_second: u32,
     /// Joins and leaves a second that one connection may send for long; a rule may ask a database, and a new room is
-    /// subscribed. They are counted together with `messages_per_second`, too. 40: what the guide's page sends; 160 may come at
-    /// once, and a connection may be in 128 rooms.
+    /// subscribed. They take time of `bytes_per_second`, too, so while they come at this rate there is none left for other
+    /// bytes. 40: what the guide's page sends; four seconds of it, 160, may come at once, and a connection may be in 128 rooms.
     pub joins_per_second: u32,
     /// What one user may publish in a second for long, messages for `on_message` included, with all connections to this node
-    /// together; the bytes of all of it count as those of one connection do, by `bytes_per_second`. One more is answered with a
-    /// `rate_limited` error, and costs the connection as much as ten messages. 100: two busy pages.
+    /// together; the bytes of all of it count as those of one connection do, by `bytes_per_second`, of which four seconds may
+    /// come at once. One more is answered with a `rate_limited` error, and costs the connection as much as ten messages. 100:
+    /// two busy pages.
     pub publishes_per_second_per_user: u32,
-    /// What one user may publish at once after a pause. 400: two pages that send what has waited; so many seconds of
-    /// `bytes_per_second` may come at once as of these, which is 1 MiB, what an outbox holds.
+    /// What one user may publish at once after a pause. 400: two pages that send what has waited.
     pub publish_burst_per_user: u32,
     /// Rooms that were on this node for nobody before and that one user may join in a second for long, with all connections
     /// together. One more is answered with a `rate_limited` error. A room is a subscription at the backplane, which lingers.

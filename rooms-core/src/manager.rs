@@ -86,6 +86,9 @@ pub struct Stats {
     /// Messages from other nodes that were dropped because they were not signed with this fleet's
     /// [`node_key`](RoomManagerBuilder::node_key); always 0 where there is none.
     pub unsigned: u64,
+    /// What other nodes ordered, such as a [`kick`](RoomManager::kick), and was dropped because it is more than a minute from this
+    /// node's clock. Where it grows the clocks of two nodes differ, and orders between them have no effect.
+    pub too_old: u64,
     /// Nodes that are live, this one included.
     pub nodes: usize,
     /// Revocations that are in force.
@@ -250,6 +253,7 @@ impl<S> RoomManager<S> {
             bad_payloads: shared.metrics.bad_payloads.get(),
             undecodable: shared.presence.undecodable_count(),
             unsigned: shared.presence.unsigned_count(),
+            too_old: shared.presence.too_old_count(),
             nodes: shared.presence.peers() + 1,
             revocations: shared.revocations.count(),
             entries_published: shared.presence.entries_published(),

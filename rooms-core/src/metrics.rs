@@ -186,8 +186,8 @@ metrics! {
         "Queries to other nodes for what they have in rooms: when a room opens, when something was lost, and when the application asks for a room that is not here.");
     ENTRIES = counter("rooms_entries_published_total", &[],
         "Presence entries that were published: what this node has in a room, each time that it changed.");
-    NODE_MESSAGES_DROPPED = counter("rooms_node_messages_dropped_total", &[one_of("reason", &["undecodable", "unsigned"])],
-        "Messages of other nodes that were dropped: not to be decoded, or not signed with this fleet's `node_key`.");
+    NODE_MESSAGES_DROPPED = counter("rooms_node_messages_dropped_total", &[one_of("reason", &["undecodable", "unsigned", "too_old"])],
+        "Messages of other nodes that were dropped: not to be decoded, not signed with this fleet's `node_key`, or orders that are more than a minute from this node's clock.");
     BAD_TRACES = counter("rooms_bad_traceparents_total", &[],
         "Values of `traceparent`, from the bus or from the application, that W3C Trace Context does not allow. They are ignored, and the message is delivered.");
 }

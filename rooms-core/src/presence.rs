@@ -175,6 +175,9 @@ struct Counters {
     /// Messages without a signature of this fleet.
     unsigned: Total,
     unsigned_log: RateLimitedLog,
+    /// Orders and searches that were too old to be carried out.
+    too_old: Total,
+    too_old_log: RateLimitedLog,
 }
 
 impl Counters {
@@ -184,6 +187,8 @@ impl Counters {
             undecodable: NodeMetrics::dropped("undecodable"),
             unsigned: NodeMetrics::dropped("unsigned"),
             unsigned_log: RateLimitedLog::default(),
+            too_old: NodeMetrics::dropped("too_old"),
+            too_old_log: RateLimitedLog::default(),
         }
     }
 }
@@ -270,6 +275,7 @@ impl Presence {
         match self.with_node(|node| node.receive(topic, packet, now)) {
             Ok(Received::Nothing) => {}
             Ok(Received::Order(order)) => return Some(Told::Order(order)),
+            Ok(Received::TooOld(node, by)) => self.too_old(node, by),
             Ok(Received::Revoked(revoked)) => return Some(Told::Revoked(revoked)),
             Ok(Received::Search(node, id, search)) => return Some(Told::Search(node, id, search)),
             Ok(Received::Found(node, id, found)) => self.searches.found(node, id, found),
@@ -400,6 +406,22 @@ impl Presence {
     /// Messages that were dropped because they were not signed with the fleet's key.
     pub(crate) fn unsigned_count(&self) -> u64 {
         self.counters.unsigned.get()
+    }
+
+    /// Orders and searches of other nodes that were dropped because of their age.
+    pub(crate) fn too_old_count(&self) -> u64 {
+        self.counters.too_old.get()
+    }
+
+    fn too_old(&self, node: NodeId, by: u64) {
+        self.counters.too_old.add(1);
+        if let Some(left_out) = self.counters.too_old_log.line() {
+            tracing::warn!(
+                %node, by_ms = by, left_out,
+                "what another node ordered is not carried out here, as it is more than a minute from this node's clock: set \
+                 the clocks of both right, or no `kick` and no `disconnect` from there works here"
+            );
+        }
     }
 
     fn undecodable(&self, length: usize, fault: &str) {

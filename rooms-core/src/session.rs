@@ -25,7 +25,7 @@ use self::{
     ending::End,
     farewell::turn_away,
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
-    rate::{Rate, TooMany, a_message_of},
+    rate::{Rate, TooMany},
     source::Estimated,
     work::Work,
 };
@@ -214,7 +214,7 @@ impl<R: Source> Session<R> {
                 Event::Incoming(Some(Ok(incoming))) => {
                     self.heartbeat.heard();
                     let limits = &self.connection.shared().limits;
-                    match self.rate.took(now, a_message_of(self.stream.bytes(), limits), limits) {
+                    match self.rate.took_message(now, self.stream.bytes(), limits) {
                         Ok(()) => self.take(incoming),
                         Err(TooMany) => Err(End::Closing(Close::TOO_MANY_MESSAGES)),
                     }

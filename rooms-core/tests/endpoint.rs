@@ -403,6 +403,34 @@ async fn a_guest_is_somebody_without_a_token_and_a_bad_token_is_no_guest() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_no_text_is_a_bad_token_wherever_it_is() {
+    let rooms = RoomManager::builder().authenticator(Witness::default()).build().unwrap();
+    let endpoint = all().first_message_token();
+    let admit = async |uri: &str, more: &[(&str, &[u8])]| {
+        let mut headers = headers(&[APP]);
+        for (name, value) in more {
+            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap());
+        }
+        rooms.admit(&endpoint, &Method::GET, &uri.parse::<Uri>().unwrap(), &headers, None).await
+    };
+    let places: [(&str, &[u8]); 4] = [
+        ("authorization", b"Bearer caf\xe9"),
+        ("authorization", b"bearer\tcaf\xe9"),
+        ("cookie", b"session=caf\xe9"),
+        ("sec-websocket-protocol", b"app.v1, bearer, caf\xe9"),
+    ];
+    for place in places {
+        let admitted = admit("/", &[place]).await.unwrap();
+        assert_eq!(admitted.identity().unwrap_err().to_string(), "1008 Invalid token", "{place:?}");
+        assert_eq!(admit("/?token=good", &[place]).await.unwrap_err(), Refusal::ManyTokens, "{place:?}");
+    }
+    // What is no token there is none.
+    for none in [("authorization", b"Basic caf\xe9".as_slice()), ("sec-websocket-protocol", b"caf\xe9, app.v1")] {
+        assert!(!admit("/?token=good", &[none]).await.unwrap().identity().unwrap().unwrap().is_guest(), "{none:?}");
+    }
+}
+
+#[tokio::test]
 async fn guests_join_public_kinds_alone() {
     let rooms =
         RoomManager::build_for().kind("public", Kind::public()).kind("members", Kind::authenticated()).build().unwrap();

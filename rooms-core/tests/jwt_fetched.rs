@@ -111,6 +111,42 @@ async fn a_new_key_is_found_while_the_old_one_is_still_used() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_key_is_found_where_keys_or_tokens_have_no_id() {
+    let set = |keys: &[(JwtAlgorithm, Option<&str>)]| {
+        let key = |(algorithm, id): &(JwtAlgorithm, Option<&str>)| {
+            let mut key = jwk(*algorithm, id.unwrap_or_default());
+            if id.is_none() {
+                key.as_object_mut().unwrap().remove("kid");
+            }
+            key
+        };
+        Answer::Text(json!({"keys": keys.iter().map(key).collect::<Vec<_>>()}).to_string())
+    };
+    const ES384: (JwtAlgorithm, Algorithm) = (JwtAlgorithm::ES384, Algorithm::ES384);
+    for (old, new, token) in [
+        // One without an id fits every `kid`.
+        (set(&[(ES256.0, None)]), set(&[(ES256.0, None), (ES384.0, Some("b"))]), good(ES384, Some("b"))),
+        (set(&[(ES256.0, None)]), set(&[(ES384.0, None)]), good(ES384, Some("b"))),
+    ] {
+        let (provider, tokens) = Provider::with(old);
+        assert!(tokens.verify(&good(ES256, Some("a"))).await.is_ok());
+        provider.answers(new);
+        assert_eq!(tokens.verify(&token).await.err(), Some(AuthError::Algorithm), "too early");
+        advance(30 * SECOND).await;
+        assert!(tokens.verify(&token).await.is_ok());
+        assert_eq!(provider.fetches(), 2);
+        // Who sends bad ones makes no more requests than that.
+        let (signed, _) = token.rsplit_once('.').unwrap();
+        let bad = format!("{signed}.{}", "A".repeat(128));
+        for _ in 0..100 {
+            assert_eq!(tokens.verify(&bad).await.err(), Some(AuthError::Signature));
+            advance(SECOND / 2).await;
+        }
+        assert!(provider.fetches() <= 4, "{} in 50 s", provider.fetches());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn made_up_ids_are_a_fetch_each_thirty_seconds() {
     let (provider, tokens) = Provider::with(Answer::Keys(vec!["a"]));
     assert_eq!(refusal(&tokens, "a").await, None);

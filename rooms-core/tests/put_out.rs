@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "support/log.rs"]
+#[allow(dead_code, reason = "this file uses a part of it")]
+mod log;
 #[path = "support/rig.rs"]
 mod rig;
 
@@ -10,12 +13,12 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures::{FutureExt as _, channel::mpsc};
 use rooms_core::{
-    Close, CloseCode, ConnectionId, Identity, Kind, OrderError, Reach, RoomManagerBuilder,
+    Close, CloseCode, ConnectionId, Identity, Kind, OrderError, Reach, RoomManagerBuilder, WallClock,
     testing::{faults::NetworkFaults, fleet::Fleet},
     ws::{Incoming, WsError},
 };
@@ -515,4 +518,43 @@ async fn what_can_not_be_ordered_is_refused_with_words() {
     let unencodable = std::collections::HashMap::from([((1, 2), 3)]);
     assert!(matches!(rooms.send_to(gone, &unencodable).await, Err(OrderError::Encode(_))));
     assert!(matches!(rooms.send_to(gone, &1).await, Err(OrderError::NoConnection { .. })));
+}
+
+/// So far ahead of the fleet's.
+#[derive(Debug)]
+struct Ahead(Duration);
+
+impl WallClock for Ahead {
+    fn now(&self) -> SystemTime {
+        SystemTime::now() + self.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_a_wrong_clock_makes_too_old_is_counted_and_logged() {
+    let log = log::Log::start();
+    let nodes: Nodes = Fleet::new(3, |number, node| {
+        let node = node.kind("post", Kind::authenticated());
+        // Only the last one's is wrong.
+        if number == 2 { node.clock(Arc::new(Ahead(Duration::from_secs(90)))) } else { node }
+    });
+    let mut talks = Vec::new();
+    for number in 0..3 {
+        talks.push(Talk::multi(&nodes, number, who("5")));
+        talks[number].join("post:1").await;
+    }
+    sleep(Duration::from_secs(5)).await;
+    for _ in 0..3 {
+        assert_eq!(nodes.node(0).kick(&key("post:1"), "5", "out").await.unwrap(), Reach::AllNodes);
+        idle().await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!([0, 1, 2].map(|node| nodes.node(node).stats().too_old), [0, 0, 3]);
+    assert!(talks[2].others().await.is_empty(), "it stays");
+    for talk in &mut talks[..2] {
+        talk.next_of("room_left").await;
+    }
+    let lines = log.lines();
+    let warned = lines.iter().filter(|line| line.contains("is not carried out here"));
+    assert_eq!(warned.count(), 1, "{lines:#?}");
 }

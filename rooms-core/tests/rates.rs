@@ -71,10 +71,10 @@ async fn bytes_are_counted_on_the_socket_so_empty_fragments_and_pings_count() {
     assert_eq!(start.elapsed().as_secs(), 3, "48,000 bytes are eight seconds, of which the bucket has four");
 
     let mut pings = Visitor::joined(&rooms, "192.0.2.1", "b").await;
-    for _ in 0..100 {
+    for _ in 0..190 {
         pings.send(0x89, &[b'x'; 125]).await;
     }
-    assert_eq!(pings.payload().await["code"], "rate_limited", "13,100 bytes, and the 150 before");
+    assert_eq!(pings.payload().await["code"], "rate_limited", "24,890 bytes, and fewer messages than may come at once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,6 +136,52 @@ async fn one_user_publishes_at_a_rate_with_all_connections_together() {
     let heard = neighbour.inbox.all().await;
     assert_eq!(count(&heard, "published"), said.div_ceil(50) as usize, "and it is refused nothing");
     assert!(!one.ended.is_finished() && !neighbour.ended.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_bytes_and_joins_come_at_once_does_not_depend_on_how_many_messages_may() {
+    for (rate, burst) in [(u32::MAX, u32::MAX), (u32::MAX, 200), (5_000, 200)] {
+        let rooms = limited(|limits| {
+            (limits.messages_per_second, limits.message_burst) = (rate, burst);
+            (limits.publishes_per_second_per_user, limits.publish_burst_per_user) = (rate, burst);
+        });
+        let mut talk = member(&rooms, "a").await;
+        for n in 0..60 {
+            // Nearly 1 MiB in all.
+            let data = "x".repeat(16 * 1024);
+            talk.say(json!({"type": "publish", "room": "post:1", "ref": n, "data": data}).to_string());
+        }
+        let heard = talk.inbox.all().await;
+        assert_eq!((count(&heard, "published"), count(&heard, "rate_limited")), (60, 0), "{rate}");
+        sleep(Duration::from_secs(5)).await;
+        for n in 0..200 {
+            talk.say(command(if n % 2 == 0 { "join" } else { "leave" }, "post:2", n));
+        }
+        let heard = talk.inbox.all().await;
+        assert_eq!(count(&heard, "room_joined") + count(&heard, "room_left"), 160, "{rate}");
+        assert_eq!(count(&heard, "rate_limited"), 1, "{rate}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_is_switched_off_refuses_nothing() {
+    let rooms = limited(|limits| {
+        (limits.messages_per_second, limits.publishes_per_second_per_user) = (u32::MAX, u32::MAX);
+    });
+    let mut talk = member(&rooms, "a").await;
+    for n in 0..3_000 {
+        talk.say(command("publish", "post:1", n));
+    }
+    let heard = talk.inbox.all().await;
+    assert_eq!((count(&heard, "published"), count(&heard, "rate_limited")), (3_000, 0));
+    // Bytes are counted all the same.
+    for n in 0..600 {
+        let data = "x".repeat(16 * 1024);
+        talk.say(json!({"type": "publish", "room": "post:1", "ref": n, "data": data}).to_string());
+    }
+    let heard = talk.inbox.all().await;
+    assert!(count(&heard, "published") < 70, "1 MiB at once");
+    assert_eq!(count(&heard, "rate_limited"), 1);
 }
 
 #[tokio::test(start_paused = true)]

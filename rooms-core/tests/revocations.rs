@@ -242,6 +242,17 @@ async fn whatever_the_bus_loses_all_nodes_have_the_same_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_revocation_whose_end_is_not_said_is_in_force_for_revocation_time() {
+    let (nodes, time) = (Nodes::start(1).await, Limits::default().revocation_time);
+    assert_eq!(time, Duration::from_secs(24 * 3600));
+    nodes.rooms(0).revoke(user("5")).await.unwrap();
+    tokio::time::advance(time - Duration::from_secs(1)).await;
+    assert_eq!(nodes.rooms(0).stats().revocations, 1);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(nodes.rooms(0).stats().revocations, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_nodes_that_revoke_the_same_at_once_have_it_once_and_until_the_later_end() {
     let nodes = Nodes::start(2).await;
     let at = |seconds| nodes.now() + Duration::from_secs(seconds);

@@ -38,7 +38,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Serve it with [`serve`], which bounds what a client may do before its request is read, or with `warp::serve`.
+//! Serve it with [`serve`], which bounds what a client may do before its request is read. `warp::serve` does not.
 //!
 //! Warp gives the parameters of a path as they stand in the URL. [`RoomUpgrade::room`] decodes them; in a handler that
 //! broadcasts, [`RoomKey::from_url`](rooms_core::RoomKey::from_url) does.

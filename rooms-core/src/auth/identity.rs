@@ -137,7 +137,8 @@ impl Identity {
     /// [`Kind::authenticated`](crate::Kind::authenticated) refuses them.
     #[must_use]
     pub fn guest() -> Self {
-        // Two random seeds of the operating system's each time; see `NodeId`.
+        // Of random keys that the standard library asks the operating system for once in each thread, and counts on from there:
+        // all ids differ, and none tells another; see `NodeId`.
         let random = || RandomState::new().hash_one(0_u8);
         let text: Box<str> = format!("guest:{:016x}{:016x}", random(), random()).into();
         Self { fixed: Fixed::new(text.len()).as_guest(), text }

@@ -63,8 +63,7 @@ const FARTHEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// `exp` more than 100 years ahead is refused: it is most likely in milliseconds. The user is a string by the rule for room
 /// ids, or an integer. The first token that is asked about logs a `warn`, once for all clones, where
 /// [`issuer`](Self::issuer) or [`audience`](Self::audience) is not set. A connection ends at `exp` plus the leeway, the
-/// moment from which the token would not be taken; it can't be renewed on a live connection, so the page comes back with a
-/// new one.
+/// moment from which the token would not be taken, unless the client [refreshes](crate::protocol) it with a new one before.
 ///
 /// ```
 /// use rooms_core::JwtAuthenticator;
@@ -281,7 +280,13 @@ impl JwtAuthenticator {
             Keys::Fixed(keys) => token.verified(keys),
             Keys::Fetched(source) => {
                 let keys = source.keys(token.algorithm, token.key_id.as_deref()).await?;
-                token.verified(&keys)
+                match token.verified(&keys) {
+                    // Perhaps one of another key, which the provider has by now: nothing in the set would tell.
+                    Err(AuthError::Signature | AuthError::Algorithm) if !token.names_one_of(&keys) => {
+                        token.verified(&source.newest().await?)
+                    }
+                    verified => verified,
+                }
             }
         }
     }

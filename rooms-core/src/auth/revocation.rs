@@ -32,12 +32,17 @@ const MAX_JTI: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Revocation {
-    /// All identities of this user, also those of tokens that are yet to be issued.
+    /// All identities of this user, also those of tokens that are yet to be issued. The id as identities have it: for
+    /// `o'brien@example.com` that is [`Identity::encode`](crate::Identity::encode)`(..)?.user()`.
     User(String),
     /// The token with this `jti`, of at most 256 bytes without control characters.
     Jti(String),
     /// All whose `iat` is earlier, and all without an `iat`. `iat` is in seconds most of the time: a token that is issued in
     /// the same second, later than this, may be taken for an earlier one, and its client has to come with the next one.
+    ///
+    /// `iat` is by the issuer's clock, and is compared as it is. Where that clock may be ahead, as `iat_leeway` allows, give the
+    /// time plus that leeway: otherwise what was issued within it before the call stays good. Who signs in again within it is
+    /// refused then, and has to come once more.
     IssuedBefore {
         /// The time, most often now.
         time: SystemTime,
@@ -50,7 +55,7 @@ pub enum Revocation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevokeError {
-    /// There can be no such user.
+    /// There can be no such user; ids of any text are encoded first, by [`Identity::encode`](crate::Identity::encode).
     #[error("no user has this id")]
     User(#[source] IdentityError),
     /// The `jti` is empty, too long, or has control characters.

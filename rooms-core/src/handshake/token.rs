@@ -46,7 +46,7 @@ impl Sources {
         let header = self.header.then(|| bearer(headers)).into_iter().flatten().map(found);
         let query = self.query.iter().flat_map(|parameter| query(uri, parameter)).map(found);
         let protocol = self.protocol.then(|| protocols(headers).tokens).into_iter().flatten();
-        let protocol = protocol.map(|token| found(Ok(token.to_owned())));
+        let protocol = protocol.map(|token| found(text(token)));
         let cookies = self.cookies.iter().flat_map(|name| cookies(headers, name));
         let cookies = cookies.map(|token| Found { token, is_cookie: true });
         let mut all = header.chain(query).chain(protocol).chain(cookies);
@@ -57,12 +57,18 @@ impl Sources {
     }
 }
 
+/// The tokens of `Authorization`. Its bytes, as a header may hold any: a token that is no text is a bad token, and not a
+/// request without one, which might be a guest's.
 fn bearer(headers: &HeaderMap) -> impl Iterator<Item = Result<String, AuthError>> {
-    let values = headers.get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
-    values.filter_map(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| Ok(token.trim().to_owned()))
+    headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
+        let value = value.as_bytes();
+        let (scheme, token) = value.split_at_checked(value.iter().position(|byte| matches!(byte, b' ' | b'\t'))?)?;
+        scheme.eq_ignore_ascii_case(b"bearer").then(|| text(token.trim_ascii()))
     })
+}
+
+fn text(token: &[u8]) -> Result<String, AuthError> {
+    std::str::from_utf8(token).map(ToOwned::to_owned).map_err(|_| AuthError::Encoding)
 }
 
 /// The values of a parameter, decoded as its name is: a page writes both with `URLSearchParams`, which escapes the `/` and
@@ -84,26 +90,27 @@ fn cookies(headers: &HeaderMap, name: &str) -> impl Iterator<Item = Result<Strin
             return None;
         }
         let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-        Some(std::str::from_utf8(value).map(ToOwned::to_owned).map_err(|_| AuthError::Encoding))
+        Some(text(value))
     })
 }
 
 /// What a client offers in `Sec-WebSocket-Protocol`.
 pub(super) struct Protocols<'a> {
-    /// Without the tokens, and without what announces them: those are never answered.
+    /// Without the tokens, and without what announces them: those are never answered. What is no text has no name.
     pub(super) offered: Vec<&'a str>,
-    tokens: Vec<&'a str>,
+    tokens: Vec<&'a [u8]>,
 }
 
 pub(super) fn protocols(headers: &HeaderMap) -> Protocols<'_> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    let mut entries = values.flat_map(|value| value.split(',')).map(str::trim);
+    let values =
+        headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let mut entries = values.map(<[u8]>::trim_ascii);
     let mut protocols = Protocols { offered: Vec::new(), tokens: Vec::new() };
     while let Some(entry) = entries.next() {
-        if entry == BEARER {
+        if entry == BEARER.as_bytes() {
             protocols.tokens.extend(entries.next());
         } else {
-            protocols.offered.push(entry);
+            protocols.offered.extend(std::str::from_utf8(entry));
         }
     }
     protocols

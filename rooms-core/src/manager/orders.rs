@@ -64,6 +64,8 @@ impl<S> RoomManager<S> {
     /// connection that is for this room alone is closed with 4403 and these words. So is one that the application
     /// [drives](crate::Connection::drive) by itself and is in this room, with all its rooms. At most [`MAX_REASON`] bytes.
     ///
+    /// The user's id is as identities have it: of any text, [`Identity::encode`](crate::Identity::encode)`(..)?.user()`.
+    ///
     /// It does not keep anybody from joining again; the rule of the kind does. Change first what the rule reads: a join that
     /// was allowed before is then put out, and one that comes afterwards is refused.
     ///
@@ -86,7 +88,7 @@ impl<S> RoomManager<S> {
 
     /// Closes all connections of a user, on all nodes. What waits for them goes out first; they leave their rooms at once,
     /// without `leave_grace`. The user may connect again, which [`revoke`](Self::revoke) prevents. What a page does depends on
-    /// the code, see [`CloseCode`](crate::CloseCode).
+    /// the code, see [`CloseCode`](crate::CloseCode). The user's id is as for [`kick`](Self::kick).
     ///
     /// # Errors
     /// [`OrderError`].

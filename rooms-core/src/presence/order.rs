@@ -117,11 +117,25 @@ pub(super) struct SeenOrders {
     order: VecDeque<u64>,
 }
 
+/// What an order is by its number and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// To be carried out.
+    New,
+    Before,
+    /// Made so long ago, or ahead, that nobody knows any more whether it was seen before: in milliseconds.
+    TooOld(u64),
+}
+
 impl SeenOrders {
-    /// Whether an order is to be carried out: it is not old, and was not seen before. Times are in milliseconds since 1970.
-    pub(super) fn is_new(&mut self, id: u64, at: u64, now: u64) -> bool {
-        if at.abs_diff(now) > OLDEST_MS || !self.ids.insert(id) {
-            return false;
+    /// Times are in milliseconds since 1970.
+    pub(super) fn see(&mut self, id: u64, at: u64, now: u64) -> Seen {
+        let age = at.abs_diff(now);
+        if age > OLDEST_MS {
+            return Seen::TooOld(age);
+        }
+        if !self.ids.insert(id) {
+            return Seen::Before;
         }
         self.order.push_back(id);
         if self.order.len() > REMEMBERED
@@ -129,7 +143,7 @@ impl SeenOrders {
         {
             self.ids.remove(&oldest);
         }
-        true
+        Seen::New
     }
 }
 
@@ -140,12 +154,14 @@ mod tests {
     #[test]
     fn an_order_is_carried_out_once_and_not_when_it_is_old() {
         let mut seen = SeenOrders::default();
-        assert!(seen.is_new(1, 100_000, 100_000));
-        assert!(!seen.is_new(1, 100_000, 100_000), "it comes twice");
-        assert!(seen.is_new(2, 40_000, 100_000) && seen.is_new(3, 160_000, 100_000), "clocks differ");
-        assert!(!seen.is_new(4, 39_999, 100_000) && !seen.is_new(5, 160_001, 100_000));
+        assert_eq!(seen.see(1, 100_000, 100_000), Seen::New);
+        assert_eq!(seen.see(1, 100_000, 100_000), Seen::Before, "it comes twice");
+        // Clocks differ.
+        assert_eq!((seen.see(2, 40_000, 100_000), seen.see(3, 160_000, 100_000)), (Seen::New, Seen::New));
+        assert_eq!(seen.see(4, 39_999, 100_000), Seen::TooOld(60_001));
+        assert_eq!(seen.see(5, 160_001, 100_000), Seen::TooOld(60_001));
         for id in 10..100_000 {
-            assert!(seen.is_new(id, 100_000, 100_000));
+            assert_eq!(seen.see(id, 100_000, 100_000), Seen::New);
         }
         assert_eq!((seen.ids.len(), seen.order.len()), (REMEMBERED, REMEMBERED));
     }

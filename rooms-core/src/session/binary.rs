@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use super::{
     Session, Source,
     commands::{Data, Done, no},
-    rate::{TooMany, more_for_a_refusal},
+    rate::TooMany,
     work::{Work, work},
 };
 use crate::{
@@ -43,7 +43,7 @@ impl<R: Source> Session<R> {
                     let (BinaryCommand::Publish(room, _) | BinaryCommand::Application(room, _)) = command;
                     let fault = if let Some(room) = self.named(room) { fault.of(&room) } else { fault };
                     self.connection.send(&protocol::error(&fault, reference.as_ref()));
-                    return self.takes(now, more_for_a_refusal);
+                    return self.note_refused(now);
                 }
             },
             Err(fault) => fault,

@@ -1,6 +1,6 @@
 //! What a client asks for, and how it is answered.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -8,7 +8,8 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     Session, Source,
-    rate::{TooMany, more_for_a_join, more_for_a_refusal, of_bytes},
+    rate::{TooMany, of_bytes},
+    source::HEADER,
     work::{Asked, Work, joining, work},
 };
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
     join_options::JoinOptions,
     json::JsonFault,
     kind::{HookError, Kind},
-    limits::Limits,
     manager::RoomManager,
     message::{Form, Message},
     outgoing::USER,
@@ -109,7 +109,7 @@ impl<R: Source> Session<R> {
             Ok(Command::Ping) => protocol::pong(reference.as_ref()),
             Ok(Command::Refresh(token)) => {
                 let is_looked_at = self.refresh(token.into_owned(), reference);
-                return if is_looked_at { Ok(()) } else { self.takes(now, more_for_a_refusal) };
+                return if is_looked_at { Ok(()) } else { self.note_refused(now) };
             }
             Ok(Command::Join(room, options)) if self.connection.goes_on(&room, &options) => {
                 self.work = Some(self.resume(room, options, reference.map(Arc::new)));
@@ -126,12 +126,12 @@ impl<R: Source> Session<R> {
                 }
                 None => {
                     self.work = Some(self.join(room, options, Asked::ByClient(reference.map(Arc::new))));
-                    return self.takes(now, more_for_a_join);
+                    return self.note_join(text, now);
                 }
             },
             Ok(Command::Leave(room)) if self.connection.leave(&room) => {
                 self.connection.send(&protocol::room_left(&room, reference.as_ref()));
-                return self.takes(now, more_for_a_join);
+                return self.note_join(text, now);
             }
             Ok(Command::Leave(room)) => protocol::error(&NOT_JOINED.of(&room), reference.as_ref()),
             Ok(Command::Publish(room, data)) => match self.joined(&room) {
@@ -142,7 +142,7 @@ impl<R: Source> Session<R> {
                     }
                     Err(fault) => {
                         self.connection.send(&protocol::error(&fault.of(&room), reference.as_ref()));
-                        return self.takes(now, more_for_a_refusal);
+                        return self.note_refused(now);
                     }
                 },
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
@@ -156,7 +156,7 @@ impl<R: Source> Session<R> {
                     Err(fault) => {
                         let fault = if let Some(room) = self.named(room) { fault.of(&room) } else { fault };
                         self.connection.send(&protocol::error(&fault, reference.as_ref()));
-                        return self.takes(now, more_for_a_refusal);
+                        return self.note_refused(now);
                     }
                 },
                 Err(fault) => protocol::error(&fault, reference.as_ref()),
@@ -167,10 +167,15 @@ impl<R: Source> Session<R> {
         Ok(())
     }
 
-    /// Takes more of the connection's time than its message did.
-    pub(super) fn takes(&mut self, now: Moment, time: fn(&Limits) -> Duration) -> Result<(), TooMany> {
-        let limits = &self.connection.shared().limits;
-        self.rate.took(now, time(limits), limits)
+    /// Counts a join or a leave, besides its message.
+    fn note_join(&mut self, text: &str, now: Moment) -> Result<(), TooMany> {
+        let bytes = u32::try_from(HEADER + text.len()).unwrap_or(u32::MAX);
+        self.rate.took_join(now, bytes, &self.connection.shared().limits)
+    }
+
+    /// Counts a command that is refused because there are too many like it.
+    pub(super) fn note_refused(&mut self, now: Moment) -> Result<(), TooMany> {
+        self.rate.took_refused(now, &self.connection.shared().limits)
     }
 
     /// Whether the user has something left of what all its connections may publish together.

@@ -13,8 +13,8 @@ use crate::{
     ws::{FrameStream, Incoming, WsError},
 };
 
-/// The header of a client's frame with a short payload: what is counted for a message whose frames nobody saw.
-const HEADER: usize = 6;
+/// The bytes of the header of a client's frame with a short payload: what is counted for a message whose frames nobody saw.
+pub(super) const HEADER: usize = 6;
 
 /// What a client sends, and its size.
 pub(crate) trait Source: Stream<Item = Result<Incoming, WsError>> + Unpin + Send + 'static {

@@ -181,6 +181,10 @@ impl JwtKey {
         self
     }
 
+    pub(super) fn is_named(&self, id: &str) -> bool {
+        self.id.as_deref() == Some(id)
+    }
+
     pub(super) fn verifies(&self, signed: &[u8], signature: &str) -> bool {
         #[cfg(all(feature = "jwt-rust-crypto", not(feature = "jwt-aws-lc")))]
         if let Some(keyed) = &self.keyed {

@@ -118,6 +118,18 @@ impl KeySource {
         }
     }
 
+    /// The keys that the provider has now, as far as it may be asked.
+    pub(super) async fn newest(self: &Arc<Self>) -> Result<Arc<[JwtKey]>, AuthError> {
+        let flight = self.fly(&mut lock(&self.state), Instant::now());
+        if let Some(flight) = flight {
+            flight.await;
+        }
+        let state = lock(&self.state);
+        // Otherwise the token may be good, and nobody can tell.
+        let keys = state.keys.as_ref().filter(|_| state.fetched_at >= state.tried_at);
+        keys.map(Arc::clone).ok_or(AuthError::Unavailable)
+    }
+
     /// The fetch that is under way, or a new one; `None` where it is too early for that.
     fn fly(self: &Arc<Self>, state: &mut State, now: Instant) -> Option<Flight> {
         if let Some(flight) = &state.flight {

@@ -54,6 +54,11 @@ impl<'a> Token<'a> {
         Ok(Self { signed, claims, signature, algorithm, key_id: header.kid })
     }
 
+    /// Whether its `kid` is that of one of the keys, and does not only fit one that has no id.
+    pub(super) fn names_one_of(&self, keys: &[JwtKey]) -> bool {
+        self.key_id.as_deref().is_some_and(|id| keys.iter().any(|key| key.is_named(id)))
+    }
+
     /// The claims' text, where one of the keys made the signature.
     pub(super) fn verified(&self, keys: &[JwtKey]) -> Result<String, AuthError> {
         let id = self.key_id.as_deref();

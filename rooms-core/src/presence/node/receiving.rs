@@ -13,7 +13,7 @@ use crate::{
         digest::Digest,
         entry::Entry,
         kinds::Kinds,
-        order::NodeOrder,
+        order::{NodeOrder, Seen},
         peer::Peer,
         queries::{Purpose, Reply},
         replies::{Asked, Asker},
@@ -31,6 +31,8 @@ pub(in crate::presence) enum Received {
     Entry(Arc<Peer>, Entry),
     /// For the connections of this node.
     Order(NodeOrder),
+    /// An order or a search of a node whose clock differs from this one's by so many milliseconds, or that took so long.
+    TooOld(NodeId, u64),
     /// What is revoked since just now.
     Revoked(Vec<Revoked>),
     /// Something to look for, for the node that asks.
@@ -97,14 +99,23 @@ impl Node {
             NodeMessage::Order { id, at, order } => {
                 order.check(self.max_payload).map_err(Misplaced)?;
                 self.urgent |= self.peers.is_urgent(node);
-                let is_new = self.orders.is_new(id, at, self.revocations.now());
-                return Ok(if is_new { Received::Order(order) } else { Received::Nothing });
+                return Ok(match self.orders.see(id, at, self.revocations.now()) {
+                    Seen::New => Received::Order(order),
+                    Seen::Before => Received::Nothing,
+                    Seen::TooOld(by) => Received::TooOld(node, by),
+                });
             }
             // An answer is longer than the question, so it is sent to nobody who may be an invention, and once.
             NodeMessage::Search { id, at, search } => {
                 self.urgent |= self.peers.is_urgent(node);
-                let is_new = peer.is_proven() && self.orders.is_new(id, at, self.revocations.now());
-                return Ok(if is_new { Received::Search(node, id, search) } else { Received::Nothing });
+                if !peer.is_proven() {
+                    return Ok(Received::Nothing);
+                }
+                return Ok(match self.orders.see(id, at, self.revocations.now()) {
+                    Seen::New => Received::Search(node, id, search),
+                    Seen::Before => Received::Nothing,
+                    Seen::TooOld(by) => Received::TooOld(node, by),
+                });
             }
             NodeMessage::Found { id, found } => {
                 self.urgent |= self.peers.is_urgent(node);
