@@ -19,7 +19,10 @@ if not epoch then
   redis.call('PEXPIRE', mark, age + 86400000)
   return { ARGV[2], '0', '', now, {} }
 end
-redis.call('PEXPIRE', mark, age + 86400000)
+
+-- The mark stays for a day longer than the log. To see to that twice a day is enough, so most reads write nothing. Where nothing
+-- may be written just now, as on a server without its replicas, the log is read all the same.
+if redis.call('PTTL', mark) < age + 43200000 then redis.pcall('PEXPIRE', mark, age + 86400000) end
 
 local count = 0
 if ARGV[3] == 'newest' then
