@@ -348,7 +348,7 @@ impl Room {
         let Some(held) = &mut member.held else { return nothing };
         held.counted = true;
         let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
-            self.resume(replay.as_deref(), held, member.recipient.form(), join);
+            self.resume(replay.as_deref(), held, &member.recipient, join);
         self.note_resumed(recovered, reason);
         // Before the messages: what a page makes of one may depend on the state.
         let whole = last_state.as_ref().and_then(|last| last.whole());

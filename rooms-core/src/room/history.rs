@@ -14,8 +14,8 @@ use crate::{
     envelope::{self, BadPayload, Carried, Opened},
     join_options::{JoinOptions, Since},
     lock::lock,
-    message::{Form, Message},
-    outbox::About,
+    message::Message,
+    outbox::{About, Recipient},
     protocol::{self, Reason, binary, multi},
     room_key::RoomKey,
 };
@@ -238,11 +238,11 @@ impl Room {
         state.ahead = state.log.head();
         let State { members, replay: Some(replay), .. } = &*state else { return None };
         let member = members.get(slot)?.as_ref()?;
-        self.resume(Some(replay), member.held.as_ref()?, member.recipient.form(), join).position
+        self.resume(Some(replay), member.held.as_ref()?, &member.recipient, join).position
     }
 
     /// What one who joins is told and given; what is held for it follows.
-    pub(super) fn resume(&self, replay: Option<&Replay>, held: &Held, form: Form, join: &JoinOptions) -> Resumed {
+    pub(super) fn resume(&self, replay: Option<&Replay>, held: &Held, to: &Recipient, join: &JoinOptions) -> Resumed {
         let Some((replay, from)) = replay.and_then(|replay| Some((replay, held.from.or(replay.head())?))) else {
             // Nobody knows where the log stands, or there is none: who was away may have missed anything.
             let missed = join.since.is_some();
@@ -258,10 +258,7 @@ impl Room {
             messages: (self.bounds.held_messages / 4 * 3).saturating_sub(held.messages.len()),
             bytes: (self.bounds.held_bytes / 4 * 3).saturating_sub(held.bytes),
         };
-        let message = |logged: &Logged| {
-            let content = logged.content.as_ref()?;
-            Some(if form == Form::Single { content.bare.clone() } else { content.positioned.clone() })
-        };
+        let message = |logged: &Logged| logged.for_one(to);
         let missed = join.since.map(|since| match since {
             Since::Nowhere => Err(Missing::Epoch),
             Since::Position(since) => {
