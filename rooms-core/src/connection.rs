@@ -7,6 +7,7 @@ mod lists;
 mod places;
 mod replayed;
 mod token;
+mod unasked;
 mod watching;
 
 use std::{
@@ -110,6 +111,8 @@ struct Rare {
     beside: BesideWork,
     /// Rooms that it is to enter without having asked.
     to_enter: VecDeque<RoomKey>,
+    /// Rooms with a history that it entered so, and that its client has not joined.
+    unasked: Vec<RoomKey>,
     /// What it was given of histories and states.
     replayed: Replayed,
 }
@@ -514,6 +517,7 @@ impl Connection {
         if self.rare().is_some() {
             self.rare_mut().beside.forget(key);
         }
+        self.is_not_unasked(key);
         self.left(vec![Entered::new(&self.shared, place).leaving(how)]);
         true
     }
@@ -793,6 +797,7 @@ impl Rare {
     fn is_idle(&self, now: Moment) -> bool {
         self.notice == Notice::default()
             && self.to_enter.is_empty()
+            && self.unasked.is_empty()
             && self.replayed.is_empty()
             && self.beside.is_idle(now)
     }

@@ -25,7 +25,7 @@ use crate::{
     message::{Form, Message},
     outgoing::USER,
     payload::Payload,
-    protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
+    protocol::{self, Command, ErrorCode, Fault, Ref, Request, Standing, multi, single},
     receipt::BroadcastError,
     room_key::RoomKey,
     timers::Moment,
@@ -83,7 +83,11 @@ impl<R: Source> Session<R> {
 
     /// The join that a connection begins with: of its only room, or of the user's own.
     pub(super) fn first_join(&mut self, room: &RoomKey, options: JoinOptions) -> Work {
-        let (form, join) = (self.form(), self.connection.begin_join(room, options, None, NewRooms::Counted));
+        let form = self.form();
+        if form == Form::Multi {
+            self.connection.enters_unasked(room);
+        }
+        let join = self.connection.begin_join(room, options, None, NewRooms::Counted);
         // Mapped, because a block would keep the join twice: where it is captured and where it is awaited.
         let done = join.map(move |joined| match (joined, form) {
             (Ok(joined), _) => Done::Joined(joined),
@@ -109,7 +113,7 @@ impl<R: Source> Session<R> {
                 let is_looked_at = self.refresh(token.into_owned(), reference);
                 return if is_looked_at { Ok(()) } else { self.takes(now, more_for_a_refusal) };
             }
-            Ok(Command::Join(room, options)) => match self.connection.standing(&room) {
+            Ok(Command::Join(room, options)) => match self.standing(&room, &options) {
                 Some(standing) => {
                     let joined = protocol::room_joined(&room, standing, Value::Null, reference.as_ref());
                     self.connection.send(&joined);
@@ -159,6 +163,12 @@ impl<R: Source> Session<R> {
         };
         self.connection.send(&answer);
         Ok(())
+    }
+
+    /// How things stand in a room that it is in, and is not to be resumed in.
+    fn standing(&mut self, room: &RoomKey, options: &JoinOptions) -> Option<Standing> {
+        self.connection.is_asked_for(room, options);
+        self.connection.standing(room)
     }
 
     /// Takes more of the connection's time than its message did.
