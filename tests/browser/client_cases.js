@@ -792,6 +792,31 @@ window.cases = {
     }
   },
 
+  async where_the_server_joins_a_room_by_itself_the_page_keeps_the_place_that_it_resumes_from() {
+    const it = start();
+    let socket = await opened();
+    it.rooms.join("user:5");
+    const joined = (offset, more) => socket.says({ type: "room_joined", room: "user:5", position: `2a.${offset}`, ...more });
+    joined(3);
+    const reconnect = async () => {
+      socket.dies(1006);
+      await pass(6_000);
+      socket = sockets.at(-1);
+      socket.opens();
+      return socket.sent[0].since;
+    };
+    same(await reconnect(), "2a.3");
+    // Before its own join is answered, the connection ends.
+    joined(9);
+    same(await reconnect(), "2a.3");
+    joined(9);
+    joined(3, { recovered: true });
+    socket.says({ type: "message", room: "user:5", offset: "2a.4", data: 4 });
+    same(await reconnect(), "2a.4");
+    joined(20, { recovered: false });
+    same(await reconnect(), "2a.20");
+  },
+
   async a_refresh_is_heard_once_in_five_seconds_and_its_place_is_kept_at_once() {
     const it = start();
     const socket = await opened();

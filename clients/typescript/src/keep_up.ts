@@ -191,9 +191,11 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
-  // The position that the page comes back with.
+  // The position that the page comes back with. Where the server joins a room by itself, as the user's own, it does not know of
+  // the one that the page's join says.
   function note(event: ServerSays): void {
     const type = event?.type;
+    if (type === "room_joined" && event.recovered === undefined && places.has(event.room)) return;
     const place = type === "room_joined" ? event.position : (type === "message" || type === "refresh") && event.offset;
     if (!place) return;
     if (history) places.set(null, place);
