@@ -2,42 +2,42 @@
 
 mod binary;
 mod commands;
+mod ending;
 mod farewell;
 mod heartbeat;
 mod orders;
 mod rate;
+mod served;
 mod source;
 mod work;
 
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use futures::{Sink, Stream, StreamExt as _, future::BoxFuture};
-use tokio::time::timeout;
+use futures::{Sink, Stream, StreamExt as _};
 
 pub use self::farewell::refuse;
-pub(crate) use self::source::Source;
 use self::{
     commands::Done,
-    farewell::{Peer, farewell, turn_away},
+    ending::End,
+    farewell::turn_away,
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
     rate::{Rate, TooMany, a_message_of},
     source::Estimated,
     work::Work,
 };
+pub(crate) use self::{served::Served, source::Source};
 use crate::{
     auth::{Identity, SignIn},
     close::Close,
     connection::{Beside, ConnectError, Connection},
     join_options::JoinOptions,
-    limits::Limits,
     manager::RoomManager,
     message::{Form, Message},
     network::Network,
-    outbox::{Framing, GONE, Order, Progress, Waiting},
+    outbox::{Framing, GONE, Order, Progress},
     protocol::{self, Fault},
     room_key::RoomKey,
     timers::Moment,
@@ -149,79 +149,6 @@ impl<S: Sink<Message> + Unpin + Send + 'static> RoomManager<S> {
     }
 }
 
-/// The life of a connection, as the future that its task runs.
-///
-/// A task keeps the memory of its largest moment for as long as it lives. So only what an idle connection needs is in place;
-/// its beginning and its end, which are short and large, are boxed.
-pub(crate) enum Served<R> {
-    /// The upgrade, and whatever else comes before the connection is known.
-    Opening(BoxFuture<'static, Self>),
-    Session(Session<R>),
-    Ending(BoxFuture<'static, Close>),
-}
-
-impl<R: Source> Served<R> {
-    /// No connection came of it.
-    pub(crate) fn over() -> Self {
-        Self::Ending(Box::pin(std::future::ready(GONE)))
-    }
-
-    /// Notes in the span of an upgrade what came of it.
-    pub(crate) fn note_in(&self, upgrade: &tracing::Span) {
-        if let Self::Session(session) = self {
-            upgrade.record("connection", tracing::field::display(session.connection.id()));
-            upgrade.record("outcome", "connected");
-        } else {
-            upgrade.record("outcome", "no_place");
-        }
-    }
-
-    /// Tells a client why it is not let in.
-    pub(crate) fn refused<S>((stream, sink): (R, S), close: Close, limits: Limits) -> Self
-    where
-        S: Sink<Message> + Unpin + Send + 'static,
-    {
-        Self::Ending(Box::pin(async move {
-            refuse(stream, sink, close.clone(), &limits).await;
-            close
-        }))
-    }
-
-    /// Calls a function at its end.
-    pub(crate) fn and_then(self, hook: impl FnOnce(Close) + Send + 'static) -> Self {
-        Self::Ending(Box::pin(async move {
-            let close = self.await;
-            hook(close.clone());
-            close
-        }))
-    }
-}
-
-impl<R: Source> Future for Served<R> {
-    type Output = Close;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
-        while let Self::Opening(opening) = &mut *self {
-            *self = ready!(opening.as_mut().poll(cx));
-        }
-        if let Self::Session(session) = &mut *self {
-            let end = ready!(session.poll_end(cx));
-            if let (End::Gone, None) = (&end, &session.work) {
-                return Poll::Ready(session.gone());
-            }
-            // In its place for the moment in which it is moved.
-            let nothing = Self::Ending(Box::pin(std::future::pending()));
-            if let Self::Session(session) = std::mem::replace(&mut *self, nothing) {
-                *self = Self::Ending(Box::pin(session.end(end)));
-            }
-        }
-        match &mut *self {
-            Self::Ending(end) => end.as_mut().poll(cx),
-            Self::Opening(_) | Self::Session(_) => Poll::Pending,
-        }
-    }
-}
-
 /// All that an idle connection keeps, besides what others know of it and its place in the room.
 pub(crate) struct Session<R> {
     /// What is at work on a command; the next one waits for it, and the heartbeat does not. It is dropped before the
@@ -240,16 +167,6 @@ pub(crate) struct Session<R> {
 enum Said {
     Text(String),
     Binary(Vec<u8>),
-}
-
-/// How a connection ends.
-enum End {
-    /// With a close frame.
-    Closing(Close),
-    /// With the client's own close frame, and the answer to it.
-    Left(Close),
-    /// The client has gone without a word; there is nobody to tell.
-    Gone,
 }
 
 enum Event {
@@ -437,61 +354,6 @@ impl<R: Source> Session<R> {
             }
         }
         Ok(())
-    }
-
-    /// Leaves its rooms at once, and then says good-bye if anybody is there.
-    async fn end(mut self, end: End) -> Close {
-        let without_frame = matches!(end, End::Gone);
-        let close = self.say_good_bye(end).await;
-        self.note_end(&close, without_frame);
-        close
-    }
-
-    /// The end where nobody is left to say good-bye to, and no command is at work.
-    fn gone(&mut self) -> Close {
-        let close = self.leave_socket();
-        self.note_end(&close, true);
-        close
-    }
-
-    fn note_end(&self, close: &Close, without_frame: bool) {
-        let code = if without_frame { "none" } else { close.code().word() };
-        self.connection.shared().metrics.closes.count(code);
-        tracing::debug!(connection = %self.connection.id(), code = %close.code(), "a connection ended");
-    }
-
-    /// Gives the sink and the rooms up without a word, as the client has gone.
-    fn leave_socket(&mut self) -> Close {
-        let outbox = Arc::clone(self.connection.recipient());
-        let close = outbox.closing().unwrap_or(GONE);
-        outbox.end_with_socket();
-        self.connection.leave_all();
-        close
-    }
-
-    async fn say_good_bye(&mut self, end: End) -> Close {
-        let outbox = Arc::clone(self.connection.recipient());
-        let within = self.connection.shared().limits.close_timeout;
-        // Before the leaving begins, because it may hold what `on_leave` waits for. What a client said before it went is
-        // carried out if that takes no time, as with a last message and then the close; otherwise it is dropped.
-        if let (Some(work), End::Left(_) | End::Gone) = (self.work.take(), &end)
-            && let Ok(Done::Joined(joined)) = timeout(within, work).await
-        {
-            // Kept, so that its `on_leave` follows its `on_join`.
-            self.connection.keep(joined);
-        }
-        let (close, mut peer) = match end {
-            End::Closing(close) => (close, Peer::new(&mut self.stream)),
-            End::Left(close) => (close, Peer::that_left(&mut self.stream)),
-            End::Gone => return self.leave_socket(),
-        };
-        outbox.close(close.clone(), Waiting::Drop);
-        self.connection.leave_all();
-        let shared = self.connection.shared();
-        // A process that goes down has that much time for a member that is slow.
-        let flush_by = shared.drain.get().filter(|drain| drain.close == close).map(crate::drain::Drain::flush_by);
-        farewell(&outbox, &mut peer, &shared.limits, flush_by).await;
-        outbox.closing().unwrap_or(close)
     }
 }
 

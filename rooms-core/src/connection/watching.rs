@@ -8,7 +8,11 @@ use std::{
 use futures::Sink;
 use serde_json::Value;
 
-use super::{Entered, JoinError, Place, ready, subscribed};
+use super::{
+    JoinError, Place,
+    joining::{ready, subscribed},
+    leaving::Entered,
+};
 use crate::{
     auth::Identity,
     context::Shared,

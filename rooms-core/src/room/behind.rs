@@ -11,7 +11,8 @@ use super::{
     Effects, Member, Room, State,
     history::{Ready, Seen},
     log::{Entry, Log},
-    replay::{Logged, Need, Replay},
+    logged::Logged,
+    replay::{Need, Replay},
 };
 use crate::{
     bus::{Missing, Position},

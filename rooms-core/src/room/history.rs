@@ -1,68 +1,23 @@
 //! A room with a history: messages in the order of its log, and what one who joins is given of it.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::num::NonZeroU64;
 
-use tokio::{sync::futures::Notified, time::Instant};
+use tokio::sync::futures::Notified;
 
 use super::{
     Effects, Held, Room, State,
     log::{Entry, Span},
-    replay::{Arrived, Content, Down, Has, Logged, Lost, Need, Outcome, Read, Replay, Wants},
+    logged::{Content, Logged, Read},
+    replay::{Arrived, Down, Has, Lost, Need, Outcome, Replay, Wants},
 };
 use crate::{
-    bus::{BusError, Excerpt, Missing, Position, ReadFrom},
-    envelope::{self, BadPayload, Carried, Opened},
+    bus::{BusError, Missing, Position, ReadFrom},
     join_options::{JoinOptions, Since},
     lock::lock,
     message::Message,
     outbox::{About, Recipient},
-    protocol::{self, Reason, binary, multi},
-    room_key::RoomKey,
+    protocol::{self, Reason},
 };
-
-impl Logged {
-    /// Reads a payload of the log, which was appended at a time, and may have so many bytes. One that is no message keeps
-    /// its place.
-    pub(crate) fn read(
-        room: &RoomKey,
-        payload: &[u8],
-        position: Position,
-        at: Instant,
-        limit: usize,
-    ) -> (Self, Option<BadPayload>) {
-        let (content, fault) = match envelope::read(payload, limit) {
-            Ok(Opened { payload, except, carried, .. }) => {
-                let positioned = match carried {
-                    Carried::Bare | Carried::Wrapped => multi::message_at(room, position, payload),
-                    Carried::Refresh => protocol::refresh(room, Some(position)),
-                    Carried::Binary => binary::message(room, Some(position), payload),
-                };
-                let bare = match carried {
-                    Carried::Bare => Message::text_of(&[payload]),
-                    Carried::Binary => Message::binary(payload),
-                    Carried::Wrapped | Carried::Refresh => positioned.clone(),
-                };
-                (Some(Content { bare, positioned, except }), None)
-            }
-            Err(fault) => (None, Some(fault)),
-        };
-        (Self { position, at, size: payload.len(), content }, fault)
-    }
-}
-
-impl Read {
-    /// What a bus has read, of a room whose messages may have so many bytes.
-    pub(crate) fn of(room: &RoomKey, excerpt: Excerpt, limit: usize) -> Self {
-        let now = Instant::now();
-        let ages = excerpt.ages.iter().copied().chain(std::iter::repeat(Duration::ZERO));
-        let logged = excerpt.messages.iter().zip(excerpt.first()..).zip(ages).map(|((payload, offset), age)| {
-            // A clock may begin with the machine, and a message be older.
-            let at = now.checked_sub(age).unwrap_or(now);
-            Logged::read(room, payload, excerpt.position(offset), at, limit).0
-        });
-        Self { messages: logged.collect(), head: excerpt.head, earlier: excerpt.earlier }
-    }
-}
 
 /// What one who joins is told of the history, and what it is given of it.
 #[derive(Debug, Default)]

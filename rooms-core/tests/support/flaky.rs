@@ -60,6 +60,11 @@ impl Flaky {
         Self(Arc::new(Inner { bus, receiver: OnceLock::new(), faults: Arc::new(faults) }))
     }
 
+    /// Reads wait from here on until they have permits.
+    pub(crate) fn hold_reads(&self) {
+        self.faults().permits.forget_permits(usize::MAX >> 3);
+    }
+
     pub(crate) fn faults(&self) -> &Faults {
         &self.0.faults
     }

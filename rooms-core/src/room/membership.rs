@@ -1,0 +1,195 @@
+//! Connections that enter a room, become members of it, and leave.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::time::Instant;
+
+use super::{Effects, Facts, Member, Room, State, Subscription, held::Held, history::Resumed, loss::Loss};
+use crate::{
+    join_options::JoinOptions,
+    kind::{Rights, Sort},
+    lock::lock,
+    message::{Form, Message},
+    outbox::Recipient,
+    presence::{Arrival, Due, Known, Listing, Share},
+    protocol::Standing,
+};
+
+/// One who is about to be told that it joined.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    /// Where the room counts users.
+    pub(crate) arrival: Option<Arrival>,
+    pub(crate) listing: Listing,
+    pub(crate) rights: Rights,
+}
+
+/// What a connection is told that was counted just now.
+struct Counted {
+    standing: Standing,
+    /// The bytes of what it missed that it is given as it reads.
+    later: usize,
+    effects: Effects,
+}
+
+/// What a joining connection became a member with.
+pub(crate) struct WentLive {
+    /// How many viewers it was told that there are.
+    pub(crate) viewers: usize,
+    /// The bytes of the history and the state that it was given, or is as it reads.
+    pub(crate) replayed: usize,
+    pub(crate) effects: Effects,
+}
+
+impl Room {
+    /// Adds a connection that is joining: from here on nothing is lost to it, and nothing is sent to it yet.
+    pub(crate) fn enter(&self, recipient: Arc<Recipient>) -> (usize, Effects) {
+        let mut state = lock(&self.state);
+        state.empty_since = None;
+        self.multi.fetch_add(usize::from(recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_add(usize::from(recipient.deflate().is_some()), Ordering::Relaxed);
+        let head = state.log.head();
+        state.ahead = head;
+        let from = state.replay.as_ref().and_then(|replay| replay.head());
+        let held = Box::new(Held { from, ..Held::default() });
+        let member = Member { recipient, cursor: head, held: Some(held), facts: None };
+        let slot = match state.free.pop() {
+            Some(slot) => slot,
+            None => {
+                if state.members.len() == state.members.capacity() {
+                    // A quarter more: most rooms are small, and there are many.
+                    let more = (state.members.len() / 4).max(2);
+                    state.members.reserve_exact(more);
+                }
+                state.members.push(None);
+                state.members.len() - 1
+            }
+        };
+        if let Some(place) = state.members.get_mut(slot) {
+            *place = Some(member);
+        }
+        let subscribe = matches!(state.subscription, Subscription::No | Subscription::Asked { overdue: true, .. });
+        if subscribe {
+            state.subscription = Subscription::Wanted;
+        }
+        (slot, Effects { subscribe, ..Effects::default() })
+    }
+
+    /// Makes a joining connection a member: it gets `welcome`, which is told how many viewers there are and who, then what
+    /// it asks for of the room's history, then what was published since it entered, then everything else.
+    pub(crate) fn go_live(
+        &self,
+        slot: usize,
+        arriving: Arriving,
+        join: &JoinOptions,
+        welcome: impl FnOnce(Standing) -> Message,
+    ) -> WentLive {
+        let Counted { standing, later, effects } = self.count_in(slot, arriving, join);
+        let went = WentLive { viewers: standing.viewers, replayed: 0, effects };
+        // Encoded without the lock: a snapshot and a list may be long.
+        let welcome = welcome(standing);
+        let mut state = lock(&self.state);
+        let State { members, log, ahead, replay, .. } = &mut *state;
+        let Some(Some(member)) = members.get_mut(slot) else { return went };
+        // What the flusher has not come by with yet goes the same way.
+        member.hold(log, &self.key, self.bounds);
+        member.cursor = log.head();
+        *ahead = log.head();
+        let Some(held) = member.held.take() else { return went };
+        let Held { messages, first, left_out, .. } = *held;
+        let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
+        let messages = messages.into_iter().map(|(_, message)| message);
+        // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
+        // the join itself or is woken after it.
+        member.recipient.queue(&welcome, first.into_iter().chain(messages));
+        if let (Some(left_out), Some(replay)) = (left_out, replay) {
+            member.begin_behind(self, slot, replay, left_out);
+        }
+        WentLive { replayed, ..went }
+    }
+
+    /// Counts a joining connection: what it is to be told, while what changes from here on is kept for it.
+    fn count_in(&self, slot: usize, arriving: Arriving, join: &JoinOptions) -> Counted {
+        let mut state = lock(&self.state);
+        let State { members, log, share, ahead, replay, last_state, .. } = &mut *state;
+        let viewers = share.viewers();
+        let standing = Standing { viewers, ..Standing::default() };
+        let nothing = Counted { standing, later: 0, effects: Effects::default() };
+        let Some(Some(member)) = members.get_mut(slot) else { return nothing };
+        // With what the flusher has not come by with yet, so that no old count follows the new one.
+        member.hold(log, &self.key, self.bounds);
+        member.cursor = log.head();
+        *ahead = log.head();
+        let Some(held) = &mut member.held else { return nothing };
+        held.counted = true;
+        let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
+            self.resume(replay.as_deref(), held, &member.recipient, join);
+        self.note_resumed(recovered, reason);
+        // Before the messages: what a page makes of one may depend on the state.
+        let whole = last_state.as_ref().and_then(|last| last.whole());
+        held.start_with(whole.into_iter().chain(first).collect(), has_up_to, self.bounds);
+        if let Some(left_out) = left_out {
+            held.leave_out(left_out);
+        }
+        let Arriving { arrival, listing, rights } = arriving;
+        let (arrived, due) = match rights.sort {
+            Sort::Member => share.arrive(member.recipient.id(), arrival, listing),
+            Sort::Observer => share.observe(member.recipient.id(), listing),
+        };
+        let ordinary = arrived.known.is_none() && rights == Rights::MEMBER;
+        member.facts = (!ordinary).then(|| Box::new(Facts { known: arrived.known, rights }));
+        let effects = state.take_due(due);
+        let observer = rights.sort == Sort::Observer;
+        let standing = Standing { viewers: arrived.viewers, list: arrived.list, observer, position, recovered };
+        Counted { standing, later, effects }
+    }
+
+    /// Takes a member out, joined or joining.
+    pub(crate) fn leave(&self, slot: usize) -> Effects {
+        self.take_out(slot, |share, known| share.leave(known, Instant::now()))
+    }
+
+    /// [`leave`](Self::leave), of one who is put out, and is not shown any more.
+    pub(crate) fn remove(&self, slot: usize) -> Effects {
+        self.take_out(slot, Share::remove)
+    }
+
+    /// The connections of all members, joined or joining.
+    pub(crate) fn recipients(&self) -> Vec<Arc<Recipient>> {
+        lock(&self.state).members.iter().flatten().map(|member| Arc::clone(&member.recipient)).collect()
+    }
+
+    fn take_out(&self, slot: usize, count_out: impl FnOnce(&mut Share, Option<&Known>) -> Due) -> Effects {
+        // Dropped after the lock.
+        let mut given = Vec::new();
+        let mut state = lock(&self.state);
+        let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
+        state.free.push(slot);
+        if state.replay.as_mut().is_some_and(|replay| replay.behind.remove(&slot).is_some()) {
+            member.recipient.caught_up(&self.key);
+        }
+        self.multi.fetch_sub(usize::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
+        self.deflating.fetch_sub(usize::from(member.recipient.deflate().is_some()), Ordering::Relaxed);
+        let empty = state.free.len() == state.members.len();
+        if empty {
+            state.members = Vec::new();
+            state.free = Vec::new();
+            state.log.clear(&mut given);
+            state.loss = Loss::default();
+            state.empty_since = Some(Instant::now());
+            // Nobody is left to be told of it, but publishers may wait for space.
+            self.space.notify_waiters();
+        }
+        let mut effects = Effects::default();
+        if member.held.is_none_or(|held| held.counted) {
+            let facts = member.facts.as_deref();
+            let due = match facts.map(|facts| facts.rights.sort) {
+                Some(Sort::Observer) => state.share.stop_observing(),
+                _ => count_out(&mut state.share, facts.and_then(|facts| facts.known.as_ref())),
+            };
+            effects = state.take_due(due);
+        }
+        effects.linger = empty && !std::mem::replace(&mut state.lingering, true);
+        effects
+    }
+}
