@@ -264,6 +264,24 @@ async fn a_page_that_was_told_too_little_fetches() {
 }
 
 #[tokio::test]
+async fn what_a_page_was_to_fetch_when_its_connection_ended_is_fetched_by_the_next_one() {
+    let program = Program::start().await;
+    Browser::run(Device::Desktop, async |browser: Browser| {
+        let page = browser.first(&program.url(POST)).await;
+        page.keep_sockets().await;
+        sign_in(&page, "ann").await;
+        comment(&page, "Stored").await;
+        page.says("#comments li p", "Stored").await;
+        // As late as can be, and not before the connection ends.
+        page.script("Math.random = () => 0.9999; document.getElementById('comments').replaceChildren()").await;
+        page.hears(r#"{"type": "new_comment"}"#).await;
+        page.script("dispatchEvent(new Event('pagehide')); dispatchEvent(new Event('pageshow'))").await;
+        page.says("#comments li p", "Stored").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_refused_token_is_said_and_not_tried_again() {
     let program = Program::start().await;
     Browser::run(Device::Desktop, async |browser: Browser| {

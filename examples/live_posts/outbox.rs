@@ -3,7 +3,10 @@
 //!
 //! In memory, as the posts are. With a database this is a table that is written in the transaction of what it tells of.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
 
 use rooms::{RoomKey, RoomManager};
 use serde_json::Value;
@@ -22,10 +25,15 @@ pub(crate) struct Outbox(mpsc::Sender<(RoomKey, Value)>);
 impl Outbox {
     pub(crate) fn new(rooms: RoomManager) -> Self {
         let (outbox, mut waiting) = mpsc::channel::<(RoomKey, Value)>(WAITING);
+        // Events are numbered anew by each process. Rows of a database have ids.
+        let process = RandomState::new().hash_one("live_posts");
         tokio::spawn(async move {
+            let mut number = 0_u64;
             while let Some((room, event)) = waiting.recv().await {
-                // One that came through without an answer comes twice; a comment has an id, and of likes the most count.
-                while let Err(error) = rooms.broadcast(&room, &event).await {
+                number += 1;
+                // One that came through without an answer is not told again.
+                let key = format!("{process:x}-{number}");
+                while let Err(error) = rooms.to(&room).idempotency_key(&key).json(&event).await {
                     tracing::warn!(%error, "the viewers are told later");
                     sleep(PAUSE).await;
                 }

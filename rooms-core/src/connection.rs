@@ -12,6 +12,7 @@ mod places;
 mod replayed;
 mod to_enter;
 mod token;
+mod unasked;
 mod watching;
 
 use std::{collections::VecDeque, fmt, sync::Arc, task::Poll};
@@ -103,6 +104,8 @@ struct Rare {
     beside: BesideWork,
     /// Rooms that it is to enter without having asked.
     to_enter: VecDeque<RoomKey>,
+    /// Rooms with a history that it entered so, and that its client has not joined.
+    unasked: Vec<RoomKey>,
     /// What it was given of histories and states.
     replayed: Replayed,
 }
@@ -263,6 +266,7 @@ impl Rare {
     fn is_idle(&self, now: Moment) -> bool {
         self.notice == Notice::default()
             && self.to_enter.is_empty()
+            && self.unasked.is_empty()
             && self.replayed.is_empty()
             && self.beside.is_idle(now)
     }

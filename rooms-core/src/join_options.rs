@@ -97,14 +97,20 @@ impl JoinOptions {
         if self.positions { Form::Positioned } else { Form::Single }
     }
 
-    /// What the query of a URL says, but for the parameters in which tokens are. Text that can't be decoded is left out.
+    /// What the query of a URL says, but for the parameters in which tokens are. Text that can't be decoded is left out; but
+    /// a `since` that can't be is a position of no log, so that the page is told.
     pub(crate) fn from_query(query: &str, is_token: impl Fn(&str) -> bool) -> Self {
         let mut options = Self::new();
         let mut with = Map::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let Some(name) = percent::decode(name).filter(|name| !is_token(name)) else { continue };
-            let Some(value) = percent::decode(value) else { continue };
+            let Some(value) = percent::decode(value) else {
+                if name == "since" {
+                    options = Self { since: Some(Since::Nowhere), ..options.told_positions() };
+                }
+                continue;
+            };
             match &*name {
                 "since" => options = options.since(value),
                 "newest" => options = options.newest(value.parse().unwrap_or_default()),
@@ -148,7 +154,11 @@ mod tests {
             let options = JoinOptions::from_query(&format!("since={broken}"), |_| false);
             assert_eq!(options.since, Some(Since::Nowhere), "{broken:.20}");
         }
-        assert_eq!(read("since=%ff&newest=-1").since, None, "what can't be decoded is not there");
+        for broken in ["since=%ff", "since=%zz", "since=2a.7%", "sinc%65=%ff"] {
+            let options = read(broken);
+            assert_eq!((options.since, options.positions), (Some(Since::Nowhere), true), "{broken}");
+        }
+        assert!(read("x=%ff").with.is_none(), "what else can't be decoded is not there");
         assert_eq!(read("newest=99999999999999999999999").newest, 0);
         let long = JoinOptions::from_query(&format!("x={}", "y".repeat(5_000)), |_| false);
         assert!(long.with.is_none(), "what is too long is left out");

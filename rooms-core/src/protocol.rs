@@ -141,7 +141,9 @@
 //! follows as the client reads; `epoch`, where the position is of another log, or is none. Then follow the
 //! `newest` messages that it asked for, at most as many as are kept and fit, and what is published from then on. Who gives
 //! no `since` is given the `newest` right away. A room is resumed by the `join` that enters it; one of a room that the
-//! connection is in already is answered without `position` and `recovered`.
+//! connection is in already is answered without `position` and `recovered`. A room that the server had the connection enter, as
+//! the user's own, is resumed by the first `join` of the client, if that has a `since`: it is carried out as a leave and a join, so
+//! what came since that position follows, also what was sent already, and the other members may be told of both.
 //!
 //! `with` is any JSON of at most 4,096 bytes, for the rule and for `on_join`; see [`Member::with`](crate::Member::with). It
 //! works in every room.
@@ -149,7 +151,8 @@
 //! On a connection that is for one room they are parameters of the URL: `?since=2a.7&newest=50`; an empty `since` asks for
 //! nothing to be resumed. Where one of the two is there, what happens in the room is told as on a connection for many:
 //! payloads in `message`, with their `offset`, and events with their `room`. Without them payloads are bare. `observe=true` asks
-//! to observe. The other parameters, but the token, are its `with`, an object of strings.
+//! to observe. The other parameters, but the token, are its `with`, an object of strings; as JSON that may have 4,096 bytes, and
+//! where it has more there is no `with`. A `since` that can't be decoded is a position of no log, and a `newest` that is no number is 0.
 //!
 //! What others publish to the room by the bus' own means has no `offset`, and is not kept. A `refresh` has an `offset`, as
 //! the message has in whose place it comes.

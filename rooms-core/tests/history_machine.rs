@@ -38,7 +38,11 @@ const PAGES: usize = 4;
 enum Step {
     Publish(usize, usize),
     /// Comes back with the position that it has, or for the first time; with the newest, if a number.
-    Join(usize, usize),
+    Join {
+        page: usize,
+        node: usize,
+        newest: usize,
+    },
     Go(usize),
     Hide(usize),
     Show(usize),
@@ -73,7 +77,9 @@ fn step(faults: Faults) -> impl Strategy<Value = Step> {
     let harsh = u32::from(faults == Faults::Harsh);
     prop_oneof![
         10 => (node.clone(), 1..6usize).prop_map(|(node, count)| Step::Publish(node, count)),
-        8 => (page.clone(), 0..8usize).prop_map(|(page, newest)| Step::Join(page, newest.saturating_sub(5))),
+        8 => (page.clone(), 0..NODES, 0..8usize).prop_map(|(page, node, newest)| {
+            Step::Join { page, node, newest: newest.saturating_sub(5) }
+        }),
         4 => page.clone().prop_map(Step::Go),
         4 => page.clone().prop_map(Step::Hide),
         4 => page.clone().prop_map(Step::Show),
@@ -144,8 +150,8 @@ async fn run(faults: Faults, steps: Vec<Step>) {
                     }
                 }
             }
-            Step::Join(page, newest) if pages[page].talk.is_none() => {
-                pages[page].join_over(nodes[page % NODES].talk(&taps[page]), ROOM, newest);
+            Step::Join { page, node, newest } if pages[page].talk.is_none() => {
+                pages[page].join_over(nodes[node].talk(&taps[page]), ROOM, newest);
             }
             Step::Go(page) => pages[page].go(),
             Step::Hide(page) => pages[page].show(ROOM, false),
@@ -162,7 +168,7 @@ async fn run(faults: Faults, steps: Vec<Step>) {
             Step::Forget => hub.forget_histories(),
             Step::Idle => idle().await,
             Step::Wait => sleep(Duration::from_secs(5)).await,
-            Step::Join(..) => {}
+            Step::Join { .. } => {}
         }
         pages.iter_mut().for_each(|page| page.look(&truth));
     }
@@ -179,7 +185,7 @@ async fn run(faults: Faults, steps: Vec<Step>) {
     }
     for page in 0..PAGES {
         if pages[page].talk.is_none() {
-            pages[page].join_over(nodes[page % NODES].talk(&taps[page]), ROOM, 0);
+            pages[page].join_over(nodes[(page + 1) % NODES].talk(&taps[page]), ROOM, 0);
         } else {
             pages[page].show(ROOM, true);
         }

@@ -64,7 +64,7 @@ async fn run(mut dice: Dice) {
             }
             let page = dice.below(pages.len() as u64) as usize;
             match pages[page].talk {
-                None => pages[page].join(&nodes[page % 2].rooms, ROOM, dice.below(3) as usize),
+                None => pages[page].join(&dice.of(&nodes).rooms, ROOM, dice.below(3) as usize),
                 Some(_) if dice.below(3) == 0 => pages[page].go(),
                 Some(_) => {}
             }
@@ -84,10 +84,8 @@ async fn run(mut dice: Dice) {
         number += 1;
         let last = nodes[1].rooms.broadcast(&key(ROOM), &number).await.unwrap();
         truth.published.insert(last.position.unwrap(), number);
-        for (place, page) in pages.iter_mut().enumerate() {
-            if page.talk.is_none() {
-                page.join(&nodes[place % 2].rooms, ROOM, 1);
-            }
+        for page in pages.iter_mut().filter(|page| page.talk.is_none()) {
+            page.join(&dice.of(&nodes).rooms, ROOM, 1);
         }
         sleep(Duration::from_millis(200)).await;
         pages.iter_mut().for_each(|page| page.look(&truth));

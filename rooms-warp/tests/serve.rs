@@ -23,7 +23,8 @@ async fn serve(rooms: &RoomManager) -> SocketAddr {
     let live = warp::path!("live").and(rooms_warp::events(&rooms)).map(|events: RoomEvents| events.room("post", 42));
     let socket =
         warp::path!("socket").and(rooms_warp::upgrade(&rooms)).map(|upgrade: RoomUpgrade| upgrade.room("post", 1));
-    let app = warp::path::end().map(|| "here").or(live).or(socket).or(warp::path!("long").map(|| "x".repeat(64 * 1024)));
+    let app =
+        warp::path::end().map(|| "here").or(live).or(socket).or(warp::path!("long").map(|| "x".repeat(64 * 1024)));
     tokio::spawn(async move {
         rooms_warp::serve(&rooms, listener, app, pending(), Shutdown::within(Duration::from_secs(1))).await;
     });

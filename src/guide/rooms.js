@@ -69,6 +69,7 @@ function keepUp(path, options, many = false) {
   const { token, history = false } = options;
   const wanted = new Map(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map(); // where this page stands in the history of each room; at the endpoint of one room under null
+  const due = new Map(); // what tells the page to fetch and is not handed on yet, and who was told
   const states = new Map(); // of the rooms that have one
   const retry = new Retry();
   const over = new AbortController();
@@ -100,6 +101,7 @@ function keepUp(path, options, many = false) {
     saying: room => ({ since: places.get(room), ...(paused.has(room) && { paused: true }), ...wanted.get(room) }),
     note,
     heard,
+    fetchSoon,
     heardBytes,
     began,
     ended,
@@ -187,6 +189,27 @@ function keepUp(path, options, many = false) {
       places.delete(event.room);
     }
     tell(event);
+    if (type === "room_joined") settleDue(event);
+  }
+
+  // Heard once for each room, at a random moment.
+  function fetchSoon(event) {
+    const what = `${event.type} ${event.room}`;
+    if (due.has(what)) return;
+    const mine = connection;
+    due.set(what, [event, mine]);
+    const handOn = () => mine === connection && due.delete(what) && tell(event);
+    setTimeout(handOn, Math.random() * RESYNC_WITHIN);
+  }
+
+  // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
+  // not given what it missed fetches anyway.
+  function settleDue({ room, recovered }) {
+    for (const [what, [event, by]] of due) {
+      if (event.room !== room || by === connection) continue;
+      due.delete(what);
+      if (recovered) tell(event);
+    }
   }
 
   function heardBytes(frame) {
@@ -216,9 +239,11 @@ function keepUp(path, options, many = false) {
     setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
-  // The position that the page comes back with.
+  // The position that the page comes back with. Where the server joins a room by itself, as the user's own, it does not know of
+  // the one that the page's join says.
   function note(event) {
     const type = event?.type;
+    if (type === "room_joined" && event.recovered === undefined && places.has(event.room)) return;
     const place = type === "room_joined" ? event.position : (type === "message" || type === "refresh") && event.offset;
     if (!place) return;
     if (history) places.set(null, place);
@@ -328,7 +353,6 @@ class Connection {
   #asked = new Map(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
   #lastRef = 0;
   #rate = new JoinRate(() => this.settle());
-  #resyncs = new Set();
   #told = new Set(); // the rooms whose `room_joined` has said what the next `resync` does
   #anew = new Set(); // the rooms whose state is asked for anew, soon
   #lists = new Map(); // the rooms whose members are asked for again: the timer, or null once that was done
@@ -411,17 +435,10 @@ class Connection {
     this.#page.heard(event);
   }
 
-  // Heard once for each room, and not at all where a new connection has joined it anew by then.
   #fetchSoon(event) {
     const { type, room } = event;
     if (type === "resync" && this.#told.delete(room)) return;
-    const what = `${type} ${room}`;
-    if (this.#resyncs.has(what)) return;
-    this.#resyncs.add(what);
-    setTimeout(() => {
-      this.#resyncs.delete(what);
-      if (!this.#over) this.#page.heard(event);
-    }, Math.random() * RESYNC_WITHIN);
+    this.#page.fetchSoon(event);
     // What has changed in it may have been left out too.
     if (type === "resync" && this.#page.states.has(room)) this.#stateAnew(room);
   }

@@ -807,11 +807,74 @@ window.cases = {
     same(it.types(), []);
     await pass(5_000);
     same(it.types(), ["resync", "resync"]);
-    // A new connection's joins say more.
-    socket.says(resync);
-    socket.dies(1006);
+  },
+
+  async a_resync_or_refresh_that_was_not_handed_on_yet_is_so_once_another_connection_has_resumed_the_room() {
+    const it = start();
+    let socket = await opened();
+    it.rooms.join("a:1");
+    const joined = more => ({ type: "room_joined", room: "a:1", position: "2a.50", ...more });
+    const reconnect = async () => {
+      socket.dies(1006);
+      await pass(6_000);
+      socket = sockets.at(-1);
+      socket.opens();
+      it.events.splice(0);
+    };
+    socket.says(joined());
+    const told = () => {
+      socket.says({ type: "message", room: "a:1", offset: "2a.2", data: 2 });
+      socket.says({ type: "resync", room: "a:1", reason: "slow_consumer" });
+      socket.says({ type: "refresh", room: "a:1", offset: "2a.49" });
+      socket.says({ type: "message", room: "a:1", offset: "2a.50", data: 50 });
+    };
+    told();
+    await reconnect();
+    same(socket.sent[0].since, "2a.50");
+    // Not by the join of another room.
+    socket.says({ ...joined({ recovered: true }), room: "a:2" });
     await pass(5_000);
-    same(it.types(), ["offline"]);
+    same(it.types(), ["room_joined"]);
+    // Whatever was tried in between.
+    await reconnect();
+    socket.says(joined({ recovered: true }));
+    same(it.types(), ["room_joined", "resync", "refresh"]);
+    await pass(5_000);
+    same(it.types(), []);
+    // Where the room is not resumed, the page fetches anyway.
+    for (const more of [{ recovered: false }, {}]) {
+      told();
+      await reconnect();
+      socket.says(joined(more));
+      if (more.recovered === false) socket.says({ type: "resync", room: "a:1", reason: "history_gap" });
+      await pass(5_000);
+      same(it.types(), ["room_joined"]);
+    }
+  },
+
+  async where_the_server_joins_a_room_by_itself_the_page_keeps_the_place_that_it_resumes_from() {
+    const it = start();
+    let socket = await opened();
+    it.rooms.join("user:5");
+    const joined = (offset, more) => socket.says({ type: "room_joined", room: "user:5", position: `2a.${offset}`, ...more });
+    joined(3);
+    const reconnect = async () => {
+      socket.dies(1006);
+      await pass(6_000);
+      socket = sockets.at(-1);
+      socket.opens();
+      return socket.sent[0].since;
+    };
+    same(await reconnect(), "2a.3");
+    // Before its own join is answered, the connection ends.
+    joined(9);
+    same(await reconnect(), "2a.3");
+    joined(9);
+    joined(3, { recovered: true });
+    socket.says({ type: "message", room: "user:5", offset: "2a.4", data: 4 });
+    same(await reconnect(), "2a.4");
+    joined(20, { recovered: false });
+    same(await reconnect(), "2a.20");
   },
 
   async a_refresh_is_heard_once_in_five_seconds_and_its_place_is_kept_at_once() {

@@ -5,7 +5,7 @@ import { type StateEvent, wholeState } from "./room_states.js";
 
 const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
 const ANSWER_WITHIN = 10_000; // an upgrade and a pong
-const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
+export const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
 const LIST_WINDOW = 5_000; // the server sends a room's members twice in this time to one connection
 const OPEN = 1; // the `readyState` of a socket
 
@@ -18,7 +18,6 @@ export class Connection {
   #asked = new Map<string, string | null>(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
   #lastRef = 0;
   #rate = new JoinRate(() => this.settle());
-  #resyncs = new Set<string>();
   #told = new Set<string>(); // the rooms whose `room_joined` has said what the next `resync` does
   #anew = new Set<string>(); // the rooms whose state is asked for anew, soon
   #lists = new Map<string, Timer | null>(); // the rooms whose members are asked for again: the timer, or null once that was done
@@ -101,17 +100,10 @@ export class Connection {
     this.#page.heard(event);
   }
 
-  // Heard once for each room, and not at all where a new connection has joined it anew by then.
   #fetchSoon(event: ServerSays): void {
     const { type, room } = event;
     if (type === "resync" && this.#told.delete(room)) return;
-    const what = `${type} ${room}`;
-    if (this.#resyncs.has(what)) return;
-    this.#resyncs.add(what);
-    setTimeout(() => {
-      this.#resyncs.delete(what);
-      if (!this.#over) this.#page.heard(event);
-    }, Math.random() * RESYNC_WITHIN);
+    this.#page.fetchSoon(event);
     // What has changed in it may have been left out too.
     if (type === "resync" && this.#page.states.has(room)) this.#stateAnew(room);
   }

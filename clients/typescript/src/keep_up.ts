@@ -1,4 +1,4 @@
-import { Connection } from "./connection.js";
+import { Connection, RESYNC_WITHIN } from "./connection.js";
 import { Retry } from "./retry.js";
 import { followPage } from "./page_life.js";
 import { planOf } from "./socket_plan.js";
@@ -23,6 +23,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   const { token, history = false } = options;
   const wanted = new Map<string, JoinOptions>(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map<string | null, Position>(); // where this page stands in the history of each room; at the endpoint of one room under null
+  const due = new Map<string, [ServerSays, Connection | null]>(); // what tells the page to fetch and is not handed on yet, and who was told
   const states: RoomStates = new Map(); // of the rooms that have one
   const retry = new Retry();
   const over = new AbortController();
@@ -54,6 +55,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     saying: room => ({ since: places.get(room), ...(paused.has(room!) && { paused: true }), ...wanted.get(room!) }),
     note,
     heard,
+    fetchSoon,
     heardBytes,
     began,
     ended,
@@ -141,6 +143,27 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
       places.delete(event.room);
     }
     tell(event);
+    if (type === "room_joined") settleDue(event);
+  }
+
+  // Heard once for each room, at a random moment.
+  function fetchSoon(event: ServerSays): void {
+    const what = `${event.type} ${event.room}`;
+    if (due.has(what)) return;
+    const mine = connection;
+    due.set(what, [event, mine]);
+    const handOn = () => mine === connection && due.delete(what) && tell(event);
+    setTimeout(handOn, Math.random() * RESYNC_WITHIN);
+  }
+
+  // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
+  // not given what it missed fetches anyway.
+  function settleDue({ room, recovered }: ServerSays): void {
+    for (const [what, [event, by]] of due) {
+      if (event.room !== room || by === connection) continue;
+      due.delete(what);
+      if (recovered) tell(event);
+    }
   }
 
   function heardBytes(frame: Uint8Array<ArrayBuffer>): void {
@@ -170,9 +193,11 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
-  // The position that the page comes back with.
+  // The position that the page comes back with. Where the server joins a room by itself, as the user's own, it does not know of
+  // the one that the page's join says.
   function note(event: ServerSays): void {
     const type = event?.type;
+    if (type === "room_joined" && event.recovered === undefined && places.has(event.room)) return;
     const place = type === "room_joined" ? event.position : (type === "message" || type === "refresh") && event.offset;
     if (!place) return;
     if (history) places.set(null, place);

@@ -34,6 +34,8 @@ export interface Page {
   saying(room: string | null): JoinOptions & { since: Position | undefined; paused?: boolean };
   note(event: ServerSays): void;
   heard(event: ServerSays): void;
+  /** Hears a `resync` or a `refresh` soon, on this connection or on the next one. */
+  fetchSoon(event: ServerSays): void;
   heardBytes(frame: Uint8Array<ArrayBuffer>): void;
   began(): void;
   ended(code: number, reason: string): void;

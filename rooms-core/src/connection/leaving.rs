@@ -24,6 +24,7 @@ impl Connection {
         if self.rare().is_some() {
             self.rare_mut().beside.forget(key);
         }
+        self.is_not_unasked(key);
         self.left([Entered::new(&self.shared, place).leaving(how)]);
         true
     }

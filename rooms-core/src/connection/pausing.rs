@@ -25,6 +25,7 @@ impl Connection {
 
     /// What a join comes to of a room that it is in, where it does not go on there.
     pub(crate) fn stands(&mut self, key: &RoomKey, options: &JoinOptions) -> Option<Standing> {
+        self.is_asked_for(key, options);
         if options.paused {
             self.pause(key);
         }

@@ -187,11 +187,19 @@ impl Behind {
             Err(missing) => return Way::Lost(Missing::into(missing)),
         };
         let offset = |logged: &Logged| NonZeroU64::new(logged.position.offset());
-        let missed = missed.filter_map(|logged| Some((offset(logged)?, for_one(logged, recipient))));
+        let missed = missed.filter_map(|logged| Some((offset(logged)?, logged.for_one(recipient))));
         if let Some(last) = recipient.refill(&room.source(), missed) {
             self.since = Position::new(head.epoch(), last.get());
         }
         if self.since.offset() == head.offset() { Way::Through } else { Way::Behind }
+    }
+}
+
+impl Logged {
+    /// It, as a member is given it; `None` where it is not.
+    pub(super) fn for_one(&self, recipient: &Recipient) -> Option<Message> {
+        let content = self.content.as_ref().filter(|content| content.except != Some(recipient.id()))?;
+        Some(if recipient.form() == Form::Single { content.bare.clone() } else { content.positioned.clone() })
     }
 }
 
@@ -200,12 +208,6 @@ fn in_form<'a>(entry: &'a mut Entry, room: &Room, form: Form) -> &'a Message {
         Form::Single => &entry.message,
         Form::Multi | Form::Positioned => entry.multi(&room.key),
     }
-}
-
-/// A message of the history, as a member is given it; `None` where it is not.
-fn for_one(logged: &Logged, recipient: &Recipient) -> Option<Message> {
-    let content = logged.content.as_ref().filter(|content| content.except != Some(recipient.id()))?;
-    Some(if recipient.form() == Form::Single { content.bare.clone() } else { content.positioned.clone() })
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use crate::{
     join_options::{JoinOptions, Since},
     limits::Limits,
     lock::lock,
-    message::{Form, Message},
-    outbox::About,
+    message::Message,
+    outbox::{About, Recipient},
     protocol::{self, Reason},
 };
 
@@ -194,11 +194,11 @@ impl Room {
         let member = members.get(slot)?.as_ref()?;
         let none = JoinOptions::new();
         let join = if join.paused { &none } else { join };
-        self.resume(Some(replay), member.held()?, member.recipient.form(), join).position
+        self.resume(Some(replay), member.held()?, &member.recipient, join).position
     }
 
     /// What one who joins is told and given; what is held for it follows.
-    pub(super) fn resume(&self, replay: Option<&Replay>, held: &Held, form: Form, join: &JoinOptions) -> Resumed {
+    pub(super) fn resume(&self, replay: Option<&Replay>, held: &Held, to: &Recipient, join: &JoinOptions) -> Resumed {
         let Some((replay, from)) = replay.and_then(|replay| Some((replay, held.from.or(replay.head())?))) else {
             // Nobody knows where the log stands, or there is none: who was away may have missed anything.
             let missed = join.since.is_some();
@@ -218,10 +218,7 @@ impl Room {
                 bytes: (bounds.held_bytes / 4 * 3).saturating_sub(held.bytes),
             },
         };
-        let message = |logged: &Logged| {
-            let content = logged.content.as_ref()?;
-            Some(if form == Form::Single { content.bare.clone() } else { content.positioned.clone() })
-        };
+        let message = |logged: &Logged| logged.for_one(to);
         let missed = join.since.map(|since| match since {
             Since::Nowhere => Err(Reason::Epoch),
             Since::Lost => Err(Reason::BusGap),

@@ -151,7 +151,7 @@ impl Room {
                 let recovered = join.since.is_some().then_some(true);
                 Given { position: paused.position(), recovered, later: 0 }
             }
-            None => self.give(held, replay.as_deref(), last_state.as_deref(), member.recipient.form(), join),
+            None => self.give(held, replay.as_deref(), last_state.as_deref(), &member.recipient, join),
         };
         let Arriving { arrival, listing, rights } = arriving;
         let (arrived, due) = match rights.sort {
@@ -172,11 +172,11 @@ impl Room {
         held: &mut Held,
         replay: Option<&Replay>,
         last_state: Option<&LastState>,
-        form: Form,
+        to: &Recipient,
         join: &JoinOptions,
     ) -> Given {
         let Resumed { position, recovered, reason, first, has_up_to, left_out, later } =
-            self.resume(replay, held, form, join);
+            self.resume(replay, held, to, join);
         self.note_resumed(recovered, reason);
         // Before the messages: what a page makes of one may depend on the state.
         let whole = last_state.and_then(LastState::whole);

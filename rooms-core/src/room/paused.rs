@@ -148,9 +148,8 @@ impl Room {
             let held = member.seldom.get_or_insert_default().held.insert(held);
             let since = paused.since(loss, self.has_history());
             let join = JoinOptions { since, ..join.clone() };
-            let form = member.recipient.form();
             let Given { position, recovered, later } =
-                self.give(held, replay.as_deref(), last_state.as_deref(), form, &join);
+                self.give(held, replay.as_deref(), last_state.as_deref(), &member.recipient, &join);
             let (viewers, list) = share.standing(who, listing);
             let observer = !member.rights().sort.is_counted();
             // Where nothing was missed there is nothing to recover.

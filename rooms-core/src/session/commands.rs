@@ -85,7 +85,11 @@ impl<R: Source> Session<R> {
 
     /// The join that a connection begins with: of its only room, or of the user's own.
     pub(super) fn first_join(&mut self, room: &RoomKey, options: JoinOptions) -> Work {
-        let (form, join) = (self.form(), self.connection.begin_join(room, options, None, NewRooms::Counted));
+        let form = self.form();
+        if form == Form::Multi {
+            self.connection.enters_unasked(room);
+        }
+        let join = self.connection.begin_join(room, options, None, NewRooms::Counted);
         // Mapped, because a block would keep the join twice: where it is captured and where it is awaited.
         let done = join.map(move |joined| match (joined, form) {
             (Ok(joined), _) => Done::Joined(joined),
@@ -113,7 +117,7 @@ impl<R: Source> Session<R> {
             }
             Ok(Command::Join(room, options)) if self.connection.goes_on(&room, &options) => {
                 self.work = Some(self.resume(room, options, reference.map(Arc::new)));
-                return self.takes(now, more_for_a_join);
+                return self.note_join(text, now);
             }
             Ok(Command::Join(room, options)) => match self.connection.stands(&room, &options) {
                 Some(standing) => {

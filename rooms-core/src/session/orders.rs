@@ -84,6 +84,7 @@ impl<R: Source> Session<R> {
     pub(super) fn enter_next(&mut self) -> bool {
         let Some(room) = self.connection.next_to_enter() else { return false };
         if !self.connection.rooms().any(|joined| *joined == room) {
+            self.connection.enters_unasked(&room);
             self.work = Some(self.join(room, JoinOptions::new(), Asked::ByServer));
         }
         true

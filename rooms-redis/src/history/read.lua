@@ -21,7 +21,9 @@ local function run()
     redis.call('PEXPIRE', mark, age + 86400000)
     return { ARGV[2] .. '.0', '', now, {} }
   end
-  redis.call('PEXPIRE', mark, age + 86400000)
+  -- The mark stays for a day longer than the log. To see to that twice a day is enough, so most reads write nothing. Where nothing
+  -- may be written just now, as on a server without its replicas, the log is read all the same.
+  if redis.call('PTTL', mark) < age + 43200000 then redis.pcall('PEXPIRE', mark, age + 86400000) end
 
   local offset, earlier, count = tonumber(head), marked[2] or '', 0
   if ARGV[3] == 'newest' then
@@ -40,7 +42,7 @@ end
 -- Redis does not say which command it is that a user may not run; from version 7 on it can be asked.
 local function named(failure)
   if redis.acl_check_cmd and string.find(failure.err, "can't run this command", 1, true) then
-    for command in string.gmatch('HMGET TIME HSET DEL PEXPIRE LRANGE', '%a+') do
+    for command in string.gmatch('HMGET TIME HSET DEL PTTL PEXPIRE LRANGE', '%a+') do
       if not redis.acl_check_cmd(command) then
         return redis.error_reply('NOPERM read.lua: this user has no right to run ' .. command)
       end

@@ -9,7 +9,8 @@ local function run()
   local kept = redis.call('HMGET', key, 'epoch', 'offset', 'server', 'state')
   local epoch, offset, server, state = kept[1], tonumber(kept[2]) or 0, kept[3] or '', kept[4]
   if not epoch or not state then return {} end
-  redis.call('PEXPIRE', key, tonumber(ARGV[1]))
+  -- Where nothing may be written just now, as on a server without its replicas, the state is read all the same.
+  redis.pcall('PEXPIRE', key, tonumber(ARGV[1]))
 
   -- A server that takes over from another, or that restarts, may have lost what came after this: whoever has that is to see
   -- that this is another epoch.
