@@ -98,10 +98,10 @@ function keepUp(path, options, many = false) {
     rooms,
     isWanted: room => wanted.has(room),
     refused: room => wanted.delete(room),
-    saying: room => ({ since: places.get(room), ...(paused.has(room) && { paused: true }), ...wanted.get(room) }),
+    saying: room => ({ since: places.get(room), paused: paused.has(room) || undefined, ...wanted.get(room) }),
     note,
     heard,
-    fetchSoon,
+    soon: fetchSoon,
     heardBytes,
     began,
     ended,
@@ -113,7 +113,7 @@ function keepUp(path, options, many = false) {
     options,
     signal: over.signal,
     isSingle: () => !many,
-    isOpen: () => connection?.opened === true,
+    isOpen: () => !!connection?.opened,
     token: async () => (token ? ask().catch(() => null) : undefined),
     socket: jwt => socketPlan(jwt).open(),
     tell,
@@ -131,7 +131,7 @@ function keepUp(path, options, many = false) {
     }
     if (mine !== turn) return;
     if (token && !jwt) return stop(...retry.noToken);
-    idle = fallback?.isIdle() ?? false;
+    idle = !!fallback?.isIdle();
     if (!idle) connection = new Connection(fallback?.active ? fallback.plan(jwt) : socketPlan(jwt), page);
   }
 
@@ -198,17 +198,14 @@ function keepUp(path, options, many = false) {
     if (due.has(what)) return;
     const mine = connection;
     due.set(what, [event, mine]);
-    const handOn = () => mine === connection && due.delete(what) && tell(event);
-    setTimeout(handOn, Math.random() * RESYNC_WITHIN);
+    setTimeout(() => mine === connection && due.delete(what) && tell(event), Math.random() * RESYNC_WITHIN);
   }
 
   // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
   // not given what it missed fetches anyway.
   function settleDue({ room, recovered }) {
     for (const [what, [event, by]] of due) {
-      if (event.room !== room || by === connection) continue;
-      due.delete(what);
-      if (recovered) tell(event);
+      if (event.room === room && by !== connection && due.delete(what) && recovered) tell(event);
     }
   }
 
@@ -243,8 +240,9 @@ function keepUp(path, options, many = false) {
   // the one that the page's join says.
   function note(event) {
     const type = event?.type;
-    if (type === "room_joined" && event.recovered === undefined && places.has(event.room)) return;
-    const place = type === "room_joined" ? event.position : (type === "message" || type === "refresh") && event.offset;
+    const joined = type === "room_joined";
+    if (joined && event.recovered === undefined && places.has(event.room)) return;
+    const place = joined ? event.position : (type === "message" || type === "refresh") && event.offset;
     if (!place) return;
     if (history) places.set(null, place);
     else if (wanted.has(event.room)) places.set(event.room, place);
@@ -255,9 +253,9 @@ function keepUp(path, options, many = false) {
     if (connection) fallback?.ended(connection.opened, code);
     connection = null;
     // A stream that was put out of its last room. A socket would go on, for the rooms to come.
-    idle = code === NOT_ALLOWED && fallback?.isIdle() === true;
+    idle = code === NOT_ALLOWED && !!fallback?.isIdle();
     if (idle) return;
-    const delay = retry.after(code, reason, neverOpened, Boolean(token));
+    const delay = retry.after(code, reason, neverOpened, !!token);
     if (delay === null) return stop(code, reason);
     if (delay === undefined) return void begin();
     timer = setTimeout(begin, delay);
@@ -438,7 +436,7 @@ class Connection {
   #fetchSoon(event) {
     const { type, room } = event;
     if (type === "resync" && this.#told.delete(room)) return;
-    this.#page.fetchSoon(event);
+    this.#page.soon(event);
     // What has changed in it may have been left out too.
     if (type === "resync" && this.#page.states.has(room)) this.#stateAnew(room);
   }
@@ -654,20 +652,16 @@ class Retry {
     if (notSoSoon) this.#failures = Math.max(this.#failures, LATER);
     this.mayHurry = asked === null && !notSoSoon;
     this.inMs = null;
-    return asked ?? this.#backOff();
+    if (asked !== null) return asked;
+    // At a random moment, so that a restart meets no herd.
+    const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#failures++);
+    return Math.round((longest * (1 + Math.random())) / 2);
   }
 
   /** What to say where there is no further token: what became of the last one. */
   get noToken() {
     const { code = ABNORMAL, reason = "" } = this.refusal;
     return ABOUT_THE_TOKEN.includes(code) ? [code, reason] : [BAD_TOKEN, "no token"];
-  }
-
-  // At a random moment, so that a restart meets no herd.
-  #backOff() {
-    const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#failures);
-    this.#failures += 1;
-    return Math.round(longest / 2 + (Math.random() * longest) / 2);
   }
 }
 

@@ -103,7 +103,7 @@ export class Connection {
   #fetchSoon(event: ServerSays): void {
     const { type, room } = event;
     if (type === "resync" && this.#told.delete(room)) return;
-    this.#page.fetchSoon(event);
+    this.#page.soon(event);
     // What has changed in it may have been left out too.
     if (type === "resync" && this.#page.states.has(room)) this.#stateAnew(room);
   }

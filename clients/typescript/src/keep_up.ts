@@ -52,10 +52,10 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     rooms,
     isWanted: room => wanted.has(room),
     refused: room => wanted.delete(room),
-    saying: room => ({ since: places.get(room), ...(paused.has(room!) && { paused: true }), ...wanted.get(room!) }),
+    saying: room => ({ since: places.get(room), paused: paused.has(room!) || undefined, ...wanted.get(room!) }),
     note,
     heard,
-    fetchSoon,
+    soon: fetchSoon,
     heardBytes,
     began,
     ended,
@@ -67,7 +67,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     options,
     signal: over.signal,
     isSingle: () => !many,
-    isOpen: () => connection?.opened === true,
+    isOpen: () => !!connection?.opened,
     token: async () => (token ? ask().catch(() => null) : undefined),
     socket: jwt => socketPlan(jwt).open(),
     tell,
@@ -85,7 +85,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     }
     if (mine !== turn) return;
     if (token && !jwt) return stop(...retry.noToken);
-    idle = fallback?.isIdle() ?? false;
+    idle = !!fallback?.isIdle();
     if (!idle) connection = new Connection(fallback?.active ? fallback.plan(jwt) : socketPlan(jwt), page);
   }
 
@@ -152,17 +152,14 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     if (due.has(what)) return;
     const mine = connection;
     due.set(what, [event, mine]);
-    const handOn = () => mine === connection && due.delete(what) && tell(event);
-    setTimeout(handOn, Math.random() * RESYNC_WITHIN);
+    setTimeout(() => mine === connection && due.delete(what) && tell(event), Math.random() * RESYNC_WITHIN);
   }
 
   // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
   // not given what it missed fetches anyway.
   function settleDue({ room, recovered }: ServerSays): void {
     for (const [what, [event, by]] of due) {
-      if (event.room !== room || by === connection) continue;
-      due.delete(what);
-      if (recovered) tell(event);
+      if (event.room === room && by !== connection && due.delete(what) && recovered) tell(event);
     }
   }
 
@@ -197,8 +194,9 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   // the one that the page's join says.
   function note(event: ServerSays): void {
     const type = event?.type;
-    if (type === "room_joined" && event.recovered === undefined && places.has(event.room)) return;
-    const place = type === "room_joined" ? event.position : (type === "message" || type === "refresh") && event.offset;
+    const joined = type === "room_joined";
+    if (joined && event.recovered === undefined && places.has(event.room)) return;
+    const place = joined ? event.position : (type === "message" || type === "refresh") && event.offset;
     if (!place) return;
     if (history) places.set(null, place);
     else if (wanted.has(event.room)) places.set(event.room, place);
@@ -209,9 +207,9 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     if (connection) fallback?.ended(connection.opened, code);
     connection = null;
     // A stream that was put out of its last room. A socket would go on, for the rooms to come.
-    idle = code === NOT_ALLOWED && fallback?.isIdle() === true;
+    idle = code === NOT_ALLOWED && !!fallback?.isIdle();
     if (idle) return;
-    const delay = retry.after(code, reason, neverOpened, Boolean(token));
+    const delay = retry.after(code, reason, neverOpened, !!token);
     if (delay === null) return stop(code, reason);
     if (delay === undefined) return void begin();
     timer = setTimeout(begin, delay);

@@ -31,11 +31,11 @@ export interface Page {
   isWanted(room: string): boolean;
   refused(room: string): void;
   /** What a join says besides; that of the endpoint's one room is under null. */
-  saying(room: string | null): JoinOptions & { since: Position | undefined; paused?: boolean };
+  saying(room: string | null): JoinOptions & { since: Position | undefined; paused: true | undefined };
   note(event: ServerSays): void;
   heard(event: ServerSays): void;
   /** Hears a `resync` or a `refresh` soon, on this connection or on the next one. */
-  fetchSoon(event: ServerSays): void;
+  soon(event: ServerSays): void;
   heardBytes(frame: Uint8Array<ArrayBuffer>): void;
   began(): void;
   ended(code: number, reason: string): void;

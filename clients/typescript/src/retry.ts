@@ -53,19 +53,15 @@ export class Retry {
     if (notSoSoon) this.#failures = Math.max(this.#failures, LATER);
     this.mayHurry = asked === null && !notSoSoon;
     this.inMs = null;
-    return asked ?? this.#backOff();
+    if (asked !== null) return asked;
+    // At a random moment, so that a restart meets no herd.
+    const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#failures++);
+    return Math.round((longest * (1 + Math.random())) / 2);
   }
 
   /** What to say where there is no further token: what became of the last one. */
   get noToken(): [code: number, reason: string] {
     const { code = ABNORMAL, reason = "" } = this.refusal;
     return ABOUT_THE_TOKEN.includes(code) ? [code, reason] : [BAD_TOKEN, "no token"];
-  }
-
-  // At a random moment, so that a restart meets no herd.
-  #backOff(): number {
-    const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#failures);
-    this.#failures += 1;
-    return Math.round(longest / 2 + (Math.random() * longest) / 2);
   }
 }
