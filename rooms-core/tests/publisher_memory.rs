@@ -9,8 +9,9 @@ use tokio::runtime::Handle;
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// What a publisher with three kinds may have on the heap, in bytes: the declarations, mostly. 2,303 were counted.
-const MEMORY: usize = 4_096;
+/// What a publisher with three kinds may have on the heap, in bytes: the declarations, mostly, and what
+/// they would record. 4,195 were counted with all features.
+const MEMORY: usize = 4_608;
 
 #[tokio::test]
 async fn it_is_small_and_spawns_no_task() {

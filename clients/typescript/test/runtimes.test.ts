@@ -11,11 +11,11 @@ after(() => Promise.all(Object.values(programs).map(program => program.kill())))
 
 const file = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-/** The executable comes by an optional dependency; what puts it into the package `bun` is a script, which not all machines run. */
+/** The executable comes by an optional dependency; the script of the package `bun`, which not all machines run, moves it there. */
 function bun(): string {
   const packages = file("../../node_modules/@oven");
-  const installed = existsSync(packages) ? readdirSync(packages).map(name => `${packages}/${name}/bin/bun`) : [];
-  const found = installed.find(existsSync);
+  const names = existsSync(packages) ? readdirSync(packages) : [];
+  const found = [...names.map(name => `${packages}/${name}/bin/bun`), file("../../node_modules/bun/bin/bun.exe")].find(existsSync);
   if (!found) throw new Error("there is no Bun for this machine: `npm ci` installs it, as an optional dependency");
   return found;
 }
