@@ -25,6 +25,11 @@ impl Bounds {
         Self { messages: self.messages - self.messages / 16, bytes: self.bytes - self.bytes / 16 }
     }
 
+    /// Half of the place for answers is taken: it is not for the answers to commands alone, a ping needs some too.
+    const fn all_but_a_thirty_second(self) -> Self {
+        Self { messages: self.messages - self.messages / 32, bytes: self.bytes - self.bytes / 32 }
+    }
+
     const fn three_quarters(self) -> Self {
         Self { messages: self.messages / 4 * 3, bytes: self.bytes / 4 * 3 }
     }
@@ -112,8 +117,9 @@ impl Latest {
 /// What a connection's task is to make of what waits for its client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Backlog {
-    /// Answers fill more than half of what may wait: the client's next command waits until it has read some. What its
-    /// rooms send does not count, as their rules bound it already, and a command may be the one to leave them.
+    /// Answers fill more than half of what may wait, or there is hardly space for one more: the client's next command
+    /// waits until it has read some. What its rooms send is bounded by their rules, and where those drop or leave out they
+    /// do not fill that space; a command may be the one to leave them.
     pub(crate) heavy: bool,
     /// The client has taken some since the last look.
     pub(crate) taken: bool,
@@ -152,7 +158,11 @@ impl Queue {
 
     /// Whether the client should read before it asks for more, and whether it has read since the last look.
     pub(super) fn look(&mut self, bounds: Bounds) -> Backlog {
-        let heavy = self.own.messages > bounds.messages as usize / 2 || self.own.bytes > bounds.bytes as usize / 2;
+        let most = bounds.all_but_a_thirty_second();
+        let heavy = self.own.messages > bounds.messages as usize / 2
+            || self.own.bytes > bounds.bytes as usize / 2
+            || self.waiting.messages >= most.messages as usize
+            || self.waiting.bytes >= most.bytes as usize;
         Backlog { heavy, taken: std::mem::take(&mut self.taken), ..Backlog::default() }
     }
 

@@ -35,9 +35,18 @@ impl Held {
             return Ok(());
         }
         let length = message.frame().len();
-        if let Some(offset) = offset.filter(|_| bounds.heals && !self.fits(length, bounds)) {
-            self.leave_out(self.first_logged().unwrap_or(offset));
-            return Ok(());
+        if bounds.heals
+            && !self.fits(length, bounds)
+            && let Some(first) = self.first_logged().or(offset)
+        {
+            self.leave_out(first);
+            if offset.is_some() {
+                return Ok(());
+            }
+            if about == About::Loss {
+                // It is told to fetch, and so has what came before.
+                self.left_out = None;
+            }
         }
         if !self.fits(length, bounds) {
             return Err(Close::SLOW_CONSUMER);

@@ -67,7 +67,7 @@ impl Page {
                 MessageKind::Text => events.push(serde_json::from_slice::<Value>(message.payload()).unwrap()),
                 MessageKind::Binary => events.push(of_bytes(message.payload())),
                 MessageKind::Ping => _ = talk.send.unbounded_send(Ok(Incoming::Pong)),
-                other => panic!("{other:?}"),
+                other => panic!("{other:?} {}", String::from_utf8_lossy(message.payload())),
             }
         }
         for event in events {

@@ -113,7 +113,7 @@ fn a_room_that_drops_messages_is_no_reason_to_close_before_the_bound() {
 fn answers_in_more_than_half_of_what_may_wait_are_a_backlog_and_what_rooms_send_is_none() {
     let mut queue = Queue::default();
     let look = |queue: &mut Queue| (queue.look(BOUNDS).heavy, queue.look(BOUNDS).taken);
-    fill(&mut queue, &source("post:1", Overflow::DropOldest), 0..20).unwrap();
+    fill(&mut queue, &source("post:1", Overflow::DropOldest), 0..9).unwrap();
     assert_eq!(look(&mut queue), (false, false), "what was dropped was not taken");
     queue.written(queue.len());
     assert!(queue.look(BOUNDS).taken);
@@ -230,4 +230,19 @@ proptest! {
         let left: Vec<_> = waiting(&queue).into_iter().map(|(_, message)| message).collect();
         prop_assert_eq!(left, list.into_iter().map(|(_, message)| message).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_client_waits_with_its_commands_where_what_its_rooms_sent_leaves_no_space_for_an_answer() {
+    let mut queue = Queue::default();
+    let bounds = Bounds { messages: 32, bytes: 10_000 };
+    let source = source("post:1", Overflow::Resync);
+    for _ in 0..30 {
+        queue.offer_from(&Message::text("said"), About::Content, &source, bounds).unwrap();
+    }
+    assert!(!queue.look(bounds).heavy, "a command may be the one to leave the room");
+    queue.offer(&Message::text("answer"), bounds).unwrap();
+    assert!(queue.look(bounds).heavy);
+    queue.written(1);
+    assert!(!queue.look(bounds).heavy);
 }
