@@ -254,6 +254,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
       connection?.joinAgain(room);
       if (idle) void begin();
     },
+    rejoin: (room: string) => connection?.joinAgain(room),
     leave(room: string) {
       wanted.delete(room);
       places.delete(room);

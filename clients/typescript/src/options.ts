@@ -118,6 +118,11 @@ export interface Client<Kinds = AnyKinds> extends BaseClient<RoomsEvent<Kinds>> 
    * they are now.
    */
   join(room: RoomName<Kinds>, options?: JoinOptions): void;
+  /**
+   * Asks for a room again as it is wanted: the answer has the members as they are now. One that is held stays left, and one that
+   * is paused stays paused, where `join` would go on in it. Of a room that the page is not in nothing is asked.
+   */
+  rejoin(room: RoomName<Kinds>): void;
   /** Leaves a room, and forgets the page's position in it. */
   leave(room: RoomName<Kinds>): void;
   /** Leaves these rooms without forgetting them: the next call joins those that it does not name, each where it was left. */

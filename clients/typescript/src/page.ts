@@ -33,6 +33,7 @@
 // `join(room, { newest, with, observe })`: on this connection and on each later one. Also for a room that the page is in: the
 // answer has the members as they are now. The server sends them twice in five seconds; where an answer comes without, the room is
 // joined once more after that time.
+// `rejoin(room)`: for the members as they are now, of a room that is held or paused and stays so.
 // `leave(room)`: and forgets where the page stood in it. `hold(rooms)` leaves these without forgetting them: the next call joins
 // those that it does not name, each where it was left. `wanted` has the rooms that were joined and not left.
 // `pause(rooms)` stays in these without their messages, for a page that nobody looks at: it is counted and hears who comes and

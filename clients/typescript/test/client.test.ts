@@ -223,6 +223,29 @@ test("a list of members is bounded, and is asked for again after a resync", asyn
   rooms.close();
 });
 
+test("a list that is asked for again leaves a paused room paused, and a held one left", async () => {
+  const { rooms, heard, wire } = await onWire();
+  const list = presence(rooms, "post:1");
+  const says = (type: string, more: object) => wire.says({ type, room: "post:1", viewers: 1, ...more });
+  const sent = () => wire.sent.map(text => JSON.parse(String(text)));
+  rooms.join("post:1");
+  says("room_joined", { users: 1, members: [{ user: "a" }] });
+  for (const giveUp of ["pause", "hold"] as const) {
+    const { random } = Math;
+    Math.random = () => 0;
+    says("resync", { reason: "bus_gap" });
+    Math.random = random;
+    // It is handed on after this.
+    rooms[giveUp](["post:1"]);
+    if (giveUp === "pause") says("room_joined", { users: 1, members: [{ user: "a" }], paused: true });
+    await heard.event(event => event.type === "resync");
+  }
+  const paused = { type: "join", paused: true };
+  same(sent().map(({ type, paused }) => ({ type, paused })), [{ type: "join" }, paused, paused, { type: "leave" }]);
+  list.stop();
+  rooms.close();
+});
+
 test("a room that is left while it is held stays left, and one that is joined is joined", async () => {
   const { server, rooms, joined } = await inRoom();
   for (const room of ["post:2", "post:3"] as const) {
