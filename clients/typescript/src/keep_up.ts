@@ -210,6 +210,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   function close(): void {
     over.abort();
     letGo();
+    listeners.tell("closed");
   }
 
   function stop(code: number, reason: string): void {

@@ -48,7 +48,7 @@ export interface JoinOptions {
   observe?: boolean;
 }
 
-/** What a client tells. Each is also an option of `connect`, such as `onEvent`. */
+/** What a client tells. Each but `open` and `closed` is also an option of `connect`, such as `onEvent`. */
 export interface Happenings<Event> {
   /** An event of the server; at an endpoint of one room without a history also each payload, as it was broadcast. */
   event: [event: Event];
@@ -62,6 +62,8 @@ export interface Happenings<Event> {
   offline: [how: Offline];
   /** It is gone for good: `connect` again if you will. */
   end: [code: number, reason: string];
+  /** The client is over, by `close` or before `end`: no option of `connect`, but for what waits for an answer. */
+  closed: [];
 }
 
 /** How to connect. */
@@ -105,7 +107,10 @@ export interface BaseClient<Event> {
   send(message: object): boolean;
   /** Comes again with a new token: where the user's rights have changed. `offline` is not told. */
   renew(): void;
-  /** For good; nothing is told after it. */
+  /**
+   * For good; nothing is told after it but `closed`. What was published and is not answered ends with `connection_lost`, and what
+   * waits in an offline queue with `stopped`.
+   */
   close(): void;
 }
 

@@ -44,8 +44,8 @@
 // `publishBinary(room, bytes, ref)`: the same with bytes, an `ArrayBuffer` or a view of one; `sendBinary` with those for the
 // application's `on_binary_message`. At the endpoint of one room without `history`, `room` is null.
 // `renew()`: comes again with a new token, where the user's rights have changed. `onOffline` is silent.
-// `close()`: for good; nothing is heard after it. `status` is "connecting", "open" or "closed".
-// `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline" or "end", besides the functions above,
+// `close()`: for good; nothing is heard after it but "closed". `status` is "connecting", "open" or "closed".
+// `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline", "end" or "closed", besides the functions above,
 // until the function that it returns is called.
 
 import { keepUp } from "./keep_up.js";

@@ -104,7 +104,7 @@ export function presence<Event>(
       if ((!room || said?.room === room) && heard(said)) onChange?.(now);
     }),
     client.on("offline", offline),
-    client.on("end", offline),
+    client.on("closed", offline),
   ];
 
   const now: Presence = {
