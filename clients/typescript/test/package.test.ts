@@ -48,6 +48,12 @@ test("what is published has what its exports name, and no more than what is used
   same(files.filter(path => !/^\.\/(dist\/|bin\/|README\.md$|package\.json$|LICENSE-)/.test(path) || path.includes("page.")), []);
 });
 
+test("what is to be run with npx is named by its package, and not by a name that is somebody else's", () => {
+  const texts = ["README.md", "../../src/guide/typed_rooms.md"].map(path => readFileSync(new URL(path, HERE), "utf8"));
+  const said = texts.flatMap(text => text.match(/(?<=\| )npx .*?ws-rooms-types/g) ?? []);
+  same([said.length, ...new Set(said)], [4, "npx -p @ws-rooms/client ws-rooms-types"]);
+});
+
 test("the module for pages is what `npm run build` makes", async () => {
   // A script, which is not compiled with the tests.
   const script = new URL("../../scripts/page_client.js", import.meta.url).href;
