@@ -60,6 +60,11 @@ export interface Notice {
 }
 
 export type RoomsCommand =
+  /** The token, as the first message, where the endpoint takes it there; no answer says that it is good. */
+  | {
+      type: "auth";
+      token: string;
+    }
   /** Joins a room, on a connection that is for many. */
   | {
       type: "join";

@@ -256,6 +256,8 @@ pub(crate) mod multi;
 mod reason;
 mod request;
 mod reserved;
+#[cfg(test)]
+mod schema_copy;
 pub(crate) mod single;
 mod standing;
 

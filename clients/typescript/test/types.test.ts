@@ -1,7 +1,9 @@
 // What the compiler says: this file does not compile where an error that is expected is none.
 import { test } from "node:test";
-import { connect, connectRoom, isMessageOf, listen, publish, type RoomsEvent } from "@ws-rooms/client";
+import { readFileSync } from "node:fs";
+import { connect, connectRoom, isMessageOf, listen, publish, type RoomsEvent, type ServerEvent } from "@ws-rooms/client";
 import { RoomsInMemory } from "@ws-rooms/client/testing";
+import type { Rooms as Generated, RoomsServerEvent } from "../../../examples/typed/rooms-types.js";
 import { same } from "./support/check.js";
 
 type PostEvent = { type: "new_comment"; text: string } | { type: "post_liked"; likes: number };
@@ -30,6 +32,58 @@ test("rooms are typed by their kinds", () => {
   });
   rooms.close();
 });
+
+test("rooms are typed by what is generated from a server's enums", () => {
+  const { WebSocket } = new RoomsInMemory<Generated>();
+  const rooms = connect<Generated>("ws://test", {
+    WebSocket,
+    onEvent: event => isMessageOf<Generated, "user">(event, "user") && same(typeof event.data.type, "string"),
+  });
+  rooms.publish("board:1", { type: "remove", id: 1 });
+  // @ts-expect-error: that is what is broadcast, and not what is published.
+  rooms.publish("board:1", { type: "card_removed", id: 1 });
+  // @ts-expect-error: members publish nothing there.
+  rooms.publish("user:5", { type: "remove", id: 1 });
+  // @ts-expect-error: nor so.
+  void publish(rooms, "user:5", { type: "remove", id: 1 }).catch(() => {});
+  listen(rooms, "board:1", event => {
+    if (event.type === "message" && event.data.type === "card_removed") same(typeof event.data.id, "number");
+    // @ts-expect-error: no such event is broadcast.
+    if (event.type === "message") same(event.data.type === "card_eaten", false);
+    // @ts-expect-error: the state has no such field.
+    if (event.type === "room_state") same(event.state.nothing, undefined);
+  });
+  rooms.close();
+});
+
+test("the events and the error codes of the protocol are those of the server's schema", () => {
+  // What a page is given of these two is typed by its kinds.
+  type Own = Exclude<RoomsServerEvent["type"], "message" | "room_state">;
+  const own: Record<Own, ServerEvent["type"]> & Record<ServerEvent["type"], Own> = {
+    room_joined: "room_joined",
+    room_left: "room_left",
+    viewer_joined: "viewer_joined",
+    viewer_left: "viewer_left",
+    resync: "resync",
+    refresh: "refresh",
+    published: "published",
+    error: "error",
+    pong: "pong",
+    token_expiring: "token_expiring",
+    refreshed: "refreshed",
+    reconnect: "reconnect",
+  };
+  const text = (path: string) => readFileSync(new URL(`../../../../${path}`, import.meta.url), "utf8");
+  const { server } = JSON.parse(text("rooms-core/src/schema/protocol.json")) as Schema;
+  same(server.map(({ title }) => title).filter(title => !(title in own)).sort(), ["message", "room_state"]);
+  const [, codes = ""] = /export type ErrorCode =([^;]*);/.exec(text("clients/typescript/src/protocol.ts")) ?? [];
+  const [known] = server.find(({ title }) => title === "error")!.properties.code!.anyOf;
+  same([...codes.matchAll(/"(\w+)"/g)].map(([, code]) => code), known!.enum);
+});
+
+interface Schema {
+  server: { title: string; properties: { code?: { anyOf: { enum?: string[] }[] } } }[];
+}
 
 function onEvent(event: RoomsEvent<Rooms>): void {
   if (isMessageOf<Rooms, "channel">(event, "channel")) same(typeof event.data.from, "string");
