@@ -265,7 +265,7 @@ fn page() -> String {
          the manager is built. Labels are kinds that were declared (and `unknown` for any other), codes and outcomes; never a\n\
          room, a user or a connection. For histograms in Prometheus give the exporter `rooms::metrics::SECONDS` as buckets.\n\
          `docs/grafana.json` is a dashboard and `docs/alerts.yml` has alert rules; what to do at each alert is in the page\n\
-         `observability` of the guide.\n\n\
+         `observability` of the guide. A `Publisher` records none of these.\n\n\
          | metric | what | unit | labels | meaning |\n|---|---|---|---|---|\n",
     );
     for metric in ALL {
