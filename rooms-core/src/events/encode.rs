@@ -81,13 +81,6 @@ struct Refresh<'a> {
     offset: Option<&'a str>,
 }
 
-/// What is sent in place of a message that is too long for its members.
-#[derive(Deserialize)]
-struct Refresh<'a> {
-    room: &'a str,
-    offset: Option<&'a str>,
-}
-
 #[derive(Deserialize)]
 struct Left<'a> {
     room: &'a str,
@@ -131,10 +124,6 @@ impl Encoder {
             }
         } else if text.starts_with(r#"{"type":"room_joined","#) {
             if let Ok(Joined { room, position: Some(position) }) = serde_json::from_str(text) {
-                self.at(room, position, out);
-            }
-        } else if text.starts_with(r#"{"type":"refresh","#) {
-            if let Ok(Refresh { room, offset: Some(position) }) = serde_json::from_str(text) {
                 self.at(room, position, out);
             }
         } else if text.starts_with(r#"{"type":"refresh","#) {
@@ -256,16 +245,6 @@ mod tests {
         assert!(encode(&mut one, &joined(42, 7)).starts_with("id: 2a.7\ndata: {\"type\":\"room_joined\""));
         let without = encode(&mut one, &multi::message(&room(42), br#"{"offset":"2a.9"}"#));
         assert!(without.starts_with("data: "), "what a member says is no position: {without}");
-    }
-
-    #[test]
-    fn a_refresh_has_the_position_of_the_message_in_whose_place_it_comes() {
-        let at = Some(Position::new(0x2a, 8));
-        assert!(encode(&mut Encoder::new(Ids::One), &protocol::refresh(&room(42), at)).starts_with("id: 2a.8\ndata: {"));
-        let mut many = Encoder::new(Ids::many());
-        encode(&mut many, &joined(42, 7));
-        assert!(encode(&mut many, &protocol::refresh(&room(42), at)).starts_with("id: post:42=2a.8\ndata: {"));
-        assert!(encode(&mut many, &protocol::refresh(&room(42), None)).starts_with("data: {"));
     }
 
     #[test]
