@@ -250,7 +250,9 @@ mod tests {
     #[test]
     fn a_refresh_has_the_position_of_the_message_in_whose_place_it_comes() {
         let at = Some(Position::new(0x2a, 8));
-        assert!(encode(&mut Encoder::new(Ids::One), &protocol::refresh(&room(42), at)).starts_with("id: 2a.8\ndata: {"));
+        assert!(
+            encode(&mut Encoder::new(Ids::One), &protocol::refresh(&room(42), at)).starts_with("id: 2a.8\ndata: {")
+        );
         let mut many = Encoder::new(Ids::many());
         encode(&mut many, &joined(42, 7));
         assert!(encode(&mut many, &protocol::refresh(&room(42), at)).starts_with("id: post:42=2a.8\ndata: {"));
