@@ -8,7 +8,7 @@ mod browser;
 mod lines;
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -34,7 +34,7 @@ fn block(start: &str) -> &'static str {
 }
 
 /// Builds the program as a newcomer does, but without the network: what it depends on is in the workspace's lock file, and
-/// has been loaded for the workspace.
+/// has been loaded for the workspace. With `ROOMS_FRESH_LOCK`, as before a release, it depends on the newest that there is.
 fn build() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme");
@@ -42,11 +42,15 @@ fn build() -> PathBuf {
     let manifest = block("toml");
     assert!(manifest.contains(CLONE), "the package is in no registry");
     fs::write(package.path().join("Cargo.toml"), manifest.replace(CLONE, &format!("path = {here:?}"))).unwrap();
-    fs::copy(here.join("Cargo.lock"), package.path().join("Cargo.lock")).unwrap();
+    let is_fresh = env::var_os("ROOMS_FRESH_LOCK").is_some();
+    if !is_fresh {
+        fs::copy(here.join("Cargo.lock"), package.path().join("Cargo.lock")).unwrap();
+    }
     fs::create_dir(package.path().join("src")).unwrap();
     fs::write(package.path().join("src/main.rs"), block("rust,no_run")).unwrap();
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--offline"])
+        .arg("build")
+        .args((!is_fresh).then_some("--offline"))
         .current_dir(&package)
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
