@@ -159,7 +159,8 @@ async fn until_all_are_there(nodes: &[Program]) {
 
 async fn start(redis: &RedisServer, port: u16) -> Program {
     let (port, url) = (port.to_string(), redis.url());
-    let environment = [("PORT", &*port), ("REDIS_URL", &*url), ("TRUSTED_PROXIES", "127.0.0.1")];
+    let environment =
+        [("PORT", &*port), ("REDIS_URL", &*url), ("TRUSTED_PROXIES", "127.0.0.1"), ("ADMIN_PASSWORD", "x")];
     let node = Program::start_with("live_posts", &environment).await;
     until_ready(&node).await;
     node
@@ -275,6 +276,7 @@ async fn an_outage_of_redis_is_none_of_the_site(brand: Brand) {
         assert_eq!(request(&proxy.door, "GET /", &token, "").await, Some(200), "the page");
         sleep(Duration::from_millis(100)).await;
     }
+    assert_eq!(request(&proxy.door, "GET /admin/rooms", &token, "").await, Some(403), "not for everybody");
     assert_eq!(request(&proxy.door, "POST /login", &token, r#"{"user":"6"}"#).await, Some(200));
     let url = format!("wss://localhost/ws/posts/42/live?token={token}");
     // A post's history is in Redis, so a join of it waits; the upgrade does not.
