@@ -61,8 +61,7 @@
 //! | reach clients without WebSockets, or over HTTP/2, or compressed | [guide: event_streams](guide::event_streams), [http2](guide::http2), [compression](guide::compression) |
 //! | bound what a client may do | [`Limits`], [guide: tuning](guide::tuning), `guide::limits` |
 //! | know what happens in a failure | [guide: failures](guide::failures), [`CloseCode`] |
-//! | watch it: metrics, alerts, traces | [guide: observability](guide::observability), [`Stats`], `rooms::metrics` (feature `metrics`), [`TraceContext`] |
-//! | see what happens: metrics, traces, a page | [guide: observability](guide::observability), [inspector](guide::inspector), [`Inspector`] |
+//! | see what happens: metrics, alerts, traces, a page | [guide: observability](guide::observability), [inspector](guide::inspector), [`Stats`], [`Inspector`], `rooms::metrics` (feature `metrics`), [`TraceContext`] |
 //! | test an application's rules and nodes | `rooms::testing` (feature `testing`) |
 //! | write an adapter or a backplane | [`adapter`], [`bus`] |
 //!

@@ -36,12 +36,20 @@ const MEMBERS: usize = 100;
 /// Between two comments: those of the longest absence, five and a half seconds, are half of what the room keeps.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// How long a connection may take to open. It bounds a test that would hang; what is asserted are the comments that were missed.
+const OPENING: Duration = Duration::from_secs(10);
+/// The comments that a member may miss beyond those of the time that it was told to wait: some two seconds of them. Counted in
+/// comments, which a busy machine delays as it does members.
+const SPARE: usize = 40;
+
 /// What became of a member.
 #[derive(Debug, Default)]
 struct Story {
     /// The numbers of the comments, as they came.
     numbers: Vec<usize>,
     closed: usize,
+    /// For each time that it came back: what it was told to wait, and the comments that were posted while it was away.
+    away: Vec<(Duration, usize)>,
     /// Tries that came to nothing.
     refused: usize,
     /// What it was told but comments and how many are there.
@@ -49,15 +57,22 @@ struct Story {
 }
 
 /// Watches the post as a page does, and comes back when it is told to, until the comment with this number has come.
-async fn member(door: Door, token: String, last: watch::Receiver<Option<usize>>) -> Story {
+async fn member(
+    door: Door,
+    token: String,
+    posted: watch::Receiver<usize>,
+    last: watch::Receiver<Option<usize>>,
+) -> Story {
     let mut story = Story::default();
     let mut since = String::new();
+    let mut told = None;
     loop {
         let url = format!("wss://localhost/ws/posts/42/live?token={token}&since={since}");
-        let opened = match door.open().await {
-            Ok(stream) => client_async(url, stream).await.ok(),
-            Err(_) => None,
-        };
+        let opened = timeout(OPENING, async {
+            let stream = door.open().await.ok()?;
+            client_async(url, stream).await.ok()
+        });
+        let opened = opened.await.expect("a connection opens, or is refused, in time");
         let Some((mut socket, _)) = opened else {
             story.refused += 1;
             sleep(Duration::from_millis(200)).await;
@@ -69,6 +84,10 @@ async fn member(door: Door, token: String, last: watch::Receiver<Option<usize>>)
             let event: Value = serde_json::from_str(&text).unwrap();
             match event["type"].as_str().unwrap() {
                 "room_joined" => {
+                    if let Some(told) = told.take() {
+                        let had = story.numbers.last().map_or(0, |number| number + 1);
+                        story.away.push((told, posted.borrow().saturating_sub(had)));
+                    }
                     if !since.is_empty() && event["recovered"] != true {
                         story.others.push(event);
                     } else {
@@ -88,20 +107,25 @@ async fn member(door: Door, token: String, last: watch::Receiver<Option<usize>>)
             }
         }
         story.closed += 1;
+        told = Some(pause);
         sleep(pause).await;
     }
 }
 
 /// Posts a comment through the proxy; the status, where there is an answer.
 async fn comment(door: &Door, token: &str, number: usize) -> Option<u16> {
-    let body = json!({"text": number.to_string()}).to_string();
+    request(door, "POST /posts/42/comments", token, &json!({"text": number.to_string()}).to_string()).await
+}
+
+/// Sends a request through the proxy; the status, where there is an answer.
+async fn request(door: &Door, what: &str, token: &str, body: &str) -> Option<u16> {
     let head = format!(
-        "POST /posts/42/comments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+        "{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     let mut stream = door.open().await.ok()?;
-    stream.write_all((head + &body).as_bytes()).await.ok()?;
+    stream.write_all((head + body).as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.ok()?;
     String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
@@ -115,37 +139,46 @@ async fn until_ready(node: &Program) {
     }
 }
 
-/// How many members a node has.
-async fn connections(node: &Program) -> u64 {
+async fn health(node: &Program) -> Value {
     let health = reqwest::get(node.url("/healthz")).await.unwrap().text().await.unwrap();
-    let health: Value = serde_json::from_str(&health).unwrap();
-    health["connections"].as_u64().unwrap()
+    serde_json::from_str(&health).unwrap()
 }
 
-async fn a_rolling_restart_misses_nothing(brand: Brand) {
-    let redis = RedisServer::start().await;
-    let url = redis.url();
-    let start = async |port: u16| {
-        let port = port.to_string();
-        let environment = [("PORT", &*port), ("REDIS_URL", &*url), ("TRUSTED_PROXIES", "127.0.0.1")];
-        let node = Program::start_with("live_posts", &environment).await;
-        until_ready(&node).await;
-        node
-    };
-    let mut nodes = vec![start(0).await, start(0).await];
-    let proxy = Proxy::start(brand, [nodes[0].port, nodes[1].port]).await;
-    let token = User::login(&nodes[0], "5").await.token;
+/// How many members a node has.
+async fn connections(node: &Program) -> u64 {
+    health(node).await["connections"].as_u64().unwrap()
+}
 
-    let (last, wanted) = watch::channel(None);
-    let mut members = JoinSet::new();
-    for _ in 0..MEMBERS {
-        members.spawn(member(proxy.door.clone(), token.clone(), wanted.clone()));
-    }
+async fn until_all_are_there(nodes: &[Program]) {
     let deadline = Instant::now() + PATIENCE;
     while connections(&nodes[0]).await + connections(&nodes[1]).await < MEMBERS as u64 {
         assert!(Instant::now() < deadline, "the members have joined");
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+async fn start(redis: &RedisServer, port: u16) -> Program {
+    let (port, url) = (port.to_string(), redis.url());
+    let environment =
+        [("PORT", &*port), ("REDIS_URL", &*url), ("TRUSTED_PROXIES", "127.0.0.1"), ("ADMIN_PASSWORD", "x")];
+    let node = Program::start_with("live_posts", &environment).await;
+    until_ready(&node).await;
+    node
+}
+
+async fn a_rolling_restart_misses_nothing(brand: Brand) {
+    let redis = RedisServer::start().await;
+    let mut nodes = vec![start(&redis, 0).await, start(&redis, 0).await];
+    let proxy = Proxy::start(brand, [nodes[0].port, nodes[1].port]).await;
+    let token = User::login(&nodes[0], "5").await.token;
+
+    let (last, wanted) = watch::channel(None);
+    let (post, posted) = watch::channel(0);
+    let mut members = JoinSet::new();
+    for _ in 0..MEMBERS {
+        members.spawn(member(proxy.door.clone(), token.clone(), posted.clone(), wanted.clone()));
+    }
+    until_all_are_there(&nodes).await;
 
     let (stop, stopped) = watch::channel(false);
     let door = proxy.door.clone();
@@ -161,6 +194,7 @@ async fn a_rolling_restart_misses_nothing(brand: Brand) {
                     sleep(PAUSE).await;
                 }
                 number += 1;
+                post.send_replace(number);
                 sleep(PAUSE).await;
             }
             (number, tried)
@@ -172,8 +206,9 @@ async fn a_rolling_restart_misses_nothing(brand: Brand) {
         old.signal("TERM");
         let (status, log) = old.ended().await;
         assert_eq!(status.code(), Some(0), "{log}");
-        nodes.push(start(port).await);
+        nodes.push(start(&redis, port).await);
     }
+    until_all_are_there(&nodes).await;
     stop.send_replace(true);
     let (count, tried_again) = poster.await.unwrap();
     last.send_replace(Some(count));
@@ -181,6 +216,7 @@ async fn a_rolling_restart_misses_nothing(brand: Brand) {
 
     let mut refused = 0;
     let mut closed = 0;
+    let mut longest = 0;
     while let Some(story) = timeout(PATIENCE, members.join_next()).await.expect("an end in time") {
         let mut story = story.unwrap();
         assert_eq!(story.others, Vec::<Value>::new(), "nobody is told that something is missing");
@@ -191,6 +227,12 @@ async fn a_rolling_restart_misses_nothing(brand: Brand) {
         assert!(story.numbers == all && all[0] == 0, "in order, once, and whole: {:?}", story.numbers);
         assert!(story.closed <= 2, "once for each node: {}", story.closed);
         assert!(story.refused <= 2, "some node takes it: {}", story.refused);
+        assert_eq!(story.away.len(), story.closed, "it came back each time");
+        for (told, missed) in story.away {
+            let most = usize::try_from(told.as_millis() / PAUSE.as_millis()).unwrap() + SPARE;
+            assert!(missed <= most, "away for {missed} comments, told {told:?}: at most {most}");
+            longest = longest.max(missed);
+        }
         refused += story.refused;
         closed += story.closed;
     }
@@ -198,7 +240,10 @@ async fn a_rolling_restart_misses_nothing(brand: Brand) {
     if let Brand::Nginx = brand {
         assert_eq!(refused, 0, "what one node refuses, the other takes");
     }
-    println!("{brand:?}: {count} comments, {tried_again} posted again; {closed} closed, {refused} tries refused");
+    println!(
+        "{brand:?}: {count} comments, {tried_again} posted again; {closed} closed, {refused} tries refused, at most \
+         {longest} comments away"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -209,6 +254,43 @@ async fn behind_nginx_a_rolling_restart_misses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_caddy_a_rolling_restart_misses_nothing() {
     a_rolling_restart_misses_nothing(Brand::Caddy).await;
+}
+
+/// Both nodes lose Redis at the same time. A proxy that took neither for ready would answer everything with 503.
+async fn an_outage_of_redis_is_none_of_the_site(brand: Brand) {
+    let mut redis = RedisServer::start().await;
+    let nodes = [start(&redis, 0).await, start(&redis, 0).await];
+    let proxy = Proxy::start(brand, [nodes[0].port, nodes[1].port]).await;
+    let token = User::login(&nodes[0], "5").await.token;
+    redis.kill();
+    let deadline = Instant::now() + PATIENCE;
+    for node in &nodes {
+        while health(node).await["status"] != "degraded" {
+            assert!(Instant::now() < deadline, "the node says that it has lost Redis");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    // Several of the proxy's checks.
+    let checked = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < checked {
+        assert_eq!(request(&proxy.door, "GET /", &token, "").await, Some(200), "the page");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(request(&proxy.door, "GET /admin/rooms", &token, "").await, Some(403), "not for everybody");
+    assert_eq!(request(&proxy.door, "POST /login", &token, r#"{"user":"6"}"#).await, Some(200));
+    let url = format!("wss://localhost/ws/posts/42/live?token={token}");
+    // A post's history is in Redis, so a join of it waits; the upgrade does not.
+    client_async(url, proxy.door.open().await.unwrap()).await.expect("a node takes the connection");
+}
+
+#[tokio::test]
+async fn behind_nginx_the_site_goes_on_without_redis() {
+    an_outage_of_redis_is_none_of_the_site(Brand::Nginx).await;
+}
+
+#[tokio::test]
+async fn behind_caddy_the_site_goes_on_without_redis() {
+    an_outage_of_redis_is_none_of_the_site(Brand::Caddy).await;
 }
 
 #[test]

@@ -112,6 +112,8 @@ async fn a_user_is_found_on_the_other_node_and_kicked_and_told_why() {
         let page = open(&browser, &one).await;
         page.until("return document.querySelectorAll('#nodes tbody tr').length === 2").await;
         page.until("return document.querySelector('#connections-now').textContent === '1'").await;
+        let link = rows(&page, "#links").await;
+        assert_eq!((&link[0][0], &link[0][1], &link[0][6]), (&json!("Redis"), &json!("up"), &json!("none")), "{link}");
         page.fill("#user", "ann").await;
         page.keys(&Key::Enter).await;
         page.says("#status", "1 connection of this user on 2 nodes.").await;
@@ -178,6 +180,11 @@ async fn the_keyboard_reaches_everything_and_what_changes_is_said() {
         for id in ["user", "room", "search", "why", "largest", "incidents"] {
             page.tab_to(id).await;
         }
+        // One way to say that it is pressed: a screen reader would read "Go on, pressed" of one that changes its words too.
+        page.click("#pause").await;
+        let pause = "const it = document.querySelector('#pause'); return [it.textContent, it.getAttribute('aria-pressed')]";
+        assert_eq!(page.script(pause).await, json!(["Pause", "true"]));
+        page.click("#pause").await;
         page.script("document.querySelector('#pause').focus()").await;
         page.tab_to("user").await;
         page.keys("ann").await;

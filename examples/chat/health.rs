@@ -27,10 +27,10 @@ pub(crate) fn healthz(app: &App) -> Response {
     reply::json(&health).into_response()
 }
 
-/// `GET /readyz`: 200 where new members are best sent, as this process hears all others.
+/// `GET /readyz`: 503 from the begin of the shutdown on, so that new members go elsewhere. Not without Redis: all processes lose
+/// it at the same time, and a proxy that takes none of them for ready answers everything with 503, the page and the login too.
 pub(crate) fn readyz(app: &App) -> StatusCode {
-    let stats = app.rooms.stats();
-    match stats.draining || stats.bus_down {
+    match app.rooms.is_draining() {
         true => StatusCode::SERVICE_UNAVAILABLE,
         false => StatusCode::OK,
     }

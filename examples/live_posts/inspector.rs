@@ -12,27 +12,13 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rooms::Inspector;
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::App;
 
-/// `/admin/rooms`: the page, with kicks and disconnects, and the health of the bus.
+/// `/admin/rooms`: the page, with kicks and disconnects.
 pub(crate) fn route(app: &App, password: &str) -> Router {
-    let mut inspector = Inspector::new(&app.rooms).allow_actions();
-    if let Some(bus) = app.bus.clone() {
-        inspector = inspector.section("Redis", move || {
-            let health = bus.health();
-            json!({
-                "Connected": health.connected,
-                "Round trip": health.round_trip.map(|time| format!("{:.2} ms", time.as_secs_f64() * 1e3)),
-                "Last fault": health.last_fault,
-                "Subscribed": format!("{} of {}", health.subscribed, health.wanted),
-                "Waiting to be published": health.queued_messages,
-                "Connections lost": health.publisher_losses + health.subscriber_losses,
-            })
-        });
-    }
+    let inspector = Inspector::new(&app.rooms).allow_actions();
     let expected = digest(&format!("Basic {}", STANDARD.encode(format!("admin:{password}"))));
     let guard = from_fn(move |request: Request, next: Next| async move {
         if is_admin(request.headers(), &expected) { next.run(request).await } else { who_are_you() }

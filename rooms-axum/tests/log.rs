@@ -55,7 +55,8 @@ async fn by_proxy(service: &Service) -> String {
 async fn no_token_is_logged() {
     let log = Log::start();
     // Who publishes, and has hooks about it: their spans are there, too.
-    let kind = Kind::authenticated().on_join(|_| async { Ok(json!({"secret": "of-the-snapshot"})) });
+    let kind = Kind::new().join_rule(|who, _| async move { who.user() != "outsider" });
+    let kind = kind.on_join(|_| async { Ok(json!({"secret": "of-the-snapshot"})) });
     let service = Service::with_kind(kind.on_message(|member, message| async move {
         member.broadcast(&message.json()?).await.map(drop).map_err(|_| HookError::unavailable())
     }))
@@ -67,6 +68,9 @@ async fn no_token_is_logged() {
     next_json(&mut socket).await;
     socket.send(Message::text(r#"{"type":"said","text":"of-a-payload"}"#)).await.unwrap();
     while next_json(&mut socket).await["type"] != "said" {}
+    // What goes wrong has an outcome, too.
+    by_proxy(&service).await;
+    close_of(&mut service.connect("/posts/42/live", &token("outsider")).await).await;
     for bad in [&expired, &hostile, &"garbage-of-a-token".to_owned()] {
         let mut socket = service.connect("/posts/42/live", bad).await;
         close_of(&mut socket).await;
@@ -75,7 +79,10 @@ async fn no_token_is_logged() {
     assert!(ours.iter().any(|line| line.contains("a token was refused")), "{}", log.text());
     for (span, fields) in [
         ("upgrade", ["connection", "outcome=\"connected\""]),
+        ("upgrade", ["outcome=\"origin\"", ""]),
+        ("upgrade", ["outcome=\"turned_away\"", ""]),
         ("join", ["kind=\"post\"", "outcome=\"joined\""]),
+        ("join", ["kind=\"post\"", "outcome=\"not_allowed\""]),
         ("hook", ["hook=\"on_join\"", "outcome=\"ended\""]),
         ("hook", ["hook=\"on_message\"", "outcome=\"ended\""]),
         ("publish", ["kind=\"post\"", "outcome=\"all_nodes\""]),

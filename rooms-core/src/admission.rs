@@ -139,7 +139,7 @@ impl RoomManager {
                     let attempt = attempt(token, endpoint, uri, headers, peer);
                     self.shared.ask(self.authenticator_of(endpoint), &attempt).await
                 }
-                Err(reason) => Err(reason).inspect_err(|reason| self.shared.log_bad_token(reason)),
+                Err(reason) => Err(reason).inspect_err(|reason| self.shared.refuse_token(reason, None)),
             };
             match answer {
                 Ok(identity) => Verdict::Known(identity),
@@ -160,6 +160,7 @@ impl RoomManager {
 
     fn note_refusal(&self, refusal: &Refusal) {
         self.shared.metrics.upgrades_refused.count(refusal.word());
+        self.shared.note_refused_upgrade(refusal);
     }
 
     fn authenticator_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a dyn Authenticator {

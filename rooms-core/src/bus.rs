@@ -49,7 +49,7 @@ pub use self::{
     position::{Position, PositionError},
     states::{KeptState, NewState, Outcome, StatePatch, States},
 };
-use crate::{node::NodeId, room_key::RoomKey};
+use crate::{node::NodeId, reports::LinkReport, room_key::RoomKey};
 
 /// Carries messages between nodes; the [module](self) has the contract.
 #[async_trait]
@@ -82,6 +82,12 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The links to the backplane as they are now, for whoever operates the node; none for a bus that has nothing to tell of them.
+    /// Asks nobody and waits for nothing: it reads what is known. It is called at most once a second.
+    fn links(&self) -> Vec<LinkReport> {
+        Vec::new()
+    }
+
     /// Lets go of the backplane; no event comes after it has resolved.
     async fn close(&self);
 }
@@ -110,6 +116,10 @@ impl<B: Bus + ?Sized> Bus for Arc<B> {
 
     fn states(&self) -> Option<&dyn States> {
         (**self).states()
+    }
+
+    fn links(&self) -> Vec<LinkReport> {
+        (**self).links()
     }
 
     async fn close(&self) {

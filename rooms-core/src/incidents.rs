@@ -7,7 +7,7 @@ use crate::{
     close::Close,
     lock::{Mutex, lock},
     node::ConnectionId,
-    reports::{Incident, IncidentKind},
+    reports::{Incident, IncidentKind, TurnedAway},
     room_key::RoomKey,
 };
 
@@ -17,6 +17,12 @@ const KEPT: usize = 256;
 
 /// The longest reason, in bytes: the words of a room that can't be joined, whose name has at most 233.
 const LONGEST: usize = 300;
+
+/// What counts as lately where incidents are counted, in milliseconds. An hour: whoever asks why nothing is heard asks within it.
+const LATELY: u64 = 3_600_000;
+
+/// The reasons that are told of those who were turned away: one or two are most of them.
+const REASONS: usize = 5;
 
 /// A ring for each kind, so that a storm of one does not push out the others. Each has a lock of its own, taken when something
 /// goes wrong, and never when a message is delivered.
@@ -62,6 +68,28 @@ impl Incidents {
         newest.sort_by_key(|incident| std::cmp::Reverse(incident.at));
         newest.truncate(most);
         newest
+    }
+
+    /// What was refused lately to clients that nobody knows.
+    pub(crate) fn turned_away(&self) -> TurnedAway {
+        let since = self.now().saturating_sub(LATELY);
+        let mut away = TurnedAway::default();
+        for (kind, count) in
+            [(IncidentKind::UpgradeRefused, &mut away.upgrades), (IncidentKind::BadToken, &mut away.tokens)]
+        {
+            let Some(ring) = self.rings.get(kind as usize) else { continue };
+            for incident in lock(ring).iter().filter(|incident| incident.at >= since) {
+                *count += 1;
+                // One after the other: there are some twenty reasons.
+                match away.reasons.iter_mut().find(|(reason, _)| *reason == incident.reason) {
+                    Some((_, times)) => *times += 1,
+                    None => away.reasons.push((incident.reason.clone(), 1)),
+                }
+            }
+        }
+        away.reasons.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+        away.reasons.truncate(REASONS);
+        away
     }
 }
 
@@ -128,5 +156,23 @@ mod tests {
         assert_eq!(newest.iter().map(|incident| incident.at).collect::<Vec<_>>(), [9_999, 9_998, 9_997]);
         let first = incidents.newest(10, |incident| incident.user.as_deref() == Some("first"));
         assert_eq!(first.iter().map(|incident| incident.kind).collect::<Vec<_>>(), [IncidentKind::Denied]);
+    }
+
+    #[test]
+    fn who_was_turned_away_lately_is_counted_and_no_more_reasons_are_kept_than_are_told() {
+        let clock = Arc::new(Ticking::default());
+        let incidents = Incidents::new(Arc::clone(&clock) as Arc<dyn WallClock>);
+        incidents.note(Incident::new(IncidentKind::BadToken, "an hour ago"));
+        clock.0.store(LATELY + 2, Ordering::Relaxed);
+        assert_eq!(incidents.turned_away(), TurnedAway::default());
+        (0..3).for_each(|_| incidents.note(Incident::new(IncidentKind::BadToken, "expired")));
+        note(&incidents, IncidentKind::Refused, "somebody who is known");
+        for n in 0..10 + KEPT {
+            let reason = if n < KEPT { "origin".to_owned() } else { n.to_string() };
+            incidents.note(Incident::new(IncidentKind::UpgradeRefused, reason));
+        }
+        let away = incidents.turned_away();
+        assert_eq!((away.upgrades, away.tokens, away.reasons.len()), (KEPT, 3, REASONS));
+        assert_eq!(away.reasons[..2], [("origin".into(), KEPT - 10), ("expired".into(), 3)]);
     }
 }

@@ -107,7 +107,7 @@ impl<S> RoomManager<S> {
             room: room.cloned(),
             at: now,
             findings: known.findings(),
-            silent: nodes.silent,
+            silent: known.silent(),
         })
     }
 }

@@ -75,7 +75,7 @@ impl Inspector {
         Self { actions: true, ..self }
     }
 
-    /// Shows something of the application's own with the node, such as the health of its bus. `show` is called for each report that
+    /// Shows something of the application's own with the node, such as the release that it is. `show` is called for each report that
     /// is asked for, and must not wait.
     ///
     /// ```

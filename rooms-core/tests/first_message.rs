@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use rooms_core::{
     Attempt, AuthError, Authenticator, Close, Endpoint, Identity, Kind, Limits, RoomManager,
     adapter::{Admission, Refusal},
+    reports::IncidentKind,
     ws,
 };
 use serde_json::{Value, json};
@@ -162,6 +163,12 @@ async fn what_is_no_good_token_is_closed() {
     }
     assert_eq!(pings.code().await, 1008);
     assert_eq!(rooms.stats().connections, 0);
+    // All but the one that said good-bye are noted for whoever operates the node.
+    let incidents = &rooms.inspect().await.incidents;
+    assert!(incidents.iter().all(|one| one.kind == IncidentKind::BadToken && one.user.is_none()), "{incidents:?}");
+    let mut codes: Vec<_> = incidents.iter().filter_map(|one| one.code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [&[1002][..], &[1008; 10], &[1013]].concat());
 }
 
 #[tokio::test(start_paused = true)]

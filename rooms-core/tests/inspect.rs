@@ -15,11 +15,13 @@ use futures::{
     future::{join_all, pending},
     sink::unfold,
 };
+use http::{HeaderMap, HeaderValue, Method};
 use rooms_core::{
-    Attempt, AuthError, Close, ConnectionId, Identity, Kind, LocalBus, Message, Overflow, RoomManager,
+    Attempt, AuthError, Close, ConnectionId, Endpoint, Identity, Kind, LocalBus, Message, Overflow, RoomManager,
     RoomManagerBuilder,
+    adapter::Refusal,
     bus::{BusEvent, Lost},
-    reports::{Explanation, IncidentKind, SubscriptionReport, Weight},
+    reports::{Explanation, IncidentKind, LinkReport, SubscriptionReport, Weight},
     testing::fleet::Fleet,
     ws::Incoming,
 };
@@ -266,6 +268,24 @@ async fn a_bus_that_is_down_is_a_problem() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_links_of_the_bus_are_listed_and_one_that_panics_over_them_spoils_nothing() {
+    let bus = Hand::new(LocalBus::new());
+    let rooms = rooms(|builder| builder.bus(bus.clone()));
+    let panicked = rooms.inspect().await;
+    assert_eq!((panicked.links.len(), panicked.links_left_out), (0, 0));
+    let links: Vec<_> = (0..130).map(|n| LinkReport::new(n.to_string(), n != 1)).collect();
+    bus.links.set(links.clone()).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let report = rooms.inspect().await;
+    assert_eq!((&report.links[..], report.links_left_out), (&links[..128], 2));
+    // Through what wraps a bus, too.
+    let inner = Hand::new(LocalBus::new());
+    inner.links.set(links).unwrap();
+    let wrapped: Rooms = RoomManager::build_for().bus(Arc::new(inner)).build().unwrap();
+    assert_eq!(wrapped.inspect().await.links.len(), 128);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_token_is_noted_for_its_user_where_that_is_known() {
     #[derive(Debug)]
     struct Doors;
@@ -288,6 +308,53 @@ async fn a_refused_token_is_noted_for_its_user_where_that_is_known() {
         Weight::Notice,
         "It was not let in with the code 1008: the token is expired",
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn upgrades_and_tokens_of_nobody_known_are_noted_and_told_of_whoever_is_not_connected() {
+    let endpoint = Endpoint::new().query_token("token");
+    let rooms: RoomManager = RoomManager::builder().endpoint(endpoint).build().unwrap();
+    let admit = async |uri: &str, more: &[(&str, &[u8])]| {
+        let headers: HeaderMap = [
+            ("connection", &b"upgrade"[..]),
+            ("upgrade", b"websocket"),
+            ("sec-websocket-version", b"13"),
+            ("sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+            ("host", b"rooms.example"),
+        ]
+        .iter()
+        .chain(more)
+        .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_bytes(value).unwrap()))
+        .collect();
+        rooms.admit(rooms.endpoint(), &Method::GET, &uri.parse().unwrap(), &headers, None).await
+    };
+    for _ in 0..2 {
+        assert!(admit("/", &[("origin", b"https://<evil>.example")]).await.is_err());
+    }
+    assert!(admit("/?token=secret", &[("authorization", b"Bearer other")]).await.is_err());
+    assert!(admit("/", &[("authorization", b"Bearer \xff")]).await.unwrap().identity().is_err());
+    let incidents = &rooms.inspect().await.incidents;
+    let mut noted: Vec<_> = incidents.iter().map(|one| (one.kind as usize, one.user.clone(), &*one.reason)).collect();
+    noted.sort_unstable();
+    let (token, upgrade) = (IncidentKind::BadToken as usize, IncidentKind::UpgradeRefused as usize);
+    let (origin, many) = (Refusal::Origin.to_string(), Refusal::ManyTokens.to_string());
+    let encoding = AuthError::Encoding.to_string();
+    assert_eq!(
+        noted,
+        [(token, None, &*encoding), (upgrade, None, &*many), (upgrade, None, &*origin), (upgrade, None, &*origin)]
+    );
+    let why = rooms.explain("ann", None).await.unwrap();
+    has(
+        &why,
+        Weight::Notice,
+        "this node refused 3 upgrades and 1 token of nobody known, and one of them may have been",
+    );
+    has(&why, Weight::Notice, &format!("{origin} (2)"));
+    assert!(!serde_json::to_string(&why).unwrap().contains("evil"), "nothing of what the client said");
+    let (_open, (sink, _received)) = (mpsc::unbounded::<()>(), mpsc::unbounded());
+    let _ann = rooms.with_sink().connect(who("ann"), sink).unwrap();
+    let there = rooms.explain("ann", None).await.unwrap();
+    assert!(!there.findings.iter().any(|one| one.text.contains("nobody known")), "{there:#?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,17 +391,53 @@ async fn a_search_gives_others_their_turn_after_a_thousand_members() {
             client.connection.join(&room).await.unwrap();
         }
     }
-    let mut turns = 0;
-    let search = rooms.inspect_user("u1");
-    let mut search = pin!(search);
-    let report = poll_fn(|cx| {
-        turns += 1;
-        search.as_mut().poll(cx)
-    });
-    let report = report.await.unwrap();
+    let (report, turns) = in_turns(rooms.inspect_user("u1")).await;
+    let report = report.unwrap();
     assert_eq!(report.nodes[0].connections[0].rooms.len() + report.nodes[0].connections[0].rooms_left_out, ROOMS);
     // After three rooms each, also where many are in one of the registry's 64 parts.
     assert!(turns > ROOMS / 3, "{turns}");
+}
+
+/// What a future comes to, and how often it was polled: once more than it let others have their turn.
+async fn in_turns<T>(future: impl Future<Output = T>) -> (T, usize) {
+    let (mut future, mut turns) = (pin!(future), 0);
+    let done = poll_fn(|cx| {
+        turns += 1;
+        future.as_mut().poll(cx)
+    });
+    (done.await, turns)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_report_gives_others_their_turn_among_many_rooms_and_members() {
+    // More than a turn in each of the registry's 64 parts, and more than a turn of one room's members.
+    const ROOMS: usize = 20_000;
+    const MEMBERS: usize = 1_100;
+    let rooms = rooms(|builder| builder.limits(|limits| limits.max_rooms_per_connection = ROOMS));
+    let mut ann = Client::connect(&rooms, "ann");
+    for room in 0..ROOMS {
+        ann.connection.join(&key(&format!("post:{room}"))).await.unwrap();
+    }
+    // At most 256 rooms in a turn, and 1,024 members.
+    let (of_node, of_room, of_user) = (ROOMS / 256, MEMBERS / 1024, ROOMS / 256);
+    let (report, turns) = in_turns(rooms.inspect()).await;
+    assert_eq!((report.rooms, report.connections), (ROOMS, 1));
+    assert!(turns > of_node, "{turns} for the node");
+    let mut crowd = Vec::new();
+    for n in 0..MEMBERS {
+        crowd.push(Client::join(&rooms, &format!("u{n}"), "post:0").await);
+    }
+    let (report, turns) = in_turns(rooms.inspect_room(&key("post:0"))).await;
+    assert_eq!(report.nodes[0].memberships, MEMBERS + 1);
+    assert!(turns > of_room, "{turns} for the room");
+    let (report, turns) = in_turns(rooms.inspect_user("ann")).await;
+    assert_eq!(report.unwrap().nodes[0].connections.len(), 1);
+    assert!(turns > of_user, "{turns} for the user");
+    // The report of the node is not fresh any more.
+    sleep(Duration::from_secs(2)).await;
+    let (why, turns) = in_turns(rooms.explain("u7", Some(&key("post:0")))).await;
+    has(&why.unwrap(), Weight::Fine, "It is in `post:0`");
+    assert!(turns > of_node + of_room + of_user, "{turns} for why");
 }
 
 #[tokio::test(start_paused = true)]

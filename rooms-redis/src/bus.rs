@@ -13,6 +13,7 @@ use rooms_core::{
         Appended, BusError, BusReceiver, Excerpt, History, IdempotencyKey, KeptState, NewState, Outcome, Position,
         ReadFrom, Retention, States, Topic,
     },
+    reports::LinkReport,
 };
 use tokio::{
     task::AbortHandle,
@@ -101,19 +102,19 @@ impl RedisBus {
         Self { inner: Arc::new(Inner { cluster: cluster.map(|task| task.abort_handle()), links }) }
     }
 
-    fn links(&self) -> &Links {
+    fn all_links(&self) -> &Links {
         &self.inner.links
     }
 
     fn shared(&self) -> &Shared {
-        &self.links().shared
+        &self.all_links().shared
     }
 
     /// How the bus is, for a health page and for readiness. Asks nobody: it reads what is known.
     #[must_use]
     pub fn health(&self) -> Health {
         let Shared { status, counters, subscriptions, .. } = self.shared();
-        let depths = self.links().all().into_iter().map(|link| link.queue.depth());
+        let depths = self.all_links().all().into_iter().map(|link| link.queue.depth());
         let (queued_messages, queued_bytes) = depths.fold((0, 0), |sum, depth| (sum.0 + depth.0, sum.1 + depth.1));
         let (wanted, subscribed) = subscriptions.counts();
         Health {
@@ -142,7 +143,7 @@ impl RedisBus {
     fn link(&self, topic: &Topic) -> Result<(Channel, Arc<Link>), BusError> {
         let channel = self.channel(topic)?;
         // A slot that nobody serves is as a server that is away.
-        let link = self.links().by_channel(&channel).ok_or(BusError::Down)?;
+        let link = self.all_links().by_channel(&channel).ok_or(BusError::Down)?;
         Ok((channel, link))
     }
 
@@ -208,10 +209,25 @@ impl Bus for RedisBus {
         Some(self)
     }
 
+    fn links(&self) -> Vec<LinkReport> {
+        let Shared { status, subscriptions, .. } = self.shared();
+        let mut links = self.all_links().all();
+        links.sort_by_key(|link| link.id);
+        let report = |link: Arc<Link>| {
+            let mut report = status.link_report(link.id, &link.name)?;
+            (report.queued_messages, report.queued_bytes) = link.queue.depth();
+            report.subscribed = subscriptions.live(link.id);
+            Some(report)
+        };
+        links.into_iter().filter_map(report).collect()
+    }
+
     async fn close(&self) {
         let Shared { limits, status, .. } = self.shared();
         let begun = Instant::now();
-        while !self.links().all().iter().all(|link| link.queue.is_idle()) && begun.elapsed() < limits.response_timeout {
+        while !self.all_links().all().iter().all(|link| link.queue.is_idle())
+            && begun.elapsed() < limits.response_timeout
+        {
             sleep(Duration::from_millis(1)).await;
         }
         self.inner.stop();

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use crate::{
+    access::Address,
     channels::Channel,
     health::Counter,
     lock::lock,
@@ -22,6 +23,8 @@ pub(crate) struct Link {
     pub(crate) id: LinkId,
     /// Where the server is, as far as that is fixed.
     host: String,
+    /// What it is called for whoever operates the node.
+    pub(crate) name: String,
     pub(crate) server: Server,
     pub(crate) queue: Queue,
     /// The last probe that arrived: on which connection, and its number there.
@@ -38,10 +41,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(shared: &Shared, id: LinkId, host: String, server: Server) -> Self {
+    /// With the address of the server, where that is fixed.
+    pub(crate) fn new(shared: &Shared, id: LinkId, address: Option<&Address>, server: Server) -> Self {
         Self {
             id,
-            host,
+            host: address.map(|(host, _)| host.clone()).unwrap_or_default(),
+            name: address.map_or_else(|| "Redis".to_owned(), |(host, port)| format!("Redis at {host}:{port}")),
             server,
             queue: Queue::new(&shared.limits),
             probe_arrived: watch::Sender::default(),

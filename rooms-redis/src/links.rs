@@ -45,7 +45,7 @@ impl Links {
 
     /// The one link for all channels.
     pub(crate) fn start_one(self: &Arc<Self>, server: Server) {
-        lock(&self.table).start(self, String::new(), server);
+        lock(&self.table).start(self, None, server);
         self.shared.status.set_complete(true);
     }
 
@@ -122,10 +122,10 @@ impl Links {
 
 impl Table {
     /// Begins a link.
-    fn start(&mut self, all: &Arc<Links>, host: String, server: Server) -> LinkId {
+    fn start(&mut self, all: &Arc<Links>, address: Option<&Address>, server: Server) -> LinkId {
         let id = self.next;
         self.next += 1;
-        let link = Arc::new(Link::new(&all.shared, id, host, server));
+        let link = Arc::new(Link::new(&all.shared, id, address, server));
         let generation = all.shared.status.open_link(id);
         link.keep((all.run)(all, &link, generation));
         self.links.insert(id, link);
@@ -142,7 +142,7 @@ impl Table {
         }
         let nodes = all.shared.nodes.as_ref();
         let client = nodes.map(|nodes| nodes.access().client_at(address.clone()))?.ok()?;
-        let id = self.start(all, address.0.clone(), Server::new(Place::Master(client), &all.shared.limits));
+        let id = self.start(all, Some(address), Server::new(Place::Master(client), &all.shared.limits));
         self.addresses.insert(address.clone(), id);
         Some(id)
     }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rooms_core::bus::{BusError, BusEvent, BusReceiver, KeptState, Lost, Position, StatePatch, Topic};
+use rooms_core::{
+    bus::{BusError, BusEvent, BusReceiver, KeptState, Lost, Position, StatePatch, Topic},
+    reports::LinkReport,
+};
 use tokio::sync::watch;
 
 use crate::{fault::Fault, lock::lock, log_gate::LogGate, routes::LinkId};
@@ -52,6 +55,9 @@ struct LinkState {
     publishing: bool,
     /// A message has made its way through both connections since both are there.
     proven: bool,
+    round_trip: Option<Duration>,
+    losses: u64,
+    last_fault: Option<String>,
 }
 
 impl Status {
@@ -169,6 +175,7 @@ impl Status {
         let mut state = lock(&self.state);
         let Some(link) = state.links.get_mut(&link).filter(|link| link.generation == generation) else { return };
         link.proven = link.listening && link.publishing;
+        link.round_trip = Some(round_trip);
         state.round_trip = Some(round_trip);
         self.look(&mut state);
     }
@@ -186,11 +193,12 @@ impl Status {
         // A link that was closed meanwhile stays closed.
         if let Some(link) = state.links.get_mut(&link) {
             (link.generation, link.listening, link.proven) = (generation, false, false);
+            link.losses += 1;
         }
         if lost == Lost::Perhaps {
             state.lost = lost;
         }
-        self.fail("subscribing", &mut state, fault);
+        self.fail("subscribing", &mut state, Some(link), fault);
         generation
     }
 
@@ -199,8 +207,9 @@ impl Status {
         let mut state = lock(&self.state);
         if let Some(link) = state.links.get_mut(&link) {
             (link.publishing, link.proven) = (false, false);
+            link.losses += 1;
         }
-        self.fail("publishing", &mut state, fault);
+        self.fail("publishing", &mut state, Some(link), fault);
     }
 
     /// Both connections are there, and yet nothing can be published.
@@ -209,16 +218,19 @@ impl Status {
         if let Some(link) = state.links.get_mut(&link) {
             link.proven = false;
         }
-        self.fail("probing", &mut state, fault);
+        self.fail("probing", &mut state, Some(link), fault);
     }
 
     /// Nobody can tell how the cluster is. What is connected stays as it is.
     pub(crate) fn unmapped(&self, fault: Fault) {
-        self.fail("asking the cluster", &mut lock(&self.state), fault);
+        self.fail("asking the cluster", &mut lock(&self.state), None, fault);
     }
 
-    fn fail(&self, connection: &str, state: &mut State, fault: Fault) {
+    fn fail(&self, connection: &str, state: &mut State, link: Option<LinkId>, fault: Fault) {
         let line = format!("{connection}: {}", fault.line());
+        if let Some(link) = link.and_then(|link| state.links.get_mut(&link)) {
+            link.last_fault = Some(line.clone());
+        }
         // An outage says the same again and again: once is enough for the log.
         if state.last_fault.as_ref() != Some(&line) || state.up {
             tracing::warn!(connection, fault = fault.line(), "the bus is down");
@@ -254,6 +266,17 @@ impl Status {
 
     pub(crate) fn is_up(&self) -> bool {
         lock(&self.state).up
+    }
+
+    /// How a link is, as far as its connections tell; `None` where it is given up.
+    pub(crate) fn link_report(&self, link: LinkId, name: &str) -> Option<LinkReport> {
+        let state = lock(&self.state);
+        let link = state.links.get(&link)?;
+        let mut report = LinkReport::new(name, link.proven && !state.closed);
+        report.round_trip_us = link.round_trip.and_then(|time| u64::try_from(time.as_micros()).ok());
+        report.losses = link.losses;
+        report.last_fault = link.last_fault.as_deref().map(Into::into);
+        Some(report)
     }
 
     pub(crate) fn generation(&self) -> u64 {

@@ -122,6 +122,11 @@ impl Subscriptions {
         state.queues.keys().map(|link| state.refused_now(*link).count()).sum()
     }
 
+    /// How many channels a link has confirmed.
+    pub(crate) fn live(&self, link: LinkId) -> usize {
+        lock(&self.state).queues.get(&link).map_or(0, |queues| queues.live)
+    }
+
     /// How many channels are wanted or are being left, and how many are confirmed.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = lock(&self.state);

@@ -189,6 +189,9 @@ async fn a_room_of_a_dead_master_is_down_and_the_others_go_on() {
     // What is wanted together with rooms of the dead master waits for none of them.
     bus.subscribe(&[&new[..], &new_of_the_dead[..]].concat());
     healthy(&bus, |health| health.subscribed == 1 + new.len()).await;
+    let links = bus.links();
+    let down: Vec<_> = links.iter().filter(|link| !link.up).map(|link| &*link.name).collect();
+    assert_eq!((links.len(), &down[..]), (3, &[&*format!("Redis at 127.0.0.1:{}", cluster.nodes[owner].port)][..]));
     for topic in &new {
         bus.publish(topic, "new".into()).await.unwrap();
     }

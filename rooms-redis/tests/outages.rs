@@ -57,8 +57,14 @@ async fn works(bus: &RedisBus, heard: &Listener) {
 async fn a_crash_while_nobody_does_anything_is_noticed_and_healed_however_long_it_takes() {
     let mut redis = RedisServer::start().await;
     let (bus, heard) = hearing(quick(redis.url())).await;
+    let link = || bus.links().remove(0);
+    let up = link();
+    assert_eq!((&*up.name, up.up, up.subscribed, up.losses), ("Redis", true, 1, 0), "{up:?}");
+    assert!(up.round_trip_us.is_some() && up.last_fault.is_none(), "{up:?}");
     redis.kill();
     assert_eq!(heard.hears("down").await, ["down"]);
+    let down = link();
+    assert!(!down.up && down.losses > 0 && down.last_fault.is_some(), "{down:?}");
     assert!(matches!(bus.publish(&room("post:42"), "x".into()).await, Err(BusError::Down)));
     // Long enough for a dozen attempts: a client that gives up after some has done so.
     sleep(Duration::from_secs(size(4, 60))).await;
@@ -66,6 +72,7 @@ async fn a_crash_while_nobody_does_anything_is_noticed_and_healed_however_long_i
     redis.restart().await;
     assert_eq!(heard.hears(BACK).await, [BACK]);
     works(&bus, &heard).await;
+    assert!(link().up && bus.links().len() == 1, "{:?}", bus.links());
 }
 
 #[tokio::test]

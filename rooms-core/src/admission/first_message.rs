@@ -45,9 +45,14 @@ impl Unauthenticated {
         // The answer to the upgrade, where it was held back. That it failed shows in what is read next.
         _ = sink.flush().await;
         let first = timeout(rooms.limits().first_message_timeout, first_text(stream)).await;
-        let text = first.unwrap_or(Err(Close::NO_TOKEN))?;
+        let text = first.unwrap_or(Err(Close::NO_TOKEN)).inspect_err(|close| {
+            // Who goes without a word wished nothing.
+            if *close != Close::NORMAL {
+                rooms.shared.note_no_token(close);
+            }
+        })?;
         let bad = |reason: AuthError| {
-            rooms.shared.log_bad_token(&reason);
+            rooms.shared.refuse_token(&reason, None);
             Close::INVALID_TOKEN
         };
         let auth: Auth = serde_json::from_str(&text).map_err(|_| bad(AuthError::Malformed))?;

@@ -14,7 +14,10 @@ use futures::FutureExt as _;
 use tokio::{sync::Notify, time::sleep};
 
 use super::{Bus, BusError, BusEvent, BusReceiver, History, States, Topic};
-use crate::lock::{Mutex, lock};
+use crate::{
+    lock::{Mutex, lock},
+    reports::LinkReport,
+};
 
 /// The pause before a refused subscription is tried again, and its bound: it doubles. Half a minute, as rights are
 /// repaired by people.
@@ -55,6 +58,11 @@ pub trait AsyncClient: fmt::Debug + Send + Sync + 'static {
     /// As [`Bus::states`].
     fn states(&self) -> Option<&dyn States> {
         None
+    }
+
+    /// As [`Bus::links`].
+    fn links(&self) -> Vec<LinkReport> {
+        Vec::new()
     }
 
     /// As [`Bus::close`].
@@ -157,6 +165,10 @@ impl<C: AsyncClient> Bus for AsyncBus<C> {
 
     fn states(&self) -> Option<&dyn States> {
         self.client.states()
+    }
+
+    fn links(&self) -> Vec<LinkReport> {
+        self.client.links()
     }
 
     async fn close(&self) {

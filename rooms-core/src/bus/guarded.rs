@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use tokio::time::timeout;
 
 use super::{Bus, BusError, History, States, Topic};
+use crate::reports::LinkReport;
 
 /// Calls a bus so that no hang and no panic of it ends the tasks on which every later join, and every count, waits.
 #[derive(Debug)]
@@ -53,6 +54,13 @@ impl GuardedBus {
     /// The states that it keeps, if any; what is asked of it is to be awaited by [`answer`](Self::answer).
     pub(crate) fn states(&self) -> Option<&dyn States> {
         self.bus.states()
+    }
+
+    /// How its links are; none where it panicked.
+    pub(crate) fn links(&self) -> Vec<LinkReport> {
+        let mut links = Vec::new();
+        self.state(|bus| links = bus.links());
+        links
     }
 
     pub(crate) async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusFault> {

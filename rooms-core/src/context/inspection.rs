@@ -18,9 +18,9 @@ use crate::{
     node::NodeId,
     outbox::Recipient,
     reports::{
-        ConnectionReport, Found, KindReport, LARGEST, MAX_CONNECTIONS, MAX_INCIDENTS, MAX_MEMBERS, MAX_MEMBERSHIPS,
-        MAX_PEERS, MemberReport, MembershipReport, NodeReport, NodeSummary, RoomReport, RuleSort, SLOWEST, Search,
-        SlowConnection, SubscriptionReport, Top, UserReport,
+        ConnectionReport, Found, KindReport, LARGEST, MAX_CONNECTIONS, MAX_INCIDENTS, MAX_LINKS, MAX_MEMBERS,
+        MAX_MEMBERSHIPS, MAX_PEERS, MemberReport, MembershipReport, NodeReport, NodeSummary, RoomReport, RuleSort,
+        SLOWEST, Search, SlowConnection, SubscriptionReport, Top, UserReport,
     },
     room::Room,
     room_key::RoomKey,
@@ -118,6 +118,9 @@ impl Shared {
         let mut kinds: Vec<_> = kinds.into_values().collect();
         kinds.sort_by(|a, b| a.kind.cmp(&b.kind));
         let (peers, peers_left_out) = self.presence.peer_reports(MAX_PEERS);
+        let mut links = self.presence.bus().links();
+        let links_left_out = links.len().saturating_sub(MAX_LINKS);
+        links.truncate(MAX_LINKS);
         NodeReport {
             node: self.node,
             at: self.incidents.now(),
@@ -138,6 +141,8 @@ impl Shared {
             runtime_ended: self.runtime.has_ended(),
             peers,
             peers_left_out,
+            links,
+            links_left_out,
             kinds,
             largest: largest.into_vec(),
             slowest: slowest.into_vec(),
@@ -153,6 +158,7 @@ impl Shared {
             delivered: self.delivered(),
             bus_down: self.bus_down.load(Ordering::Relaxed),
             draining: self.drain.get().is_some(),
+            turned_away: self.incidents.turned_away(),
         }
     }
 

@@ -6,6 +6,7 @@ use super::Shared;
 use crate::{
     auth::AuthError,
     close::{Close, CloseCode},
+    handshake::Refusal,
     outbox::{GONE, Recipient},
     reports::{Incident, IncidentKind},
     room_key::RoomKey,
@@ -19,6 +20,18 @@ impl Shared {
     /// A connection of this user was not taken.
     pub(crate) fn note_refused(&self, user: &str, error: &impl fmt::Display, close: &Close) {
         self.note(Incident::new(IncidentKind::Refused, error.to_string()).of_user(user).with_code(close));
+    }
+
+    /// An upgrade was refused. What a token was refused for is noted where that was found.
+    pub(crate) fn note_refused_upgrade(&self, refusal: &Refusal) {
+        if !matches!(refusal, Refusal::Token | Refusal::Unavailable) {
+            self.note(Incident::new(IncidentKind::UpgradeRefused, refusal.to_string()));
+        }
+    }
+
+    /// A client was to send its token with its first message, and sent nothing of the kind.
+    pub(crate) fn note_no_token(&self, close: &Close) {
+        self.note(Incident::new(IncidentKind::BadToken, close.reason()).with_code(close));
     }
 
     pub(super) fn note_bad_token(&self, reason: &AuthError, user: Option<&str>) {

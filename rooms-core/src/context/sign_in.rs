@@ -33,10 +33,7 @@ impl Shared {
                 Ok(identity)
             }
         });
-        identity.inspect_err(|reason| {
-            self.log_bad_token(reason);
-            self.note_bad_token(reason, refused.get().map(|user| &**user));
-        })
+        identity.inspect_err(|reason| self.refuse_token(reason, refused.get().map(|user| &**user)))
     }
 
     /// Asks about the token that is to follow the one of a connection of this user.
@@ -57,7 +54,9 @@ impl Shared {
         }
     }
 
-    pub(crate) fn log_bad_token(&self, reason: &AuthError) {
+    /// Counts, logs and notes that a token was refused, with its user where that is known.
+    pub(crate) fn refuse_token(&self, reason: &AuthError, user: Option<&str>) {
+        self.note_bad_token(reason, user);
         self.metrics.tokens_refused.count(reason.word());
         tracing::debug!(%reason, "a token was refused");
         // The signature is right, so it is not the client that is wrong: no token of that issuer's is good.

@@ -4,7 +4,7 @@ use crate::{
     node::NodeId,
     reports::{
         ConnectionReport, Finding, FleetReport, Incident, IncidentKind, KindReport, MembershipReport, NodeSummary,
-        RoomReport, RuleSort, SubscriptionReport, UserReport, Weight,
+        RoomReport, RuleSort, SubscriptionReport, TurnedAway, UserReport, Weight,
     },
     room_key::RoomKey,
 };
@@ -31,6 +31,7 @@ impl Known<'_> {
         self.about_nodes(&mut all);
         self.about_kind(&mut all);
         self.about_incidents(&mut all, &[IncidentKind::Refused], "before it was connected");
+        self.about_strangers(&mut all);
         self.about_connections(&mut all);
         self.about_incidents(&mut all, &[IncidentKind::Closed, IncidentKind::Left], "its connection ended");
         self.about_incidents(&mut all, &[IncidentKind::Denied, IncidentKind::PutOut], "in a room");
@@ -44,6 +45,15 @@ impl Known<'_> {
         all
     }
 
+    /// Nodes that left any of the questions unanswered.
+    pub(super) fn silent(&self) -> Vec<NodeId> {
+        let of_rooms = self.rooms.into_iter().flat_map(|rooms| &rooms.silent);
+        let mut silent: Vec<_> = self.users.silent.iter().chain(of_rooms).chain(&self.nodes.silent).copied().collect();
+        silent.sort_unstable();
+        silent.dedup();
+        silent
+    }
+
     fn about_nodes(&self, all: &mut Vec<Finding>) {
         for node in &self.nodes.nodes {
             if node.bus_down {
@@ -55,8 +65,8 @@ impl Known<'_> {
                 all.push(notice(text).on(node.node));
             }
         }
-        for node in &self.users.silent {
-            all.push(notice("This node gave no answer, so what it has is not known.").on(*node));
+        for node in self.silent() {
+            all.push(notice("This node gave no answer, so what it has is not known.").on(node));
         }
         if all.is_empty() {
             let text = match self.nodes.nodes.len() {
@@ -108,6 +118,28 @@ impl Known<'_> {
         for (node, incident) in told.into_iter().rev() {
             let finding = Finding { at: Some(incident.at), ..self.sentence(incident) };
             all.push(finding.on(node));
+        }
+    }
+
+    /// Who is not connected may be one of those whom a node turned away without knowing who that was.
+    fn about_strangers(&self, all: &mut Vec<Finding>) {
+        if self.connections().next().is_some() {
+            return;
+        }
+        for node in &self.nodes.nodes {
+            let TurnedAway { upgrades, tokens, reasons } = &node.turned_away;
+            if upgrades + tokens == 0 {
+                continue;
+            }
+            let reasons: Vec<_> = reasons.iter().map(|(reason, times)| format!("{reason} ({times})")).collect();
+            let text = format!(
+                "In the last hour this node refused {upgrades} {} and {tokens} {} of nobody known, and one of them may have been \
+                 this user's: {}.",
+                plural(*upgrades, "upgrade"),
+                plural(*tokens, "token"),
+                reasons.join("; ")
+            );
+            all.push(notice(text).on(node.node));
         }
     }
 
@@ -296,5 +328,32 @@ fn span(seconds: u64) -> String {
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::RoomManager;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_answers_for_the_user_and_not_for_the_room_is_named() {
+        let rooms: RoomManager = RoomManager::builder().build().unwrap();
+        let (room, silent) = (RoomKey::new("post", 1).unwrap(), rooms.node());
+        let mut of_room = rooms.inspect_room(&room).await;
+        of_room.silent.push(silent);
+        let (users, nodes) = (rooms.inspect_user("ann").await.unwrap(), rooms.inspect_nodes().await);
+        let known = Known {
+            user: "ann",
+            room: Some(&room),
+            users: &users,
+            rooms: Some(&of_room),
+            nodes: &nodes,
+            kinds: &[],
+            now: 0,
+        };
+        assert_eq!(known.silent(), [silent]);
+        let said = known.findings();
+        assert!(said.iter().any(|one| one.node == Some(silent) && one.text.starts_with("This node gave no answer")));
     }
 }

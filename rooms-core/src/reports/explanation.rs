@@ -17,7 +17,7 @@ pub struct Explanation {
     /// What is known, in the order in which a connection comes by: the bus and the nodes, tokens and upgrades, connections, joins,
     /// rooms, messages.
     pub findings: Vec<Finding>,
-    /// Nodes that did not answer, and so may know more.
+    /// Nodes that left a question unanswered, about the user, the room or themselves, and so may know more.
     pub silent: Vec<NodeId>,
 }
 

@@ -32,6 +32,21 @@ pub struct NodeSummary {
     pub bus_down: bool,
     /// Whether it is shutting down.
     pub draining: bool,
+    /// Whom it turned away lately without knowing who that was. Of a node of an earlier release: nobody.
+    #[serde(default)]
+    pub turned_away: TurnedAway,
+}
+
+/// What a node refused to clients that it does not know, in the last hour: of the newest 256 of each sort.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TurnedAway {
+    /// Upgrades.
+    pub upgrades: usize,
+    /// Tokens that are nobody's, as far as the node can tell.
+    pub tokens: usize,
+    /// The most frequent reasons of both, at most 5, each with how often it was.
+    pub reasons: Vec<(Box<str>, usize)>,
 }
 
 /// What a node asks the others for.

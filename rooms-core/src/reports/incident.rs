@@ -51,8 +51,11 @@ pub enum IncidentKind {
     Resync,
     /// The bus went down, or came up.
     Bus,
+    /// An upgrade was refused over HTTP for another reason than its token: its origin, a limit, more than one token. A browser
+    /// tells its page nothing of the reason.
+    UpgradeRefused,
 }
 
 impl IncidentKind {
-    pub(crate) const COUNT: usize = Self::Bus as usize + 1;
+    pub(crate) const COUNT: usize = Self::UpgradeRefused as usize + 1;
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Incident, LoadReport};
+use super::{Incident, LinkReport, LoadReport};
 use crate::{
     node::{ConnectionId, NodeId},
     room_key::RoomKey,
@@ -61,6 +61,10 @@ pub struct NodeReport {
     pub peers: Vec<PeerReport>,
     /// Other nodes that are not listed.
     pub peers_left_out: usize,
+    /// The links of the bus to its backplane, at most 128; none where the bus tells of none, as a [`LocalBus`](crate::LocalBus).
+    pub links: Vec<LinkReport>,
+    /// Links that are not listed.
+    pub links_left_out: usize,
     /// The kinds of the application, with the rooms that there are of each.
     pub kinds: Vec<KindReport>,
     /// The rooms with most connections on this node, the largest first; at most 50.

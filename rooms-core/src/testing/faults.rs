@@ -21,6 +21,7 @@ use crate::{
         Position, ReadFrom, Retention, States, Topic,
     },
     lock::{Mutex, lock},
+    reports::LinkReport,
 };
 
 /// What waits at most for a node that is frozen, or is on its way to one. 65,536: a test that makes more has gone astray.
@@ -216,6 +217,10 @@ impl<B: Bus> Bus for FaultyBus<B> {
 
     fn states(&self) -> Option<&dyn States> {
         self.bus.states().map(|_| self as &dyn States)
+    }
+
+    fn links(&self) -> Vec<LinkReport> {
+        self.bus.links()
     }
 
     async fn close(&self) {

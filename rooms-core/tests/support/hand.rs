@@ -12,11 +12,14 @@ use bytes::Bytes;
 use rooms_core::{
     Bus,
     bus::{BusError, BusEvent, BusReceiver, Topic},
+    reports::LinkReport,
 };
 
 #[derive(Debug)]
 pub(crate) struct Hand<B> {
     bus: Arc<B>,
+    /// What it tells of its links; unless set it panics when it is asked.
+    pub(crate) links: Arc<OnceLock<Vec<LinkReport>>>,
     receiver: Arc<OnceLock<Receiver>>,
 }
 
@@ -24,7 +27,7 @@ struct Receiver(Arc<dyn BusReceiver>);
 
 impl<B> Hand<B> {
     pub(crate) fn new(bus: B) -> Self {
-        Self { bus: Arc::new(bus), receiver: Arc::default() }
+        Self { bus: Arc::new(bus), links: Arc::default(), receiver: Arc::default() }
     }
 
     pub(crate) fn say(&self, event: BusEvent) {
@@ -51,6 +54,10 @@ impl<B: Bus> Bus for Hand<B> {
         self.bus.unsubscribe(topics);
     }
 
+    fn links(&self) -> Vec<LinkReport> {
+        self.links.get().expect("it was set").clone()
+    }
+
     async fn close(&self) {
         self.bus.close().await;
     }
@@ -58,7 +65,7 @@ impl<B: Bus> Bus for Hand<B> {
 
 impl<B> Clone for Hand<B> {
     fn clone(&self) -> Self {
-        Self { bus: Arc::clone(&self.bus), receiver: Arc::clone(&self.receiver) }
+        Self { bus: Arc::clone(&self.bus), links: Arc::clone(&self.links), receiver: Arc::clone(&self.receiver) }
     }
 }
 

@@ -177,7 +177,7 @@ impl RedisBusBuilder {
         let RedisLimits { connect_timeout, response_timeout, probe_timeout, .. } = self.limits;
         let bus = self.start()?;
         // The two connections are made at the same time, and then a probe is sent.
-        let steps = u32::try_from(bus.links().steps() + 1).unwrap_or(u32::MAX);
+        let steps = u32::try_from(bus.all_links().steps() + 1).unwrap_or(u32::MAX);
         let patience =
             connect_timeout.saturating_add(response_timeout).saturating_mul(steps).saturating_add(probe_timeout);
         let mut progress = bus.shared().status.progress();
