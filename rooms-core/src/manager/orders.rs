@@ -207,8 +207,9 @@ impl<S> RoomManager<S> {
     ///
     /// It is state that the nodes keep, and not an order. Each node tells a digest of what it has with its heartbeats, and
     /// asks for what it lacks: so a revocation that was made while the bus was away is in force on all nodes within a second
-    /// of its return, and a node that starts later has it within a second of finding the others. It is kept in memory: where
-    /// all nodes go down together it is gone, so an account that is closed has to be refused by the
+    /// after the bus has reported its return; where the bus reports none, after the next heartbeats, which come each
+    /// `Limits::heartbeat_interval`. A node that starts later has it within a second of finding the others. It is kept in
+    /// memory: where all nodes go down together it is gone, so an account that is closed has to be refused by the
     /// [`Authenticator`](crate::Authenticator), too. It can't be taken back.
     ///
     /// Returns how far it went at once: with [`Reach::LocalOnly`] it is in force on this node, and on the others when the bus
