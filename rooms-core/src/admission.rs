@@ -1,6 +1,6 @@
 //! A connection from the head of its request until it is served: what all frameworks' adapters share.
 
-#[cfg(test)]
+#[cfg(all(test, not(rooms_loom)))]
 mod compressed_once;
 mod events;
 mod first_message;

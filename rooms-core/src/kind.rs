@@ -121,12 +121,12 @@ impl Kind {
         }
     }
 
-    /// A kind that everybody may join, [guests](Identity::guest) too.
+    /// A kind that everybody may join, [guests](crate::Identity::guest) too.
     pub fn public() -> Self {
         Self { rule: Rule::Everybody, ..Self::new() }
     }
 
-    /// A kind that everybody who authenticated may join; [guests](Identity::guest) may not.
+    /// A kind that everybody who authenticated may join; [guests](crate::Identity::guest) may not.
     pub fn authenticated() -> Self {
         Self { rule: Rule::Authenticated, ..Self::new() }
     }

@@ -93,7 +93,7 @@ pub enum JoinError {
         limit: usize,
     },
     /// A client's join would make a room on this node, and its user has made too many in a short time; see
-    /// `Limits::new_rooms_per_second_per_user`. Not for [`Connection::join`], which the application calls.
+    /// `Limits::new_rooms_per_second_per_user`. Not for [`Connection::join`](crate::Connection::join), which the application calls.
     #[error("{room}: the user has joined too many rooms that were new on this node; the next one in {retry_after:?}")]
     TooManyNewRooms {
         /// Where.

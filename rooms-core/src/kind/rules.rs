@@ -25,7 +25,7 @@ impl Kind {
         Self { rule: Rule::ask(rule), ..self }
     }
 
-    /// [`join_rule`](Self::join_rule) that is also told what the client said with its join; see [`Member::with`]. A client can
+    /// [`join_rule`](Self::join_rule) that is also told what the client said with its join; see [`Member::with`](crate::Member::with). A client can
     /// say anything there.
     ///
     /// ```

@@ -94,7 +94,16 @@ impl Outbox {
         });
     }
 
-    /// The same with one message of a room, by the room's rule; wakes the connection's task. Gives what [`deliver_from`](Self::deliver_from) does.
+    /// Queues what a room has held for the member, after its welcome: not too much either, and from here on the room may drop
+    /// it as its rule says.
+    pub(crate) fn queue_held(&self, source: &Source, held: impl Iterator<Item = (About, Message)>) {
+        self.queue_by(|queue, _| {
+            held.for_each(|(about, message)| queue.append_from(message, about, source));
+            Ok(())
+        });
+    }
+
+    /// [`queue`](Self::queue) with one message of a room, by the room's rule; wakes the connection's task. Gives what [`deliver_from`](Self::deliver_from) does.
     pub(crate) fn queue_from(&self, source: &Source, message: &Message, about: About) -> Option<NonZeroU64> {
         let offered = self.queue_by(|queue, bounds| queue.offer_from(message, about, source, bounds));
         self.wake();

@@ -203,6 +203,14 @@ impl Queue {
         self.push(message, None);
     }
 
+    /// Appends a message of a room, whatever the bounds say.
+    pub(super) fn append_from(&mut self, message: Message, about: About, source: &Source) {
+        if source.replaces(about) {
+            self.remove_latest(&source.room, about);
+        }
+        self.push(message, Some(Tag::new(source, about)));
+    }
+
     /// Appends what was sent to this connection alone.
     pub(super) fn offer(&mut self, message: &Message, bounds: Bounds) -> Result<(), Overrun> {
         if !self.fits(message, bounds) {

@@ -118,10 +118,12 @@ impl Room {
         let Some(held) = member.take_held() else { return 0 };
         let Held { messages, first, left_out, .. } = *held;
         let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
-        let messages = messages.into_iter().map(|(_, message)| message);
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
-        member.recipient.queue(welcome, first.into_iter().chain(messages));
+        member.recipient.queue(welcome, first.into_iter());
+        if !messages.is_empty() {
+            member.recipient.queue_held(&self.source(), messages.into_iter());
+        }
         if member.paused().is_some() {
             member.pass_by_from(log.head());
         } else if let (Some(left_out), Some(replay)) = (left_out, replay) {
