@@ -54,6 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
     println!("ws://localhost:{}/ws?user=ada", listener.local_addr()?.port());
+    // It has no bound on clients that send half a request. `rooms::axum::serve` has, as the other examples show.
     axum::serve(listener, app(rooms)).await?;
     Ok(())
 }

@@ -238,6 +238,8 @@ async fn the_programs_with_a_sign_in_have_the_same_bounds() {
         Program::start_with("sessions", &[("PORT", "0")]).await,
         Program::start_with("oidc", &[("PORT", "0"), ("ISSUER", provider)]).await,
     ] {
+        // Counted before them: on a busy machine the first ones are closed before the last ones are open.
+        let before = files(&program);
         let mut silent = Vec::new();
         for _ in 0..Limits::default().max_http_connections_per_ip {
             silent.push(connect(&program, 2).await);
@@ -248,6 +250,7 @@ async fn the_programs_with_a_sign_in_have_the_same_bounds() {
         other.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         assert!(read_until(&mut other, "</html>").await.starts_with("HTTP/1.1 200 "));
         // Those who say nothing are closed.
-        has_at_most(&program, files(&program) - silent.len()).await;
+        // The last one is open, and what the program opens once.
+        has_at_most(&program, before + 2).await;
     }
 }

@@ -116,6 +116,34 @@ async fn who_signs_out_is_disconnected_with_that_session_and_no_other() {
 }
 
 #[tokio::test]
+async fn who_changes_the_password_is_out_everywhere_else_and_goes_on_here_within_the_same_second() {
+    let program = program().await;
+    let (mut ann, other, bob) =
+        (Session::of(&program, "ann").await, Session::of(&program, "ann").await, Session::of(&program, "bob").await);
+    let (mut here, mut elsewhere, mut neighbour) = (ann.live().await, other.live().await, bob.live().await);
+
+    let (status, cookie) = ann.call(Method::POST, "/password", &json!({"password": "secret"})).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    ann.cookie = cookie.unwrap_or(ann.cookie);
+    for live in [&mut here, &mut elsewhere] {
+        assert_eq!(closed(live).await, (4410, "revoked".to_owned()));
+    }
+    neighbour.until_pong().await;
+    ann.live().await;
+    assert_eq!(closed(&mut other.connect().await).await, (1008, "Invalid token".to_owned()));
+    assert_eq!(other.call(Method::POST, "/notes", &json!({"text": "still"})).await.0, StatusCode::UNAUTHORIZED);
+
+    // With the old password nobody gets in, with the new one at once.
+    let stranger = Session { program: &program, cookie: String::new() };
+    let sign_in =
+        async |password| stranger.call(Method::POST, "/login", &json!({"user": "ann", "password": password})).await;
+    assert_eq!(sign_in("annann").await.0, StatusCode::UNAUTHORIZED);
+    let (status, cookie) = sign_in("secret").await;
+    assert_eq!(status, StatusCode::OK);
+    Session { program: &program, cookie: cookie.unwrap() }.live().await;
+}
+
+#[tokio::test]
 async fn who_signs_in_as_somebody_else_is_disconnected_as_who_they_were() {
     let program = program().await;
     let ann = Session::of(&program, "ann").await;
@@ -155,7 +183,7 @@ async fn sign_in(page: &Page, password: &str) {
 }
 
 #[tokio::test]
-async fn signing_out_in_one_tab_signs_out_the_other() {
+async fn a_new_password_and_signing_out_in_one_tab_sign_out_the_other() {
     let program = program().await;
     Browser::run(Device::Desktop, async |browser: Browser| {
         let one = browser.first(&program.url("/")).await;
@@ -172,6 +200,14 @@ async fn signing_out_in_one_tab_signs_out_the_other() {
         two.fill("#text", "<b>hello</b>").await;
         two.click("#send").await;
         one.says("#notes li", "ann: <b>hello</b>").await;
+
+        one.fill("#renewed", "secret").await;
+        one.click("#renew").await;
+        // The cookie is the other tab's, too.
+        two.says("#state", "Signed out").await;
+        two.open(&program.url("/")).await;
+        two.says("#state", "Live").await;
+        one.says("#state", "Live").await;
 
         one.click("#logout").await;
         one.says("#state", "Signed out").await;

@@ -28,6 +28,7 @@ pub(crate) async fn serve() -> Result<(), Box<dyn Error>> {
     tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
     let scraped = recorder.clone();
     let router = Router::new().route("/metrics", get(move || async move { scraped.render() }));
+    // Without the bounds of `rooms::axum::serve`, which belong to the rooms: let nobody but the scraper reach this address.
     tokio::spawn(async move { axum::serve(listener, router).await });
     tokio::spawn(async move {
         loop {

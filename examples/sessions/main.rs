@@ -4,7 +4,8 @@
 //! password is their name twice. `PORT` (3000 unless set) and `ORIGIN` (the page's, where it is not this machine; with `https`
 //! the cookie is `Secure`) come from the environment.
 //!
-//! Who signs out is disconnected at once, in all tabs of that session and in no other, on all nodes.
+//! Who signs out is disconnected at once, in all tabs of that session and in no other, on all nodes. Who changes the password
+//! is disconnected in all sessions, and goes on in the browser where that was done.
 
 mod board;
 mod sign_in;
@@ -95,6 +96,7 @@ fn router(app: App) -> Router {
         .route("/rooms.js", get(|| async { ([(CONTENT_TYPE, "text/javascript")], rooms::PAGE_CLIENT) }))
         .route("/login", post(sign_in::login).layer(whole_request()))
         .route("/logout", post(sign_in::logout))
+        .route("/password", post(sign_in::change_password).layer(whole_request()))
         .route("/me", get(sign_in::me))
         .route("/notes", get(board::notes).post(board::note).layer(whole_request()))
         .route("/live", get(board::live))

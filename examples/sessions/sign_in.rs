@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tower_sessions::{MemoryStore, Session, session::Id};
 
-use crate::users::{Credentials, Users};
+use crate::users::{Credentials, NewPassword, User, Users};
 
 /// Where in a session it is written whose it is.
 const SEAT: &str = "seat";
+/// The longest password, in bytes.
+const MAX_PASSWORD: usize = 256;
 /// How long a connection may be under way whose session was looked up: more than `Limits::handshake_timeout`.
 const UNDER_WAY: Duration = Duration::from_secs(60);
 
@@ -27,8 +29,9 @@ struct Seat {
     auth_hash: Vec<u8>,
     /// The name of the session for the rooms, which is no secret as its id is.
     jti: String,
-    /// When it was made, in seconds since 1970: so that all of somebody's older ones can be revoked at once.
-    iat: u64,
+    /// When it was made, in seconds since 1970: so that all of somebody's older ones can be revoked at once. With a fraction:
+    /// in whole seconds one that was made within the second of a revocation, and after it, would be older and stay revoked.
+    iat: f64,
 }
 
 /// `POST /login {"user":..,"password":..}`
@@ -42,13 +45,35 @@ pub(crate) async fn login(
     let user = auth.authenticate(credentials).await.map_err(failed)?.ok_or(StatusCode::UNAUTHORIZED)?;
     // The session may have been somebody else's until now.
     let before = auth.session.get(SEAT).await.map_err(failed)?;
-    auth.login(&user).await.map_err(failed)?;
-    let iat = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let auth_hash = user.session_auth_hash().to_vec();
-    let seat = Seat { user: user.id(), auth_hash, jti: Id::default().to_string(), iat };
-    auth.session.insert(SEAT, seat).await.map_err(failed)?;
+    sign_in(&mut auth, &user).await?;
     disconnect(&rooms, before).await?;
     Ok(Json(json!({"user": user.name})))
+}
+
+/// Makes the session this user's.
+async fn sign_in(auth: &mut AuthSession<Users>, user: &User) -> Result<(), StatusCode> {
+    auth.login(user).await.map_err(failed)?;
+    let iat = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let auth_hash = user.session_auth_hash().to_vec();
+    let seat = Seat { user: user.id(), auth_hash, jti: Id::default().to_string(), iat };
+    auth.session.insert(SEAT, seat).await.map_err(failed)
+}
+
+/// `POST /password {"password":..}`: all sessions of the user are over, and their connections; this browser signs in again.
+pub(crate) async fn change_password(
+    State(rooms): State<RoomManager>,
+    mut auth: AuthSession<Users>,
+    Json(NewPassword { password }): Json<NewPassword>,
+) -> Result<StatusCode, StatusCode> {
+    let user = auth.user.clone().ok_or(StatusCode::UNAUTHORIZED)?;
+    if !(1..=MAX_PASSWORD).contains(&password.len()) {
+        return Err(StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let user = auth.backend.change_password(user, password);
+    let before_now = Revocation::IssuedBefore { time: SystemTime::now(), user: Some(user.id()) };
+    rooms.revoke(before_now).await.map_err(failed)?;
+    sign_in(&mut auth, &user).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /logout`: the session is over, and then its connections.

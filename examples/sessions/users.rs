@@ -1,12 +1,16 @@
 //! Who there is. A real service asks its database, where passwords are hashed with a function made for them, such as Argon2.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use axum_login::{AuthUser, AuthnBackend, UserId};
 use serde::Deserialize;
 
 #[derive(Debug, Clone)]
-pub(crate) struct Users(Arc<HashMap<String, User>>);
+pub(crate) struct Users(Arc<Mutex<HashMap<String, User>>>);
 
 #[derive(Debug, Clone)]
 pub(crate) struct User {
@@ -20,10 +24,27 @@ pub(crate) struct Credentials {
     password: String,
 }
 
+#[derive(Deserialize)]
+pub(crate) struct NewPassword {
+    pub(crate) password: String,
+}
+
 impl Users {
     pub(crate) fn demonstration() -> Self {
         let user = |name: &str| (name.to_owned(), User { name: name.to_owned(), password: name.repeat(2) });
-        Self(Arc::new(["ann", "bob", "cy"].map(user).into()))
+        Self(Arc::new(Mutex::new(["ann", "bob", "cy"].map(user).into())))
+    }
+
+    /// The user, with the new password.
+    pub(crate) fn change_password(&self, user: User, password: String) -> User {
+        let user = User { password, ..user };
+        self.all().insert(user.name.clone(), user.clone());
+        user
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, User>> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -46,10 +67,10 @@ impl AuthnBackend for Users {
     type Error = Infallible;
 
     async fn authenticate(&self, Credentials { user, password }: Credentials) -> Result<Option<User>, Infallible> {
-        Ok(self.0.get(&user).filter(|user| user.password == password).cloned())
+        Ok(self.all().get(&user).filter(|user| user.password == password).cloned())
     }
 
     async fn get_user(&self, id: &UserId<Self>) -> Result<Option<User>, Infallible> {
-        Ok(self.0.get(id).cloned())
+        Ok(self.all().get(id).cloned())
     }
 }

@@ -15,7 +15,11 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-pub(crate) use self::{inspection::Inspection, orders::Searches, state::After};
+pub(crate) use self::{
+    inspection::Inspection,
+    orders::{SEARCHES, Searches, TooManySearches},
+    state::After,
+};
 use crate::{
     auth::{Authenticator, RevocationList, WallClock},
     bus::Bus,
@@ -104,6 +108,8 @@ pub(crate) struct Warnings {
     pub(crate) origin: RateLimitedLog,
     /// An address has reached a limit.
     pub(crate) address: RateLimitedLog,
+    /// A search that another node asked for was not begun, because too many wait.
+    pub(crate) unsearched: RateLimitedLog,
     /// Whoever makes the tokens puts milliseconds into `exp`.
     pub(crate) far_expiry: RateLimitedLog,
 }

@@ -25,9 +25,9 @@ use crate::{
 /// Publishers of different users seldom meet at one lock.
 const SHARDS: usize = 16;
 
-/// The clients that a shard knows at most, so 131,072 in all, in some 5 MB for each of the limits. A client is known only
-/// until its bucket is full again, seconds after it did something. Who comes when a shard is full of those is let through:
-/// an attacker with so many addresses is held by the limits of the node.
+/// The clients that a shard knows at most, so 131,072 in all: 4.3 MiB for each of the limits, and 6.3 MiB for publishes, where
+/// two times are kept of each. A client is known only until its bucket is full again, seconds after it did something. Who
+/// comes when a shard is full of those is let through: an attacker with so many addresses is held by the limits of the node.
 const MOST: usize = 8192;
 
 /// How often a full shard is looked through for room.

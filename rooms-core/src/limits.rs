@@ -158,7 +158,7 @@ pub struct Limits {
     pub joins_per_second: u32,
     /// What one user may publish in a second for long, messages for `on_message` included, with all connections to this node
     /// together; the bytes of all of it count as those of one connection do, by `bytes_per_second`, of which four seconds may
-    /// come at once. One more is answered with a `rate_limited` error, and costs the connection as much as ten messages. 100:
+    /// come at once. One more is answered with a `rate_limited` error, and costs the connection as much as ten messages and a join. 100:
     /// two busy pages.
     pub publishes_per_second_per_user: u32,
     /// What one user may publish at once after a pause. 400: two pages that send what has waited.

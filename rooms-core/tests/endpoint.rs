@@ -76,6 +76,12 @@ fn each_source_gives_the_token() {
         let headers: Vec<_> = protocols.iter().map(|value| ("sec-websocket-protocol", *value)).collect();
         assert_eq!(found("/", &headers), good, "{protocols:?}");
     }
+    for empty in ["Bearer", "bearer ", "BEARER\t "] {
+        assert_eq!(found("/", &[("authorization", empty)]), Ok(Some(String::new())), "{empty:?}");
+    }
+    for none in ["Bearers", "Basic", ""] {
+        assert_eq!(found("/", &[("authorization", none)]), Ok(None), "{none:?}");
+    }
     for none in ["a=b", "session", "session=; x", "Session=abc"] {
         assert_eq!(found("/", &[("cookie", none)]).map(Option::unwrap_or_default), Ok(String::new()), "{none}");
     }
@@ -103,6 +109,10 @@ fn two_tokens_in_enabled_sources_are_refused_and_others_are_not_seen() {
         for other in &places[at + 1..] {
             assert_eq!(ask(&all(), &[*one, *other]), Err(Refusal::ManyTokens.to_string()), "{one:?} {other:?}");
         }
+    }
+    for empty in ["Bearer", "Bearer "] {
+        let two = ask(&all(), &[("authorization", empty), ("query", "/?token=abc")]);
+        assert_eq!(two, Err(Refusal::ManyTokens.to_string()), "{empty:?}");
     }
     for twice in [
         [("cookie", "session=abc; session=abc"), APP],

@@ -8,9 +8,10 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::SinkExt as _;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use rooms_core::{
-    Attempt, AuthError, Authenticator, Close, Endpoint, Identity, Kind, Limits, RoomManager,
+    Attempt, AuthError, Authenticator, Close, Endpoint, Identity, Kind, Limits, Message, RoomManager,
     adapter::{Admission, Refusal},
     reports::IncidentKind,
     ws,
@@ -231,6 +232,20 @@ async fn a_place_is_given_back_however_a_socket_ends() {
         }
         sleep(Duration::from_millis(1)).await;
     }
+    assert!(admit(&rooms, "/").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_take_the_answer_to_the_upgrade_keeps_no_place_for_longer() {
+    let rooms = manager(|limits| limits.max_unauthenticated = 1);
+    let (_client, theirs) = duplex(16);
+    let (stream, mut sink) = ws::over(theirs, &[], rooms.limits());
+    sink.feed(Message::text("what stands for the answer, and does not fit")).await.unwrap();
+    let admission = admit(&rooms, "/").await.unwrap();
+    admission.serve_room("post:42".parse().unwrap(), std::future::ready(Ok::<_, std::io::Error>((stream, sink))));
+    sleep(Duration::from_secs(9)).await;
+    assert_eq!(admit(&rooms, "/").await.unwrap_err(), Refusal::TooManyUnauthenticated);
+    sleep(Duration::from_secs(2)).await;
     assert!(admit(&rooms, "/").await.is_ok());
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/rig.rs"]
 mod rig;
 #[path = "support/talk.rs"]
@@ -45,6 +47,45 @@ async fn messages_reach_the_hook_in_order_and_its_answers_the_sender_alone() {
         assert_eq!(talk.inbox.next().await, json!({"type": "heard", "n": n}));
     }
     assert!(other.inbox.is_silent().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_and_rules_that_fail_for_many_clients_are_one_line_in_ten_seconds() {
+    let hook = Kind::authenticated().on_join(|_| async { panic!("a hook that panics") });
+    let late = Kind::authenticated().on_join(|_| pending());
+    let rule = Kind::new().join_rule(|_, _| async { panic!("a rule that panics") as bool });
+    let late_rule = Kind::new().join_rule(|_, _| pending::<bool>());
+    let rooms: Rooms = RoomManager::build_for()
+        .kind("hook", hook)
+        .kind("late", late)
+        .kind("rule", rule)
+        .kind("late_rule", late_rule)
+        .limits(|limits| {
+            (limits.hook_timeout, limits.rule_timeout) = (Duration::from_millis(1), Duration::from_millis(1))
+        })
+        .build()
+        .unwrap();
+    let log = log::Log::start();
+    for (kind, said) in [
+        ("hook", "a hook panicked hook=\"on_join\""),
+        ("late", "a hook took too long hook=\"on_join\""),
+        ("rule", "a rule panicked, so nobody gets in kind=\"rule\""),
+        ("late_rule", "a rule gave no answer, so nobody gets in kind=\"late_rule\""),
+    ] {
+        let fails = async || {
+            let (sink, _received) = futures::channel::mpsc::unbounded();
+            let mut connection = rooms.connect(who("a"), sink).unwrap();
+            assert!(connection.join(&key(&format!("{kind}:1"))).await.is_err());
+        };
+        for _ in 0..20 {
+            fails().await;
+        }
+        let line = log.line();
+        assert!(line.contains(said) && line.contains("left_out=0"), "{line}");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        fails().await;
+        assert!(log.line().contains("left_out=19"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

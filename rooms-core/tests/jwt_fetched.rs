@@ -147,6 +147,24 @@ async fn a_new_key_is_found_where_keys_or_tokens_have_no_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_key_of_the_same_algorithm_is_found_where_tokens_have_no_id() {
+    let set = |key: &Value| Answer::Text(json!({"keys": [key]}).to_string());
+    // RFC 7517 appendix A.1; what it signs is not needed.
+    let old = json!({"kty": "EC", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+        "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"});
+    let mut new = jwk(ES256.0, "");
+    new.as_object_mut().unwrap().remove("kid");
+    let (provider, tokens) = Provider::with(set(&old));
+    let token = good(ES256, None);
+    assert_eq!(tokens.verify(&token).await.err(), Some(AuthError::Signature));
+    provider.answers(set(&new));
+    assert_eq!(tokens.verify(&token).await.err(), Some(AuthError::Signature), "too early");
+    advance(30 * SECOND).await;
+    assert!(tokens.verify(&token).await.is_ok());
+    assert_eq!(provider.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn made_up_ids_are_a_fetch_each_thirty_seconds() {
     let (provider, tokens) = Provider::with(Answer::Keys(vec!["a"]));
     assert_eq!(refusal(&tokens, "a").await, None);

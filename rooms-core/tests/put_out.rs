@@ -18,7 +18,7 @@ use std::{
 
 use futures::{FutureExt as _, channel::mpsc};
 use rooms_core::{
-    Close, CloseCode, ConnectionId, Identity, Kind, OrderError, Reach, RoomManagerBuilder, WallClock,
+    Close, CloseCode, ConnectionId, Identity, Kind, OrderError, Reach, Revocation, RoomManagerBuilder, WallClock,
     testing::{faults::NetworkFaults, fleet::Fleet},
     ws::{Incoming, WsError},
 };
@@ -269,6 +269,61 @@ async fn the_connections_of_one_session_are_found_by_a_claim() {
     }
     settle().await;
     assert!(stay.iter().all(|talk| !talk.ended.is_finished()));
+}
+
+/// Calls of `disconnect_where` that wait, as none of the node's tasks has run since.
+fn fill(nodes: &Nodes, node: usize) {
+    for sid in 0..1_024 {
+        let call = nodes.node(node).disconnect_where("sid", sid, Close::NOT_ALLOWED);
+        assert_eq!(call.now_or_never().unwrap().unwrap(), Reach::AllNodes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_does_not_wait_for_the_searches_that_wait() {
+    for revocation in [
+        Revocation::Jti("x".into()),
+        Revocation::IssuedBefore { time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000), user: None },
+    ] {
+        let nodes = App::default().nodes(1).await;
+        let of = |user, all: Value| Talk::multi(&nodes, 0, claims(user, &all));
+        let mut revoked = of("a", json!({"jti": "x", "iat": 1}));
+        let mut second = of("b", json!({"sid": 1, "iat": 2_000}));
+        settle().await;
+        fill(&nodes, 0);
+        assert_eq!(nodes.node(0).revoke(revocation).now_or_never().unwrap().unwrap(), Reach::AllNodes);
+        assert_eq!(revoked.inbox.close().await, Close::REVOKED);
+        assert!(second.inbox.0.try_recv().is_err(), "the first of those searches has not ended");
+        assert_eq!(second.inbox.close().await, Close::NOT_ALLOWED);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disconnect_where_that_finds_no_place_is_an_error_and_a_line_on_another_node() {
+    let nodes = App::default().nodes(2).await;
+    let mut talk = Talk::multi(&nodes, 1, claims("a", &json!({"sid": "x"})));
+    settle().await;
+    let log = log::Log::start();
+    // The other node does not hear of these.
+    nodes.faults(0).cut();
+    fill(&nodes, 1);
+    nodes.faults(0).mend();
+    let call = |node: usize| nodes.node(node).disconnect_where("sid", "x", Close::NORMAL);
+    let error = call(1).now_or_never().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "1024 calls of `disconnect_where` wait on this node, and no more may");
+    // What waits already is no further one.
+    let again = nodes.node(1).disconnect_where("sid", 7, Close::NOT_ALLOWED);
+    assert_eq!(again.now_or_never().unwrap().unwrap(), Reach::AllNodes);
+    assert_eq!(log.lines(), [] as [String; 0]);
+    for _ in 0..3 {
+        assert_eq!(call(0).now_or_never().unwrap().unwrap(), Reach::AllNodes);
+    }
+    assert!(log.line().contains("`disconnect_where` did nothing on this node: too many wait limit=1024"));
+
+    settle().await;
+    assert!(!talk.ended.is_finished(), "nothing was done");
+    call(0).await.unwrap();
+    assert_eq!(talk.inbox.close().await, Close::NORMAL);
 }
 
 /// The id of a connection, from a room in which it is told.

@@ -185,6 +185,27 @@ async fn a_count_that_is_switched_off_refuses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_refused_and_goes_on_is_closed_where_messages_are_not_counted_too() {
+    let (publish, refresh) = (command("publish", "post:1", 1), json!({"type": "refresh", "token": "x"}).to_string());
+    for said in [publish, refresh] {
+        let rooms = limited(|limits| {
+            limits.messages_per_second = u32::MAX;
+            (limits.publishes_per_second_per_user, limits.publish_burst_per_user) = (2, 4);
+        });
+        let (mut talk, start) = (member(&rooms, "a").await, Instant::now());
+        while !talk.ended.is_finished() && start.elapsed() < Duration::from_secs(120) {
+            _ = talk.send.unbounded_send(Ok(Incoming::Text(said.clone())));
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(talk.ended.is_finished(), "{said}");
+        let heard = std::iter::from_fn(|| talk.inbox.0.try_recv().ok()).collect::<Vec<_>>();
+        assert_eq!(rig::parse_close(heard.last().unwrap()), Close::TOO_MANY_MESSAGES);
+        // 160 at once, and 40 a second for half a minute.
+        assert!(heard.len() < 1_600, "{} answers to {said}", heard.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_user_makes_new_rooms_at_a_rate_and_learns_nothing_by_it() {
     let rooms = limited(|limits| (limits.new_rooms_per_second_per_user, limits.new_room_burst_per_user) = (1, 3));
     let _other = member(&rooms, "b").await;

@@ -42,9 +42,13 @@ impl Unauthenticated {
         rooms: &RoomManager,
         (stream, sink): &mut (FrameStream, FrameSink),
     ) -> Result<Identity, Close> {
-        // The answer to the upgrade, where it was held back. That it failed shows in what is read next.
-        _ = sink.flush().await;
-        let first = timeout(rooms.limits().first_message_timeout, first_text(stream)).await;
+        let first = async {
+            // The answer to the upgrade, where it was held back: who does not take it has no more time for that. That it
+            // failed shows in what is read next.
+            _ = sink.flush().await;
+            first_text(stream).await
+        };
+        let first = timeout(rooms.limits().first_message_timeout, first).await;
         let text = first.unwrap_or(Err(Close::NO_TOKEN)).inspect_err(|close| {
             // Who goes without a word wished nothing.
             if *close != Close::NORMAL {

@@ -134,8 +134,9 @@ impl JwtAuthenticator {
         Self::with(Keys::Fixed(keys.into_iter().collect()))
     }
 
-    /// Checks tokens with keys that are fetched: by the first token, by a token whose `kid` is not among them, and every ten
-    /// minutes, while the old ones are still used. So a provider may change its keys at any time.
+    /// Checks tokens with keys that are fetched: by the first token, by a token whose `kid` is not among them, by one without a
+    /// `kid`, or where keys have none, that fits none of them, and every ten minutes, while the old ones are still used. So a
+    /// provider may change its keys at any time.
     ///
     /// There is one fetch at a time, of 10 s at most, and 30 s between two of them (5 s while there are no keys yet); a `kid`
     /// that the provider did not know is asked about again after 60 s. Where a fetch fails, panics or gives no usable key,
@@ -282,8 +283,10 @@ impl JwtAuthenticator {
                 let keys = source.keys(token.algorithm, token.key_id.as_deref()).await?;
                 match token.verified(&keys) {
                     // Perhaps one of another key, which the provider has by now: nothing in the set would tell.
-                    Err(AuthError::Signature | AuthError::Algorithm) if !token.names_one_of(&keys) => {
-                        token.verified(&source.newest().await?)
+                    Err(error @ (AuthError::Signature | AuthError::Algorithm)) if !token.names_one_of(&keys) => {
+                        let newest = source.newest().await?;
+                        // Where it was too early to fetch them again, another try says the same.
+                        if Arc::ptr_eq(&keys, &newest) { Err(error) } else { token.verified(&newest) }
                     }
                     verified => verified,
                 }

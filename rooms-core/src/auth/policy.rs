@@ -5,7 +5,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 
 use super::{Identity, claim};
-use crate::{payload::Payload, room_key::RoomKey};
+use crate::{payload::Payload, rate_limited_log::RateLimitedLog, room_key::RoomKey};
 
 type Ask = dyn Fn(Arc<Identity>, RoomKey, Option<Payload>) -> BoxFuture<'static, Decision> + Send + Sync;
 
@@ -44,6 +44,25 @@ impl From<bool> for Decision {
     }
 }
 
+/// A rule of the application's.
+pub(crate) struct Asked {
+    rule: Box<Ask>,
+    /// That it panicked, in the log: clients can have it asked as often as they may send.
+    panicked: RateLimitedLog,
+    /// That it gave no answer in time.
+    timed_out: RateLimitedLog,
+}
+
+impl Asked {
+    fn new<F>(rule: F) -> Arc<Self>
+    where
+        F: Fn(Arc<Identity>, RoomKey, Option<Payload>) -> BoxFuture<'static, Decision> + Send + Sync + 'static,
+    {
+        let (panicked, timed_out) = (RateLimitedLog::default(), RateLimitedLog::default());
+        Arc::new(Self { rule: Box::new(rule), panicked, timed_out })
+    }
+}
+
 /// Answers whether a user may do something in a room.
 #[derive(Clone)]
 pub(crate) enum Rule {
@@ -58,9 +77,9 @@ pub(crate) enum Rule {
     /// Whoever has a token whose claim of this name names the room.
     Claim(Arc<str>),
     /// Whoever the application says.
-    Ask(Arc<Ask>),
+    Ask(Arc<Asked>),
     /// The same, with what the client said with its join.
-    AskWith(Arc<Ask>),
+    AskWith(Arc<Asked>),
 }
 
 impl Rule {
@@ -69,7 +88,7 @@ impl Rule {
         F: Fn(Arc<Identity>, RoomKey) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
-        Self::Ask(Arc::new(move |who, room, _| rule(who, room).map(Into::into).boxed()))
+        Self::Ask(Asked::new(move |who, room, _| rule(who, room).map(Into::into).boxed()))
     }
 
     /// Whether it denies everybody, whatever the token.
@@ -84,7 +103,7 @@ impl Rule {
         F: Fn(Arc<Identity>, RoomKey, Option<Payload>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Into<Decision>> + Send + 'static,
     {
-        Self::AskWith(Arc::new(move |who, room, with| rule(who, room, with).map(Into::into).boxed()))
+        Self::AskWith(Asked::new(move |who, room, with| rule(who, room, with).map(Into::into).boxed()))
     }
 
     /// Whether the application is asked, which may take a while.
@@ -110,19 +129,24 @@ impl Rule {
             Self::Authenticated => (!who.is_guest()).into(),
             Self::Owner => (who.user() == room.id()).into(),
             Self::Claim(name) => claim::names_room(who.claims_text(), name, room).into(),
-            Self::Ask(ask) | Self::AskWith(ask) => {
+            Self::Ask(asked) | Self::AskWith(asked) => {
                 // A copy, because a connection keeps its identity in one allocation with all else that is known of it. The
                 // call is inside the block, so that a panic in the closure itself is caught like one in its future.
-                let ask = async { ask(Arc::new(who.clone()), room.clone(), with.cloned()).await };
+                let ask = async { (asked.rule)(Arc::new(who.clone()), room.clone(), with.cloned()).await };
                 let answer = AssertUnwindSafe(ask).catch_unwind();
                 match tokio::time::timeout(within, answer).await {
                     Ok(Ok(decision)) => decision,
                     Ok(Err(_)) => {
-                        tracing::error!(kind = room.kind(), "a rule panicked, so nobody gets in");
+                        if let Some(left_out) = asked.panicked.line() {
+                            tracing::error!(kind = room.kind(), left_out, "a rule panicked, so nobody gets in");
+                        }
                         Decision::Unavailable
                     }
                     Err(_) => {
-                        tracing::error!(kind = room.kind(), ?within, "a rule gave no answer, so nobody gets in");
+                        if let Some(left_out) = asked.timed_out.line() {
+                            let kind = room.kind();
+                            tracing::error!(kind, ?within, left_out, "a rule gave no answer, so nobody gets in");
+                        }
                         Decision::Unavailable
                     }
                 }

@@ -19,9 +19,13 @@ use crate::{
     room_key::RoomKey,
 };
 
-/// Searches through all connections that wait for the one that runs. 1,024, of at most a kilobyte: each takes some 100 ms
-/// where there are a hundred thousand connections, so these are those of minutes.
-const SEARCHES: usize = 1024;
+/// Searches for a claim that wait for the one that runs. 1,024, of at most some kilobytes: each takes some 100 ms where there
+/// are a hundred thousand connections, so these are those of minutes.
+pub(crate) const SEARCHES: usize = 1024;
+
+/// [`SEARCHES`] wait on this node, and nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooManySearches;
 
 /// The searches through all connections, one after another in one task that is started on demand.
 #[derive(Debug, Default)]
@@ -46,15 +50,19 @@ impl Shared {
     /// Does what another node asks for.
     pub(crate) fn obey(self: &Arc<Self>, told: Told) {
         match told {
-            Told::Order(order) => _ = self.carry_out(order),
+            Told::Order(order) => {
+                if let Err(TooManySearches) = self.carry_out(order) {
+                    self.log_unsearched();
+                }
+            }
             Told::Revoked(revoked) => self.end_revoked(&revoked),
             Told::Search(node, id, search) => self.answer(node, id, search),
         }
     }
 
     /// Does to the connections of this node what is ordered; how many it concerns, as far as that is known at once.
-    pub(crate) fn carry_out(self: &Arc<Self>, order: NodeOrder) -> usize {
-        match order {
+    pub(crate) fn carry_out(self: &Arc<Self>, order: NodeOrder) -> Result<usize, TooManySearches> {
+        Ok(match order {
             NodeOrder::Kick { room, user, reason } => self.kick(&room, &user, &reason),
             NodeOrder::Enter { room, user } => self.leave_order(&user, &Order::Enter(room)),
             NodeOrder::Leave { room, user } => self.leave_order(&user, &Order::Leave(room)),
@@ -67,10 +75,10 @@ impl Shared {
             NodeOrder::Disconnect { whom, code, reason } => {
                 // It was checked where it came from.
                 let code = CloseCode::new(code).unwrap_or(CloseCode::POLICY);
-                self.disconnect(whom, Close::new(code, String::from(reason)))
+                self.disconnect(whom, Close::new(code, String::from(reason)))?
             }
             NodeOrder::Send { to, payload } => usize::from(self.send_to(to, payload.as_bytes())),
-        }
+        })
     }
 
     fn leave_order(&self, user: &str, order: &Order) -> usize {
@@ -105,17 +113,16 @@ impl Shared {
         }
     }
 
-    fn disconnect(self: &Arc<Self>, whom: Whom, close: Close) -> usize {
+    fn disconnect(self: &Arc<Self>, whom: Whom, close: Close) -> Result<usize, TooManySearches> {
         let connections = match whom {
             Whom::User(user) => self.users.of(&user),
             Whom::Connection(id) => self.users.find(id).into_iter().collect(),
             Whom::Claim { name, value } => {
-                self.search(Search::Claim { name, value, close });
-                return 0;
+                return self.search(Search::Claim { name, value, close }).map(|()| 0);
             }
         };
         connections.iter().for_each(|connection| connection.remove(close.clone(), Waiting::Flush));
-        connections.len()
+        Ok(connections.len())
     }
 
     fn send_to(&self, id: ConnectionId, payload: &[u8]) -> bool {
@@ -134,7 +141,8 @@ impl Shared {
             self.users.of(user).iter().for_each(|connection| self.end_if_revoked(connection));
         }
         if revoked.iter().any(|revoked| revoked.user().is_none()) {
-            self.search(Search::Revoked);
+            // There is always a place for one.
+            _ = self.search(Search::Revoked);
         }
     }
 
@@ -144,18 +152,30 @@ impl Shared {
         }
     }
 
-    fn search(self: &Arc<Self>, search: Search) {
+    fn search(self: &Arc<Self>, search: Search) -> Result<(), TooManySearches> {
         let mut queue = lock(&self.searches.0);
         // One that waits finds these, too.
-        if search == Search::Revoked && queue.waiting.contains(&search) {
-            return;
+        if queue.waiting.contains(&search) {
+            return Ok(());
         }
-        if queue.waiting.len() >= SEARCHES && search != Search::Revoked {
-            return tracing::warn!(limit = SEARCHES, "`disconnect_where` did nothing on this node: too many wait");
+        if search == Search::Revoked {
+            // Who is revoked is out within a second, however many searches for claims wait.
+            queue.waiting.push_front(search);
+        } else if queue.waiting.len() < SEARCHES {
+            queue.waiting.push_back(search);
+        } else {
+            return Err(TooManySearches);
         }
-        queue.waiting.push_back(search);
         if !std::mem::replace(&mut queue.running, true) {
             self.runtime.handle().spawn(run(Arc::clone(self)));
+        }
+        Ok(())
+    }
+
+    /// Of what another node asked for, as whoever called is on that node and was told that the bus has it.
+    fn log_unsearched(&self) {
+        if let Some(left_out) = self.warnings.unsearched.line() {
+            tracing::warn!(limit = SEARCHES, left_out, "`disconnect_where` did nothing on this node: too many wait");
         }
     }
 

@@ -58,11 +58,13 @@ impl Sources {
 }
 
 /// The tokens of `Authorization`. Its bytes, as a header may hold any: a token that is no text is a bad token, and not a
-/// request without one, which might be a guest's.
+/// request without one, which might be a guest's. The scheme alone is
+/// an empty token, as `?token=` is: servers trim `Bearer ` to it.
 fn bearer(headers: &HeaderMap) -> impl Iterator<Item = Result<String, AuthError>> {
     headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let value = value.as_bytes();
-        let (scheme, token) = value.split_at_checked(value.iter().position(|byte| matches!(byte, b' ' | b'\t'))?)?;
+        let end = value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
+        let (scheme, token) = value.split_at_checked(end)?;
         scheme.eq_ignore_ascii_case(b"bearer").then(|| text(token.trim_ascii()))
     })
 }

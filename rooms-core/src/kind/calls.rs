@@ -135,12 +135,16 @@ pub(super) async fn guarded<T>(call: Call<'_>, within: Duration, hook: impl Futu
         }
         Err(_) => {
             failed("panicked");
-            tracing::error!(hook = name, "a hook panicked");
+            if let Some(left_out) = recorded.panicked.line() {
+                tracing::error!(hook = name, left_out, "a hook panicked");
+            }
             None
         }
         Ok(Err(_)) => {
             failed("timed_out");
-            tracing::error!(hook = name, ?within, "a hook took too long");
+            if let Some(left_out) = recorded.timed_out.line() {
+                tracing::error!(hook = name, ?within, left_out, "a hook took too long");
+            }
             None
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     auth::{IdentityError, Revocation, RevokeError},
     bus::BusError,
     close::{Close, MAX_REASON},
-    context::Shared,
+    context::{SEARCHES, Shared, TooManySearches},
     json,
     node::ConnectionId,
     presence::{MAX_CLAIM, MAX_CLAIM_VALUE, MAX_PAYLOAD, NodeOrder, Told, Whom},
@@ -44,6 +44,13 @@ pub enum OrderError {
     /// The value does not encode as JSON. Nothing was done.
     #[error("the value does not encode as JSON")]
     Encode(#[source] serde_json::Error),
+    /// As many calls of [`disconnect_where`](RoomManager::disconnect_where) wait on this node as may. Nothing was done, on any
+    /// node: call again later.
+    #[error("{limit} calls of `disconnect_where` wait on this node, and no more may")]
+    TooManySearches {
+        /// The calls that may wait.
+        limit: usize,
+    },
     /// It was carried out on this node, and the bus did not take it for the others, or gave no answer.
     #[error("the bus did not take the order for the other nodes")]
     Bus(#[source] BusError),
@@ -100,7 +107,9 @@ impl<S> RoomManager<S> {
     /// [`disconnect_user`](Self::disconnect_user). For one session of a user: `disconnect_where("sid", "8f3a", close)`.
     ///
     /// Each node reads the claims of all its connections, which takes some 100 ms for a hundred thousand; one call after
-    /// another. Name and value have at most 256 and 1,024 bytes.
+    /// another. 1,024 calls wait on each node, and one more is an error; another node where so many wait does nothing and
+    /// logs a `warn`, which this call does not learn. Revocations do not wait for them, so
+    /// [`revoke`](Self::revoke) what must hold. Name and value have at most 256 and 1,024 bytes.
     ///
     /// # Errors
     /// [`OrderError`].
@@ -198,8 +207,9 @@ impl<S> RoomManager<S> {
     ///
     /// It is state that the nodes keep, and not an order. Each node tells a digest of what it has with its heartbeats, and
     /// asks for what it lacks: so a revocation that was made while the bus was away is in force on all nodes within a second
-    /// of its return, and a node that starts later has it within a second of finding the others. It is kept in memory: where
-    /// all nodes go down together it is gone, so an account that is closed has to be refused by the
+    /// after the bus has reported its return; where the bus reports none, after the next heartbeats, which come each
+    /// `Limits::heartbeat_interval`. A node that starts later has it within a second of finding the others. It is kept in
+    /// memory: where all nodes go down together it is gone, so an account that is closed has to be refused by the
     /// [`Authenticator`](crate::Authenticator), too. It can't be taken back.
     ///
     /// Returns how far it went at once: with [`Reach::LocalOnly`] it is in force on this node, and on the others when the bus
@@ -250,7 +260,7 @@ impl<S> RoomManager<S> {
     }
 
     async fn order(&self, order: NodeOrder) -> Result<Reach, OrderError> {
-        self.shared.carry_out(order.clone());
+        self.shared.carry_out(order.clone())?;
         self.shared.publish_order(order, None).await
     }
 
@@ -265,7 +275,7 @@ impl Shared {
         if connection.node() != self.node {
             return self.publish_order(order, Some(connection)).await;
         }
-        match self.carry_out(order) {
+        match self.carry_out(order)? {
             0 => Err(OrderError::NoConnection { connection }),
             _ => Ok(Reach::AllNodes),
         }
@@ -277,6 +287,12 @@ impl Shared {
             Err(BusError::Down) => Ok(Reach::LocalOnly),
             Err(error) => Err(OrderError::Bus(error)),
         }
+    }
+}
+
+impl From<TooManySearches> for OrderError {
+    fn from(TooManySearches: TooManySearches) -> Self {
+        Self::TooManySearches { limit: SEARCHES }
     }
 }
 

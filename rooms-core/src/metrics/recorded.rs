@@ -12,6 +12,7 @@ use super::{
     PUBLISH_SECONDS, QUERIES, REPLAYS, RESYNCS, ROOMS, Stopwatch, TOKENS_REFUSED, Total, UNKNOWN, UPGRADES_REFUSED,
     VIEWERS,
 };
+use crate::rate_limited_log::RateLimitedLog;
 
 /// Deliveries of a kind for which the time of a fan-out is taken once. To take it costs some 150 ns, as much as a delivery or
 /// two, so this is what keeps it below 2% in small rooms. A room of so many has each of its fan-outs timed.
@@ -100,6 +101,10 @@ pub(crate) struct Overflows {
 pub(crate) struct Hook {
     time: Histogram,
     failures: Counters,
+    /// That it panicked, in the log: clients can have it called as often as they may send.
+    pub(crate) panicked: Arc<RateLimitedLog>,
+    /// That it took too long.
+    pub(crate) timed_out: Arc<RateLimitedLog>,
 }
 
 impl NodeMetrics {
@@ -161,6 +166,8 @@ impl KindMetrics {
         let hook = |name| Hook {
             time: Histogram::of(&HOOK_SECONDS, &[("kind", kind), ("hook", name)]),
             failures: Counters::of(&HOOK_FAILURES, &[("kind", kind), ("hook", name)]),
+            panicked: Arc::default(),
+            timed_out: Arc::default(),
         };
         Self {
             rooms: Level::of(&ROOMS, of_kind),

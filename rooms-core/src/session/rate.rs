@@ -97,17 +97,19 @@ impl Rate {
 
     /// Counts what a join or a leave takes besides its message, which was so many bytes.
     pub(super) fn took_join(&mut self, now: Moment, bytes: u32, limits: &Limits) -> Result<(), TooMany> {
-        let join = Duration::from_secs(1) / limits.joins_per_second;
+        let join = a_join(limits);
         self.bytes_full_at = self.bytes_full_at.max(now).after(join.saturating_sub(of_bytes(bytes, limits)));
         self.waits(join.saturating_sub(a_message(limits)), limits)
     }
 
     /// Counts a command that is refused because there are too many like it. Ten messages: who goes on at the rate of its
-    /// connection alone is read more slowly then, and at last closed.
+    /// connection alone is read more slowly then, and at last closed. And a join, which costs something where messages are
+    /// not counted, too.
     pub(super) fn took_refused(&mut self, now: Moment, limits: &Limits) -> Result<(), TooMany> {
-        let time = 10 * a_message(limits);
-        self.full_at = self.full_at.max(now).after(time);
-        self.waits(time, limits)
+        let (messages, join) = (10 * a_message(limits), a_join(limits));
+        self.full_at = self.full_at.max(now).after(messages);
+        self.bytes_full_at = self.bytes_full_at.max(now).after(join);
+        self.waits(messages.max(join), limits)
     }
 
     fn waits(&mut self, time: Duration, limits: &Limits) -> Result<(), TooMany> {
@@ -130,6 +132,11 @@ impl Rate {
 /// The time that bytes take by themselves.
 pub(super) fn of_bytes(bytes: u32, limits: &Limits) -> Duration {
     Duration::from_nanos(u64::from(bytes) * 1_000_000_000 / u64::from(limits.bytes_per_second))
+}
+
+/// Nothing where `joins_per_second` is switched off.
+fn a_join(limits: &Limits) -> Duration {
+    Duration::from_secs(1) / limits.joins_per_second
 }
 
 /// Nothing where `messages_per_second` is switched off.

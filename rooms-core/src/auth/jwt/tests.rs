@@ -1,5 +1,7 @@
 //! Every token that is not good, and the ones that are.
 
+use std::cell::Cell;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::FutureExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
@@ -42,6 +44,26 @@ fn token(claims: &Value) -> String {
 
 fn refusal(claims: &Value) -> AuthError {
     hs256().check(&token(claims)).unwrap_err()
+}
+
+thread_local! {
+    /// The keys that tokens were tried with.
+    pub(super) static TRIED: Cell<usize> = const { Cell::new(0) };
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_token_is_tried_with_four_keys_also_where_they_are_fetched() {
+    // RFC 7517 appendix A.1, without its `kid`.
+    let key = json!({"kty": "EC", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+        "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"});
+    let set = json!({"keys": vec![key; 5]}).to_string();
+    let tokens = JwtAuthenticator::fetched(move || std::future::ready(JwkSet::parse(&set)));
+    let bad = format!("{}.e30.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256"}"#), "A".repeat(86));
+    for _ in 0..3 {
+        let before = TRIED.get();
+        assert_eq!(tokens.verify(&bad).await.err(), Some(AuthError::Signature));
+        assert_eq!(TRIED.get() - before, 4);
+    }
 }
 
 #[test]
