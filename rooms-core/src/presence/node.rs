@@ -95,8 +95,11 @@ pub(super) enum Action {
         rooms: Vec<RoomKey>,
         reply: Reply,
     },
-    /// Let in who waits to join these rooms.
-    Open(Vec<RoomKey>),
+    /// Let in who waits to join these rooms: this query, by its number, has ended.
+    Open {
+        rooms: Vec<RoomKey>,
+        query: u64,
+    },
     /// Call [`Node::sync`] with all rooms.
     Sync(NodeId),
     /// Forget the entries of a peer in all rooms, and then call [`Node::forgotten`].

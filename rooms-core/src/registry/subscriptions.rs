@@ -124,7 +124,7 @@ impl Registry {
         };
         let rooms: Vec<Arc<Room>> = topics.iter().filter_map(confirmed).collect();
         if self.presence.is_alone() {
-            rooms.iter().for_each(|room| room.open());
+            rooms.iter().for_each(|room| room.open_alone());
         } else if !rooms.is_empty() {
             self.presence.open(&rooms.iter().map(|room| room.key.clone()).collect::<Vec<_>>());
         }
