@@ -26,7 +26,7 @@ use super::{
     failure_detector::{FailureDetector, lease},
     kinds::{Kinds, Strangers},
     ledger::Ledger,
-    order::{MAX_PAYLOAD, SeenOrders},
+    order::SeenOrders,
     peer::Peer,
     peers::Peers,
     queries::{Purpose, Queries, Reply},
@@ -34,7 +34,7 @@ use super::{
     replica::Applied,
     replies::{Asked, Replies},
     revocation_sync::RevocationSync,
-    wire::{NodeMessage, ROOMS, Space},
+    wire::{MAX_PAYLOAD, NodeMessage, ROOMS, Space},
 };
 use crate::{
     auth::RevocationList, bus::Topic, limits::Limits, node::NodeId, rate_limited_log::RateLimitedLog, room_key::RoomKey,
