@@ -25,6 +25,9 @@ use crate::{
 const BATCH: usize = ROOMS;
 
 /// What the task is to do; it is started on demand and ends when there is nothing.
+///
+/// The bus keeps what is wanted, and this only what is not yet stated to it: so rooms are stated in batches, and a join
+/// takes no lock of the bus and does not wait for its call.
 #[derive(Default)]
 pub(super) struct Subscriptions {
     queue: Mutex<Queue>,
