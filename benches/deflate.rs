@@ -1,4 +1,5 @@
-//! How small a message of JSON gets, and how long that takes, by its length and by how hard the compressor tries: why
+//! How long a client can have it unpack what is nothing, beside JSON: why `Limits::bytes_per_second` counts as it does. And how
+//! small a message of JSON gets, and how long that takes, by its length and by how hard the compressor tries: why
 //! `Limits::min_deflate_bytes` and the level are what they are. One thread, with the compressor that `Endpoint::deflate` uses.
 //!
 //! `cargo bench --bench deflate` prints a table; `-- --test` sees only that it works.
@@ -7,8 +8,14 @@
 
 use std::{hint::black_box, time::Instant};
 
-use flate2::{Compress, Compression, FlushCompress};
-use serde_json::json;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use serde_json::{Value, json};
+
+/// A block with the largest tables and no byte of a payload in it, and one without compression up to the next whole byte.
+const NOTHING: [u8; 26] = [
+    0x04, 0xe0, 0x81, 0x96, 0x24, 0x49, 0x92, 0x24, 0x49, 0xde, 0xed, 0x74, 0x65, 0xb8, 0xa9, 0x30, 0xe1, 0xff, 0x7f,
+    0x2e, 0x3c, 0x00, 0x00, 0x00, 0xff, 0xff,
+];
 
 const WORDS: [&str; 24] = [
     "the",
@@ -78,4 +85,26 @@ fn main() {
         });
         println!("| {bytes} | {} |", cells.join(" | "));
     }
+    unpacked(rounds.min(200));
+}
+
+/// The time for a byte, as it is on its way.
+fn unpacked(rounds: u32) {
+    let nothing = NOTHING.repeat(2_380);
+    let mut state = Decompress::new(false);
+    let mut out = Vec::with_capacity(1024);
+    let start = Instant::now();
+    for _ in 0..rounds {
+        state.reset(false);
+        state.decompress_vec(black_box(&nothing), &mut out, FlushDecompress::Sync).unwrap();
+    }
+    assert_eq!((state.total_in(), out.len()), (nothing.len() as u64, 0));
+    let of_nothing = start.elapsed().as_nanos() as f64 / f64::from(rounds) / nothing.len() as f64;
+    let list = json!([String::from_utf8(comments(300)).unwrap(); 200]).to_string();
+    let start = Instant::now();
+    for _ in 0..rounds {
+        black_box(serde_json::from_str::<Value>(black_box(&list)).unwrap());
+    }
+    let of_json = start.elapsed().as_nanos() as f64 / f64::from(rounds) / list.len() as f64;
+    println!("\nnothing unpacked: {of_nothing:.1} ns a byte; JSON parsed: {of_json:.1} ns");
 }

@@ -3,6 +3,8 @@
 #![cfg(feature = "http2")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../../rooms-core/tests/support/http2_places.rs"]
+mod http2_places;
 #[path = "../../rooms-core/tests/support/streams.rs"]
 #[allow(dead_code, reason = "it serves other tests, too")]
 mod streams;
@@ -13,9 +15,6 @@ use axum::{
     Extension, Router,
     routing::{any, get},
 };
-use bytes::Bytes;
-use h2::{RecvStream, SendStream, client::SendRequest, ext::Protocol};
-use http::{Method, Request, StatusCode};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
@@ -23,13 +22,7 @@ use hyper_util::{
 };
 use rooms_axum::{RoomEvents, RoomUpgrade};
 use rooms_core::{RoomManager, Shutdown, adapter};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-    time::timeout,
-};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use tokio::net::TcpListener;
 
 async fn serve(rooms: &RoomManager) -> SocketAddr {
     let rooms = rooms.clone();
@@ -41,112 +34,35 @@ async fn serve(rooms: &RoomManager) -> SocketAddr {
         .route("/socket", any(|upgrade: RoomUpgrade| async { upgrade.room("post", 42) }))
         .with_state(rooms.clone());
     tokio::spawn(async move {
-        adapter::serve(&rooms, listener, pending(), Shutdown::within(PATIENCE), move |stream, _, mut ending| {
-            let app = app.clone().layer(Extension(ending.place()));
-            async move {
-                let http = Builder::new(TokioExecutor::new());
-                let mut http = http.http2_only();
-                http.http2().enable_connect_protocol();
-                let served = http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app));
-                let mut served = pin!(served);
-                tokio::select! {
-                    _ = served.as_mut() => return,
-                    () = ending.begun() => served.as_mut().graceful_shutdown(),
+        adapter::serve(
+            &rooms,
+            listener,
+            pending(),
+            Shutdown::within(Duration::from_secs(1)),
+            move |stream, _, mut ending| {
+                let app = app.clone().layer(Extension(ending.place()));
+                async move {
+                    let http = Builder::new(TokioExecutor::new());
+                    let mut http = http.http2_only();
+                    http.http2().enable_connect_protocol();
+                    let served =
+                        http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app));
+                    let mut served = pin!(served);
+                    tokio::select! {
+                        _ = served.as_mut() => return,
+                        () = ending.begun() => served.as_mut().graceful_shutdown(),
+                    }
+                    _ = served.await;
                 }
-                _ = served.await;
-            }
-        })
+            },
+        )
         .await;
     });
     address
 }
 
-struct Client {
-    requests: SendRequest<Bytes>,
-    connection: JoinHandle<()>,
-}
-
-/// A stream of a connection, until it is dropped.
-struct Stream(#[expect(dead_code, reason = "it is open")] SendStream<Bytes>, RecvStream);
-
-impl Client {
-    async fn connect(address: SocketAddr) -> Self {
-        let (requests, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
-        let connection = tokio::spawn(async move { _ = connection.await });
-        Self { requests, connection }
-    }
-
-    async fn ask(&self, request: Request<()>, is_whole: bool) -> Stream {
-        let mut ready = self.requests.clone().ready().await.unwrap();
-        let (response, to_server) = ready.send_request(request, is_whole).unwrap();
-        let response = timeout(PATIENCE, response).await.expect("an answer in time").unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        Stream(to_server, response.into_body())
-    }
-
-    /// Whether it is served: one that has no place waits.
-    async fn page(&self) {
-        let request = Request::builder().uri("https://rooms.example/").body(()).unwrap();
-        let Stream(_, mut body) = self.ask(request, true).await;
-        assert_eq!(body.data().await.unwrap().unwrap(), "here");
-    }
-
-    async fn events(&self, user: &str) -> Stream {
-        let request = Request::builder().uri(format!("https://rooms.example/live?token={user}")).body(()).unwrap();
-        self.joined(request, true).await
-    }
-
-    async fn socket(&self, user: &str) -> Stream {
-        let request = Request::builder()
-            .method(Method::CONNECT)
-            .uri(format!("https://rooms.example/socket?token={user}"))
-            .extension(Protocol::from_static("websocket"))
-            .header("sec-websocket-version", "13")
-            .body(())
-            .unwrap();
-        self.joined(request, false).await
-    }
-
-    async fn joined(&self, request: Request<()>, is_whole: bool) -> Stream {
-        let mut stream = self.ask(request, is_whole).await;
-        let first = timeout(PATIENCE, stream.1.data()).await.expect("an event in time").unwrap().unwrap();
-        assert!(String::from_utf8_lossy(&first).contains("room_joined"), "{first:?}");
-        stream
-    }
-}
-
 #[tokio::test]
 async fn a_connection_with_streams_of_rooms_keeps_nobody_out_and_with_none_it_takes_a_place_or_ends() {
     let rooms = streams::rooms();
-    let address = serve(&rooms).await;
-    let client = Client::connect(address).await;
-    client.page().await;
-    let streams = [client.events("5").await, client.socket("6").await];
-    let others = [Client::connect(address).await, Client::connect(address).await];
-    for other in &others {
-        other.page().await;
-    }
-    client.page().await;
-
-    let [events, socket] = streams;
-    drop(events);
-    while rooms.stats().connections > 1 {
-        tokio::task::yield_now().await;
-    }
-    client.page().await;
-    drop(socket);
-    timeout(PATIENCE, client.connection).await.expect("there is no place for it").unwrap();
-    for other in &others {
-        other.page().await;
-    }
-
-    // With a place it goes on.
-    let [one, other] = others;
-    drop(other);
-    drop(one.events("7").await);
-    while rooms.stats().connections > 0 {
-        tokio::task::yield_now().await;
-    }
-    one.page().await;
-    assert!(!one.connection.is_finished());
+    http2_places::a_connection_with_streams_of_rooms_keeps_nobody_out(serve(&rooms).await, &rooms).await;
 }

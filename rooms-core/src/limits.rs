@@ -147,8 +147,9 @@ pub struct Limits {
     /// more are counted. 1,000, and no more: with all that may be said of each they just fit in one message between nodes, 1 MiB.
     pub max_named_users: usize,
     /// Bytes a second that one connection may send for long, as they are on its socket: headers of frames, empty fragments and
-    /// control frames included. Of a [compressed](crate::Endpoint::deflate) message it is the length that it has when unpacked,
-    /// where that is more: a hundred bytes may be 64 KiB to unpack and to parse. Counted beside `messages_per_second`; four
+    /// control frames included. A [compressed](crate::Endpoint::deflate) message counts by the length that it has when unpacked, as
+    /// a hundred bytes may be 64 KiB to unpack and to parse; but at least twice by what it has on the socket, as 61 KiB may unpack to
+    /// nothing and take 3 ms for that, where the same length of JSON is parsed in 0.2 ms. Counted beside `messages_per_second`; four
     /// seconds of it may come at once, which is 1 MiB. 256 KiB: a page that saves a long text every quarter of a second.
     pub bytes_per_second: u32,
     /// Joins and leaves a second that one connection may send for long; a rule may ask a database, and a new room is

@@ -225,7 +225,9 @@
 //! `room=post:43` asks to observe that one alone. It publishes by requests of the application's own.
 //!
 //! With the room in the path, a refusal ends the stream, as on a connection that is for one room. Where rooms are named as
-//! parameters, be it one or several, it is an `error`, as on a connection that is for many.
+//! parameters, be it one or several, it is an `error`, as on a connection that is for many. A stream whose rooms are all refused so
+//! stays open without a room, and counts as a connection: the page should close it. `room` and `observed` are never in `with`, also
+//! where the path names the room; on a WebSocket for one room they are the application's, as any other name.
 //!
 //! | line | what |
 //! |---|---|
@@ -233,7 +235,7 @@
 //! | `data: {"type":"binary","room":"post:42","offset":"2a.8","base64":"/wA="}` | a payload that is bytes, as base64 (RFC 4648 section 4); `offset` in a room with a history |
 //! | `id: 2a.7` before it | the position in a room with a history; where rooms are named as parameters `id: post:42=2a.7,post:43=1b.3` |
 //! | `event: close`, `data: {"code":1012,"reason":"restart"}` | the last event: the code and the reason of what would be a close frame |
-//! | `retry: 1234` | when to come back, in milliseconds: beside `reconnect`, and a day where nobody need come back |
+//! | `retry: 1234` | when to come back, in milliseconds: beside `reconnect`; and in `close` a day where nobody need come back, and a minute after 4430 |
 //! | `:` | a comment, every `Limits::ping_interval` |
 //!
 //! A browser comes back by itself, and sends the last `id` as `Last-Event-ID`: it is resumed as by `since`. A page may begin with

@@ -344,7 +344,7 @@ async fn a_token_may_come_in_a_compressed_first_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compressed_message_costs_what_it_is_when_unpacked() {
+async fn a_compressed_message_costs_what_it_is_when_unpacked_and_twice_what_it_has_at_least() {
     let rooms = manager(|_| {});
     let mut client = Client::connect(&rooms, "/?token=5", Some(OFFER), true).await;
     // Of 64 KiB: sixteen are all that may come at once by their bytes, and 200 by their number.
@@ -359,6 +359,19 @@ async fn a_compressed_message_costs_what_it_is_when_unpacked() {
         before += 1;
     }
     assert_eq!(before, 16);
+
+    // Of 32 KiB, nearly all of which unpacks to nothing.
+    let mut client = Client::connect(&rooms, "/?token=5", Some(OFFER), true).await;
+    let short = packed(br#"{"type":"x"}"#);
+    let empty = b"\x00\x00\x00\xff\xff".repeat((32 * 1024 - short.len()) / 5);
+    for _ in 0..17 {
+        client.send(0xC1, &[&*empty, &short].concat()).await;
+    }
+    let mut before = 0;
+    while client.json().await["code"] != "rate_limited" {
+        before += 1;
+    }
+    assert_eq!(before, 16, "each byte counts twice");
 }
 
 #[tokio::test(start_paused = true)]

@@ -326,10 +326,12 @@ async fn limits_apply_as_to_a_socket() {
     assert!(matches!(refused, Err(Refusal::TooManyFromAddress { .. })), "{refused:?}");
 }
 
-/// The answer to a page that comes back with the `id` of its last event.
+/// The answer to a page that comes back with the `id` of its last event; an empty one is not sent.
 async fn asked_for(rooms: &RoomManager, uri: &str, last_id: &str) -> Stream {
     let mut headers = HeaderMap::new();
-    headers.insert("last-event-id", last_id.parse().unwrap());
+    if !last_id.is_empty() {
+        headers.insert("last-event-id", last_id.parse().unwrap());
+    }
     let opening = Opening::EventStream(&Method::GET);
     let admission = rooms.admit(rooms.endpoint(), opening, &uri.parse::<Uri>().unwrap(), &headers, None).await.unwrap();
     Stream { body: admission.events_asked_for().unwrap(), events: VecDeque::new() }
@@ -370,6 +372,11 @@ async fn one_room_that_the_url_names_is_resumed_by_the_id_of_it_alone_and_by_tha
     for unknown in [&had[1], "none", "="] {
         let mut lost = asked_for(&rooms, "/?token=5.9000&room=log:1", unknown).await;
         assert_eq!(lost.event().await.unwrap()["recovered"], false, "{unknown}");
+    }
+    for rooms_and_since in ["room=log:1&since=%ff", "room=log:1&room=log:2&since=%ff"] {
+        let mut lost = asked_for(&rooms, &format!("/?token=5.9000&{rooms_and_since}"), "").await;
+        assert_eq!(lost.event().await.unwrap()["recovered"], false, "a position of no log: {rooms_and_since}");
+        assert_eq!(lost.event().await.unwrap()["reason"], "epoch", "{rooms_and_since}");
     }
 }
 

@@ -106,3 +106,31 @@ async fn one_too_many_of_an_address_is_told_429_and_keeps_out_nobody_else() {
     };
     server.serves(&three).await;
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_connected_before_it_began_is_given_up_as_soon_as_others_when_gone_without_a_word() {
+    let builder = RoomManager::builder().limits(|limits| {
+        (limits.ping_interval, limits.pong_timeout) = (Duration::from_millis(200), Duration::from_millis(300));
+    });
+    let rooms: RoomManager = builder.build().unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    // What comes to the socket is dropped before TCP sees it, as where the network is gone: "return 0".
+    socket2::SockRef::from(&client).attach_filter(&[socket2::SockFilter::new(0x06, 0, 0, 0)]).unwrap();
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        adapter::serve(&rooms, listener, pending(), Shutdown::within(PATIENCE), move |mut stream, _, _| {
+            let ends = ends.clone();
+            async move {
+                stream.write_all(b"never confirmed").await.unwrap();
+                ends.send(stream.read(&mut [0]).await).unwrap();
+            }
+        })
+        .await;
+    });
+    // The kernel's own patience is some 15 minutes.
+    let end = timeout(PATIENCE, ended.recv()).await.expect("it is given up in time").unwrap();
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    drop(client);
+}

@@ -33,6 +33,7 @@
 // `join(room, { newest, with, observe })`: on this connection and on each later one. Also for a room that the page is in: the
 // answer has the members as they are now. The server sends them twice in five seconds; where an answer comes without, the room is
 // joined once more after that time.
+// `rejoin(room)`: for the members as they are now, of a room that is held or paused and stays so.
 // `leave(room)`: and forgets where the page stood in it. `hold(rooms)` leaves these without forgetting them: the next call joins
 // those that it does not name, each where it was left. `wanted` has the rooms that were joined and not left.
 // `pause(rooms)` stays in these without their messages, for a page that nobody looks at: it is counted and hears who comes and
@@ -43,8 +44,8 @@
 // `publishBinary(room, bytes, ref)`: the same with bytes, an `ArrayBuffer` or a view of one; `sendBinary` with those for the
 // application's `on_binary_message`. At the endpoint of one room without `history`, `room` is null.
 // `renew()`: comes again with a new token, where the user's rights have changed. `onOffline` is silent.
-// `close()`: for good; nothing is heard after it. `status` is "connecting", "open" or "closed".
-// `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline" or "end", besides the functions above,
+// `close()`: for good; nothing is heard after it but "closed". `status` is "connecting", "open" or "closed".
+// `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline", "end" or "closed", besides the functions above,
 // until the function that it returns is called.
 
 export function connect(path, options) {
@@ -56,24 +57,21 @@ export function connect(path, options) {
   });
 }
 
-const TOKEN_WITHIN = 10_000;
-const REFRESH_AGAIN = 5_000; // the server takes a token each five seconds; doubled with each try
-const LAST_REFRESH = 20_000; // a try a minute before a token ends, and three more
-const REFRESH = "refresh"; // the `ref` of a new token
+const REFRESH = "refresh"; // the type of the command with a new token, and its `ref`
 
 /**
  * A client, whose types are those that the caller gives it. `many`: at an endpoint of many rooms; where the caller does not know, the
  * first join shows it.
  */
 function keepUp(path, options, many = false) {
-  const { token, history = false } = options;
+  const { token, history } = options;
   const wanted = new Map(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map(); // where this page stands in the history of each room; at the endpoint of one room under null
   const due = new Map(); // what tells the page to fetch and is not handed on yet, and who was told
   const states = new Map(); // of the rooms that have one
-  const retry = new Retry();
+  const retry = retries();
   const over = new AbortController();
-  const listeners = new Listeners();
+  const listeners = listenersOf(options);
   let held = new Set(); // wanted rooms that the page is not in for a while
   let paused = new Set(); // and those in which it is without their messages
   let connection = null;
@@ -84,20 +82,13 @@ function keepUp(path, options, many = false) {
   let refreshes = 0; // how often a new token did not get through since it was asked for
   let turn = 0; // what was begun in another turn is not finished
 
-  listeners.on("event", options.onEvent);
-  listeners.on("binary", options.onBinary);
-  listeners.on("transport", options.onTransport);
-  listeners.on("offline", options.onOffline);
-  listeners.on("end", options.onEnd);
-
   // A stream gives all messages of its rooms.
   const rooms = () => [...wanted.keys()].filter(room => !held.has(room) && !(fallback?.active && paused.has(room)));
 
   const page = {
     states,
     rooms,
-    isWanted: room => wanted.has(room),
-    refused: room => wanted.delete(room),
+    wanted,
     saying: room => ({ since: places.get(room), paused: paused.has(room) || undefined, ...wanted.get(room) }),
     note,
     heard,
@@ -130,7 +121,7 @@ function keepUp(path, options, many = false) {
       return;
     }
     if (mine !== turn) return;
-    if (token && !jwt) return stop(...retry.noToken);
+    if (token && !jwt) return stop(...retry.noToken());
     idle = !!fallback?.isIdle();
     if (!idle) connection = new Connection(fallback?.active ? fallback.plan(jwt) : socketPlan(jwt), page);
   }
@@ -222,7 +213,7 @@ function keepUp(path, options, many = false) {
     const mine = turn;
     try {
       const jwt = await ask();
-      if (jwt && mine === turn) send({ type: "refresh", token: jwt, ref: REFRESH });
+      if (jwt && mine === turn) send({ type: REFRESH, token: jwt, ref: REFRESH });
     } catch {
       // Told by `offline`, if it comes to that.
       if (mine === turn) refreshLater();
@@ -265,6 +256,7 @@ function keepUp(path, options, many = false) {
   function close() {
     over.abort();
     letGo();
+    listeners.tell("closed");
   }
 
   function stop(code, reason) {
@@ -298,7 +290,7 @@ function keepUp(path, options, many = false) {
     get status() {
       return over.signal.aborted ? "closed" : connection?.opened ? "open" : "connecting";
     },
-    on: listeners.on.bind(listeners),
+    on: listeners.on,
     // The server sends the members twice in five seconds; where an answer comes without, the room is joined once more after
     // that time.
     join(room, { newest, with: words, observe } = {}) {
@@ -309,6 +301,7 @@ function keepUp(path, options, many = false) {
       connection?.joinAgain(room);
       if (idle) void begin();
     },
+    rejoin: room => connection?.joinAgain(room),
     leave(room) {
       wanted.delete(room);
       places.delete(room);
@@ -336,12 +329,6 @@ function keepUp(path, options, many = false) {
   };
 }
 
-const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
-const ANSWER_WITHIN = 10_000; // an upgrade and a pong
-const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
-const LIST_WINDOW = 5_000; // the server sends a room's members twice in this time to one connection
-const OPEN = 1; // the `readyState` of a socket
-
 /** One connection, from the upgrade to its end, which is told once. */
 class Connection {
   opened = false;
@@ -350,10 +337,10 @@ class Connection {
   #socket;
   #asked = new Map(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
   #lastRef = 0;
-  #rate = new JoinRate(() => this.settle());
+  #mayAsk = joinRate(() => this.settle());
   #told = new Set(); // the rooms whose `room_joined` has said what the next `resync` does
   #anew = new Set(); // the rooms whose state is asked for anew, soon
-  #lists = new Map(); // the rooms whose members are asked for again: the timer, or null once that was done
+  #lists = new Map(); // the rooms whose members are asked for again: the timer, or 0 once that was done
   #over = false;
   #beat;
   #silence;
@@ -371,10 +358,9 @@ class Connection {
   #begin() {
     if (this.#over) return;
     this.opened = true;
-    clearTimeout(this.#silence);
     const { first, stream } = this.#plan;
-    if (stream) this.#awaitAnswer(stream.silence);
-    else this.#beat = setInterval(() => this.ping(), PING_EVERY);
+    this.#answered();
+    if (!stream) this.#beat = setInterval(() => this.ping(), PING_EVERY);
     if (first) this.send(first);
     this.settle();
     if (!this.#over) this.#page.began();
@@ -391,6 +377,12 @@ class Connection {
     this.#silence = setTimeout(() => this.#end(NO_ANSWER, "no answer"), within);
   }
 
+  #answered() {
+    clearTimeout(this.#silence);
+    const { stream } = this.#plan;
+    if (stream) this.#awaitAnswer(stream.silence);
+  }
+
   #end(code, reason) {
     if (this.#over) return;
     this.drop();
@@ -400,9 +392,8 @@ class Connection {
   /** Ends it, and tells nobody. */
   drop() {
     this.#over = true;
-    clearInterval(this.#beat);
-    clearTimeout(this.#silence);
-    for (const timer of this.#lists.values()) clearTimeout(timer ?? undefined);
+    // `clearTimeout` ends an interval as well (HTML, section "Timers").
+    for (const timer of [this.#beat, this.#silence, ...this.#lists.values()]) clearTimeout(timer);
     this.#socket.close(NORMAL);
   }
 
@@ -416,14 +407,12 @@ class Connection {
 
   #received(data) {
     if (this.#over) return;
-    clearTimeout(this.#silence);
-    const { stream, bare } = this.#plan;
-    if (stream) this.#awaitAnswer(stream.silence);
+    this.#answered();
     if (typeof data !== "string") return this.#page.heardBytes(new Uint8Array(data));
     let event = JSON.parse(data);
     this.#page.note(event);
     // At an endpoint of one room a socket has the payload alone.
-    if (bare && event?.type === "message") event = event.data;
+    if (this.#plan.bare && event?.type === "message") event = event.data;
     const type = event?.type;
     if (type === "resync" || type === "refresh") return this.#fetchSoon(event);
     if (type === "room_state") return this.#state(event);
@@ -454,7 +443,7 @@ class Connection {
     setTimeout(() => {
       this.#anew.delete(room);
       if (this.#over) return;
-      if (this.#page.isWanted(room)) this.joinAgain(room);
+      if (this.#page.wanted.has(room)) this.joinAgain(room);
       else this.#page.again();
     }, Math.random() * RESYNC_WITHIN);
   }
@@ -465,10 +454,10 @@ class Connection {
     if (recovered === false) this.#told.add(room);
     if (users === undefined || !this.#asked.has(room)) return;
     const before = this.#lists.get(room);
-    clearTimeout(before ?? undefined);
-    if (members || before === null) return void this.#lists.delete(room);
+    clearTimeout(before);
+    if (members || before === 0) return void this.#lists.delete(room);
     const again = () => {
-      this.#lists.set(room, null);
+      this.#lists.set(room, 0);
       this.joinAgain(room);
     };
     this.#lists.set(room, setTimeout(again, LIST_WINDOW));
@@ -498,14 +487,14 @@ class Connection {
   }
 
   #join(room) {
-    if (!this.#rate.take()) return false;
+    if (!this.#mayAsk()) return false;
     const ref = `join ${++this.#lastRef}`;
     this.#asked.set(room, ref);
     return this.send({ type: "join", room, ref, ...this.#page.saying(room) });
   }
 
   #leave(room) {
-    if (!this.#rate.take()) return false;
+    if (!this.#mayAsk()) return false;
     this.#asked.delete(room);
     return this.send({ type: "leave", room });
   }
@@ -517,7 +506,7 @@ class Connection {
       event.room ??= room; // also where it is no name of a room
       if (!NOT_YET.includes(event.code)) {
         this.#asked.delete(room);
-        this.#page.refused(room);
+        this.#page.wanted.delete(room);
       } else {
         const later = (ANSWER_WITHIN * (1 + Math.random())) / 2;
         setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
@@ -546,34 +535,28 @@ const NOT_YET = ["unavailable", "rate_limited"];
 
 const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
 
-/** How many joins and leaves may be sent now. */
-class JoinRate {
-  #left = JOINS_PER_SECOND;
-  #resume;
-
-  /** `resume` is called when more may be sent again. */
-  constructor(resume) {
-    this.#resume = resume;
-  }
-
-  /** Whether one more may be sent. */
-  take() {
-    if (this.#left === JOINS_PER_SECOND) {
+/** How many joins and leaves may be sent now: returns whether one more may be. `resume` is called when more may be sent again. */
+function joinRate(resume) {
+  let left = JOINS_PER_SECOND;
+  return () => {
+    if (left === JOINS_PER_SECOND) {
       setTimeout(() => {
-        this.#left = JOINS_PER_SECOND;
-        this.#resume();
+        left = JOINS_PER_SECOND;
+        resume();
       }, 1_000);
     }
-    if (this.#left === 0) return false;
-    this.#left -= 1;
-    return true;
-  }
+    const may = left > 0;
+    if (may) left -= 1;
+    return may;
+  };
 }
+
+/** The `readyState` of an open socket. */
+const OPEN = 1;
 
 /** The event with all of the state; null where it says nothing new, and undefined where it does not fit to what is here. */
 function wholeState(states, event) {
-  const { type, room, revision, since, patch } = event;
-  let { state } = event;
+  let { type, room, revision, since, patch, state } = event;
   if (patch !== undefined) {
     const before = states.get(room);
     if (before?.revision === revision) return null;
@@ -599,70 +582,86 @@ function isObject(it) {
   return it !== null && typeof it === "object" && !Array.isArray(it);
 }
 
+// How long the client waits, in milliseconds, and how often it tries.
+
+const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
+const ANSWER_WITHIN = 10_000; // an upgrade and a pong
+const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
+const LIST_WINDOW = 5_000; // the server sends a room's members twice in this time to one connection
+
+const TOKEN_WITHIN = 10_000;
+const REFRESH_AGAIN = 5_000; // the server takes a token each five seconds; doubled with each try
+const LAST_REFRESH = 20_000; // a try a minute before a token ends, and three more
+
 const FIRST_DELAY = 500; // doubled with each failure
 const LONGEST_DELAY = 30_000;
 const LATER = 4; // failures that "later" counts for: 4 s to 8 s
 const TRIES_FOR_A_PLACE = 3; // 27 s at least; an old connection keeps its place for 20 s at most
 
 /** Whether a connection that ended is tried again, and when. */
-class Retry {
-  /** The code and the reason for which the last token was refused. */
-  refusal = {};
-  /** When to come back, where the server said it. */
-  inMs = null;
-  /** Whether the next try may come sooner. */
-  mayHurry = true;
-  #failures = 0; // since a connection last proved good
-  #placeTries = 0; // how often 4430 may mean this page's own old connection, which is still being closed
+function retries() {
+  let failures = 0; // since a connection last proved good
+  let placeTries = 0; // how often 4430 may mean this page's own old connection, which is still being closed
 
-  /** The first pong comes after a while: a connection that is closed before has not proved good. */
-  provedGood() {
-    [this.#failures, this.#placeTries, this.refusal] = [0, 0, {}];
-  }
+  const retry = {
+    /** The code and the reason for which the last token was refused. */
+    refusal: {},
+    /** When to come back, where the server said it. */
+    inMs: null,
+    /** Whether the next try may come sooner. */
+    mayHurry: true,
 
-  /** A connection of our own is being closed, and keeps its place among those of its user until it is. */
-  keepsPlace() {
-    this.#placeTries = TRIES_FOR_A_PLACE;
-  }
+    /** The first pong comes after a while: a connection that is closed before has not proved good. */
+    provedGood() {
+      failures = placeTries = 0;
+      retry.refusal = {};
+    },
 
-  hurry() {
-    this.#failures = 0;
-  }
+    /** A connection of our own is being closed, and keeps its place among those of its user until it is. */
+    keepsPlace() {
+      placeTries = TRIES_FOR_A_PLACE;
+    },
 
-  /** In how many milliseconds; null for never, and undefined for at once, without a word. */
-  after(code, reason, neverOpened, hasToken) {
-    const asked = this.inMs;
-    const ownPlace = code === TOO_MANY && this.#placeTries > 0;
-    // A new token may be of a new sign-in, once.
-    const revoked = code === REVOKED && (!hasToken || this.refusal.code === REVOKED);
-    const forGood = (FOR_GOOD.includes(code) && !ownPlace) || (code === BAD_TOKEN && !hasToken) || revoked;
-    // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
-    if (forGood && asked === null) return null;
-    if (ownPlace) this.#placeTries -= 1;
-    // A slow connection keeps its place until its close frame is out.
-    if (code === TRY_LATER) this.keepsPlace();
-    // A browser does not say why an upgrade was refused: it may have been the token.
-    this.refusal = neverOpened || ABOUT_THE_TOKEN.includes(code) ? { code, reason } : {};
-    // Nothing is wrong with a token that has had its time, and nothing to tell.
-    if (code === EXPIRED && this.#failures === 0 && asked === null) {
-      this.#failures = 1;
-      return undefined;
-    }
-    const notSoSoon = ownPlace || NOT_SO_SOON.includes(code);
-    if (notSoSoon) this.#failures = Math.max(this.#failures, LATER);
-    this.mayHurry = asked === null && !notSoSoon;
-    this.inMs = null;
-    if (asked !== null) return asked;
-    // At a random moment, so that a restart meets no herd.
-    const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#failures++);
-    return Math.round((longest * (1 + Math.random())) / 2);
-  }
+    hurry() {
+      failures = 0;
+    },
 
-  /** What to say where there is no further token: what became of the last one. */
-  get noToken() {
-    const { code = ABNORMAL, reason = "" } = this.refusal;
-    return ABOUT_THE_TOKEN.includes(code) ? [code, reason] : [BAD_TOKEN, "no token"];
-  }
+    /** In how many milliseconds; null for never, and undefined for at once, without a word. */
+    after(code, reason, neverOpened, hasToken) {
+      const asked = retry.inMs;
+      const ownPlace = code === TOO_MANY && placeTries > 0;
+      // A new token may be of a new sign-in, once.
+      const revoked = code === REVOKED && (!hasToken || retry.refusal.code === REVOKED);
+      const forGood = (FOR_GOOD.includes(code) && !ownPlace) || (code === BAD_TOKEN && !hasToken) || revoked;
+      // A server that said `reconnect` is going down, however the connection ends: some libraries make 1002 of its 1012.
+      if (forGood && asked === null) return null;
+      if (ownPlace) placeTries -= 1;
+      // A slow connection keeps its place until its close frame is out.
+      if (code === TRY_LATER) retry.keepsPlace();
+      // A browser does not say why an upgrade was refused: it may have been the token.
+      retry.refusal = neverOpened || ABOUT_THE_TOKEN.includes(code) ? { code, reason } : {};
+      // Nothing is wrong with a token that has had its time, and nothing to tell.
+      if (code === EXPIRED && failures === 0 && asked === null) {
+        failures = 1;
+        return undefined;
+      }
+      const notSoSoon = ownPlace || NOT_SO_SOON.includes(code);
+      if (notSoSoon) failures = Math.max(failures, LATER);
+      retry.mayHurry = asked === null && !notSoSoon;
+      retry.inMs = null;
+      if (asked !== null) return asked;
+      // At a random moment, so that a restart meets no herd.
+      const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** failures++);
+      return Math.round((longest * (1 + Math.random())) / 2);
+    },
+
+    /** What to say where there is no further token: what became of the last one. */
+    noToken() {
+      const { code = ABNORMAL, reason = "" } = retry.refusal;
+      return ABOUT_THE_TOKEN.includes(code) ? [code, reason] : [BAD_TOKEN, "no token"];
+    },
+  };
+  return retry;
 }
 
 /**
@@ -705,22 +704,26 @@ function planOf(path, options, jwt, since = "") {
   return { open, first };
 }
 
-/** Whoever is told what happens. */
-class Listeners {
-  #all = new Map();
-
-  on(what, run) {
-    // An own function for each call, so that the same one given twice is two listeners.
-    const listener = (...given) => run?.(...given);
-    const listeners = this.#all.get(what) ?? new Set();
-    this.#all.set(what, listeners.add(listener));
-    return () => void listeners.delete(listener);
-  }
-
-  tell(what, ...given) {
-    // Whoever begins to listen meanwhile is told of what comes next.
-    for (const listener of [...(this.#all.get(what) ?? [])]) safely(() => listener(...given));
-  }
+/** Whoever is told what happens: the functions of the options first. */
+function listenersOf(options) {
+  // A pair for each call, so that the same function given twice is two listeners.
+  const all = new Set([
+    ["event", options.onEvent],
+    ["binary", options.onBinary],
+    ["transport", options.onTransport],
+    ["offline", options.onOffline],
+    ["end", options.onEnd],
+  ]);
+  return {
+    on(...pair) {
+      all.add(pair);
+      return () => void all.delete(pair);
+    },
+    tell(what, ...given) {
+      // Whoever begins to listen meanwhile is told of what comes next.
+      for (const [of, run] of [...all]) if (of === what) safely(() => run?.(...given));
+    },
+  };
 }
 
 /** What a function of the page throws is reported, and stops nothing. */
@@ -759,8 +762,8 @@ const STREAM_SILENCE = 60_000; // the server sends a comment every 25 s
 /**
  * The event stream of the same rooms at `path`, for networks that let no WebSocket through: `connect(path, { events:
  * eventStream("/sse") })`. It is used where two sockets in a row do not open, and left again for the first socket that does.
- * The token then goes in `Authorization`. A stream has up to 16 rooms, and what is asked for with a join besides `newest` and
- * `observe` is not asked for there.
+ * The token then goes in `Authorization`. A stream has up to 16 rooms, and none that is joined with `with`, which
+ * its URL can't say of one room.
  */
 function eventStream(path) {
   return host => new StreamFallback(path, host);
@@ -790,8 +793,7 @@ class StreamFallback {
     const url = urlOf(this.#path);
     const headers = {};
     const isSingle = this.#host.isSingle();
-    const rooms = () => this.#host.rooms().slice(0, STREAM_ROOMS);
-    const said = rooms().map(room => ({ room, ...this.#host.saying(room) }));
+    const said = this.#rooms().map(room => ({ room, ...this.#host.saying(room) }));
     for (const { room, observe } of said) url.searchParams.append(observe ? "observed" : "room", room);
     const newest = isSingle && typeof history === "object" ? history.newest : Math.max(0, ...said.map(it => it.newest ?? 0));
     if (newest) url.searchParams.set("newest", String(newest));
@@ -799,7 +801,7 @@ class StreamFallback {
     const last = isSingle ? this.#host.saying(null).since : standing.join();
     if (last) headers["last-event-id"] = last;
     if (jwt) headers.authorization = `Bearer ${jwt}`;
-    const stream = { rooms, silence: STREAM_SILENCE };
+    const stream = { rooms: this.#host.rooms, silence: STREAM_SILENCE };
     const bare = isSingle && !history;
     return { open: () => new EventStream(url, headers, bare), stream, bare };
   }
@@ -810,8 +812,23 @@ class StreamFallback {
       return;
     }
     this.#tryLater();
-    const [code, message] = ["too_many_rooms", `an event stream has at most ${STREAM_ROOMS} rooms`];
-    for (const room of this.#host.rooms().slice(STREAM_ROOMS)) this.#host.tell({ type: "error", code, room, message });
+    const there = this.#rooms();
+    for (const room of this.#host.rooms()) {
+      if (there.includes(room)) continue;
+      const [code, message] = this.#takes(room)
+        ? ["too_many_rooms", `an event stream has at most ${STREAM_ROOMS} rooms`]
+        : ["unsupported", "an event stream has no room that is joined with `with`"];
+      this.#host.tell({ type: "error", code, room, message });
+    }
+  }
+
+  #rooms() {
+    return this.#host.rooms().filter(this.#takes, this).slice(0, STREAM_ROOMS);
+  }
+
+  // Without its `with` a room may refuse what it allows on a socket, and it would be wanted there no more.
+  #takes(room) {
+    return this.#host.saying(room).with === undefined;
   }
 
   // Of a socket that does not open a browser tells nothing: it may be blocked on its way or refused, or there is no server. A

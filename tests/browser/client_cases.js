@@ -302,6 +302,31 @@ window.cases = {
     same([searchParams.getAll("room"), searchParams.getAll("observed")], [["a:1"], ["a:2"]]);
   },
 
+  async a_room_that_is_joined_with_more_than_a_stream_can_say_is_joined_when_a_socket_is_back() {
+    const it = await fallenBack({}, ["a:1"]);
+    it.types();
+    it.rooms.join("a:2", { with: { key: 1 } });
+    await pass(0);
+    await streams[1].answers(200);
+    same([streams.length, streams[1].rooms, streams[1].over], [2, ["a:1"], false]);
+    same(it.events.map(({ type, code, room }) => [type, code, room]), [["error", "unsupported", "a:2"]]);
+    await pass(10_000);
+    const socket = await opened();
+    await pass(0);
+    const back = await opened();
+    same([socket === back, back.sent.map(({ room, with: words }) => [room, words])],
+      [false, [["a:1", undefined], ["a:2", { key: 1 }]]]);
+    // Where there is no other room, sockets go on being tried.
+    const other = start(undefined, { events: "/sse" });
+    other.rooms.join("a:2", { with: { key: 1 } });
+    for (let n = 0; n < 600; n++) {
+      await pass(1_000);
+      for (const socket of sockets) if (socket.readyState === 0) socket.dies(1006);
+      for (const stream of streams) if (!stream.over) await stream.answers(400);
+    }
+    same([sockets.length > 9, other.rooms.wanted.size, other.types().includes("end")], [true, 1, false]);
+  },
+
   async a_stream_that_is_put_out_of_its_last_room_waits_for_another() {
     const it = await fallenBack({}, ["a:1"]);
     it.types();

@@ -1,13 +1,8 @@
 import { NORMAL, NO_ANSWER, NOT_YET } from "./codes.js";
-import { JoinRate } from "./join_rate.js";
-import type { Page, Plan, ServerSays, Socket } from "./plan.js";
+import { joinRate } from "./join_rate.js";
+import { OPEN, type Page, type Plan, type ServerSays, type Socket } from "./plan.js";
 import { type StateEvent, wholeState } from "./room_states.js";
-
-const PING_EVERY = 20_000; // the server pings too, but a page is not told of that
-const ANSWER_WITHIN = 10_000; // an upgrade and a pong
-export const RESYNC_WITHIN = 5_000; // every page is told at once, and they shall not all ask at once
-const LIST_WINDOW = 5_000; // the server sends a room's members twice in this time to one connection
-const OPEN = 1; // the `readyState` of a socket
+import { ANSWER_WITHIN, LIST_WINDOW, PING_EVERY, RESYNC_WITHIN } from "./times.js";
 
 /** One connection, from the upgrade to its end, which is told once. */
 export class Connection {
@@ -17,10 +12,10 @@ export class Connection {
   #socket: Socket;
   #asked = new Map<string, string | null>(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
   #lastRef = 0;
-  #rate = new JoinRate(() => this.settle());
+  #mayAsk = joinRate(() => this.settle());
   #told = new Set<string>(); // the rooms whose `room_joined` has said what the next `resync` does
   #anew = new Set<string>(); // the rooms whose state is asked for anew, soon
-  #lists = new Map<string, Timer | null>(); // the rooms whose members are asked for again: the timer, or null once that was done
+  #lists = new Map<string, Timer | 0>(); // the rooms whose members are asked for again: the timer, or 0 once that was done
   #over = false;
   #beat: Timer | undefined;
   #silence: Timer | undefined;
@@ -38,10 +33,9 @@ export class Connection {
   #begin(): void {
     if (this.#over) return;
     this.opened = true;
-    clearTimeout(this.#silence);
     const { first, stream } = this.#plan;
-    if (stream) this.#awaitAnswer(stream.silence);
-    else this.#beat = setInterval(() => this.ping(), PING_EVERY);
+    this.#answered();
+    if (!stream) this.#beat = setInterval(() => this.ping(), PING_EVERY);
     if (first) this.send(first);
     this.settle();
     if (!this.#over) this.#page.began();
@@ -58,6 +52,12 @@ export class Connection {
     this.#silence = setTimeout(() => this.#end(NO_ANSWER, "no answer"), within);
   }
 
+  #answered(): void {
+    clearTimeout(this.#silence);
+    const { stream } = this.#plan;
+    if (stream) this.#awaitAnswer(stream.silence);
+  }
+
   #end(code: number, reason: string): void {
     if (this.#over) return;
     this.drop();
@@ -67,9 +67,8 @@ export class Connection {
   /** Ends it, and tells nobody. */
   drop(): void {
     this.#over = true;
-    clearInterval(this.#beat);
-    clearTimeout(this.#silence);
-    for (const timer of this.#lists.values()) clearTimeout(timer ?? undefined);
+    // `clearTimeout` ends an interval as well (HTML, section "Timers").
+    for (const timer of [this.#beat, this.#silence, ...this.#lists.values()]) clearTimeout(timer);
     this.#socket.close(NORMAL);
   }
 
@@ -83,14 +82,12 @@ export class Connection {
 
   #received(data: unknown): void {
     if (this.#over) return;
-    clearTimeout(this.#silence);
-    const { stream, bare } = this.#plan;
-    if (stream) this.#awaitAnswer(stream.silence);
+    this.#answered();
     if (typeof data !== "string") return this.#page.heardBytes(new Uint8Array(data as ArrayBuffer));
     let event: ServerSays = JSON.parse(data);
     this.#page.note(event);
     // At an endpoint of one room a socket has the payload alone.
-    if (bare && event?.type === "message") event = event.data;
+    if (this.#plan.bare && event?.type === "message") event = event.data;
     const type = event?.type;
     if (type === "resync" || type === "refresh") return this.#fetchSoon(event);
     if (type === "room_state") return this.#state(event);
@@ -121,7 +118,7 @@ export class Connection {
     setTimeout(() => {
       this.#anew.delete(room);
       if (this.#over) return;
-      if (this.#page.isWanted(room)) this.joinAgain(room);
+      if (this.#page.wanted.has(room)) this.joinAgain(room);
       else this.#page.again();
     }, Math.random() * RESYNC_WITHIN);
   }
@@ -132,10 +129,10 @@ export class Connection {
     if (recovered === false) this.#told.add(room);
     if (users === undefined || !this.#asked.has(room)) return;
     const before = this.#lists.get(room);
-    clearTimeout(before ?? undefined);
-    if (members || before === null) return void this.#lists.delete(room);
+    clearTimeout(before);
+    if (members || before === 0) return void this.#lists.delete(room);
     const again = () => {
-      this.#lists.set(room, null);
+      this.#lists.set(room, 0);
       this.joinAgain(room);
     };
     this.#lists.set(room, setTimeout(again, LIST_WINDOW));
@@ -165,14 +162,14 @@ export class Connection {
   }
 
   #join(room: string): boolean {
-    if (!this.#rate.take()) return false;
+    if (!this.#mayAsk()) return false;
     const ref = `join ${++this.#lastRef}`;
     this.#asked.set(room, ref);
     return this.send({ type: "join", room, ref, ...this.#page.saying(room) });
   }
 
   #leave(room: string): boolean {
-    if (!this.#rate.take()) return false;
+    if (!this.#mayAsk()) return false;
     this.#asked.delete(room);
     return this.send({ type: "leave", room });
   }
@@ -184,7 +181,7 @@ export class Connection {
       event.room ??= room; // also where it is no name of a room
       if (!NOT_YET.includes(event.code)) {
         this.#asked.delete(room);
-        this.#page.refused(room);
+        this.#page.wanted.delete(room);
       } else {
         const later = (ANSWER_WITHIN * (1 + Math.random())) / 2;
         setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));

@@ -14,8 +14,8 @@ const STREAM_SILENCE = 60_000; // the server sends a comment every 25 s
 /**
  * The event stream of the same rooms at `path`, for networks that let no WebSocket through: `connect(path, { events:
  * eventStream("/sse") })`. It is used where two sockets in a row do not open, and left again for the first socket that does.
- * The token then goes in `Authorization`. A stream has up to 16 rooms, and what is asked for with a join besides `newest` and
- * `observe` is not asked for there.
+ * The token then goes in `Authorization`. A stream has up to 16 rooms, and none that is joined with `with`, which
+ * its URL can't say of one room.
  */
 export function eventStream(path: string | URL): FallbackTo {
   return host => new StreamFallback(path, host);
@@ -45,8 +45,7 @@ class StreamFallback implements Fallback {
     const url = urlOf(this.#path);
     const headers: Record<string, string> = {};
     const isSingle = this.#host.isSingle();
-    const rooms = () => this.#host.rooms().slice(0, STREAM_ROOMS);
-    const said = rooms().map(room => ({ room, ...this.#host.saying(room) }));
+    const said = this.#rooms().map(room => ({ room, ...this.#host.saying(room) }));
     for (const { room, observe } of said) url.searchParams.append(observe ? "observed" : "room", room);
     const newest = isSingle && typeof history === "object" ? history.newest : Math.max(0, ...said.map(it => it.newest ?? 0));
     if (newest) url.searchParams.set("newest", String(newest));
@@ -54,7 +53,7 @@ class StreamFallback implements Fallback {
     const last = isSingle ? this.#host.saying(null).since : standing.join();
     if (last) headers["last-event-id"] = last;
     if (jwt) headers.authorization = `Bearer ${jwt}`;
-    const stream = { rooms, silence: STREAM_SILENCE };
+    const stream = { rooms: this.#host.rooms, silence: STREAM_SILENCE };
     const bare = isSingle && !history;
     return { open: () => new EventStream(url, headers, bare), stream, bare };
   }
@@ -65,8 +64,23 @@ class StreamFallback implements Fallback {
       return;
     }
     this.#tryLater();
-    const [code, message] = ["too_many_rooms", `an event stream has at most ${STREAM_ROOMS} rooms`];
-    for (const room of this.#host.rooms().slice(STREAM_ROOMS)) this.#host.tell({ type: "error", code, room, message });
+    const there = this.#rooms();
+    for (const room of this.#host.rooms()) {
+      if (there.includes(room)) continue;
+      const [code, message] = this.#takes(room)
+        ? ["too_many_rooms", `an event stream has at most ${STREAM_ROOMS} rooms`]
+        : ["unsupported", "an event stream has no room that is joined with `with`"];
+      this.#host.tell({ type: "error", code, room, message });
+    }
+  }
+
+  #rooms(): string[] {
+    return this.#host.rooms().filter(this.#takes, this).slice(0, STREAM_ROOMS);
+  }
+
+  // Without its `with` a room may refuse what it allows on a socket, and it would be wanted there no more.
+  #takes(room: string): boolean {
+    return this.#host.saying(room).with === undefined;
   }
 
   // Of a socket that does not open a browser tells nothing: it may be blocked on its way or refused, or there is no server. A

@@ -1,25 +1,17 @@
 const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
 
-/** How many joins and leaves may be sent now. */
-export class JoinRate {
-  #left = JOINS_PER_SECOND;
-  #resume: () => void;
-
-  /** `resume` is called when more may be sent again. */
-  constructor(resume: () => void) {
-    this.#resume = resume;
-  }
-
-  /** Whether one more may be sent. */
-  take(): boolean {
-    if (this.#left === JOINS_PER_SECOND) {
+/** How many joins and leaves may be sent now: returns whether one more may be. `resume` is called when more may be sent again. */
+export function joinRate(resume: () => void): () => boolean {
+  let left = JOINS_PER_SECOND;
+  return () => {
+    if (left === JOINS_PER_SECOND) {
       setTimeout(() => {
-        this.#left = JOINS_PER_SECOND;
-        this.#resume();
+        left = JOINS_PER_SECOND;
+        resume();
       }, 1_000);
     }
-    if (this.#left === 0) return false;
-    this.#left -= 1;
-    return true;
-  }
+    const may = left > 0;
+    if (may) left -= 1;
+    return may;
+  };
 }

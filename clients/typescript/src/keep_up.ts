@@ -1,33 +1,31 @@
-import { Connection, RESYNC_WITHIN } from "./connection.js";
-import { Retry } from "./retry.js";
+import { Connection } from "./connection.js";
+import { retries } from "./retry.js";
 import { followPage } from "./page_life.js";
 import { planOf } from "./socket_plan.js";
-import { Listeners } from "./listeners.js";
+import { listenersOf } from "./listeners.js";
 import { unframed } from "./unframed.js";
 import { ABNORMAL, GOING_AWAY, NOT_ALLOWED, NOT_YET } from "./codes.js";
+import { LAST_REFRESH, REFRESH_AGAIN, RESYNC_WITHIN, TOKEN_WITHIN } from "./times.js";
 import type { ConnectOptions, JoinOptions, Transport } from "./options.js";
 import type { Page, Plan, ServerSays } from "./plan.js";
 import type { Position } from "./protocol.js";
 import type { RoomStates } from "./room_states.js";
 
-const TOKEN_WITHIN = 10_000;
-const REFRESH_AGAIN = 5_000; // the server takes a token each five seconds; doubled with each try
-const LAST_REFRESH = 20_000; // a try a minute before a token ends, and three more
-const REFRESH = "refresh"; // the `ref` of a new token
+const REFRESH = "refresh"; // the type of the command with a new token, and its `ref`
 
 /**
  * A client, whose types are those that the caller gives it. `many`: at an endpoint of many rooms; where the caller does not know, the
  * first join shows it.
  */
 export function keepUp(path: string | URL, options: ConnectOptions<unknown>, many = false): object {
-  const { token, history = false } = options;
+  const { token, history } = options;
   const wanted = new Map<string, JoinOptions>(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map<string | null, Position>(); // where this page stands in the history of each room; at the endpoint of one room under null
   const due = new Map<string, [ServerSays, Connection | null]>(); // what tells the page to fetch and is not handed on yet, and who was told
   const states: RoomStates = new Map(); // of the rooms that have one
-  const retry = new Retry();
+  const retry = retries();
   const over = new AbortController();
-  const listeners = new Listeners<unknown>();
+  const listeners = listenersOf(options);
   let held = new Set<string>(); // wanted rooms that the page is not in for a while
   let paused = new Set<string>(); // and those in which it is without their messages
   let connection: Connection | null = null;
@@ -38,20 +36,13 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   let refreshes = 0; // how often a new token did not get through since it was asked for
   let turn = 0; // what was begun in another turn is not finished
 
-  listeners.on("event", options.onEvent);
-  listeners.on("binary", options.onBinary);
-  listeners.on("transport", options.onTransport);
-  listeners.on("offline", options.onOffline);
-  listeners.on("end", options.onEnd);
-
   // A stream gives all messages of its rooms.
   const rooms = () => [...wanted.keys()].filter(room => !held.has(room) && !(fallback?.active && paused.has(room)));
 
   const page: Page = {
     states,
     rooms,
-    isWanted: room => wanted.has(room),
-    refused: room => wanted.delete(room),
+    wanted,
     saying: room => ({ since: places.get(room), paused: paused.has(room!) || undefined, ...wanted.get(room!) }),
     note,
     heard,
@@ -84,7 +75,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
       return;
     }
     if (mine !== turn) return;
-    if (token && !jwt) return stop(...retry.noToken);
+    if (token && !jwt) return stop(...retry.noToken());
     idle = !!fallback?.isIdle();
     if (!idle) connection = new Connection(fallback?.active ? fallback.plan(jwt) : socketPlan(jwt), page);
   }
@@ -176,7 +167,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     const mine = turn;
     try {
       const jwt = await ask();
-      if (jwt && mine === turn) send({ type: "refresh", token: jwt, ref: REFRESH });
+      if (jwt && mine === turn) send({ type: REFRESH, token: jwt, ref: REFRESH });
     } catch {
       // Told by `offline`, if it comes to that.
       if (mine === turn) refreshLater();
@@ -219,6 +210,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   function close(): void {
     over.abort();
     letGo();
+    listeners.tell("closed");
   }
 
   function stop(code: number, reason: string): void {
@@ -252,7 +244,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     get status() {
       return over.signal.aborted ? "closed" : connection?.opened ? "open" : "connecting";
     },
-    on: listeners.on.bind(listeners),
+    on: listeners.on,
     // The server sends the members twice in five seconds; where an answer comes without, the room is joined once more after
     // that time.
     join(room: string, { newest, with: words, observe }: JoinOptions = {}) {
@@ -263,6 +255,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
       connection?.joinAgain(room);
       if (idle) void begin();
     },
+    rejoin: (room: string) => connection?.joinAgain(room),
     leave(room: string) {
       wanted.delete(room);
       places.delete(room);

@@ -1,26 +1,32 @@
-import type { Happenings } from "./options.js";
+import type { ConnectOptions, Happenings } from "./options.js";
 
-type Listener = (...given: never[]) => void;
+type Pair = [what: string, run: ((...given: any) => void) | undefined];
 
-/** Whoever is told what happens. */
-export class Listeners<Event> {
-  #all = new Map<string, Set<Listener>>();
+/** Whoever is told what happens: the functions of the options first. */
+export function listenersOf<Event>(options: ConnectOptions<Event>): Listeners<Event> {
+  // A pair for each call, so that the same function given twice is two listeners.
+  const all = new Set<Pair>([
+    ["event", options.onEvent],
+    ["binary", options.onBinary],
+    ["transport", options.onTransport],
+    ["offline", options.onOffline],
+    ["end", options.onEnd],
+  ]);
+  return {
+    on(...pair) {
+      all.add(pair);
+      return () => void all.delete(pair);
+    },
+    tell(what, ...given) {
+      // Whoever begins to listen meanwhile is told of what comes next.
+      for (const [of, run] of [...all]) if (of === what) safely(() => run?.(...given));
+    },
+  };
+}
 
-  on<What extends keyof Happenings<Event>>(
-    what: What,
-    run: ((...given: Happenings<Event>[What]) => void) | undefined,
-  ): () => void {
-    // An own function for each call, so that the same one given twice is two listeners.
-    const listener = (...given: never[]) => run?.(...(given as unknown as Happenings<Event>[What]));
-    const listeners = this.#all.get(what) ?? new Set();
-    this.#all.set(what, listeners.add(listener));
-    return () => void listeners.delete(listener);
-  }
-
-  tell<What extends keyof Happenings<Event>>(what: What, ...given: Happenings<Event>[What]): void {
-    // Whoever begins to listen meanwhile is told of what comes next.
-    for (const listener of [...(this.#all.get(what) ?? [])]) safely(() => listener(...(given as unknown as never[])));
-  }
+interface Listeners<Event> {
+  on<What extends keyof Happenings<Event>>(what: What, run: (...given: Happenings<Event>[What]) => void): () => void;
+  tell<What extends keyof Happenings<Event>>(what: What, ...given: Happenings<Event>[What]): void;
 }
 
 /** What a function of the page throws is reported, and stops nothing. */

@@ -4,6 +4,7 @@ import { PublishError, type PublishErrorCode, type Receipt, publish } from "./pu
 
 const MOST = 100;
 const MAX_AGE = 60_000;
+const STOPPED = "the queue was stopped";
 const TRY_AGAIN = 1_000; // where the server does not say when
 const NOT_YET: PublishErrorCode[] = ["offline", "not_joined", "rate_limited", "unavailable"]; // it was not published
 const UNKNOWN: PublishErrorCode[] = ["connection_lost", "timeout"]; // it may have been
@@ -30,7 +31,7 @@ export interface OfflineQueue<Kinds = AnyKinds> {
     room: `${Kind}:${string}`,
     data: PublishOf<Kinds, Kind> | Uint8Array<ArrayBuffer>,
   ): Promise<Receipt>;
-  /** Gives up what waits, with `stopped`. */
+  /** Gives up what waits, with `stopped`, as when the client is closed. What is under way ends with its answer. */
   stop(): void;
 }
 
@@ -40,8 +41,8 @@ interface Waiting {
   resolve: (receipt: Receipt) => void;
   reject: (error: PublishError) => void;
   expiry: ReturnType<typeof setTimeout>;
-  /** Its time is over. */
-  isLate: boolean;
+  /** Why it is given up, where it turns out that it was not published. */
+  end?: [code: PublishErrorCode, message: string];
 }
 
 /**
@@ -57,6 +58,7 @@ export function offlineQueue<Kinds = AnyKinds>(
   const joined = new Set<string>(); // since the last message was sent
   let sent: Waiting | null = null;
   let pause: ReturnType<typeof setTimeout> | undefined;
+  let isOver = client.status === "closed";
 
   function take(item: Waiting): boolean {
     const at = waiting.indexOf(item);
@@ -68,13 +70,11 @@ export function offlineQueue<Kinds = AnyKinds>(
   }
 
   // One that is under way is given up when it turns out that it was not published.
-  function expire(item: Waiting): void {
-    item.isLate = true;
-    if (item !== sent) giveUp(item, "expired", `not sent in ${maxAgeMs} ms`);
-  }
-
-  function giveUp(item: Waiting, code: PublishErrorCode, message: string): void {
-    if (take(item)) item.reject(new PublishError(code, item.room, message));
+  function giveUp(item: Waiting, ...end: [code: PublishErrorCode, message: string]): void {
+    item.end ??= end;
+    clearTimeout(item.expiry);
+    const [code, message] = item.end;
+    if (item !== sent && take(item)) item.reject(new PublishError(code, item.room, message));
   }
 
   function next(): void {
@@ -98,12 +98,12 @@ export function offlineQueue<Kinds = AnyKinds>(
 
   function failed(item: Waiting, error: PublishError): void {
     const { code, room, retryAfterMs } = error;
-    if (item.isLate && NOT_YET.includes(code)) expire(item);
+    if (item.end && NOT_YET.includes(code)) giveUp(item, ...item.end);
     else if (code === "offline") return;
     // The join may have come in the same breath as the refusal before it.
     else if (code === "not_joined") joined.has(room) || notJoined.add(room);
     else if (NOT_YET.includes(code)) wait(retryAfterMs ?? TRY_AGAIN);
-    else if (!(resend && !item.isLate && UNKNOWN.includes(code)) && take(item)) item.reject(error);
+    else if (!(resend && !item.end && UNKNOWN.includes(code)) && take(item)) item.reject(error);
     next();
   }
 
@@ -114,8 +114,16 @@ export function offlineQueue<Kinds = AnyKinds>(
     }, ms);
   }
 
+  function stop(): void {
+    isOver = true;
+    clearTimeout(pause);
+    for (const end of stops) end();
+    for (const item of [...waiting]) giveUp(item, "stopped", STOPPED);
+  }
+
   const stops = [
     client.on("open", next),
+    client.on("closed", stop),
     client.on("event", event => {
       if (event?.type !== "room_joined") return;
       if (sent) joined.add(event.room);
@@ -132,15 +140,12 @@ export function offlineQueue<Kinds = AnyKinds>(
         if (waiting.length >= most) {
           return reject(new PublishError("queue_full", room, `${most} messages wait already`));
         }
-        const expiry = setTimeout(() => expire(item), maxAgeMs);
-        const item: Waiting = { room, data, resolve, reject, expiry, isLate: false };
+        if (isOver) return reject(new PublishError("stopped", room, STOPPED));
+        const expiry = setTimeout(() => giveUp(item, "expired", `not sent in ${maxAgeMs} ms`), maxAgeMs);
+        const item: Waiting = { room, data, resolve, reject, expiry };
         waiting.push(item);
         next();
       }),
-    stop() {
-      clearTimeout(pause);
-      for (const stop of stops) stop();
-      for (const item of [...waiting]) giveUp(item, "stopped", "the queue was stopped");
-    },
+    stop,
   };
 }

@@ -48,7 +48,7 @@ export interface JoinOptions {
   observe?: boolean;
 }
 
-/** What a client tells. Each is also an option of `connect`, such as `onEvent`. */
+/** What a client tells. Each but `open` and `closed` is also an option of `connect`, such as `onEvent`. */
 export interface Happenings<Event> {
   /** An event of the server; at an endpoint of one room without a history also each payload, as it was broadcast. */
   event: [event: Event];
@@ -62,6 +62,8 @@ export interface Happenings<Event> {
   offline: [how: Offline];
   /** It is gone for good: `connect` again if you will. */
   end: [code: number, reason: string];
+  /** The client is over, by `close` or before `end`: no option of `connect`, but for what waits for an answer. */
+  closed: [];
 }
 
 /** How to connect. */
@@ -105,7 +107,10 @@ export interface BaseClient<Event> {
   send(message: object): boolean;
   /** Comes again with a new token: where the user's rights have changed. `offline` is not told. */
   renew(): void;
-  /** For good; nothing is told after it. */
+  /**
+   * For good; nothing is told after it but `closed`. What was published and is not answered ends with `connection_lost`, and what
+   * waits in an offline queue with `stopped`.
+   */
   close(): void;
 }
 
@@ -118,6 +123,11 @@ export interface Client<Kinds = AnyKinds> extends BaseClient<RoomsEvent<Kinds>> 
    * they are now.
    */
   join(room: RoomName<Kinds>, options?: JoinOptions): void;
+  /**
+   * Asks for a room again as it is wanted: the answer has the members as they are now. One that is held stays left, and one that
+   * is paused stays paused, where `join` would go on in it. Of a room that the page is not in nothing is asked.
+   */
+  rejoin(room: RoomName<Kinds>): void;
   /** Leaves a room, and forgets the page's position in it. */
   leave(room: RoomName<Kinds>): void;
   /** Leaves these rooms without forgetting them: the next call joins those that it does not name, each where it was left. */

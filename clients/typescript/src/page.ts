@@ -33,6 +33,7 @@
 // `join(room, { newest, with, observe })`: on this connection and on each later one. Also for a room that the page is in: the
 // answer has the members as they are now. The server sends them twice in five seconds; where an answer comes without, the room is
 // joined once more after that time.
+// `rejoin(room)`: for the members as they are now, of a room that is held or paused and stays so.
 // `leave(room)`: and forgets where the page stood in it. `hold(rooms)` leaves these without forgetting them: the next call joins
 // those that it does not name, each where it was left. `wanted` has the rooms that were joined and not left.
 // `pause(rooms)` stays in these without their messages, for a page that nobody looks at: it is counted and hears who comes and
@@ -43,8 +44,8 @@
 // `publishBinary(room, bytes, ref)`: the same with bytes, an `ArrayBuffer` or a view of one; `sendBinary` with those for the
 // application's `on_binary_message`. At the endpoint of one room without `history`, `room` is null.
 // `renew()`: comes again with a new token, where the user's rights have changed. `onOffline` is silent.
-// `close()`: for good; nothing is heard after it. `status` is "connecting", "open" or "closed".
-// `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline" or "end", besides the functions above,
+// `close()`: for good; nothing is heard after it but "closed". `status` is "connecting", "open" or "closed".
+// `on(what, run)`: calls `run` for each "event", "binary", "open", "transport", "offline", "end" or "closed", besides the functions above,
 // until the function that it returns is called.
 
 import { keepUp } from "./keep_up.js";

@@ -2,6 +2,9 @@ import type { JoinOptions } from "./options.js";
 import type { Position } from "./protocol.js";
 import type { RoomStates } from "./room_states.js";
 
+/** The `readyState` of an open socket. */
+export const OPEN = 1;
+
 /** What a connection needs of a socket; an event stream has as much. */
 export interface Socket {
   onopen: (() => void) | null;
@@ -26,10 +29,10 @@ export interface Plan {
 /** What a connection tells, and is told, by the client. */
 export interface Page {
   states: RoomStates;
-  /** The rooms to be in now. */
+  /** The rooms of the page, whether there is a connection or not. */
+  wanted: Map<string, JoinOptions>;
+  /** Those to be in now. */
   rooms(): string[];
-  isWanted(room: string): boolean;
-  refused(room: string): void;
   /** What a join says besides; that of the endpoint's one room is under null. */
   saying(room: string | null): JoinOptions & { since: Position | undefined; paused: true | undefined };
   note(event: ServerSays): void;

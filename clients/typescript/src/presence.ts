@@ -1,4 +1,4 @@
-import type { BaseClient, Client, JoinOptions } from "./options.js";
+import type { BaseClient, Client } from "./options.js";
 import type { Member, RoomJoined, ServerEvent, ViewersChanged } from "./protocol.js";
 
 const MOST = 1_000; // a longer list is not read by anybody; the server names 100 at a join
@@ -81,8 +81,11 @@ export function presence<Event>(
   }
 
   function askAgain(room: string): void {
-    const { join, wanted } = client as Partial<Client>;
-    join?.(room as `${string}:${string}`, wanted?.get(room) as JoinOptions | undefined);
+    const { join, rejoin, wanted } = client as Partial<Client>;
+    const name = room as `${string}:${string}`;
+    // With `join` a room that is held or paused would go on, in a tab that is hidden.
+    if (wanted?.has(room)) rejoin?.(name);
+    else join?.(name);
   }
 
   function gone(): void {
@@ -101,7 +104,7 @@ export function presence<Event>(
       if ((!room || said?.room === room) && heard(said)) onChange?.(now);
     }),
     client.on("offline", offline),
-    client.on("end", offline),
+    client.on("closed", offline),
   ];
 
   const now: Presence = {

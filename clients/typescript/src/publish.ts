@@ -16,7 +16,7 @@ export interface Receipt {
 /**
  * Why a publish failed, besides the server's own codes: `offline`, there was no socket to send it on; `connection_lost` and
  * `timeout`, it was sent and there was no answer, so it may have been published; and of an offline queue `expired`,
- * `queue_full` and `stopped`, it was not sent.
+ * `queue_full` and `stopped`, it was not published.
  */
 export type PublishErrorCode =
   | ErrorCode
@@ -73,7 +73,7 @@ export function publish<Kinds = AnyKinds, Kind extends KindName<Kinds> = KindNam
     const stops = [
       client.on("event", event => answered(event as Published | ErrorEvent)),
       client.on("offline", lost),
-      client.on("end", lost),
+      client.on("closed", lost),
       client.on("open", lost), // by a `renew`
     ];
     const timer = setTimeout(() => fail("timeout", `no answer in ${timeoutMs} ms`), timeoutMs);

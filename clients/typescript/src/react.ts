@@ -44,7 +44,7 @@ export function useRoom<Kinds = AnyKinds, Kind extends KindName<Kinds> = KindNam
 export function useStatus<Event>(client: BaseClient<Event>): Status {
   const subscribe = useCallback(
     (run: () => void) => {
-      const stops = [client.on("open", run), client.on("offline", run), client.on("end", run)];
+      const stops = [client.on("open", run), client.on("offline", run), client.on("closed", run)];
       return () => stops.forEach(stop => stop());
     },
     [client],

@@ -3,8 +3,7 @@ export type RoomStates = Map<string, { revision: string; state: unknown }>;
 
 /** The event with all of the state; null where it says nothing new, and undefined where it does not fit to what is here. */
 export function wholeState(states: RoomStates, event: StateEvent): object | null | undefined {
-  const { type, room, revision, since, patch } = event;
-  let { state } = event;
+  let { type, room, revision, since, patch, state } = event;
   if (patch !== undefined) {
     const before = states.get(room);
     if (before?.revision === revision) return null;

@@ -140,6 +140,35 @@ test("a queue is bounded in number and in age", async () => {
   rooms.close();
 });
 
+test("close ends what is under way and what waits, and leaves no timer behind", async () => {
+  const { rooms, wire } = await onWire();
+  const timers = timersSince();
+  const list = presence(rooms, "post:1");
+  wire.says({ type: "room_joined", room: "post:1", viewers: 1 });
+  const [queue, idle] = [offlineQueue(rooms, { resend: true }), offlineQueue(rooms)];
+  const codes = [publish(rooms, "post:1", { text: "1" }), ...["2", "3"].map(text => queue.publish("post:1", { text }))].map(codeOf);
+  same(wire.sent.length, 2);
+  rooms.close();
+  // The second was sent already, and may have been published.
+  same(await Promise.all(codes), ["connection_lost", "connection_lost", "stopped"]);
+  same([await codeOf(idle.publish("post:1", { text: "4" })), await codeOf(publish(rooms, "post:1", { text: "5" }))], ["stopped", "offline"]);
+  same([await codeOf(offlineQueue(rooms).publish("post:1", { text: "6" })), queue.size, list.isLive], ["stopped", 0, false]);
+  same(timers(), 0);
+});
+
+test("what is under way when a queue is stopped ends with its answer", async () => {
+  const { rooms, wire } = await onWire();
+  for (const [code, expected] of [["unavailable", "stopped"], ["refused", "refused"], [undefined, "no error"]]) {
+    const queue = offlineQueue(rooms);
+    const given = codeOf(queue.publish("post:1", { text: "1" }));
+    queue.stop();
+    const ref = wire.refs.at(-1);
+    wire.says(code ? { type: "error", code, message: "", ref } : { type: "published", room: "post:1", ref });
+    same([code, await given, queue.size], [code, expected, 0]);
+  }
+  rooms.close();
+});
+
 test("a queue keeps the order within a room, and a room that is not joined holds up no other", async () => {
   const { server, rooms } = await inRoom();
   const queue = offlineQueue(rooms);
@@ -219,6 +248,29 @@ test("a list of members is bounded, and is asked for again after a resync", asyn
   same(JSON.parse(String(wire.sent[1])).type, "join");
   wire.onclose({ code: 1006, reason: "" });
   same([list.isLive, list.members.size], [false, 1]);
+  list.stop();
+  rooms.close();
+});
+
+test("a list that is asked for again leaves a paused room paused, and a held one left", async () => {
+  const { rooms, heard, wire } = await onWire();
+  const list = presence(rooms, "post:1");
+  const says = (type: string, more: object) => wire.says({ type, room: "post:1", viewers: 1, ...more });
+  const sent = () => wire.sent.map(text => JSON.parse(String(text)));
+  rooms.join("post:1");
+  says("room_joined", { users: 1, members: [{ user: "a" }] });
+  for (const giveUp of ["pause", "hold"] as const) {
+    const { random } = Math;
+    Math.random = () => 0;
+    says("resync", { reason: "bus_gap" });
+    Math.random = random;
+    // It is handed on after this.
+    rooms[giveUp](["post:1"]);
+    if (giveUp === "pause") says("room_joined", { users: 1, members: [{ user: "a" }], paused: true });
+    await heard.event(event => event.type === "resync");
+  }
+  const paused = { type: "join", paused: true };
+  same(sent().map(({ type, paused }) => ({ type, paused })), [{ type: "join" }, paused, paused, { type: "leave" }]);
   list.stop();
   rooms.close();
 });
@@ -367,6 +419,13 @@ test("a token function that throws is as one that gives none", async () => {
   same([asked, rooms.status, Wire.last.sent], [2, "open", []]);
   rooms.close();
 });
+
+/** How many timers are more than when it was called. */
+function timersSince(): () => number {
+  const count = () => process.getActiveResourcesInfo().filter(it => it === "Timeout").length;
+  const before = count();
+  return () => Math.max(0, count() - before);
+}
 
 function thrownBy(run: () => void): string {
   try {

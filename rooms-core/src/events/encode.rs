@@ -16,6 +16,10 @@ use crate::{
 /// When a client comes back that must not come back soon: browsers always do, and after this they find the page closed.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// When a client comes back whose user, or whose address, has too many connections (4430). A minute: within it the server has
+/// noticed which of them are gone without a word.
+const WHEN_ANOTHER_HAS_ENDED: Duration = Duration::from_secs(60);
+
 /// What the `id` of an event says.
 #[derive(Debug)]
 pub(crate) enum Ids {
@@ -70,6 +74,13 @@ struct Joined<'a> {
     position: Option<&'a str>,
 }
 
+/// What is sent in place of a message that is too long for its members.
+#[derive(Deserialize)]
+struct Refresh<'a> {
+    room: &'a str,
+    offset: Option<&'a str>,
+}
+
 #[derive(Deserialize)]
 struct Left<'a> {
     room: &'a str,
@@ -113,6 +124,10 @@ impl Encoder {
             }
         } else if text.starts_with(r#"{"type":"room_joined","#) {
             if let Ok(Joined { room, position: Some(position) }) = serde_json::from_str(text) {
+                self.at(room, position, out);
+            }
+        } else if text.starts_with(r#"{"type":"refresh","#) {
+            if let Ok(Refresh { room, offset: Some(position) }) = serde_json::from_str(text) {
                 self.at(room, position, out);
             }
         } else if text.starts_with(r#"{"type":"room_left","#) {
@@ -176,13 +191,16 @@ fn data(text: &str, out: &mut Vec<u8>) {
 }
 
 fn close(payload: &[u8], out: &mut Vec<u8>) {
-    let code = payload.first_chunk().map_or(CloseCode::NORMAL.get(), |code| u16::from_be_bytes(*code));
+    let code = payload.first_chunk().and_then(|code| CloseCode::new(u16::from_be_bytes(*code)));
+    let code = code.unwrap_or(CloseCode::NORMAL);
     let reason = payload.get(2..).and_then(|reason| std::str::from_utf8(reason).ok()).unwrap_or_default();
     out.extend_from_slice(b"event: close\n");
-    if CloseCode::new(code).is_some_and(CloseCode::is_final) {
+    if code.is_final() {
         retry(NEVER, out);
+    } else if code == CloseCode::TOO_MANY_CONNECTIONS {
+        retry(WHEN_ANOTHER_HAS_ENDED, out);
     }
-    data(&serde_json::to_string(&Closed { code, reason }).unwrap_or_default(), out);
+    data(&serde_json::to_string(&Closed { code: code.get(), reason }).unwrap_or_default(), out);
     out.push(b'\n');
 }
 
@@ -227,6 +245,18 @@ mod tests {
         assert!(encode(&mut one, &joined(42, 7)).starts_with("id: 2a.7\ndata: {\"type\":\"room_joined\""));
         let without = encode(&mut one, &multi::message(&room(42), br#"{"offset":"2a.9"}"#));
         assert!(without.starts_with("data: "), "what a member says is no position: {without}");
+    }
+
+    #[test]
+    fn a_refresh_has_the_position_of_the_message_in_whose_place_it_comes() {
+        let at = Some(Position::new(0x2a, 8));
+        assert!(
+            encode(&mut Encoder::new(Ids::One), &protocol::refresh(&room(42), at)).starts_with("id: 2a.8\ndata: {")
+        );
+        let mut many = Encoder::new(Ids::many());
+        encode(&mut many, &joined(42, 7));
+        assert!(encode(&mut many, &protocol::refresh(&room(42), at)).starts_with("id: post:42=2a.8\ndata: {"));
+        assert!(encode(&mut many, &protocol::refresh(&room(42), None)).starts_with("data: {"));
     }
 
     #[test]
@@ -290,6 +320,8 @@ mod tests {
         assert!(reconnect.starts_with("retry: 1234\ndata: {"), "{reconnect}");
         let refused = encode(&mut encoder, &Message::close(&Close::NOT_ALLOWED));
         assert_eq!(refused, "event: close\nretry: 86400000\ndata: {\"code\":4403,\"reason\":\"not allowed\"}\n\n");
+        let too_many = encode(&mut encoder, &Message::close(&Close::TOO_MANY_CONNECTIONS));
+        assert!(too_many.starts_with("event: close\nretry: 60000\n"), "{too_many}");
         assert!(!encode(&mut encoder, &Message::close(&Close::SLOW_CONSUMER)).contains("retry"));
     }
 }

@@ -27,10 +27,10 @@ impl Asked {
     /// A browser that comes back sends the id in a header. A page that begins with a position gives it in the URL, as
     /// `since`.
     pub(super) fn read(query: &str, headers: &HeaderMap) -> Self {
-        // One that is no text names no position, and is not that of a client which comes for the first time.
-        let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("none"));
-        let last_id =
-            header.map(Into::into).or_else(|| values(query, |name| name == "since").next().and_then(|(_, id)| id));
+        // One that can't be read names no position, and is not that of a client which comes for the first time.
+        let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("none").into());
+        let since = || values(query, |name| name == "since").next().map(|(_, id)| id.unwrap_or_else(|| "none".into()));
+        let last_id: Option<Box<str>> = header.or_else(since);
         let mut observed = Vec::new();
         let named = values(query, Self::is_parameter).take(MAX_ROOMS + 1).map(|(name, room)| {
             let room: RoomKey = room?.parse().ok()?;
@@ -78,6 +78,7 @@ mod tests {
         assert_eq!(&*Asked::read("since=2a.7", &headers).last_id, "2a.9", "it came later");
         headers.insert("last-event-id", HeaderValue::from_bytes(b"2a.9\xFF").unwrap());
         assert_eq!(&*Asked::read("since=2a.7", &headers).last_id, "none");
+        assert_eq!(&*Asked::read("since=%ff", &HeaderMap::new()).last_id, "none");
         assert_eq!(Asked::read("", &headers).rooms, Some(Vec::new()));
         for broken in ["room=post", "room=post:42&room=%ff", "room=a:*"] {
             assert_eq!(Asked::read(broken, &headers).rooms, None, "{broken}");

@@ -6,6 +6,7 @@ mod paused;
 
 use std::{
     num::NonZeroU64,
+    ops::Range,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -386,10 +387,12 @@ impl Chunk {
             for end in ends {
                 // A skipped message may lie before the member's cursor.
                 let place = from..end.max(from);
-                if let (Some(batch @ [_, ..]), Some(about)) = (messages.get(place.clone()), self.about.get(place)) {
+                if let (Some(batch @ [_, ..]), Some(about)) =
+                    (messages.get(place.clone()), self.about.get(place.clone()))
+                {
                     let left_out = due.recipient.deliver_from(&self.source, batch, about);
                     given.messages += batch.len() as u64;
-                    given.bytes += if batch.len() == self.messages.len() { all } else { Self::bytes(batch) };
+                    given.bytes += if batch.len() == self.messages.len() { all } else { self.bytes_in(place) };
                     if let Some(offset) = left_out {
                         behind.push((due.slot, Arc::clone(&due.recipient), offset));
                         self.tell(due, messages, end);
@@ -400,6 +403,11 @@ impl Chunk {
             }
         }
         given
+    }
+
+    /// The length of some messages as they are on a connection for one room, whatever their members' form.
+    fn bytes_in(&self, place: Range<usize>) -> u64 {
+        self.messages.get(place).map_or(0, Self::bytes)
     }
 
     /// The length of messages, where it is recorded.

@@ -88,8 +88,8 @@ impl FrameStream {
         stream
     }
 
-    /// The bytes that were read since the last call, whatever they were; of a compressed message that is longer when it is
-    /// unpacked, those that it has then.
+    /// The bytes that were read since the last call, whatever they were; of a compressed message twice as many, or those that it
+    /// has when it is unpacked, where these are more.
     pub(crate) fn bytes(&mut self) -> u32 {
         let (ReadHalf::Tcp(_, bytes) | ReadHalf::Boxed(_, bytes)) = &mut self.io;
         std::mem::take(bytes)

@@ -41,9 +41,9 @@ impl Chunk {
                     continue;
                 }
                 let message = slice::from_ref(message);
+                given.bytes += self.bytes_in(at..at + 1);
                 let left_out = due.recipient.deliver_from(&self.source, message, slice::from_ref(about));
                 given.messages += 1;
-                given.bytes += Self::bytes(message);
                 behind.extend(left_out.map(|offset| (due.slot, Arc::clone(&due.recipient), offset)));
             }
         }
@@ -87,7 +87,7 @@ mod tests {
 
     fn join(room: &Arc<Room>, number: u64, options: &JoinOptions) -> Seat {
         let (sink, received) = mpsc::unbounded::<Message>();
-        let outbox = Outbox::new(Transport::boxed(sink), &Limits::default());
+        let outbox = Outbox::new(Transport::boxed(sink), &Limits::default()).framed(options.form().into());
         let id = ConnectionId::for_test(number);
         let recipient = Arc::new(Recipient::new(id, Identity::new("5").unwrap(), outbox));
         let (slot, _) = room.enter(Arc::clone(&recipient));
@@ -156,6 +156,30 @@ mod tests {
         assert!(matches!(seat.go_on(&room), Again::Resumed { .. }));
         let got = seat.got();
         assert!(got[0].contains(r#""viewers":9"#) && got[1] == "Some(true)" && got.len() == 2, "{got:?}");
+    }
+
+    #[cfg(feature = "metrics")]
+    #[tokio::test]
+    async fn bytes_are_counted_as_on_a_connection_for_one_room_whatever_a_member_is_given() {
+        let room = room();
+        let positions = JoinOptions::new().since("");
+        let (one, paused) = (join(&room, 1, &positions), join(&room, 2, &positions.clone().paused()));
+        assert_ne!(one.recipient.form(), Form::Single);
+        let delivered = || {
+            let (mut flusher, mut chunk) = (Flusher::counted(&room), Chunk::new(room.source()));
+            assert!(matches!(flusher.next(&mut chunk, 1), Next::Deliver { .. }));
+            let Given { messages, bytes } = chunk.deliver();
+            (messages, bytes, chunk.messages.last().unwrap().frame().len() as u64)
+        };
+        publish(&room, "1");
+        assert_eq!(delivered(), (1, 3, 3), "all of a batch: two bytes of a header, and one");
+        _ = room.append(Message::text("22"), Some(one.recipient.id()), Carried::Bare, None);
+        publish(&room, "333");
+        assert_eq!(delivered(), (1, 5, 5), "a part of it");
+        news(&room);
+        let (messages, bytes, last) = delivered();
+        assert_eq!((messages, bytes), (2, 2 * last), "one of them is paused");
+        drop(paused);
     }
 
     #[tokio::test]
