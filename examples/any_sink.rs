@@ -7,7 +7,7 @@
 //! The library's own sockets are smaller and faster, and check tokens. This is for a service that has its sockets
 //! already, or members that are no sockets at all.
 
-use std::{env, error::Error, pin::Pin};
+use std::{env, error::Error};
 
 use axum::{
     Router,
@@ -27,11 +27,6 @@ use rooms::{
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
-/// Whatever a member's messages go into.
-type AnySink = Pin<Box<dyn Sink<Message, Error = Failure> + Send>>;
-type Failure = Box<dyn Error + Send + Sync>;
-type Rooms = RoomManager<AnySink>;
-
 #[derive(Deserialize)]
 struct Visitor {
     /// There are no tokens here: who says that he is ada is ada.
@@ -44,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let rooms = rooms()?;
     let lobby = RoomKey::new("channel", "lobby")?;
     let (sink, mut heard) = mpsc::unbounded();
-    let mut log = rooms.connect(Identity::new("log")?, Box::pin(sink.sink_map_err(Into::into)))?;
+    let mut log = rooms.with_sink().connect(Identity::new("log")?, sink)?;
     tokio::spawn(log.drive());
     log.join(&lobby).await?;
     tokio::spawn(async move {
@@ -59,37 +54,35 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn rooms() -> Result<Rooms, Box<dyn Error>> {
-    Ok(RoomManager::build_for().kind("channel", Kind::authenticated().allow_publish()).build()?)
+fn rooms() -> Result<RoomManager, Box<dyn Error>> {
+    Ok(RoomManager::builder().kind("channel", Kind::authenticated().allow_publish()).build()?)
 }
 
-fn app(rooms: Rooms) -> Router {
+fn app(rooms: RoomManager) -> Router {
     Router::new().route("/ws", get(live)).with_state(rooms)
 }
 
 async fn live(
-    State(rooms): State<Rooms>,
+    State(rooms): State<RoomManager>,
     Query(Visitor { user }): Query<Visitor>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let Ok(identity) = Identity::new(&*user) else { return StatusCode::BAD_REQUEST.into_response() };
     upgrade.on_upgrade(async move |socket| {
         let (sink, stream) = halves(socket);
-        rooms.serve(stream, sink, identity).await;
+        rooms.with_sink().serve(stream, sink, identity).await;
     })
 }
 
 /// Axum's socket as what a room gives to, and what a client says.
-fn halves(socket: WebSocket) -> (AnySink, impl Stream<Item = Result<Incoming, WsError>> + Unpin + Send) {
+fn halves(
+    socket: WebSocket,
+) -> (impl Sink<Message> + Unpin + Send + 'static, impl Stream<Item = Result<Incoming, WsError>> + Unpin + Send) {
     let (sink, stream) = socket.split();
-    let sink = sink.sink_map_err(failure).with(|message: Message| ready(Ok(outgoing(&message))));
+    let sink = sink.with(|message: Message| ready(Ok::<_, axum::Error>(outgoing(&message))));
     // What is left out here, axum answers by itself, or has no meaning for a room.
     let stream = stream.filter_map(|message| ready(incoming(message).transpose()));
-    (Box::pin(sink), stream)
-}
-
-fn failure(error: axum::Error) -> Failure {
-    error.into()
+    (sink, stream)
 }
 
 fn outgoing(message: &Message) -> ws::Message {
@@ -131,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    async fn served() -> (Rooms, String) {
+    async fn served() -> (RoomManager, String) {
         let rooms = rooms().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -159,8 +152,7 @@ mod tests {
         let (rooms, url) = served().await;
         let lobby = RoomKey::new("channel", "lobby").unwrap();
         let (sink, mut heard) = mpsc::unbounded();
-        let mut channel =
-            rooms.connect(Identity::new("log").unwrap(), Box::pin(sink.sink_map_err(Into::into))).unwrap();
+        let mut channel = rooms.with_sink().connect(Identity::new("log").unwrap(), sink).unwrap();
         tokio::spawn(channel.drive());
         channel.join(&lobby).await.unwrap();
         assert_eq!(json_of(heard.next().await.unwrap().payload())["viewers"], 1);

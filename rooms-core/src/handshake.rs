@@ -61,7 +61,7 @@ impl Handshake {
     ) -> Result<Self, Refusal> {
         let opening = opening.into();
         let answer = opening.check(headers)?;
-        endpoint.check().map_err(|error| Refusal::misconfigured(&error))?;
+        endpoint.check().map_err(|error| error.refusal())?;
         // Only one of each: of two `Origin` headers none can be believed.
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {

@@ -3,6 +3,7 @@
 mod binary;
 mod calls;
 mod event_type;
+mod events;
 mod hook_error;
 mod hooks;
 mod member;
@@ -15,14 +16,15 @@ mod state_type;
 use std::{fmt, sync::Arc, time::Duration};
 
 #[cfg(feature = "schema")]
-pub(crate) use self::event_type::TypeSchema;
+pub(crate) use self::events::TypeSchema;
 use self::{
     binary::Binary,
     hooks::{OnJoin, OnLeave, OnMessage, OnOccupancy, OnPublish},
     members::MemberInfo,
 };
 pub(crate) use self::{
-    event_type::{EventType, Events, Publications},
+    event_type::EventType,
+    events::{Events, Publications},
     member::{Joining, Said, Tell},
     rights::{NotLetIn, Rights, Sort},
     state_type::StateType,

@@ -128,7 +128,7 @@ pub struct Limits {
     pub close_total_timeout: Duration,
     /// How long a room stays subscribed after its last local member. 5 s: a page reload costs no subscription.
     pub linger: Duration,
-    /// The window of a room's viewer events, and of the rows that this node publishes of it: the first change is told at
+    /// The window of a room's viewer events, and of the presence entries that this node publishes of it: the first change is told at
     /// once, and what follows at the window's end. 250 ms: ten thousand joins in a second are a few events.
     pub viewer_window: Duration,
     /// How often a node tells the others that it lives. 2 s; one that is silent for 3.25 of these is gone: three missed

@@ -109,12 +109,12 @@ pub(crate) use self::{
     audience::{Event, For, Listing, MemberList, Person},
     kinds::kinds,
     known_users::Arrival,
-    order::{MAX_CLAIM, MAX_CLAIM_VALUE, MAX_PAYLOAD, NodeOrder, Whom},
+    order::{MAX_CLAIM, MAX_CLAIM_VALUE, NodeOrder, Whom},
     rooms::Rooms,
     share::{Due, Known, Listed, Rules, Share},
     signature::NodeKeys,
     viewers::Change,
-    wire::ROOMS,
+    wire::{MAX_PAYLOAD, ROOMS},
 };
 use self::{
     entry::Entry,
@@ -296,17 +296,18 @@ impl Presence {
             let topic = at.filter(|at| node.has_peer(*at)).map_or(Topic::Nodes, Topic::Node);
             (node.me(), node.next_order(), topic)
         });
-        self.tell(me, &topic, NodeMessage::Order { id, at: self.revocations.now(), order }).await
+        self.publish_by(me, &topic, NodeMessage::Order { id, at: self.revocations.now(), order }).await
     }
 
-    /// Tells all other nodes what is revoked. Who does not hear it finds out by this node's heartbeats.
-    pub(crate) async fn tell_revocation(&self, revocation: Ending) -> Result<(), BusError> {
+    /// Publishes to all other nodes what is revoked. Who does not hear it finds out by this node's heartbeats.
+    pub(crate) async fn publish_revocation(&self, revocation: Ending) -> Result<(), BusError> {
         let me = lock(&self.node).me();
         let message = NodeMessage::Revocations { entries: vec![revocation], parts_left: None };
-        self.tell(me, &Topic::Nodes, message).await
+        self.publish_by(me, &Topic::Nodes, message).await
     }
 
-    async fn tell(&self, from: NodeId, topic: &Topic, message: NodeMessage) -> Result<(), BusError> {
+    /// Publishes a message under an id of this node, and waits until the bus has taken it.
+    async fn publish_by(&self, from: NodeId, topic: &Topic, message: NodeMessage) -> Result<(), BusError> {
         let payload = self.keys.sign(wire::encode(from, message));
         self.bus.publish(topic, payload).await.map_err(|fault| match fault {
             BusFault::Refused(error) => error,

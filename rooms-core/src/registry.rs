@@ -117,7 +117,7 @@ impl Registry {
             self.presence.publish_entry(room.key.clone());
         }
         if effects.occupancy {
-            self.hooks.spawn(&self.runtime, occupancy::tell(Arc::clone(room), self.limits.hook_timeout));
+            self.hooks.spawn(&self.runtime, occupancy::run_hooks(Arc::clone(room), self.limits.hook_timeout));
         }
         if effects.subscribe {
             self.subscriptions.want(self, room.key.clone());

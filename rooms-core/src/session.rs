@@ -21,13 +21,12 @@ use futures::{Sink, Stream, StreamExt as _};
 
 pub use self::farewell::refuse;
 use self::{
-    commands::Done,
     ending::End,
     farewell::turn_away,
     heartbeat::{Beat, Heartbeat, PongTime, Terms},
     rate::{Rate, TooMany},
     source::Estimated,
-    work::Work,
+    work::{Done, Work},
 };
 pub(crate) use self::{served::Served, source::Source};
 use crate::{

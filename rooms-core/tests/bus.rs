@@ -20,11 +20,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use rooms_core::{
-    BroadcastError, Bus, JoinError, Kind, LocalBus, Reach, RoomManager,
+    BroadcastError, Bus, JoinError, Kind, Limits, LocalBus, Reach, RoomManager,
     bus::{BusError, BusEvent, BusReceiver, Lost, Retention, Topic},
+    testing::faults::{Faults, FaultyBus},
 };
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use rig::{Client, Rooms, idle, key};
 use talk::Talk;
@@ -77,6 +78,9 @@ struct Faulty {
     hang_subscriptions: AtomicBool,
     panic_subscriptions: AtomicBool,
     hang: AtomicBool,
+    /// Answers no `subscribe` until [`answer`](Self::answer).
+    withhold: AtomicBool,
+    withheld: Mutex<Vec<Topic>>,
 }
 
 struct Handed(Arc<dyn BusReceiver>);
@@ -90,6 +94,11 @@ impl std::fmt::Debug for Handed {
 impl Faulty {
     fn say(&self, event: BusEvent) {
         self.receiver.get().unwrap().0.event(event);
+    }
+
+    fn answer(&self) {
+        self.withhold.store(false, Ordering::Relaxed);
+        self.inner.subscribe(&std::mem::take(&mut *self.withheld.lock().unwrap()));
     }
 
     fn say_message(&self, payload: impl Into<Bytes>) {
@@ -117,6 +126,10 @@ impl Bus for Faulty {
 
     fn subscribe(&self, topics: &[Topic]) {
         if self.hang_subscriptions.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.withhold.load(Ordering::Relaxed) {
+            self.withheld.lock().unwrap().extend_from_slice(topics);
             return;
         }
         assert!(!self.panic_subscriptions.load(Ordering::Relaxed), "a bus that panics");
@@ -470,4 +483,52 @@ async fn a_kind_with_a_history_needs_a_bus_that_keeps_one_and_a_retention_within
     assert_eq!(why, "a history has 1 to 10000 messages, not 0");
     assert!(builder(Retention::messages(10)).build().is_ok());
     assert!(RoomManager::<rooms_core::ws::FrameSink>::builder().bus(Forgetful(LocalBus::new())).build().is_ok());
+}
+
+/// A node, and another one that replies to nothing.
+async fn beside_a_frozen_node(bus: Arc<Faulty>, limits: impl Fn(&mut Limits)) -> (Rooms, Rooms) {
+    let faults = Faults::new(1);
+    let frozen = rooms(FaultyBus::new(bus.inner.peer(), faults.clone()));
+    let build = RoomManager::build_for().kind("post", Kind::authenticated()).limits(limits).bus(bus);
+    let node: Rooms = build.build().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    faults.freeze();
+    (node, frozen)
+}
+
+/// Begins a join that waits for the other node's reply, and gives it up: with it goes the room.
+async fn give_up_a_join(node: &Rooms) {
+    let mut client = Client::connect(node, "a");
+    let room = key("post:42");
+    assert!(timeout(Duration::from_millis(20), client.connection.join(&room)).await.is_err());
+    drop(client);
+    idle().await;
+    assert_eq!(node.stats().rooms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_outlives_its_room_opens_none_that_is_not_subscribed() {
+    let bus = Arc::new(Faulty::default());
+    let (node, _frozen) = beside_a_frozen_node(Arc::clone(&bus), |limits| limits.linger = Duration::ZERO).await;
+    give_up_a_join(&node).await;
+    bus.withhold.store(true, Ordering::Relaxed);
+    let mut client = Client::connect(&node, "b");
+    let joins = tokio::spawn(async move { client.connection.join(&key("post:42")).await.map(|_| client) });
+    // Past the end of the first query, and before the join is given up.
+    sleep(Limits::default().answer_timeout + Duration::from_secs(1)).await;
+    assert!(!joins.is_finished(), "the bus has not answered for this room");
+    bus.answer();
+    let mut client = joins.await.unwrap().unwrap();
+    node.broadcast(&key("post:42"), &1).await.unwrap();
+    assert_eq!(client.inbox.all().await.last().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_waits_for_the_replies_to_its_own_query_and_not_to_one_of_the_room_before() {
+    let bus = Arc::new(Faulty::default());
+    let (node, _frozen) = beside_a_frozen_node(bus, |limits| limits.linger = Duration::ZERO).await;
+    give_up_a_join(&node).await;
+    let start = Instant::now();
+    let _client = Client::join(&node, "b", "post:42").await;
+    assert!(start.elapsed() >= Limits::default().answer_timeout, "{:?}", start.elapsed());
 }

@@ -21,10 +21,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use rooms_core::{
-    Bus, JoinError, Kind, LocalBus, RoomManager,
+    Bus, JoinError, Kind, Limits, LocalBus, RoomManager,
     bus::{AsyncBus, AsyncClient, BusError, BusEvent, BusReceiver, Lost, Topic},
 };
-use tokio::time::{Instant, advance, sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, advance, sleep},
+};
 
 use nodes::settle;
 use rig::{Client, Rooms, key};
@@ -179,6 +182,109 @@ async fn a_topic_that_was_refused_is_tried_at_once_for_who_asks_anew() {
     let start = Instant::now();
     assert!(client.connection.join(&key("secret:1")).await.is_err());
     assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+}
+
+/// Long enough for a room that nobody is in to be unsubscribed.
+const PAST_THE_LINGER: Duration = Duration::from_secs(30);
+
+#[tokio::test(start_paused = true)]
+async fn topics_whose_calls_hang_leave_nothing_behind_when_nobody_wants_them() {
+    let build = RoomManager::build_for().kind("post", Kind::authenticated()).kind("stuck", Kind::authenticated());
+    let rooms: Rooms = build
+        .limits(|limits| limits.max_connections_per_user = 1_000)
+        .bus(AsyncBus::new(Choosy::default()))
+        .build()
+        .unwrap();
+    settle().await;
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let joined = join_all((1..1_000).map(|number| {
+        let mut client = Client::connect(&rooms, "a");
+        async move { client.connection.join(&key(&format!("stuck:{number}"))).await.is_ok() }
+    }))
+    .await;
+    assert!(!joined.contains(&true));
+    assert!(tasks() > before + 900, "the bus tries for as long as the rooms linger");
+    sleep(PAST_THE_LINGER).await;
+    assert_eq!(tasks(), before);
+}
+
+/// A client whose first call for a room's broadcasts never resolves: the first `subscribe` of kind `slow`, the first
+/// `unsubscribe` of kind `sticky`.
+#[derive(Debug, Default)]
+struct HangsOnce {
+    inner: LocalBus,
+    has_hung: AtomicBool,
+}
+
+impl HangsOnce {
+    async fn may_hang(&self, topic: &Topic, kind: &str) {
+        if matches!(topic, Topic::Room(room) if room.kind() == kind) && !self.has_hung.swap(true, Ordering::Relaxed) {
+            pending().await
+        }
+    }
+}
+
+#[async_trait]
+impl AsyncClient for HangsOnce {
+    fn attach(&self, receiver: Arc<dyn BusReceiver>) {
+        self.inner.attach(receiver);
+    }
+
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
+        self.inner.publish(topic, payload).await
+    }
+
+    async fn subscribe(&self, topic: &Topic) -> Result<(), BusError> {
+        self.may_hang(topic, "slow").await;
+        self.inner.subscribe(std::slice::from_ref(topic));
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, topic: &Topic) -> Result<(), BusError> {
+        self.may_hang(topic, "sticky").await;
+        self.inner.unsubscribe(std::slice::from_ref(topic));
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+fn hanging_once(limits: impl FnOnce(&mut Limits)) -> Rooms {
+    let build = RoomManager::build_for().kind("slow", Kind::authenticated()).kind("sticky", Kind::authenticated());
+    build.limits(limits).bus(AsyncBus::new(HangsOnce::default())).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_keeps_the_next_join_out_no_longer() {
+    // A join waits longer than the bus gives its client, and shorter.
+    for wait in [5_000, 500] {
+        let rooms = hanging_once(|limits| limits.subscribe_timeout = Duration::from_millis(wait));
+        settle().await;
+        let mut client = Client::connect(&rooms, "a");
+        assert!(client.connection.join(&key("slow:1")).await.is_err());
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while client.connection.join(&key("slow:1")).await.is_err() {
+            assert!(Instant::now() < deadline, "with a wait of {wait} ms");
+        }
+        rooms.broadcast(&key("slow:1"), &1).await.unwrap();
+        assert_eq!(client.inbox.all().await.last().unwrap(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unsubscribe_that_hangs_keeps_nobody_out_of_the_room() {
+    let rooms = hanging_once(|limits| limits.linger = Duration::from_secs(1));
+    settle().await;
+    drop(Client::join(&rooms, "a", "sticky:1").await);
+    sleep(Duration::from_millis(1_100)).await;
+    let start = Instant::now();
+    let mut client = Client::join(&rooms, "a", "sticky:1").await;
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    rooms.broadcast(&key("sticky:1"), &1).await.unwrap();
+    assert_eq!(client.inbox.all().await.last().unwrap(), 1);
 }
 
 /// A bus that takes some milliseconds for a publication.

@@ -59,7 +59,7 @@ async fn a_room_that_nobody_is_in_has_no_viewers_anywhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_joins_on_four_nodes_are_a_few_events_and_a_few_rows() {
+async fn ten_thousand_joins_on_four_nodes_are_a_few_events_and_a_few_entries() {
     let fleet = nodes(4);
     let room = key("post:42");
     idle().await;

@@ -35,7 +35,7 @@ use view::View;
 const CALM: Duration = Duration::from_secs(10);
 
 #[tokio::test(start_paused = true)]
-async fn lost_words_are_noticed_and_asked_for() {
+async fn lost_node_messages_are_noticed_and_queried_for() {
     let fleet = nodes(3);
     idle().await;
     let mut posts = join_all((0..3).map(|node| Client::join(fleet.node(node), "a", "post:42"))).await;
@@ -135,7 +135,7 @@ async fn a_room_that_was_left_while_its_node_was_frozen_is_empty_after_the_thaw(
 
 /// Found by chance: each knew that the other had nobody there, so their digests agreed.
 #[tokio::test(start_paused = true)]
-async fn two_nodes_that_each_lost_the_others_first_row_find_each_other() {
+async fn two_nodes_that_each_lost_the_others_first_entry_find_each_other() {
     let fleet = nodes(2);
     let room = key("post:42");
     idle().await;
@@ -154,7 +154,7 @@ async fn two_nodes_that_each_lost_the_others_first_row_find_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn doubled_and_overtaking_words_change_nothing() {
+async fn doubled_and_overtaking_node_messages_change_nothing() {
     let fleet = nodes(3);
     let rough = NetworkFaults { lost: 0, doubled: 50, delay: Duration::ZERO..Duration::from_millis(400) };
     fleet.network_faults(&rough);

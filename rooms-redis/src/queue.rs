@@ -12,7 +12,7 @@ use crate::{
     history::{Answer, Append, Call},
     limits::RedisLimits,
     lock::lock,
-    shrink::GiveBack as _,
+    shrink::Shrink as _,
 };
 
 /// A bounded queue; while the connection is down it takes nothing.

@@ -9,7 +9,7 @@ use std::{
 const KEPT: usize = 64;
 
 /// What keeps the memory of its fullest time.
-pub(crate) trait GiveBack {
+pub(crate) trait Shrink {
     fn room(&self) -> usize;
     fn used(&self) -> usize;
     fn shrink(&mut self, room: usize);
@@ -23,7 +23,7 @@ pub(crate) trait GiveBack {
     }
 }
 
-impl<K: Eq + Hash, V> GiveBack for HashMap<K, V> {
+impl<K: Eq + Hash, V> Shrink for HashMap<K, V> {
     fn room(&self) -> usize {
         self.capacity()
     }
@@ -37,7 +37,7 @@ impl<K: Eq + Hash, V> GiveBack for HashMap<K, V> {
     }
 }
 
-impl<T: Eq + Hash> GiveBack for HashSet<T> {
+impl<T: Eq + Hash> Shrink for HashSet<T> {
     fn room(&self) -> usize {
         self.capacity()
     }
@@ -51,7 +51,7 @@ impl<T: Eq + Hash> GiveBack for HashSet<T> {
     }
 }
 
-impl<T> GiveBack for VecDeque<T> {
+impl<T> Shrink for VecDeque<T> {
     fn room(&self) -> usize {
         self.capacity()
     }
@@ -69,7 +69,7 @@ impl<T> GiveBack for VecDeque<T> {
 mod tests {
     use super::*;
 
-    fn is_small<T: GiveBack>(all: &T) -> bool {
+    fn is_small<T: Shrink>(all: &T) -> bool {
         all.room() <= KEPT.max(16 * all.used())
     }
 

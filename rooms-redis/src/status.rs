@@ -85,7 +85,7 @@ impl Status {
         }
         state.receiver = Some(receiver);
         if !state.up {
-            state.say(BusEvent::Down);
+            state.hand_over(BusEvent::Down);
         }
         true
     }
@@ -134,24 +134,24 @@ impl Status {
     fn received(&self, (link, generation): (LinkId, u64), event: BusEvent) {
         let state = lock(&self.state);
         if state.links.get(&link).is_some_and(|link| link.generation == generation) {
-            state.say(event);
+            state.hand_over(event);
         }
     }
 
     /// Everything that is published to these from now on arrives.
     pub(crate) fn subscribed(&self, topics: Vec<Topic>) {
         if !topics.is_empty() {
-            lock(&self.state).say(BusEvent::subscribed(topics));
+            lock(&self.state).hand_over(BusEvent::subscribed(topics));
         }
     }
 
     /// Redis refuses to subscribe a topic.
     pub(crate) fn refused(&self, topic: Topic, error: BusError) {
-        lock(&self.state).say(BusEvent::refused(topic, error));
+        lock(&self.state).hand_over(BusEvent::refused(topic, error));
     }
 
     pub(crate) fn gap(&self, topic: Topic) {
-        lock(&self.state).say(BusEvent::gap(topic));
+        lock(&self.state).hand_over(BusEvent::gap(topic));
     }
 
     /// The subscribing connection has every wanted subscription confirmed; `true` if it had not before.
@@ -247,12 +247,12 @@ impl Status {
             return;
         }
         if !up {
-            state.say(BusEvent::Down);
+            state.hand_over(BusEvent::Down);
             return;
         }
         let lost = std::mem::replace(&mut state.lost, Lost::Nothing);
         tracing::info!(generation = state.generation, round_trip = ?state.round_trip, "the bus is up");
-        state.say(BusEvent::up(lost));
+        state.hand_over(BusEvent::up(lost));
         self.progress.send_replace(Progress { up: true, fault: None });
     }
 
@@ -297,7 +297,7 @@ impl Status {
 }
 
 impl State {
-    fn say(&self, event: BusEvent) {
+    fn hand_over(&self, event: BusEvent) {
         let Some(receiver) = &self.receiver else { return };
         // A panic in it must not take down the task that reads, and with it every other room.
         let outcome = catch_unwind(AssertUnwindSafe(|| receiver.event(event)));

@@ -120,7 +120,7 @@ async fn twenty_thousand_rooms_are_subscribed_in_one_call_and_left_in_another() 
 }
 
 #[tokio::test]
-async fn joins_and_leaves_in_any_order_end_as_the_last_word_says() {
+async fn joins_and_leaves_in_any_order_end_as_the_last_call_states() {
     let redis = RedisServer::start().await;
     let bus = RedisBus::connect(redis.url()).await.unwrap();
     Listener::of(&bus);

@@ -95,7 +95,7 @@ async fn a_slot_that_moves_is_a_gap_of_its_rooms_and_of_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rooms_that_come_and_go_while_slots_move_are_in_the_end_as_the_last_word_says() {
+async fn rooms_that_come_and_go_while_slots_move_end_as_the_last_call_states() {
     let cluster = Cluster::start().await;
     let bus = cluster.quick(PubSub::Sharded).connect().await.unwrap();
     let heard = Listener::of(&bus);

@@ -157,6 +157,8 @@ pub trait History: fmt::Debug + Send + Sync {
 }
 
 /// Where a read begins; it ends with the newest message.
+///
+/// Exhaustive, as a bus has to do what each of them says: one that a bus does not know could not be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
     /// After this position. Of a position that is none of this log nothing is read but the head.

@@ -45,6 +45,8 @@ impl fmt::Display for IdempotencyKey {
 }
 
 /// What became of a message that was to be appended once.
+///
+/// Exhaustive: the key was there before or it was not. Whatever else may happen is a [`BusError`](super::BusError).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
     /// It was appended and published, and has this position.

@@ -122,8 +122,8 @@ impl Hub {
 }
 
 impl Shard {
-    /// Tells everybody who is subscribed to a topic.
-    fn say(&self, topic: &Topic, event: impl Fn() -> BusEvent) {
+    /// Hands an event to everybody who is subscribed to a topic.
+    fn hand_over(&self, topic: &Topic, event: impl Fn() -> BusEvent) {
         for Subscriber { receiver, .. } in self.subscriptions.of(topic) {
             receiver.0.event(event());
         }
@@ -158,7 +158,7 @@ impl Bus for LocalBus {
     }
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BusError> {
-        lock(self.hub.shard(topic)).say(topic, || BusEvent::message(topic.clone(), payload.clone()));
+        lock(self.hub.shard(topic)).hand_over(topic, || BusEvent::message(topic.clone(), payload.clone()));
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl States for LocalBus {
             let patch = new.after.zip(new.patch).map(|(since, patch)| StatePatch::new(since, patch));
             let state = KeptState::new(revision, new.state);
             // Under the shard's lock, so that the order of what is heard is that of the revisions.
-            shard.say(topic, || BusEvent::state(topic.clone(), state.clone(), patch.clone()));
+            shard.hand_over(topic, || BusEvent::state(topic.clone(), state.clone(), patch.clone()));
         }
         Ok(outcome)
     }
@@ -234,7 +234,7 @@ impl LocalBus {
         let appended = logs.append(topic, payload.clone(), retention, key, subscribed);
         if let Appended::Now(position) = appended {
             // Under the shard's lock, so that the order of what is heard is that of the offsets.
-            shard.say(topic, || BusEvent::message_at(topic.clone(), payload.clone(), position));
+            shard.hand_over(topic, || BusEvent::message_at(topic.clone(), payload.clone(), position));
         }
         appended
     }

@@ -72,6 +72,8 @@ impl NewState {
 }
 
 /// What became of a state that was to be set.
+///
+/// Exhaustive: a revision that is compared is the same or another. Whatever else may happen is a [`BusError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Outcome {

@@ -1,6 +1,6 @@
 //! What a service says of how its upgrades are checked.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use http::HeaderMap;
 
@@ -75,6 +75,15 @@ pub enum BadToken {
     Close,
     /// The upgrade is refused with 401.
     Refuse,
+}
+
+impl EndpointError {
+    /// What a client is told. What is wrong is for whoever runs the service, and is logged once.
+    pub(super) fn refusal(&self) -> Refusal {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| tracing::error!(error = %self, "an endpoint of a route refuses every upgrade"));
+        Refusal::Misconfigured
+    }
 }
 
 impl Endpoint {

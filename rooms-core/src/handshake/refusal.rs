@@ -1,13 +1,11 @@
 //! Why an upgrade is refused.
 
-use std::{sync::Once, time::Duration};
+use std::time::Duration;
 
 use http::{
     HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE},
 };
-
-use super::EndpointError;
 
 /// Why an upgrade is refused, and how that is said over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,13 +103,6 @@ impl Refusal {
 }
 
 impl Refusal {
-    /// What is wrong is for whoever runs the service, and not for the client.
-    pub(super) fn misconfigured(error: &EndpointError) -> Self {
-        static SAID: Once = Once::new();
-        SAID.call_once(|| tracing::error!(%error, "an endpoint of a route refuses every upgrade"));
-        Self::Misconfigured
-    }
-
     /// The answer: a status, the headers that it asks for, and the reason as text.
     #[must_use]
     pub fn response(&self) -> Response<String> {

@@ -56,7 +56,7 @@ impl Rights {
     pub(crate) const MEMBER: Self = Self { sort: Sort::Member, sees_members: true };
 
     /// Whether an event of that sort is for it.
-    pub(crate) const fn hears(self, to: For) -> bool {
+    pub(crate) const fn receives(self, to: For) -> bool {
         match to {
             For::All => true,
             For::Seeing => self.sees_members,

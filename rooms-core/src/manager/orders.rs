@@ -250,7 +250,7 @@ impl<S> RoomManager<S> {
         let shared = &self.shared;
         let revocation = shared.revocations.revoke(revocation.checked()?, end)?;
         shared.obey(Told::Revoked(vec![revocation.0.clone()]));
-        match shared.presence.tell_revocation(revocation).await {
+        match shared.presence.publish_revocation(revocation).await {
             Ok(()) => Ok(Reach::AllNodes),
             Err(error) => {
                 tracing::warn!(%error, "a revocation is in force on this node, and on the others once the bus takes it");

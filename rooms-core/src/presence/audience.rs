@@ -152,7 +152,7 @@ impl Audience {
     /// that it is there.
     pub(super) fn list(&self, who: Option<&Name>, listing: Listing, replica: &Replica) -> Option<MemberList> {
         let users = self.users.as_ref().filter(|_| listing != Listing::Nothing)?;
-        let (told, who) = (users.told(), who.filter(|who| users.user(who).is_some()));
+        let (told, who) = (users.announced(), who.filter(|who| users.user(who).is_some()));
         let names = || {
             let others = told.iter().filter(|name| Some(*name) != who);
             let members = who.into_iter().chain(others).take(MAX_LISTED);
@@ -169,7 +169,7 @@ impl Audience {
         let Some(known) = self.users.as_mut().filter(|users| users.has_news()) else { return vec![number(For::All)] };
         let (to, alone_told) = if self.hides { (For::Seeing, moved) } else { (For::All, false) };
         let counted = alone_told.then(|| number(For::Counting));
-        let news = known.tell();
+        let news = known.take_news();
         let people = |names: Vec<Name>| names.into_iter().map(|name| person(known, name, replica)).collect();
         // Whoever joined was told of itself, and of the others here it may hear only now.
         let (own, came): (Vec<_>, Vec<_>) = match &news.joined {

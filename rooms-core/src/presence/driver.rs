@@ -99,7 +99,7 @@ async fn act(
             apply(rooms, &peer, query, &told, reply);
             yield_now().await;
         }
-        Action::Open(opened) => opened.iter().for_each(|room| rooms.open(room)),
+        Action::Open { rooms: opened, query } => opened.iter().for_each(|room| rooms.open(room, query)),
         Action::Sync(peer) => {
             let keys = keys.get_or_insert_with(|| rooms.keys().into());
             lock(&presence.node).sync(peer, Arc::clone(keys), Instant::now());

@@ -16,7 +16,7 @@ pub(super) struct KnownUsers {
     here: HashMap<Name, User>,
     /// On how many nodes each user is.
     nodes: HashMap<Name, u32>,
-    told: HashSet<Name>,
+    announced: HashSet<Name>,
     /// Who is here and not told, or told and not here.
     news: BTreeSet<Name>,
     joined: Joined,
@@ -68,7 +68,7 @@ impl KnownUsers {
         Self {
             here: HashMap::new(),
             nodes: HashMap::new(),
-            told: HashSet::new(),
+            announced: HashSet::new(),
             news: BTreeSet::new(),
             joined: Joined::Nobody,
             unsent: HashSet::new(),
@@ -153,7 +153,7 @@ impl KnownUsers {
     }
 
     fn look_at(&mut self, name: &Name) {
-        if self.nodes.contains_key(name) == self.told.contains(name) {
+        if self.nodes.contains_key(name) == self.announced.contains(name) {
             self.news.remove(name);
         } else {
             self.news.insert(name.clone());
@@ -174,16 +174,16 @@ impl KnownUsers {
         }
     }
 
-    /// What to tell now. Who came and went again meanwhile is not in it.
-    pub(super) fn tell(&mut self) -> News {
+    /// The news for the members here. Who came and went again meanwhile is not in it.
+    pub(super) fn take_news(&mut self) -> News {
         let mut news = News::default();
         for _ in 0..NAMED_AT_ONCE {
             let Some(name) = self.news.pop_first() else { break };
             if self.nodes.contains_key(&name) {
-                self.told.insert(name.clone());
+                self.announced.insert(name.clone());
                 news.came.push(name);
             } else {
-                self.told.remove(&name);
+                self.announced.remove(&name);
                 news.went.push(name);
             }
         }
@@ -199,12 +199,12 @@ impl KnownUsers {
     pub(super) fn settle(&mut self) {
         self.news.clear();
         self.joined = Joined::Nobody;
-        self.told = self.nodes.keys().cloned().collect();
+        self.announced = self.nodes.keys().cloned().collect();
     }
 
-    /// Who the members here were told of.
-    pub(super) fn told(&self) -> &HashSet<Name> {
-        &self.told
+    /// Who was announced to the members here.
+    pub(super) fn announced(&self) -> &HashSet<Name> {
+        &self.announced
     }
 
     /// The users of this node.

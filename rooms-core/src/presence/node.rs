@@ -26,7 +26,7 @@ use super::{
     failure_detector::{FailureDetector, lease},
     kinds::{Kinds, Strangers},
     ledger::Ledger,
-    order::{MAX_PAYLOAD, SeenOrders},
+    order::SeenOrders,
     peer::Peer,
     peers::Peers,
     queries::{Purpose, Queries, Reply},
@@ -34,7 +34,7 @@ use super::{
     replica::Applied,
     replies::{Asked, Replies},
     revocation_sync::RevocationSync,
-    wire::{NodeMessage, ROOMS, Space},
+    wire::{MAX_PAYLOAD, NodeMessage, ROOMS, Space},
 };
 use crate::{
     auth::RevocationList, bus::Topic, limits::Limits, node::NodeId, rate_limited_log::RateLimitedLog, room_key::RoomKey,
@@ -95,8 +95,11 @@ pub(super) enum Action {
         rooms: Vec<RoomKey>,
         reply: Reply,
     },
-    /// Let in who waits to join these rooms.
-    Open(Vec<RoomKey>),
+    /// Let in who waits to join these rooms: this query, by its number, has ended.
+    Open {
+        rooms: Vec<RoomKey>,
+        query: u64,
+    },
     /// Call [`Node::sync`] with all rooms.
     Sync(NodeId),
     /// Forget the entries of a peer in all rooms, and then call [`Node::forgotten`].

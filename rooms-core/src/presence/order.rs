@@ -5,7 +5,6 @@ use std::collections::{HashSet, VecDeque};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::wire::MAX_PACKET;
 use crate::{
     close::{Close, CloseCode, MAX_REASON},
     json,
@@ -18,9 +17,6 @@ pub(crate) const MAX_CLAIM: usize = 256;
 
 /// The longest value of a claim that is looked for, in bytes of JSON. 1,024: a longer one is no id of a session.
 pub(crate) const MAX_CLAIM_VALUE: usize = 1024;
-
-/// The longest payload of an order, in bytes: where each of them is escaped, it still fits in a message between nodes.
-pub(crate) const MAX_PAYLOAD: usize = MAX_PACKET / 2 - 1024;
 
 /// Orders that are remembered, so that none is carried out twice. 4,096: a minute at 68 a second, some 100 kB.
 const REMEMBERED: usize = 4096;

@@ -22,8 +22,8 @@ pub(crate) trait Rooms {
     /// Changes the share of a room, and does what is due because of it; `None` where the room is not here.
     fn change<T>(&self, room: &RoomKey, change: impl FnOnce(&mut Share) -> (T, Due)) -> Option<T>;
 
-    /// Lets in who waits to join a room.
-    fn open(&self, room: &RoomKey);
+    /// Lets in who waits to join a room, where it is the one that the query was for.
+    fn open(&self, room: &RoomKey, query: u64);
 }
 
 /// Takes what a peer replied about rooms: its entries, and that it has nobody in the others.

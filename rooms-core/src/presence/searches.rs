@@ -72,7 +72,7 @@ impl Presence {
         let by = Instant::now() + within;
         let message = NodeMessage::Search { id, at: self.revocations.now(), search };
         let mut nodes = Vec::new();
-        if let Ok(Ok(())) = timeout_at(by, self.tell(me, &Topic::Nodes, message)).await {
+        if let Ok(Ok(())) = timeout_at(by, self.publish_by(me, &Topic::Nodes, message)).await {
             while let Ok(Some(one)) = timeout_at(by, found.recv()).await {
                 nodes.push(one);
             }
@@ -85,7 +85,7 @@ impl Presence {
     pub(crate) async fn answer(&self, node: NodeId, id: u64, found: Found) {
         let me = lock(&self.node).me();
         let answer = NodeMessage::Found { id, found: Box::new(found) };
-        if let Err(error) = self.tell(me, &Topic::Node(node), answer).await {
+        if let Err(error) = self.publish_by(me, &Topic::Node(node), answer).await {
             tracing::debug!(%error, "an answer to another node's search was not published");
         }
     }

@@ -99,6 +99,11 @@ impl Share {
         }
     }
 
+    /// The number of the query that this node sent last.
+    pub(crate) fn last_query(&self) -> u64 {
+        self.ledger.last_query()
+    }
+
     /// How many connections are counted on this node: who joined, and who left a moment ago.
     pub(crate) fn here(&self) -> usize {
         self.members + self.departing.len()

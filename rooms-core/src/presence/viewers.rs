@@ -71,7 +71,7 @@ impl Viewers {
     /// One more is here, and is told the number with itself.
     pub(super) fn joined(&mut self, counts: Counts, connection: ConnectionId) -> Option<Announcement> {
         if self.window.is_none() {
-            return self.tell(counts, Change::Joined, counts.all != self.told, Some(connection));
+            return self.announce(counts, Change::Joined, counts.all != self.told, Some(connection));
         }
         self.believes(counts, connection);
         None
@@ -99,7 +99,7 @@ impl Viewers {
         if self.window.is_some() || (!moved && !news) {
             return None;
         }
-        self.tell(counts, self.change(counts), moved, None)
+        self.announce(counts, self.change(counts), moved, None)
     }
 
     pub(super) fn window_ended(&mut self, counts: Counts, news: bool) -> Option<Announcement> {
@@ -113,7 +113,7 @@ impl Viewers {
             Joined::One(connection, told) if told == counts.all && counts.listeners() > 1 => Some(connection),
             _ => None,
         };
-        self.tell(counts, self.change(counts), moved, except)
+        self.announce(counts, self.change(counts), moved, except)
     }
 
     pub(super) const fn has_window(&self) -> bool {
@@ -124,7 +124,7 @@ impl Viewers {
         if counts.all > self.told { Change::Joined } else { Change::Left }
     }
 
-    fn tell(
+    fn announce(
         &mut self,
         counts: Counts,
         change: Change,
@@ -155,7 +155,7 @@ mod tests {
         Counts { here, all: here + elsewhere, observers: 0 }
     }
 
-    const fn told(change: Change, count: usize, except: Option<ConnectionId>) -> Option<Announcement> {
+    const fn announced(change: Change, count: usize, except: Option<ConnectionId>) -> Option<Announcement> {
         Some(Announcement { change, count, moved: true, except })
     }
 
@@ -163,11 +163,11 @@ mod tests {
     fn the_first_change_is_told_at_once_and_the_rest_together() {
         let mut viewers = Viewers::default();
         assert_eq!(viewers.joined(counts(1, 0), id(1)), None, "there is nobody to tell");
-        assert_eq!(viewers.joined(counts(2, 0), id(2)), told(Change::Joined, 2, Some(id(2))));
+        assert_eq!(viewers.joined(counts(2, 0), id(2)), announced(Change::Joined, 2, Some(id(2))));
         for n in 3..=10 {
             assert_eq!(viewers.joined(counts(n, 0), id(n as u64)), None);
         }
-        assert_eq!(viewers.window_ended(counts(10, 0), false), told(Change::Joined, 10, None));
+        assert_eq!(viewers.window_ended(counts(10, 0), false), announced(Change::Joined, 10, None));
         assert_eq!(viewers.window_ended(counts(10, 0), false), None);
     }
 
@@ -178,7 +178,7 @@ mod tests {
         let _ = viewers.joined(counts(2, 0), id(2)); // opens the window
         let _ = viewers.joined(counts(3, 0), id(3)); // is told 3
         let _ = viewers.changed(counts(2, 0), false);
-        assert_eq!(viewers.window_ended(counts(2, 0), false), told(Change::Left, 2, None));
+        assert_eq!(viewers.window_ended(counts(2, 0), false), announced(Change::Left, 2, None));
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         let mut viewers = Viewers::default();
         assert_eq!(viewers.changed(counts(0, 7), false), None, "nobody is here");
         assert_eq!(viewers.joined(counts(1, 7), id(1)), None, "it is told 8 as it joins");
-        assert_eq!(viewers.changed(counts(1, 4), false), told(Change::Left, 5, None));
+        assert_eq!(viewers.changed(counts(1, 4), false), announced(Change::Left, 5, None));
         assert_eq!(viewers.changed(counts(1, 4), true), None, "the window is open");
         let news = Announcement { change: Change::Left, count: 5, moved: false, except: None };
         assert_eq!(viewers.window_ended(counts(1, 4), true), Some(news), "who sees no names need not hear of it");
@@ -198,9 +198,9 @@ mod tests {
         let mut viewers = Viewers::default();
         let watched = |here, elsewhere| Counts { observers: 1, ..counts(here, elsewhere) };
         viewers.returned(watched(0, 0), id(9));
-        assert_eq!(viewers.changed(watched(0, 1), false), told(Change::Joined, 1, None));
+        assert_eq!(viewers.changed(watched(0, 1), false), announced(Change::Joined, 1, None));
         assert_eq!(viewers.window_ended(watched(0, 1), false), None);
-        assert_eq!(viewers.joined(watched(1, 1), id(1)), told(Change::Joined, 2, Some(id(1))));
+        assert_eq!(viewers.joined(watched(1, 1), id(1)), announced(Change::Joined, 2, Some(id(1))));
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         assert!(viewers.changed(counts(1, 1), false).is_some(), "it opens the window");
         let _ = viewers.joined(counts(2, 1), id(2)); // is told 3
         let _ = viewers.changed(counts(1, 2), false); // goes, and one comes elsewhere
-        assert_eq!(viewers.window_ended(counts(1, 2), false), told(Change::Joined, 3, None));
+        assert_eq!(viewers.window_ended(counts(1, 2), false), announced(Change::Joined, 3, None));
     }
 
     proptest! {

@@ -22,6 +22,9 @@ const VERSION: u32 = 1;
 /// The longest message between nodes, in bytes. 1 MiB: a thousand named users with all that may be told of each.
 pub(crate) const MAX_PACKET: usize = 1024 * 1024;
 
+/// The longest payload of an order, in bytes: where each of them is escaped, it still fits in a message between nodes.
+pub(crate) const MAX_PAYLOAD: usize = MAX_PACKET / 2 - 1024;
+
 /// Rooms in one query. 512, as in one call of the bus: some ten kilobytes.
 pub(crate) const ROOMS: usize = 512;
 

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Fault, Ref,
-    multi::{LONG_REF, MAX_REF, bad},
+    request::{LONG_REF, MAX_REF},
 };
 use crate::{bus::Position, message::Message, room_key::RoomKey};
 
@@ -50,7 +50,7 @@ pub(crate) fn message(room: &RoomKey, position: Option<Position>, payload: &[u8]
 
 /// Reads what a client sent. The payload shares the memory of the frame.
 pub(crate) fn read(frame: &Bytes) -> BinaryRequest {
-    let refused = |fault| BinaryRequest { command: Err(bad(fault)), reference: None };
+    let refused = |fault| BinaryRequest { command: Err(Fault::bad_message(fault)), reference: None };
     let parts = match split(frame) {
         Ok(parts) => parts,
         Err(fault) => return refused(fault),
@@ -62,13 +62,13 @@ pub(crate) fn read(frame: &Bytes) -> BinaryRequest {
 }
 
 fn command(parts: Parts<'_>, frame: &Bytes) -> Result<BinaryCommand, Fault> {
-    let name = std::str::from_utf8(parts.room).map_err(|_| bad("the name of a room is UTF-8"))?;
+    let name = std::str::from_utf8(parts.room).map_err(|_| Fault::bad_message("the name of a room is UTF-8"))?;
     let room: RoomKey = name.parse().map_err(|error| Fault::bad_room(name, error))?;
     let payload = frame.slice_ref(parts.payload);
     match parts.what {
         PUBLISHED => Ok(BinaryCommand::Publish(room, payload)),
         FOR_THE_APPLICATION => Ok(BinaryCommand::Application(room, payload)),
-        _ => Err(bad("a binary message begins with byte 1, to publish, or 2, for the application").of(&room)),
+        _ => Err(Fault::bad_message("a binary message begins with byte 1, to publish, or 2, for the application").of(&room)),
     }
 }
 

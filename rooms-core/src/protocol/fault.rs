@@ -20,6 +20,11 @@ impl Fault {
         Self { code, message: Cow::Borrowed(message), room: None, retry_after: None }
     }
 
+    /// What came can't be read, for this reason.
+    pub(crate) const fn bad_message(reason: &'static str) -> Self {
+        Self::new(ErrorCode::BadMessage, reason)
+    }
+
     /// A limit is reached, and this is how long it is.
     pub(crate) fn rate_limited(message: &'static str, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::RateLimited, message) }

@@ -2,7 +2,10 @@
 
 use serde_json::value::RawValue;
 
-use super::{Command, ErrorCode, Fault, Ref, Request, binary, head};
+use super::{
+    Command, ErrorCode, Fault, Ref, Request, binary, head,
+    request::{LONG_REF, MAX_REF},
+};
 use crate::{
     bus::Position,
     join_options::{JoinOptions, MAX_WITH},
@@ -10,11 +13,6 @@ use crate::{
     payload::Payload,
     room_key::RoomKey,
 };
-
-/// The longest `ref`, in bytes: a number or a UUID, with something around it. It is repeated in each answer.
-pub(super) const MAX_REF: usize = 128;
-
-pub(super) const LONG_REF: &str = "a `ref` has at most 128 bytes";
 
 /// Each field is looked at by itself, so that an error can say which one is wrong and repeat the `ref`.
 struct Head<'a> {
@@ -30,7 +28,7 @@ struct Head<'a> {
 }
 
 pub(crate) fn read(text: &str) -> Request<'_> {
-    let refused = |fault| Request { command: Err(bad(fault)), reference: None };
+    let refused = |fault| Request { command: Err(Fault::bad_message(fault)), reference: None };
     let names = ["type", "ref", "room", "data", "since", "newest", "with", "observe", "paused", "token"];
     let [kind, reference, room, data, since, newest, with, observe, paused, token] = match head::fields(text, names) {
         Ok(fields) => fields,
@@ -48,23 +46,23 @@ pub(crate) fn read(text: &str) -> Request<'_> {
 
 impl<'a> Head<'a> {
     fn command(&self) -> Result<Command<'a>, Fault> {
-        let kind = self.kind.and_then(head::string).ok_or_else(|| bad("a message has a `type`, a string"))?;
+        let kind = self.kind.and_then(head::string).ok_or_else(|| Fault::bad_message("a message has a `type`, a string"))?;
         match &*kind {
             "ping" => Ok(Command::Ping),
             "refresh" => {
                 let token =
-                    self.token.and_then(head::string).ok_or_else(|| bad("`refresh` has a `token`, a string"))?;
+                    self.token.and_then(head::string).ok_or_else(|| Fault::bad_message("`refresh` has a `token`, a string"))?;
                 Ok(Command::Refresh(token))
             }
             "join" => {
                 let room = self.room()?;
-                let options = self.options().map_err(|fault| bad(fault).of(&room))?;
+                let options = self.options().map_err(|fault| Fault::bad_message(fault).of(&room))?;
                 Ok(Command::Join(room, options))
             }
             "leave" => self.room().map(Command::Leave),
             "publish" => {
                 let room = self.room()?;
-                let data = self.data.ok_or_else(|| bad("`publish` has `data`").of(&room))?;
+                let data = self.data.ok_or_else(|| Fault::bad_message("`publish` has `data`").of(&room))?;
                 Ok(Command::Publish(room, data))
             }
             _ if self.room.is_none() => Err(unknown()),
@@ -103,13 +101,9 @@ impl<'a> Head<'a> {
     }
 
     fn room(&self) -> Result<RoomKey, Fault> {
-        let name = self.room.and_then(head::string).ok_or_else(|| bad("`room` is a string"))?;
+        let name = self.room.and_then(head::string).ok_or_else(|| Fault::bad_message("`room` is a string"))?;
         name.parse().map_err(|error| Fault::bad_room(&name, error))
     }
-}
-
-pub(crate) const fn bad(fault: &'static str) -> Fault {
-    Fault::new(ErrorCode::BadMessage, fault)
 }
 
 pub(crate) const fn unknown() -> Fault {

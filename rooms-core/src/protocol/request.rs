@@ -8,6 +8,11 @@ use serde_json::value::RawValue;
 use super::Fault;
 use crate::{join_options::JoinOptions, room_key::RoomKey};
 
+/// The longest `ref`, in bytes: a number or a UUID, with something around it. It is repeated in each answer.
+pub(super) const MAX_REF: usize = 128;
+
+pub(super) const LONG_REF: &str = "a `ref` has at most 128 bytes";
+
 /// What a client says, and what its answer repeats.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {

@@ -20,9 +20,9 @@ impl Rooms for Arc<Registry> {
         Some(result)
     }
 
-    fn open(&self, room: &RoomKey) {
+    fn open(&self, room: &RoomKey, query: u64) {
         if let Some(room) = self.find(room) {
-            room.open();
+            room.open_by(query);
         }
     }
 }

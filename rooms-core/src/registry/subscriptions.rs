@@ -25,6 +25,9 @@ use crate::{
 const BATCH: usize = ROOMS;
 
 /// What the task is to do; it is started on demand and ends when there is nothing.
+///
+/// The bus keeps what is wanted, and this only what is not yet stated to it: so rooms are stated in batches, and a join
+/// takes no lock of the bus and does not wait for its call.
 #[derive(Default)]
 pub(super) struct Subscriptions {
     queue: Mutex<Queue>,
@@ -124,7 +127,7 @@ impl Registry {
         };
         let rooms: Vec<Arc<Room>> = topics.iter().filter_map(confirmed).collect();
         if self.presence.is_alone() {
-            rooms.iter().for_each(|room| room.open());
+            rooms.iter().for_each(|room| room.open_alone());
         } else if !rooms.is_empty() {
             self.presence.open(&rooms.iter().map(|room| room.key.clone()).collect::<Vec<_>>());
         }

@@ -141,7 +141,7 @@ impl Behind {
         let (source, mut told) = (room.source(), false);
         for entry in log.since_mut(self.cursor) {
             let owed = entry.about.offset().is_some() && !told;
-            if owed || entry.except == Some(recipient.id()) || !rights.hears(entry.to) {
+            if owed || entry.except == Some(recipient.id()) || !rights.receives(entry.to) {
                 continue;
             }
             told |= entry.about == About::Loss;

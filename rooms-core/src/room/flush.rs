@@ -172,7 +172,7 @@ impl Except {
     fn is(self, due: &Due) -> bool {
         match self {
             Self::Connection(connection) => connection == due.recipient.id(),
-            Self::AllBut(to) => !due.rights.hears(to),
+            Self::AllBut(to) => !due.rights.receives(to),
         }
     }
 }

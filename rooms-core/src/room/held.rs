@@ -113,7 +113,7 @@ impl Member {
             // The state follows it.
             let said = !held.counted && (entry.state || matches!(entry.about, About::Viewers | About::Names));
             let silent = paused && !entry.about.is_of_viewers();
-            if said || silent || entry.except == Some(self.recipient.id()) || !rights.hears(entry.to) {
+            if said || silent || entry.except == Some(self.recipient.id()) || !rights.receives(entry.to) {
                 continue;
             }
             if entry.about == About::Loss {

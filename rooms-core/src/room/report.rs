@@ -66,7 +66,7 @@ impl Room {
         report.subscription = match state.subscription {
             Subscription::No => SubscriptionReport::None,
             Subscription::Wanted | Subscription::Asked { .. } => SubscriptionReport::Asked,
-            Subscription::Confirmed => SubscriptionReport::Confirmed,
+            Subscription::Confirmed { .. } => SubscriptionReport::Confirmed,
             Subscription::Live => SubscriptionReport::Live,
         };
         report.memberships = state.members.len() - state.free.len();

@@ -23,8 +23,11 @@ pub(super) enum Subscription {
         control: bool,
         overdue: bool,
     },
-    /// Confirmed; the other nodes are asked for their counts.
-    Confirmed,
+    /// Confirmed; the other nodes are asked for their counts, by a query later than this one. An earlier one was for the
+    /// room that had the key before, and what was published between the two subscriptions was not received.
+    Confirmed {
+        after_query: u64,
+    },
     Live,
 }
 
@@ -53,7 +56,7 @@ impl Room {
                 match state.subscription {
                     Subscription::Live => return Ok(()),
                     Subscription::No => return Err(NotSubscribed),
-                    Subscription::Wanted | Subscription::Asked { .. } | Subscription::Confirmed => state.for_bus.wait(),
+                    Subscription::Wanted | Subscription::Asked { .. } | Subscription::Confirmed { .. } => state.for_bus.wait(),
                 }
             };
             changed.await;
@@ -89,7 +92,7 @@ impl Room {
         }
         let confirmed = *messages && *control;
         if confirmed {
-            state.subscription = Subscription::Confirmed;
+            state.subscription = Subscription::Confirmed { after_query: state.share.last_query() };
         }
         confirmed
     }
@@ -114,10 +117,25 @@ impl Room {
         waiting.wake();
     }
 
-    /// What the other nodes have in the room is known, so whoever waits may come in.
-    pub(crate) fn open(&self) {
+    /// There are no other nodes, so whoever waits may come in.
+    pub(crate) fn open_alone(&self) {
+        self.open(|_| true);
+    }
+
+    /// What the other nodes have in the room is known by the answers to a query, so whoever waits may come in.
+    pub(crate) fn open_by(&self, query: u64) {
+        self.open(|after_query| query > after_query);
+    }
+
+    /// Only a confirmed room is opened: a query may end when the room that it was for is gone, and another one with the
+    /// same key waits for the bus.
+    fn open(&self, is_known: impl FnOnce(u64) -> bool) {
         let waiting = {
             let mut state = lock(&self.state);
+            match state.subscription {
+                Subscription::Confirmed { after_query } if is_known(after_query) => {}
+                _ => return,
+            }
             state.subscription = Subscription::Live;
             state.for_bus.take()
         };

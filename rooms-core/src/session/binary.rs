@@ -5,9 +5,9 @@ use futures::FutureExt as _;
 
 use super::{
     Session, Source,
-    commands::{Data, Done, no},
+    commands::{Data, no},
     rate::TooMany,
-    work::{Work, work},
+    work::{Done, Work, work},
 };
 use crate::{
     kind::Kind,

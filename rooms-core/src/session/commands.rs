@@ -10,7 +10,7 @@ use super::{
     Session, Source,
     rate::{TooMany, of_bytes},
     source::HEADER,
-    work::{Asked, Work, joining, work},
+    work::{Asked, Done, NOT_ALLOWED, Work, joining, work},
 };
 use crate::{
     auth::Decision,
@@ -22,7 +22,7 @@ use crate::{
     json::JsonFault,
     kind::{HookError, Kind},
     manager::RoomManager,
-    message::{Form, Message},
+    message::Form,
     outgoing::USER,
     payload::Payload,
     protocol::{self, Command, ErrorCode, Fault, Ref, Request, multi, single},
@@ -31,36 +31,11 @@ use crate::{
     timers::Moment,
 };
 
-/// What came of a command.
-pub(super) enum Done {
-    /// A place in a room, to be kept.
-    Joined(Joined),
-    /// Something to say.
-    Answer(Message),
-    /// It goes on in a room, and was given so many bytes of what it missed.
-    Resumed(usize),
-    /// It is done, and there is nothing to say.
-    Silently,
-    /// The connection has to end.
-    Over(Close),
-}
-
 /// What a member publishes.
 pub(super) enum Data {
     /// Its bounds are not looked at yet.
     Json(Box<RawValue>),
     Bytes(Bytes),
-}
-
-pub(super) const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
-impl Done {
-    /// The room that was joined.
-    pub(super) fn joined(&self) -> Option<&RoomKey> {
-        match self {
-            Self::Joined(joined) => joined.room(),
-            _ => None,
-        }
-    }
 }
 
 const NOT_JOINED: Fault = Fault::new(ErrorCode::NotJoined, "the connection is not in this room");
@@ -312,7 +287,7 @@ impl<R: Source> Session<R> {
         if !kind.takes_messages() {
             return Err(fault(multi::unknown()));
         }
-        let message = serde_json::from_str(text).map_err(|_| fault(multi::bad("not JSON")))?;
+        let message = serde_json::from_str(text).map_err(|_| fault(Fault::bad_message("not JSON")))?;
         let message = Payload::received(message, self.connection.shared().limits.max_containers);
         let message = message.map_err(|bounds| fault(out_of_bounds(bounds)))?;
         Ok((kind, room, message))

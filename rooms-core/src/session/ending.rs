@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::{
     Session, Source,
-    commands::Done,
     farewell::{Peer, farewell},
+    work::Done,
 };
 use crate::{
     close::Close,

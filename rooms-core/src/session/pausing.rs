@@ -6,8 +6,8 @@ use futures::FutureExt as _;
 
 use super::{
     Session, Source,
-    commands::{Done, UNAVAILABLE},
-    work::{Asked, Work, joining},
+    commands::UNAVAILABLE,
+    work::{Asked, Done, Work, joining},
 };
 use crate::{
     join_options::JoinOptions,

@@ -8,12 +8,15 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::commands::{Done, NOT_ALLOWED};
 use crate::{
+    close::Close,
+    connection::Joined,
     message::Message,
-    protocol::{self, Ref},
+    protocol::{self, ErrorCode, Fault, Ref},
     room_key::RoomKey,
 };
+
+pub(super) const NOT_ALLOWED: Fault = Fault::new(ErrorCode::NotAllowed, "not allowed");
 
 /// A command under way. It owns what it needs, so that the connection goes on beside it. Dropping a join leaves the room.
 pub(super) type Work = Pin<Box<Working<dyn Future<Output = Done> + Send>>>;
@@ -48,6 +51,30 @@ impl Asked {
         match self {
             Self::ByClient(reference) => reference.as_ref(),
             Self::ByServer => None,
+        }
+    }
+}
+
+/// What came of a command.
+pub(super) enum Done {
+    /// A place in a room, to be kept.
+    Joined(Joined),
+    /// Something to say.
+    Answer(Message),
+    /// It goes on in a room, and was given so many bytes of what it missed.
+    Resumed(usize),
+    /// It is done, and there is nothing to say.
+    Silently,
+    /// The connection has to end.
+    Over(Close),
+}
+
+impl Done {
+    /// The room that was joined.
+    pub(super) fn joined(&self) -> Option<&RoomKey> {
+        match self {
+            Self::Joined(joined) => joined.room(),
+            _ => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     channels::Channel,
     lock::lock,
     routes::{LinkId, Routes},
-    shrink::GiveBack as _,
+    shrink::Shrink as _,
 };
 
 impl Subscriptions {

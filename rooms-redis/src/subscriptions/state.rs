@@ -12,7 +12,7 @@ use crate::{
     channels::Channel,
     pubsub::PubSub,
     routes::{LinkId, Routes},
-    shrink::GiveBack as _,
+    shrink::Shrink as _,
 };
 
 #[derive(Debug)]

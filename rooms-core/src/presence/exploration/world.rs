@@ -166,7 +166,7 @@ impl Rooms for SimRoom {
         Some(result)
     }
 
-    fn open(&self, _: &RoomKey) {
+    fn open(&self, _: &RoomKey, _: u64) {
         let mut inner = self.inner.borrow_mut();
         inner.opened = inner.share.is_some();
         for observes in std::mem::take(&mut inner.joining) {
@@ -385,7 +385,7 @@ impl SimNode {
         };
         let key = self.place.key.clone();
         if is_open || self.ledger.is_alone() {
-            self.place.open(&key);
+            self.place.open(&key, 0);
         } else {
             self.node.opened(vec![key], now);
         }
@@ -445,7 +445,7 @@ impl SimNode {
             Action::Subscribe(topics) => self.node.subscribed(&topics),
             Action::Send { from, topic, message } => sent.push((from, topic, message)),
             Action::Apply { peer, query, rooms: told, reply } => rooms::apply(&self.place, &peer, query, &told, reply),
-            Action::Open(opened) => opened.iter().for_each(|room| self.place.open(room)),
+            Action::Open { rooms: opened, query } => opened.iter().for_each(|room| self.place.open(room, query)),
             Action::Sync(peer) if broken == Broken::Syncs => self.node.sync(peer, Arc::new([]), now),
             Action::Sync(peer) => self.node.sync(peer, self.place.keys().into(), now),
             Action::Forget(peer) => {

@@ -132,7 +132,10 @@ impl Node {
 
     pub(super) fn end(&mut self, id: u64, query: Query, now: Instant) {
         match query.purpose {
-            Purpose::Open => self.actions.push_back(Action::Open(query.rooms)),
+            Purpose::Open => {
+                let number = query.number();
+                self.actions.push_back(Action::Open { rooms: query.rooms, query: number });
+            }
             Purpose::Survey { all } => {
                 let silent = query.waiting().iter().any(|node| self.peers.find(*node).is_some());
                 let complete = all && !silent && self.knows_nodes(now);

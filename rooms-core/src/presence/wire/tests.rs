@@ -12,7 +12,6 @@ use crate::{
     node::ConnectionId,
     presence::{
         entry::{Info, InfoFault, MAX_INFO, MAX_INFO_DEPTH, Name, User, Users},
-        order::MAX_PAYLOAD,
         signature::NodeKeys,
     },
 };
@@ -68,7 +67,7 @@ fn a_field_that_a_later_release_adds_is_no_fault_and_one_that_an_older_has_not_i
 }
 
 #[test]
-fn the_size_of_a_row_is_never_more_than_its_estimate() {
+fn the_size_of_an_entry_is_never_more_than_its_estimate() {
     let mut entry = entry();
     let users = entry.users.as_mut().unwrap();
     users.gone.clear();
