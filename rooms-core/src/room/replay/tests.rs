@@ -11,7 +11,7 @@ const fn at(offset: u64) -> Position {
 }
 
 fn logged(offset: u64) -> Logged {
-    Logged { position: at(offset), at: Instant::now(), size: 4, content: None }
+    Logged { position: at(offset), at: Instant::now(), size: 4, content: None, left_out: false }
 }
 
 fn read(offsets: std::ops::RangeInclusive<u64>) -> Read {
