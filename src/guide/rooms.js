@@ -70,6 +70,7 @@ function keepUp(path, options, many = false) {
   const wanted = new Map(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map(); // where this page stands in the history of each room; at the endpoint of one room under null
   const due = new Map(); // what tells the page to fetch and is not handed on yet, and who was told
+  const answered = new Set(); // the rooms whose `room_joined` was handed on since the connection began
   const states = new Map(); // of the rooms that have one
   const retry = new Retry();
   const over = new AbortController();
@@ -94,10 +95,9 @@ function keepUp(path, options, many = false) {
   const rooms = () => [...wanted.keys()].filter(room => !held.has(room) && !(fallback?.active && paused.has(room)));
 
   const page = {
+    wanted,
     states,
     rooms,
-    isWanted: room => wanted.has(room),
-    refused: room => wanted.delete(room),
     saying: room => ({ since: places.get(room), paused: paused.has(room) || undefined, ...wanted.get(room) }),
     note,
     heard,
@@ -165,6 +165,7 @@ function keepUp(path, options, many = false) {
     if (connection?.opened) retry.keepsPlace();
     connection?.drop();
     connection = null;
+    answered.clear();
     fallback?.letGo();
     idle = false;
   }
@@ -189,7 +190,12 @@ function keepUp(path, options, many = false) {
       places.delete(event.room);
     }
     tell(event);
-    if (type === "room_joined") settleDue(event);
+    if (type !== "room_joined") return;
+    // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
+    // not given what it missed fetches anyway.
+    for (const [what, [said, by]] of due) {
+      if (said.room === event.room && by !== connection && due.delete(what) && event.recovered) tell(said);
+    }
   }
 
   // Heard once for each room, at a random moment.
@@ -201,20 +207,11 @@ function keepUp(path, options, many = false) {
     setTimeout(() => mine === connection && due.delete(what) && tell(event), Math.random() * RESYNC_WITHIN);
   }
 
-  // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
-  // not given what it missed fetches anyway.
-  function settleDue({ room, recovered }) {
-    for (const [what, [event, by]] of due) {
-      if (event.room === room && by !== connection && due.delete(what) && recovered) tell(event);
-    }
-  }
-
   function heardBytes(frame) {
     // Where positions are told, or there are many rooms, it names its room.
     const payload = many || history ? unframed(frame) : [frame, {}];
     if (!payload) return;
-    note({ type: "message", ...payload[1] });
-    listeners.tell("binary", ...payload);
+    if (note({ type: "message", ...payload[1] })) listeners.tell("binary", ...payload);
   }
 
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
@@ -236,16 +233,17 @@ function keepUp(path, options, many = false) {
     setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
-  // The position that the page comes back with. Where the server joins a room by itself, as the user's own, it does not know of
-  // the one that the page's join says.
+  // Keeps the position that the page comes back with; whether the event is to be handed on. Where the server joins a room by itself,
+  // as the user's own, it does not know where the page stands: all that the history has comes again with the answer to its join.
   function note(event) {
-    const type = event?.type;
+    const { type, room, ref, position, offset } = event ?? {};
     const joined = type === "room_joined";
-    if (joined && event.recovered === undefined && places.has(event.room)) return;
-    const place = joined ? event.position : (type === "message" || type === "refresh") && event.offset;
-    if (!place) return;
-    if (history) places.set(null, place);
-    else if (wanted.has(event.room)) places.set(event.room, place);
+    const place = joined ? position : (type === "message" || type === "refresh") && offset;
+    const early = !ref && !answered.has(room) && !fallback?.active;
+    if (early && (joined || place) && wanted.has(room) && places.has(room)) return false;
+    if (joined) answered.add(room);
+    if (place && (history || wanted.has(room))) places.set(history ? null : room, place);
+    return true;
   }
 
   function ended(code, reason) {
@@ -298,7 +296,7 @@ function keepUp(path, options, many = false) {
     get status() {
       return over.signal.aborted ? "closed" : connection?.opened ? "open" : "connecting";
     },
-    on: listeners.on.bind(listeners),
+    on: listeners.on,
     // The server sends the members twice in five seconds; where an answer comes without, the room is joined once more after
     // that time.
     join(room, { newest, with: words, observe } = {}) {
@@ -402,7 +400,7 @@ class Connection {
     this.#over = true;
     clearInterval(this.#beat);
     clearTimeout(this.#silence);
-    for (const timer of this.#lists.values()) clearTimeout(timer ?? undefined);
+    for (const timer of this.#lists.values()) clearTimeout(timer);
     this.#socket.close(NORMAL);
   }
 
@@ -421,7 +419,7 @@ class Connection {
     if (stream) this.#awaitAnswer(stream.silence);
     if (typeof data !== "string") return this.#page.heardBytes(new Uint8Array(data));
     let event = JSON.parse(data);
-    this.#page.note(event);
+    if (!this.#page.note(event)) return;
     // At an endpoint of one room a socket has the payload alone.
     if (bare && event?.type === "message") event = event.data;
     const type = event?.type;
@@ -454,7 +452,7 @@ class Connection {
     setTimeout(() => {
       this.#anew.delete(room);
       if (this.#over) return;
-      if (this.#page.isWanted(room)) this.joinAgain(room);
+      if (this.#page.wanted.has(room)) this.joinAgain(room);
       else this.#page.again();
     }, Math.random() * RESYNC_WITHIN);
   }
@@ -465,13 +463,13 @@ class Connection {
     if (recovered === false) this.#told.add(room);
     if (users === undefined || !this.#asked.has(room)) return;
     const before = this.#lists.get(room);
-    clearTimeout(before ?? undefined);
+    clearTimeout(before);
     if (members || before === null) return void this.#lists.delete(room);
-    const again = () => {
+    const timer = setTimeout(() => {
       this.#lists.set(room, null);
       this.joinAgain(room);
-    };
-    this.#lists.set(room, setTimeout(again, LIST_WINDOW));
+    }, LIST_WINDOW);
+    this.#lists.set(room, timer);
   }
 
   joinAgain(room) {
@@ -482,8 +480,13 @@ class Connection {
   /** Asks the server for what is wanted and was not asked for yet, and the other way round. */
   settle() {
     if (!this.opened || this.#over) return;
-    if (this.#plan.stream) return this.#settleStream(this.#plan.stream.rooms());
-    const rooms = this.#page.rooms();
+    const { stream } = this.#plan;
+    const rooms = (stream ?? this.#page).rooms();
+    if (stream) {
+      // It has the rooms that it was opened for.
+      if (rooms.length === this.#asked.size && rooms.every(room => this.#asked.get(room))) return;
+      return this.#page.again();
+    }
     for (const room of this.#asked.keys()) {
       if (!rooms.includes(room) && !this.#leave(room)) return;
     }
@@ -492,32 +495,25 @@ class Connection {
     }
   }
 
-  // A stream has the rooms that it was opened for.
-  #settleStream(rooms) {
-    if (rooms.length !== this.#asked.size || !rooms.every(room => this.#asked.get(room))) this.#page.again();
-  }
-
   #join(room) {
-    if (!this.#rate.take()) return false;
     const ref = `join ${++this.#lastRef}`;
-    this.#asked.set(room, ref);
-    return this.send({ type: "join", room, ref, ...this.#page.saying(room) });
+    return (
+      this.#rate.take() && !!this.#asked.set(room, ref) && this.send({ type: "join", room, ref, ...this.#page.saying(room) })
+    );
   }
 
   #leave(room) {
-    if (!this.#rate.take()) return false;
-    this.#asked.delete(room);
-    return this.send({ type: "leave", room });
+    return this.#rate.take() && this.#asked.delete(room) && this.send({ type: "leave", room });
   }
 
   // A room that one may not be in is not wanted any more, or it would be asked for again after each reconnect.
   #refused(event) {
     for (const [room, asked] of this.#asked) {
-      if (asked === null || asked !== (this.#plan.stream ? event.room : event.ref)) continue;
+      if (!asked || asked !== (this.#plan.stream ? event.room : event.ref)) continue;
       event.room ??= room; // also where it is no name of a room
       if (!NOT_YET.includes(event.code)) {
         this.#asked.delete(room);
-        this.#page.refused(room);
+        this.#page.wanted.delete(room);
       } else {
         const later = (ANSWER_WITHIN * (1 + Math.random())) / 2;
         setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
@@ -564,9 +560,7 @@ class JoinRate {
         this.#resume();
       }, 1_000);
     }
-    if (this.#left === 0) return false;
-    this.#left -= 1;
-    return true;
+    return this.#left-- > 0;
   }
 }
 
@@ -709,13 +703,13 @@ function planOf(path, options, jwt, since = "") {
 class Listeners {
   #all = new Map();
 
-  on(what, run) {
+  on = (what, run) => {
     // An own function for each call, so that the same one given twice is two listeners.
     const listener = (...given) => run?.(...given);
     const listeners = this.#all.get(what) ?? new Set();
     this.#all.set(what, listeners.add(listener));
     return () => void listeners.delete(listener);
-  }
+  };
 
   tell(what, ...given) {
     // Whoever begins to listen meanwhile is told of what comes next.

@@ -69,7 +69,7 @@ export class Connection {
     this.#over = true;
     clearInterval(this.#beat);
     clearTimeout(this.#silence);
-    for (const timer of this.#lists.values()) clearTimeout(timer ?? undefined);
+    for (const timer of this.#lists.values()) clearTimeout(timer!);
     this.#socket.close(NORMAL);
   }
 
@@ -88,7 +88,7 @@ export class Connection {
     if (stream) this.#awaitAnswer(stream.silence);
     if (typeof data !== "string") return this.#page.heardBytes(new Uint8Array(data as ArrayBuffer));
     let event: ServerSays = JSON.parse(data);
-    this.#page.note(event);
+    if (!this.#page.note(event)) return;
     // At an endpoint of one room a socket has the payload alone.
     if (bare && event?.type === "message") event = event.data;
     const type = event?.type;
@@ -121,7 +121,7 @@ export class Connection {
     setTimeout(() => {
       this.#anew.delete(room);
       if (this.#over) return;
-      if (this.#page.isWanted(room)) this.joinAgain(room);
+      if (this.#page.wanted.has(room)) this.joinAgain(room);
       else this.#page.again();
     }, Math.random() * RESYNC_WITHIN);
   }
@@ -132,13 +132,13 @@ export class Connection {
     if (recovered === false) this.#told.add(room);
     if (users === undefined || !this.#asked.has(room)) return;
     const before = this.#lists.get(room);
-    clearTimeout(before ?? undefined);
+    clearTimeout(before!);
     if (members || before === null) return void this.#lists.delete(room);
-    const again = () => {
+    const timer = setTimeout(() => {
       this.#lists.set(room, null);
       this.joinAgain(room);
-    };
-    this.#lists.set(room, setTimeout(again, LIST_WINDOW));
+    }, LIST_WINDOW);
+    this.#lists.set(room, timer);
   }
 
   joinAgain(room: string): void {
@@ -149,8 +149,13 @@ export class Connection {
   /** Asks the server for what is wanted and was not asked for yet, and the other way round. */
   settle(): void {
     if (!this.opened || this.#over) return;
-    if (this.#plan.stream) return this.#settleStream(this.#plan.stream.rooms());
-    const rooms = this.#page.rooms();
+    const { stream } = this.#plan;
+    const rooms = (stream ?? this.#page).rooms();
+    if (stream) {
+      // It has the rooms that it was opened for.
+      if (rooms.length === this.#asked.size && rooms.every(room => this.#asked.get(room))) return;
+      return this.#page.again();
+    }
     for (const room of this.#asked.keys()) {
       if (!rooms.includes(room) && !this.#leave(room)) return;
     }
@@ -159,32 +164,23 @@ export class Connection {
     }
   }
 
-  // A stream has the rooms that it was opened for.
-  #settleStream(rooms: string[]): void {
-    if (rooms.length !== this.#asked.size || !rooms.every(room => this.#asked.get(room))) this.#page.again();
-  }
-
   #join(room: string): boolean {
-    if (!this.#rate.take()) return false;
     const ref = `join ${++this.#lastRef}`;
-    this.#asked.set(room, ref);
-    return this.send({ type: "join", room, ref, ...this.#page.saying(room) });
+    return this.#rate.take() && !!this.#asked.set(room, ref) && this.send({ type: "join", room, ref, ...this.#page.saying(room) });
   }
 
   #leave(room: string): boolean {
-    if (!this.#rate.take()) return false;
-    this.#asked.delete(room);
-    return this.send({ type: "leave", room });
+    return this.#rate.take() && this.#asked.delete(room) && this.send({ type: "leave", room });
   }
 
   // A room that one may not be in is not wanted any more, or it would be asked for again after each reconnect.
   #refused(event: ServerSays): void {
     for (const [room, asked] of this.#asked) {
-      if (asked === null || asked !== (this.#plan.stream ? event.room : event.ref)) continue;
+      if (!asked || asked !== (this.#plan.stream ? event.room : event.ref)) continue;
       event.room ??= room; // also where it is no name of a room
       if (!NOT_YET.includes(event.code)) {
         this.#asked.delete(room);
-        this.#page.refused(room);
+        this.#page.wanted.delete(room);
       } else {
         const later = (ANSWER_WITHIN * (1 + Math.random())) / 2;
         setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));

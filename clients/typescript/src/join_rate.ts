@@ -18,8 +18,6 @@ export class JoinRate {
         this.#resume();
       }, 1_000);
     }
-    if (this.#left === 0) return false;
-    this.#left -= 1;
-    return true;
+    return this.#left-- > 0;
   }
 }

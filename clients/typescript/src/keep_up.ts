@@ -24,6 +24,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   const wanted = new Map<string, JoinOptions>(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map<string | null, Position>(); // where this page stands in the history of each room; at the endpoint of one room under null
   const due = new Map<string, [ServerSays, Connection | null]>(); // what tells the page to fetch and is not handed on yet, and who was told
+  const answered = new Set<string>(); // the rooms whose `room_joined` was handed on since the connection began
   const states: RoomStates = new Map(); // of the rooms that have one
   const retry = new Retry();
   const over = new AbortController();
@@ -48,10 +49,9 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   const rooms = () => [...wanted.keys()].filter(room => !held.has(room) && !(fallback?.active && paused.has(room)));
 
   const page: Page = {
+    wanted,
     states,
     rooms,
-    isWanted: room => wanted.has(room),
-    refused: room => wanted.delete(room),
     saying: room => ({ since: places.get(room), paused: paused.has(room!) || undefined, ...wanted.get(room!) }),
     note,
     heard,
@@ -119,6 +119,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     if (connection?.opened) retry.keepsPlace();
     connection?.drop();
     connection = null;
+    answered.clear();
     fallback?.letGo();
     idle = false;
   }
@@ -143,7 +144,12 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
       places.delete(event.room);
     }
     tell(event);
-    if (type === "room_joined") settleDue(event);
+    if (type !== "room_joined") return;
+    // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
+    // not given what it missed fetches anyway.
+    for (const [what, [said, by]] of due) {
+      if (said.room === event.room && by !== connection && due.delete(what) && event.recovered) tell(said);
+    }
   }
 
   // Heard once for each room, at a random moment.
@@ -155,20 +161,11 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     setTimeout(() => mine === connection && due.delete(what) && tell(event), Math.random() * RESYNC_WITHIN);
   }
 
-  // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
-  // not given what it missed fetches anyway.
-  function settleDue({ room, recovered }: ServerSays): void {
-    for (const [what, [event, by]] of due) {
-      if (event.room === room && by !== connection && due.delete(what) && recovered) tell(event);
-    }
-  }
-
   function heardBytes(frame: Uint8Array<ArrayBuffer>): void {
     // Where positions are told, or there are many rooms, it names its room.
     const payload: ReturnType<typeof unframed> = many || history ? unframed(frame) : [frame, {}];
     if (!payload) return;
-    note({ type: "message", ...payload[1] });
-    listeners.tell("binary", ...payload);
+    if (note({ type: "message", ...payload[1] })) listeners.tell("binary", ...payload);
   }
 
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
@@ -190,16 +187,17 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
-  // The position that the page comes back with. Where the server joins a room by itself, as the user's own, it does not know of
-  // the one that the page's join says.
-  function note(event: ServerSays): void {
-    const type = event?.type;
+  // Keeps the position that the page comes back with; whether the event is to be handed on. Where the server joins a room by itself,
+  // as the user's own, it does not know where the page stands: all that the history has comes again with the answer to its join.
+  function note(event: ServerSays): boolean {
+    const { type, room, ref, position, offset } = event ?? {};
     const joined = type === "room_joined";
-    if (joined && event.recovered === undefined && places.has(event.room)) return;
-    const place = joined ? event.position : (type === "message" || type === "refresh") && event.offset;
-    if (!place) return;
-    if (history) places.set(null, place);
-    else if (wanted.has(event.room)) places.set(event.room, place);
+    const place = joined ? position : (type === "message" || type === "refresh") && offset;
+    const early = !ref && !answered.has(room) && !fallback?.active;
+    if (early && (joined || place) && wanted.has(room) && places.has(room)) return false;
+    if (joined) answered.add(room);
+    if (place && (history || wanted.has(room))) places.set(history ? null : room, place);
+    return true;
   }
 
   function ended(code: number, reason: string): void {
@@ -252,7 +250,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     get status() {
       return over.signal.aborted ? "closed" : connection?.opened ? "open" : "connecting";
     },
-    on: listeners.on.bind(listeners),
+    on: listeners.on,
     // The server sends the members twice in five seconds; where an answer comes without, the room is joined once more after
     // that time.
     join(room: string, { newest, with: words, observe }: JoinOptions = {}) {

@@ -6,16 +6,16 @@ type Listener = (...given: never[]) => void;
 export class Listeners<Event> {
   #all = new Map<string, Set<Listener>>();
 
-  on<What extends keyof Happenings<Event>>(
+  on = <What extends keyof Happenings<Event>>(
     what: What,
     run: ((...given: Happenings<Event>[What]) => void) | undefined,
-  ): () => void {
+  ): (() => void) => {
     // An own function for each call, so that the same one given twice is two listeners.
     const listener = (...given: never[]) => run?.(...(given as unknown as Happenings<Event>[What]));
     const listeners = this.#all.get(what) ?? new Set();
     this.#all.set(what, listeners.add(listener));
     return () => void listeners.delete(listener);
-  }
+  };
 
   tell<What extends keyof Happenings<Event>>(what: What, ...given: Happenings<Event>[What]): void {
     // Whoever begins to listen meanwhile is told of what comes next.
