@@ -100,7 +100,7 @@ fn unpacked(rounds: u32) {
     }
     assert_eq!((state.total_in(), out.len()), (nothing.len() as u64, 0));
     let of_nothing = start.elapsed().as_nanos() as f64 / f64::from(rounds) / nothing.len() as f64;
-    let list = json!([String::from_utf8(comments(300)).unwrap(); 200]).to_string();
+    let list = json!(vec![String::from_utf8(comments(300)).unwrap(); 200]).to_string();
     let start = Instant::now();
     for _ in 0..rounds {
         black_box(serde_json::from_str::<Value>(black_box(&list)).unwrap());

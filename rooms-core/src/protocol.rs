@@ -143,7 +143,8 @@
 //! no `since` is given the `newest` right away. A room is resumed by the `join` that enters it; one of a room that the
 //! connection is in already is answered without `position` and `recovered`. A room that the server had the connection enter, as
 //! the user's own, is resumed by the first `join` of the client, if that has a `since`: it is carried out as a leave and a join, so
-//! what came since that position follows, also what was sent already, and the other members may be told of both.
+//! what came since that position follows, also what was sent already, and the other members may be told of both. Where the join
+//! is then refused, as with `unavailable`, the connection is out of the room, and is not told `room_left`: join again.
 //!
 //! `with` is any JSON of at most 4,096 bytes, for the rule and for `on_join`; see [`Member::with`](crate::Member::with). It
 //! works in every room.

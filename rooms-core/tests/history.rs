@@ -196,9 +196,22 @@ async fn what_is_no_message_keeps_its_place_and_who_should_have_had_it_is_told()
     let brief: Vec<_> = events.iter().map(|event| [&event["data"], &event["reason"]]).collect();
     assert_eq!(brief, [[&json!(1), &Value::Null], [&Value::Null, &json!("bus_gap")], [&json!(2), &Value::Null]]);
     assert_eq!(rooms.stats().bad_payloads, 2);
-    let (mut talk, _) = joined(&rooms, json!({"since": welcome["position"]})).await;
-    let given: Vec<_> = talk.inbox.all().await.into_iter().map(|event| event["data"].clone()).collect();
-    assert_eq!(given, [1, 2]);
+    // One who was away is told of the same, and is not where nothing of it is among what it missed.
+    let (mut talk, resumed) = joined(&rooms, json!({"since": welcome["position"]})).await;
+    let told = talk.inbox.all().await;
+    assert_eq!(
+        (&resumed["recovered"], told),
+        (&json!(false), vec![json!({"type": "resync", "room": POST, "reason": "history_gap"})])
+    );
+    for (since, then) in [(&events[2]["offset"], vec![]), (&json!(before(&events[2]["offset"])), vec![2])] {
+        let (mut talk, resumed) = joined(&rooms, json!({"since": since})).await;
+        assert_eq!((&resumed["recovered"], numbers(&mut talk.inbox).await), (&json!(true), then));
+    }
+}
+
+fn before(position: &Value) -> Position {
+    let position: Position = position.as_str().unwrap().parse().unwrap();
+    Position::new(position.epoch(), position.offset() - 1)
 }
 
 #[tokio::test(start_paused = true)]

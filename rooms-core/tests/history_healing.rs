@@ -282,3 +282,23 @@ async fn a_jump_while_the_history_is_read_again_is_no_loss() {
     bus.faults().permits.add_permits(1_000);
     assert_eq!(numbers(&mut talk.inbox).await, [2, 3, 4]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_missed_and_can_not_be_given_is_told_where_it_was() {
+    use rooms_core::bus::History as _;
+    let hub = LocalBus::new();
+    let (bus, elsewhere) = (Flaky::new(hub.peer()), hub.peer());
+    let rooms = over(bus.clone(), posts());
+    let (mut talk, _) = joined(&rooms, json!({})).await;
+    bus.set(|faults| &faults.muted, true);
+    // A publisher with another limit.
+    for payload in ["1".to_owned(), "[".repeat(100) + &"]".repeat(100), "2".to_owned()] {
+        elsewhere.append(&Topic::Room(key(POST)), payload.into(), Retention::messages(100)).await.unwrap();
+    }
+    bus.set(|faults| &faults.muted, false);
+    publish(&rooms, 3..=3).await;
+    let events = talk.inbox.all().await;
+    let brief: Vec<_> = events.iter().map(|event| [&event["data"], &event["reason"]]).collect();
+    let (none, gap) = (&Value::Null, &json!("bus_gap"));
+    assert_eq!(brief, [[&json!(1), none], [none, gap], [&json!(2), none], [&json!(3), none]]);
+}

@@ -46,7 +46,7 @@ pub(crate) fn set(channel: &Channel, new: NewState, pubsub: PubSub) -> Call {
 }
 
 pub(crate) fn read(channel: &Channel, keep: Duration) -> Call {
-    Call::of(&READ, vec![key("state", channel)], vec![milliseconds(keep).to_string().into(), epoch()])
+    Call::of(&READ, vec![key("state", channel)], vec![milliseconds(keep).to_string().into()])
 }
 
 /// What the script that sets has answered.

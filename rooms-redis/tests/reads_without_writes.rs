@@ -9,7 +9,11 @@ mod redis_server;
 
 use std::time::Duration;
 
-use rooms_core::{BroadcastError, JoinError, JoinOptions};
+use rooms_core::{
+    BroadcastError, JoinError, JoinOptions,
+    bus::{NewState, Outcome, States as _, Topic},
+};
+use rooms_redis::RedisBus;
 
 use fleet::{Node, key, quick};
 use redis_server::RedisServer;
@@ -70,4 +74,34 @@ async fn a_read_puts_off_when_the_mark_expires_and_writes_no_more_than_that_need
         assert_eq!(writes().await - before > 0, renewed, "{left}");
         assert_eq!(expires().await > age + day - 60, renewed, "{left}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_over_and_takes_no_writes_yet_gives_its_states_as_another_epoch() {
+    const STATE: &str = "rooms:state:{ws:board:1}";
+    let board = Topic::Room(key("board:1"));
+    let keep = Duration::from_secs(3_600);
+    let redis = RedisServer::start().await;
+    let before = RedisBus::connect(redis.url()).await.unwrap();
+    let Outcome::Set(first) = before.set_state(&board, NewState::new(None, "1".into(), keep)).await.unwrap() else {
+        panic!()
+    };
+    let of = redis.port.to_string();
+    let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &of, "--repl-diskless-sync-delay", "0"]).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while replica.cli(&["HGET", STATE, "offset"]).await != "1" {
+        assert!(tokio::time::Instant::now() < deadline, "the replica does not follow");
+    }
+    replica.cli(&["REPLICAOF", "NO", "ONE"]).await;
+    replica.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    let after = RedisBus::connect(replica.url()).await.unwrap();
+    let kept = after.state(&board, keep).await.unwrap().unwrap();
+    assert!(kept.revision.epoch() != first.epoch() && kept.revision.offset() == 1, "{first}, {kept:?}");
+    assert_eq!(after.state(&board, keep).await.unwrap(), Some(kept.clone()), "all read the same");
+    replica.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    let set = after.set_state(&board, NewState::new(Some(kept.revision), "2".into(), keep)).await.unwrap();
+    assert!(
+        matches!(set, Outcome::Set(second) if second.offset() == 2),
+        "what it was given is what it takes the place of: {set:?}"
+    );
 }

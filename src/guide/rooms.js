@@ -68,6 +68,7 @@ function keepUp(path, options, many = false) {
   const wanted = new Map(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map(); // where this page stands in the history of each room; at the endpoint of one room under null
   const due = new Map(); // what tells the page to fetch and is not handed on yet, and who was told
+  const answered = new Set(); // the rooms whose `room_joined` was handed on since the connection began
   const states = new Map(); // of the rooms that have one
   const retry = retries();
   const over = new AbortController();
@@ -156,6 +157,7 @@ function keepUp(path, options, many = false) {
     if (connection?.opened) retry.keepsPlace();
     connection?.drop();
     connection = null;
+    answered.clear();
     fallback?.letGo();
     idle = false;
   }
@@ -204,8 +206,7 @@ function keepUp(path, options, many = false) {
     // Where positions are told, or there are many rooms, it names its room.
     const payload = many || history ? unframed(frame) : [frame, {}];
     if (!payload) return;
-    note({ type: "message", ...payload[1] });
-    listeners.tell("binary", ...payload);
+    if (note({ type: "message", ...payload[1] })) listeners.tell("binary", ...payload);
   }
 
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
@@ -227,16 +228,17 @@ function keepUp(path, options, many = false) {
     setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
-  // The position that the page comes back with. Where the server joins a room by itself, as the user's own, it does not know of
-  // the one that the page's join says.
+  // Keeps the position that the page comes back with; whether the event is to be handed on. Where the server joins a room by itself,
+  // as the user's own, it does not know where the page stands: all that the history has comes again with the answer to its join.
   function note(event) {
-    const type = event?.type;
+    const { type, room, ref, position, offset } = event ?? {};
     const joined = type === "room_joined";
-    if (joined && event.recovered === undefined && places.has(event.room)) return;
-    const place = joined ? event.position : (type === "message" || type === "refresh") && event.offset;
-    if (!place) return;
-    if (history) places.set(null, place);
-    else if (wanted.has(event.room)) places.set(event.room, place);
+    const place = joined ? position : (type === "message" || type === "refresh") && offset;
+    const early = !ref && !answered.has(room) && !fallback?.active;
+    if (early && (joined || place) && wanted.has(room) && places.has(room)) return false;
+    if (joined) answered.add(room);
+    if (place && (history || wanted.has(room))) places.set(history ? null : room, place);
+    return true;
   }
 
   function ended(code, reason) {
@@ -410,7 +412,7 @@ class Connection {
     this.#answered();
     if (typeof data !== "string") return this.#page.heardBytes(new Uint8Array(data));
     let event = JSON.parse(data);
-    this.#page.note(event);
+    if (!this.#page.note(event)) return;
     // At an endpoint of one room a socket has the payload alone.
     if (this.#plan.bare && event?.type === "message") event = event.data;
     const type = event?.type;

@@ -85,7 +85,7 @@ export class Connection {
     this.#answered();
     if (typeof data !== "string") return this.#page.heardBytes(new Uint8Array(data as ArrayBuffer));
     let event: ServerSays = JSON.parse(data);
-    this.#page.note(event);
+    if (!this.#page.note(event)) return;
     // At an endpoint of one room a socket has the payload alone.
     if (this.#plan.bare && event?.type === "message") event = event.data;
     const type = event?.type;

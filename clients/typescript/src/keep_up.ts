@@ -22,6 +22,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   const wanted = new Map<string, JoinOptions>(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map<string | null, Position>(); // where this page stands in the history of each room; at the endpoint of one room under null
   const due = new Map<string, [ServerSays, Connection | null]>(); // what tells the page to fetch and is not handed on yet, and who was told
+  const answered = new Set<string>(); // the rooms whose `room_joined` was handed on since the connection began
   const states: RoomStates = new Map(); // of the rooms that have one
   const retry = retries();
   const over = new AbortController();
@@ -110,6 +111,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     if (connection?.opened) retry.keepsPlace();
     connection?.drop();
     connection = null;
+    answered.clear();
     fallback?.letGo();
     idle = false;
   }
@@ -158,8 +160,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     // Where positions are told, or there are many rooms, it names its room.
     const payload: ReturnType<typeof unframed> = many || history ? unframed(frame) : [frame, {}];
     if (!payload) return;
-    note({ type: "message", ...payload[1] });
-    listeners.tell("binary", ...payload);
+    if (note({ type: "message", ...payload[1] })) listeners.tell("binary", ...payload);
   }
 
   // Where there is no new token in time the connection ends with the old one, and the next one asks again.
@@ -181,16 +182,17 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
-  // The position that the page comes back with. Where the server joins a room by itself, as the user's own, it does not know of
-  // the one that the page's join says.
-  function note(event: ServerSays): void {
-    const type = event?.type;
+  // Keeps the position that the page comes back with; whether the event is to be handed on. Where the server joins a room by itself,
+  // as the user's own, it does not know where the page stands: all that the history has comes again with the answer to its join.
+  function note(event: ServerSays): boolean {
+    const { type, room, ref, position, offset } = event ?? {};
     const joined = type === "room_joined";
-    if (joined && event.recovered === undefined && places.has(event.room)) return;
-    const place = joined ? event.position : (type === "message" || type === "refresh") && event.offset;
-    if (!place) return;
-    if (history) places.set(null, place);
-    else if (wanted.has(event.room)) places.set(event.room, place);
+    const place = joined ? position : (type === "message" || type === "refresh") && offset;
+    const early = !ref && !answered.has(room) && !fallback?.active;
+    if (early && (joined || place) && wanted.has(room) && places.has(room)) return false;
+    if (joined) answered.add(room);
+    if (place && (history || wanted.has(room))) places.set(history ? null : room, place);
+    return true;
   }
 
   function ended(code: number, reason: string): void {

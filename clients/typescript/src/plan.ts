@@ -35,7 +35,8 @@ export interface Page {
   rooms(): string[];
   /** What a join says besides; that of the endpoint's one room is under null. */
   saying(room: string | null): JoinOptions & { since: Position | undefined; paused: true | undefined };
-  note(event: ServerSays): void;
+  /** Keeps the position; whether the event is to be handed on. */
+  note(event: ServerSays): boolean;
   heard(event: ServerSays): void;
   /** Hears a `resync` or a `refresh` soon, on this connection or on the next one. */
   soon(event: ServerSays): void;

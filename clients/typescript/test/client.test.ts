@@ -443,3 +443,46 @@ async function until(is: () => boolean): Promise<void> {
     await new Promise(resolve => setTimeout(resolve, 1));
   }
 }
+
+test("where the server joins the user's own room, the page goes on from where it stood", async () => {
+  const { rooms, heard, wire } = await onWire();
+  const room = "user:5";
+  const message = (n: number) => ({ type: "message", room, offset: `2a.${n}`, data: { text: String(n) } });
+  const text = async () => (await heard.event(event => event.type === "message")).data.text;
+  const since = () => JSON.parse(String(Wire.last.sent.filter(sent => String(sent).includes(`"join"`)).at(-1))).since;
+  rooms.join(room as "post:1");
+  wire.says({ type: "room_joined", room, position: "2a.2" });
+  wire.says(message(3));
+  same(await text(), "3");
+  // Told by this connection, and not handed on before it ends.
+  wire.says({ type: "resync", room, reason: "bus_gap" });
+  wire.onclose({ code: 1006, reason: "" });
+  for (const ended of [false, true]) {
+    await heard.next("open");
+    same(since(), "2a.3");
+    Wire.last.says({ type: "room_joined", room, position: "2a.9" });
+    Wire.last.says(message(10));
+    Wire.last.says({ type: "refresh", room, offset: "2a.11" });
+    const frame = [1, 6, ...new TextEncoder().encode(room), 5, ...new TextEncoder().encode("2a.12"), 0];
+    Wire.last.onmessage({ data: new Uint8Array(frame).buffer });
+    // The connection ends meanwhile, or the join can't be answered just now.
+    if (!ended) Wire.last.onclose({ code: 1006, reason: "" });
+    else Wire.last.says({ type: "error", code: "unavailable", ref: Wire.last.refs.at(-1), retry_after_ms: 0 });
+  }
+  // What is in no history does not come again.
+  Wire.last.says({ type: "message", room, data: { text: "bare" } });
+  same(await text(), "bare");
+  rooms.join(room as "post:1");
+  same(since(), "2a.3");
+  Wire.last.says({ type: "room_joined", room, position: "2a.3", recovered: true, ref: Wire.last.refs.at(-1) });
+  same((await heard.event(event => event.type === "room_joined")).recovered, true);
+  same((await heard.event(event => event.type === "resync")).room, room);
+  for (const n of [4, 5]) {
+    Wire.last.says(message(n));
+    same(await text(), String(n));
+  }
+  // How things stand now, without having been asked for.
+  Wire.last.says({ type: "room_joined", room, viewers: 7 });
+  same((await heard.event(event => event.type === "room_joined")).viewers, 7);
+  rooms.close();
+});

@@ -205,14 +205,11 @@ impl Shared {
         let trace = envelope::open(payload).ok().and_then(|opened| opened.trace);
         let fan_out = self.fan_out_of(room, trace);
         let (logged, fault) = Logged::read(room, payload, position, Instant::now(), self.limits.max_broadcast_bytes);
-        if let Some(fault) = &fault {
-            self.note_bad(room, payload.len(), fault);
+        if let Some(fault) = fault {
+            self.note_bad(room, payload.len(), &fault);
         }
         if !self.registry.arrive(&local, logged, fan_out) {
             self.note_full(room);
-        }
-        if fault.is_some_and(|fault| fault.was_meant()) {
-            self.registry.act(&local, local.left_out());
         }
     }
 

@@ -108,8 +108,11 @@ impl Room {
         }
     }
 
-    /// Gives a message of the log to the members.
+    /// Gives a message of the log to the members, or tells them that it can't be given to them.
     fn pass(&self, state: &mut State, logged: Logged, fan_out: Option<Box<tracing::Span>>) -> (bool, Effects) {
+        if logged.left_out {
+            return (true, self.lost(state, Reason::BusGap));
+        }
         let Some(Content { bare, positioned, except }) = logged.content else { return (true, Effects::default()) };
         if state.members.is_empty() {
             return (true, Effects::default());

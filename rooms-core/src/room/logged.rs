@@ -23,6 +23,8 @@ pub(crate) struct Logged {
     pub(crate) size: usize,
     /// None where it is no message for members.
     pub(crate) content: Option<Content>,
+    /// It was meant for the members, and this node can't give it to them: whoever misses it is to be told.
+    pub(crate) left_out: bool,
 }
 
 /// What members are given of it.
@@ -68,7 +70,8 @@ impl Logged {
             }
             Err(fault) => (None, Some(fault)),
         };
-        (Self { position, at, size: payload.len(), content }, fault)
+        let left_out = fault.as_ref().is_some_and(BadPayload::was_meant);
+        (Self { position, at, size: payload.len(), content, left_out }, fault)
     }
 
     /// The position before it.

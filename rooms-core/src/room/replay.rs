@@ -45,6 +45,8 @@ pub(super) struct Replay {
     /// Messages that follow each other up to the head.
     kept: VecDeque<Logged>,
     bytes: usize,
+    /// The offset of the last of them that can't be given to members; 0 where there was none.
+    left_out: u64,
     /// All that the log has is in the copy.
     whole: bool,
     /// What came and can't pass yet.
@@ -98,6 +100,7 @@ impl Replay {
             over: VecDeque::new(),
             kept: VecDeque::new(),
             bytes: 0,
+            left_out: 0,
             whole: false,
             waiting: Vec::new(),
             waiting_bytes: 0,

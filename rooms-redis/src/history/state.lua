@@ -17,11 +17,17 @@ local function run()
   local before = redis.call('HMGET', key, 'epoch', 'offset', 'server', 'state')
   local epoch, offset, server = before[1], tonumber(before[2]) or 0, before[3] or ''
   local revision = epoch and epoch .. '.' .. text(offset) or ''
-  if after ~= '*' and after ~= revision then return { 'conflict', revision } end
 
-  -- A server that takes over from another, or that restarts, may have lost the newest state: it begins an epoch of its own.
+  -- A server that takes over from another, or that restarts, may have lost the newest state: it begins an epoch of its own. Who has
+  -- read the state here may have been given the epoch that read_state.lua makes, while that could not be written.
   local info = redis.pcall('INFO', 'replication')
   local now_at = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or server
+  local as_read = revision
+  if epoch and now_at ~= server then
+    as_read = string.gsub(string.sub(now_at, 1, 16), '^0', 'a') .. '.' .. text(offset)
+  end
+  if after ~= '*' and after ~= revision and after ~= as_read then return { 'conflict', as_read } end
+
   if not epoch or now_at ~= server then epoch = ARGV[7] end
   offset = offset + 1
   redis.call('HSET', key, 'epoch', epoch, 'offset', text(offset), 'server', now_at, 'state', state)

@@ -46,7 +46,7 @@ impl Replay {
         }
     }
 
-    /// The messages after a position, up to another one.
+    /// The messages after a position, up to another one; what can't be given to members is missing as what was trimmed is.
     pub(in crate::room) fn since(
         &self,
         since: Position,
@@ -56,7 +56,11 @@ impl Replay {
         let up_to = self.offset_of(up_to).ok_or(Missing::Epoch)?;
         let skip = offset.saturating_add(1).checked_sub(self.first()).ok_or(Missing::Trimmed)?;
         let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(self.kept.len());
-        Ok(self.kept.range(skip..).take_while(move |logged| logged.position.offset() <= up_to))
+        let messages = self.kept.range(skip..).take_while(move |logged| logged.position.offset() <= up_to);
+        if self.left_out > offset && messages.clone().any(|logged| logged.left_out) {
+            return Err(Missing::Trimmed);
+        }
+        Ok(messages)
     }
 
     /// The newest messages up to a position, the newest first; none where it is none of this log any more.
@@ -77,6 +81,9 @@ impl Replay {
     pub(super) fn keep(&mut self, logged: Logged) {
         (self.head, self.adrift) = (Some(logged.position), false);
         self.bytes += logged.size;
+        if logged.left_out {
+            self.left_out = logged.position.offset();
+        }
         self.kept.push_back(logged);
         self.trim();
     }
@@ -86,10 +93,11 @@ impl Replay {
         self.whole = self.asked.whole;
         self.kept = messages.collect();
         self.bytes = self.kept.iter().map(|logged| logged.size).sum();
+        self.left_out = self.kept.iter().rfind(|logged| logged.left_out).map_or(0, |logged| logged.position.offset());
     }
 
     pub(super) fn clear(&mut self) {
-        (self.kept, self.bytes, self.whole) = (VecDeque::new(), 0, false);
+        (self.kept, self.bytes, self.left_out, self.whole) = (VecDeque::new(), 0, 0, false);
     }
 
     /// Forgets what the log does not keep any more.

@@ -171,7 +171,11 @@ impl Replay {
         let news = messages.iter().filter(|logged| logged.position.offset() > head.offset()).cloned().collect();
         if self.asked.whole {
             let overtook = std::mem::take(&mut self.kept).into_iter();
-            let overtook = overtook.filter(|logged| logged.position.offset() > read.offset());
+            let mut overtook = overtook.filter(|logged| logged.position.offset() > read.offset()).peekable();
+            // More may have passed meanwhile than is kept: then what was read is older than all that is kept.
+            let first = overtook.peek().map(|logged| logged.position.offset());
+            let follows = first.is_none_or(|first| Some(first) == read.offset().checked_add(1));
+            let messages = if follows { messages } else { Vec::new() };
             self.replace(messages.into_iter().chain(overtook));
         } else {
             for logged in &news {

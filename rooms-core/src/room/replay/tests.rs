@@ -11,7 +11,7 @@ const fn at(offset: u64) -> Position {
 }
 
 fn logged(offset: u64) -> Logged {
-    Logged { position: at(offset), at: Instant::now(), size: 4, content: None }
+    Logged { position: at(offset), at: Instant::now(), size: 4, content: None, left_out: false }
 }
 
 fn read(offsets: std::ops::RangeInclusive<u64>) -> Read {
@@ -272,4 +272,20 @@ fn what_has_passed_while_the_log_was_read_is_not_undone_by_the_read() {
     assert_eq!((outcome.lost, offsets(&outcome.passes), replay.head()), (None, vec![], Some(at(5))));
     assert_eq!(offsets(replay.since(at(1), at(5)).unwrap()), [2, 3, 4, 5], "with what it had already");
     assert_eq!(replay.bytes, 16);
+}
+
+#[test]
+fn what_passed_while_the_log_was_read_and_is_not_kept_leaves_no_hole_in_the_copy() {
+    let sized = |offset, size| Logged { size, ..logged(offset) };
+    let mut replay = replay(Retention::messages(100).bytes(100));
+    replay.want(true);
+    replay.begin();
+    for (offset, size) in [(4, 60), (5, 90)] {
+        assert!(matches!(replay.arrive(sized(offset, size)), Arrived::Passes(_)));
+    }
+    // As it was before these two.
+    replay.read(Read { messages: (1..=3).map(|offset| sized(offset, 1)).collect(), ..read(1..=3) });
+    assert_eq!((offsets(replay.newest(at(5))), replay.bytes), (vec![5], 90));
+    assert_eq!(replay.since(at(3), at(5)).err(), Some(Missing::Trimmed));
+    assert_eq!(offsets(replay.since(at(4), at(5)).unwrap()), [5]);
 }
