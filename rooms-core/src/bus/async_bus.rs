@@ -136,7 +136,9 @@ enum Step {
 enum Answer {
     Given(Result<(), BusError>),
     /// The time is over. Whoever wanted the topic since the call began is not refused because of it.
-    TimedOut { wanted_anew: bool },
+    TimedOut {
+        wanted_anew: bool,
+    },
     /// The opposite is wanted by now.
     Overtaken,
 }

@@ -119,6 +119,11 @@ fn two_nodes_know_who_is_there_where_some_observe() {
 }
 
 #[test]
+fn two_nodes_know_who_is_there_where_who_left_is_shown_for_a_moment() {
+    holds(Scope { nodes: 2, events: 3 + long(), faults: 1, members: true, kind: SimKind::Graced });
+}
+
+#[test]
 fn three_nodes_know_the_truth() {
     holds(Scope { nodes: 3, events: 2 + long(), faults: 1, members: true, kind: SimKind::Counted });
 }

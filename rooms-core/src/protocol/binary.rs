@@ -68,7 +68,10 @@ fn command(parts: Parts<'_>, frame: &Bytes) -> Result<BinaryCommand, Fault> {
     match parts.what {
         PUBLISHED => Ok(BinaryCommand::Publish(room, payload)),
         FOR_THE_APPLICATION => Ok(BinaryCommand::Application(room, payload)),
-        _ => Err(Fault::bad_message("a binary message begins with byte 1, to publish, or 2, for the application").of(&room)),
+        _ => {
+            Err(Fault::bad_message("a binary message begins with byte 1, to publish, or 2, for the application")
+                .of(&room))
+        }
     }
 }
 

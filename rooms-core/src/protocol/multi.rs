@@ -46,12 +46,15 @@ pub(crate) fn read(text: &str) -> Request<'_> {
 
 impl<'a> Head<'a> {
     fn command(&self) -> Result<Command<'a>, Fault> {
-        let kind = self.kind.and_then(head::string).ok_or_else(|| Fault::bad_message("a message has a `type`, a string"))?;
+        let kind =
+            self.kind.and_then(head::string).ok_or_else(|| Fault::bad_message("a message has a `type`, a string"))?;
         match &*kind {
             "ping" => Ok(Command::Ping),
             "refresh" => {
-                let token =
-                    self.token.and_then(head::string).ok_or_else(|| Fault::bad_message("`refresh` has a `token`, a string"))?;
+                let token = self
+                    .token
+                    .and_then(head::string)
+                    .ok_or_else(|| Fault::bad_message("`refresh` has a `token`, a string"))?;
                 Ok(Command::Refresh(token))
             }
             "join" => {

@@ -56,7 +56,9 @@ impl Room {
                 match state.subscription {
                     Subscription::Live => return Ok(()),
                     Subscription::No => return Err(NotSubscribed),
-                    Subscription::Wanted | Subscription::Asked { .. } | Subscription::Confirmed { .. } => state.for_bus.wait(),
+                    Subscription::Wanted | Subscription::Asked { .. } | Subscription::Confirmed { .. } => {
+                        state.for_bus.wait()
+                    }
                 }
             };
             changed.await;

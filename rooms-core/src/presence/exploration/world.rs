@@ -29,6 +29,8 @@ use crate::{
 
 const WINDOW: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_secs(5);
+/// Longer than a window, so that others come and go meanwhile; over before the calm is.
+const LEAVE_GRACE: Duration = Duration::from_secs(2);
 const CALM: Duration = Duration::from_secs(12);
 
 /// A part of the protocol that is left out, to see that it is missed.
@@ -103,6 +105,8 @@ pub(super) enum SimKind {
     Named,
     /// And some may observe it.
     Observed,
+    /// It names its members, and shows those who left for a moment still.
+    Graced,
 }
 
 struct SimNode {
@@ -376,8 +380,8 @@ impl SimNode {
             inner.joining.push(observes);
             inner.empty_since = None;
             let max_named = (inner.kind != SimKind::Counted).then_some(10);
+            let leave_grace = if inner.kind == SimKind::Graced { LEAVE_GRACE } else { Duration::ZERO };
             inner.share.get_or_insert_with(|| {
-                let leave_grace = Duration::ZERO;
                 let rules = Rules { max_named, leave_grace, tells_occupancy: false, hides_members: false };
                 Share::new(rules, Arc::clone(&self.ledger))
             });
