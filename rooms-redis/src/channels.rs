@@ -29,7 +29,8 @@ impl Names {
         let Self { rooms, nodes } = self;
         let channel = match topic {
             Topic::Room(room) => format!("{rooms}{room}"),
-            Topic::Control(room) => format!("{nodes}ctl:{room}"),
+            // A dead master of a cluster holds up the joins of its rooms, and of no others.
+            Topic::Control(room) => in_slot_of(&format!("{nodes}ctl:"), &format!("{rooms}{room}")),
             Topic::Nodes => format!("{nodes}nodes"),
             Topic::Node(node) => format!("{nodes}node:{node}"),
             _ => return None,
@@ -53,6 +54,13 @@ impl Names {
     }
 }
 
+/// A name that is in the slot of a channel: where that has no hash tag of its own, it is the hash tag.
+pub(crate) fn in_slot_of(prefix: &str, channel: &str) -> String {
+    let tagged = channel.split_once('{').is_some_and(|(_, rest)| rest.find('}').is_some_and(|end| end > 0));
+    let [open, close] = if tagged { ["", ""] } else { ["{", "}"] };
+    format!("{prefix}{open}{channel}{close}")
+}
+
 /// Whether a name is of visible ASCII characters. Redis takes no others in the name of a client; in a channel they would
 /// break the lines of whoever looks at it.
 pub(crate) fn is_plain(name: &str) -> bool {
@@ -62,15 +70,28 @@ pub(crate) fn is_plain(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routes::slot;
 
     #[test]
     fn a_room_is_on_the_channel_that_foreign_publishers_know() {
         let names = Names::default();
         let room = "post:42".parse::<rooms_core::RoomKey>().unwrap();
         assert_eq!(names.channel(&Topic::Room(room.clone())).as_deref(), Some("ws:post:42"));
-        assert_eq!(names.channel(&Topic::Control(room)).as_deref(), Some("rooms-ctl:post:42"));
+        assert_eq!(names.channel(&Topic::Control(room)).as_deref(), Some("rooms-ctl:{ws:post:42}"));
         assert_eq!(names.channel(&Topic::Nodes).as_deref(), Some("rooms-nodes"));
         assert_eq!(&*names.probe("17", 2, 4), "rooms-probe:17:2:4");
+    }
+
+    #[test]
+    fn both_channels_of_a_room_are_in_one_slot_so_that_a_dead_master_holds_up_its_own_rooms_alone() {
+        for rooms in ["ws:", "{shop}ws:", "shop{:ws:"] {
+            let names = Names { rooms: rooms.to_owned(), ..Names::default() };
+            for number in 0..100 {
+                let room = format!("post:{number}").parse::<rooms_core::RoomKey>().unwrap();
+                let slot = |topic| slot(&names.channel(&topic).unwrap());
+                assert_eq!(slot(Topic::Control(room.clone())), slot(Topic::Room(room)), "{rooms} {number}");
+            }
+        }
     }
 
     #[test]

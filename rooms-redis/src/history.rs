@@ -12,7 +12,10 @@ use redis::{Script, Value};
 use rooms_core::bus::{BusError, Excerpt, Position, ReadFrom, Retention};
 
 pub(crate) use self::append::{Answer, Append, add_append, answers, by_room};
-use crate::{channels::Channel, random};
+use crate::{
+    channels::{Channel, in_slot_of},
+    random,
+};
 
 /// The script that appends a message to a room's log and publishes it, for publishers in other languages; the page
 /// `docs/history.md` of the repository tells how to call it.
@@ -98,12 +101,9 @@ impl Call {
     }
 }
 
-/// What is kept of a room is in the slot of its channel, so that one script has all of it: where the channel has no hash tag
-/// of its own, it is the hash tag.
+/// What is kept of a room is in the slot of its channel, so that one script has all of it.
 pub(crate) fn key(part: &str, channel: &str) -> String {
-    let tagged = channel.split_once('{').is_some_and(|(_, rest)| rest.find('}').is_some_and(|end| end > 0));
-    let [open, close] = if tagged { ["", ""] } else { ["{", "}"] };
-    format!("rooms:{part}:{open}{channel}{close}")
+    in_slot_of(&format!("rooms:{part}:"), channel)
 }
 
 /// A random epoch, for a log that begins.

@@ -127,7 +127,7 @@ async fn a_room_that_empties_is_left_and_one_that_fills_again_is_heard() {
         assert_eq!(member.next().await, Value::from(1));
     }
     assert_eq!(redis.cli(&["PUBSUB", "NUMSUB", "ws:post:42"]).await, "ws:post:42\n1", "it lingers");
-    assert_eq!(redis.cli(&["PUBSUB", "NUMSUB", "rooms-ctl:post:42"]).await, "rooms-ctl:post:42\n1");
+    assert_eq!(redis.cli(&["PUBSUB", "NUMSUB", "rooms-ctl:{ws:post:42}"]).await, "rooms-ctl:{ws:post:42}\n1");
     assert_eq!(node.bus.health().wanted, 4, "the room, its control topic, all nodes and this one");
 }
 

@@ -68,7 +68,7 @@ function keepUp(path, options, many = false) {
   const wanted = new Map(); // the rooms, whether there is a connection or not, and what their joins say besides
   const places = new Map(); // where this page stands in the history of each room; at the endpoint of one room under null
   const due = new Map(); // what tells the page to fetch and is not handed on yet, and who was told
-  const answered = new Set(); // the rooms whose `room_joined` was handed on since the connection began
+  const answered = new Set(); // the rooms of which something was handed on since the connection began
   const states = new Map(); // of the rooms that have one
   const retry = retries();
   const over = new AbortController();
@@ -236,7 +236,7 @@ function keepUp(path, options, many = false) {
     const place = joined ? position : (type === "message" || type === "refresh") && offset;
     const early = !ref && !answered.has(room) && !fallback?.active;
     if (early && (joined || place) && wanted.has(room) && places.has(room)) return false;
-    if (joined) answered.add(room);
+    if (joined || place) answered.add(room);
     if (place && (history || wanted.has(room))) places.set(history ? null : room, place);
     return true;
   }

@@ -838,7 +838,7 @@ window.cases = {
     const it = start();
     let socket = await opened();
     it.rooms.join("a:1");
-    const joined = more => ({ type: "room_joined", room: "a:1", position: "2a.50", ...more });
+    const joined = more => ({ type: "room_joined", room: "a:1", position: "2a.50", ref: socket.sent[0].ref, ...more });
     const reconnect = async () => {
       socket.dies(1006);
       await pass(6_000);
@@ -881,7 +881,9 @@ window.cases = {
     const it = start();
     let socket = await opened();
     it.rooms.join("user:5");
+    // With the `ref` of the page's own join, or with none.
     const joined = (offset, more) => socket.says({ type: "room_joined", room: "user:5", position: `2a.${offset}`, ...more });
+    const answered = (offset, more) => joined(offset, { ref: socket.sent[0].ref, ...more });
     joined(3);
     const reconnect = async () => {
       socket.dies(1006);
@@ -895,10 +897,11 @@ window.cases = {
     joined(9);
     same(await reconnect(), "2a.3");
     joined(9);
-    joined(3, { recovered: true });
+    socket.says({ type: "message", room: "user:5", offset: "2a.10", data: 10 });
+    answered(3, { recovered: true });
     socket.says({ type: "message", room: "user:5", offset: "2a.4", data: 4 });
     same(await reconnect(), "2a.4");
-    joined(20, { recovered: false });
+    answered(20, { recovered: false });
     same(await reconnect(), "2a.20");
   },
 
