@@ -110,7 +110,7 @@ impl RedisBus {
         &self.all_links().shared
     }
 
-    /// How the bus is, for a health page and for readiness. Asks nobody: it reads what is known.
+    /// How the bus is, for a health page. Asks nobody: it reads what is known.
     #[must_use]
     pub fn health(&self) -> Health {
         let Shared { status, counters, subscriptions, .. } = self.shared();

@@ -1,4 +1,4 @@
-//! Numbers for a health page and for readiness.
+//! Numbers for a health page.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

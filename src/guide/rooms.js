@@ -256,6 +256,7 @@ function keepUp(path, options, many = false) {
   }
 
   function close() {
+    if (over.signal.aborted) return;
     over.abort();
     letGo();
     listeners.tell("closed");

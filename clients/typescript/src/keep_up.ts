@@ -210,6 +210,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   }
 
   function close(): void {
+    if (over.signal.aborted) return;
     over.abort();
     letGo();
     listeners.tell("closed");

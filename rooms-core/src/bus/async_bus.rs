@@ -312,7 +312,13 @@ impl Topics {
             }
         });
         match answered.await {
-            Ok(Some(Ok(answer))) => Answer::Given(answer),
+            Ok(Some(Ok(answer))) => {
+                if wanted_anew && answer.is_err() {
+                    // It is asked again at once for whoever wanted it meanwhile.
+                    changed.notify_one();
+                }
+                Answer::Given(answer)
+            }
             Ok(Some(Err(_))) => Answer::Given(Err(BusError::Unknown("the client panicked".into()))),
             Ok(None) => Answer::Overtaken,
             Err(_) => Answer::TimedOut { wanted_anew },

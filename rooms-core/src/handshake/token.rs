@@ -58,8 +58,8 @@ impl Sources {
 }
 
 /// The tokens of `Authorization`. Its bytes, as a header may hold any: a token that is no text is a bad token, and not a
-/// request without one, which might be a guest's. The scheme alone is
-/// an empty token, as `?token=` is: servers trim `Bearer ` to it.
+/// request without one, which might be a guest's. The scheme alone is an empty token, as `?token=` is: servers trim `Bearer `
+/// to it.
 fn bearer(headers: &HeaderMap) -> impl Iterator<Item = Result<String, AuthError>> {
     headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let value = value.as_bytes();

@@ -103,7 +103,8 @@ impl Outbox {
         });
     }
 
-    /// [`queue`](Self::queue) with one message of a room, by the room's rule; wakes the connection's task. Gives what [`deliver_from`](Self::deliver_from) does.
+    /// [`queue`](Self::queue) with one message of a room, by the room's rule; wakes the connection's task. Gives what
+    /// [`deliver_from`](Self::deliver_from) does.
     pub(crate) fn queue_from(&self, source: &Source, message: &Message, about: About) -> Option<NonZeroU64> {
         let offered = self.queue_by(|queue, bounds| queue.offer_from(message, about, source, bounds));
         self.wake();

@@ -174,7 +174,10 @@ impl Replay {
             let mut overtook = overtook.filter(|logged| logged.position.offset() > read.offset()).peekable();
             // More may have passed meanwhile than is kept: then what was read is older than all that is kept.
             let first = overtook.peek().map(|logged| logged.position.offset());
-            let follows = first.is_none_or(|first| Some(first) == read.offset().checked_add(1));
+            let follows = match first {
+                Some(first) => Some(first) == read.offset().checked_add(1),
+                None => head.offset() <= read.offset(),
+            };
             let messages = if follows { messages } else { Vec::new() };
             self.replace(messages.into_iter().chain(overtook));
         } else {

@@ -288,4 +288,12 @@ fn what_passed_while_the_log_was_read_and_is_not_kept_leaves_no_hole_in_the_copy
     assert_eq!((offsets(replay.newest(at(5))), replay.bytes), (vec![5], 90));
     assert_eq!(replay.since(at(3), at(5)).err(), Some(Missing::Trimmed));
     assert_eq!(offsets(replay.since(at(4), at(5)).unwrap()), [5]);
+    // Nor where nothing of what passed is kept.
+    let mut replay = self::replay(Retention::messages(100).bytes(100));
+    replay.want(true);
+    replay.begin();
+    assert!(matches!(replay.arrive(sized(4, 200)), Arrived::Passes(_)));
+    replay.read(Read { messages: (1..=3).map(|offset| sized(offset, 1)).collect(), ..read(1..=3) });
+    assert_eq!(offsets(replay.newest(at(4))), [0; 0]);
+    assert_eq!(replay.since(at(3), at(4)).err(), Some(Missing::Trimmed));
 }
