@@ -103,7 +103,10 @@ impl RevocationSync {
 
     /// Who asked too early and may be answered now, with its digest.
     pub(super) fn answerable(&mut self, may_answer: impl Fn(NodeId) -> bool) -> Vec<(NodeId, u64)> {
-        self.too_early.extract_if(.., |peer, _| may_answer(*peer)).collect()
+        let answerable = self.too_early.iter().filter(|(peer, _)| may_answer(**peer));
+        let answerable: Vec<_> = answerable.map(|(peer, digest)| (*peer, *digest)).collect();
+        answerable.iter().for_each(|(peer, _)| _ = self.too_early.remove(peer));
+        answerable
     }
 
     /// Forgets whoever is no peer any more: nobody says so of those that were never proven, as somebody may have invented
