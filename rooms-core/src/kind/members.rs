@@ -16,9 +16,11 @@ use crate::{
 /// The longest `leave_grace`. A minute: past that a member is away, not reloading.
 const MAX_GRACE: Duration = Duration::from_secs(60);
 
+type Describe = dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync;
+
 /// The application's function, which is called for each join.
 pub(super) struct MemberInfo {
-    info: Box<dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync>,
+    info: Box<Describe>,
     /// That it panicked, in the log: clients can have it called as often as they may join.
     panicked: RateLimitedLog,
     /// That it said too much. It is made of claims, and so of what an issuer puts there.
