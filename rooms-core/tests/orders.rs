@@ -167,6 +167,7 @@ async fn an_order_that_a_wrong_clock_makes_too_old_is_counted_and_logged() {
     }
     sleep(Duration::from_secs(1)).await;
     assert_eq!([0, 1, 2].map(|node| nodes.node(node).stats().too_old), [0, 0, 3]);
+    assert_eq!(nodes.node(2).inspect().await.too_old, 3);
     assert!(talks[2].others().await.is_empty(), "it stays");
     for talk in &mut talks[..2] {
         talk.next_of("room_left").await;
