@@ -17,7 +17,7 @@ use serde_json::json;
 use cluster::{Cluster, until};
 use fleet::{Member, Node, key};
 
-/// So many rooms, as some of them are on each master.
+/// Enough that some of them are on each master.
 const ROOMS: usize = 60;
 
 async fn join_each(node: &Node, user: &str, rooms: &[String]) -> Vec<Result<Member, JoinError>> {
