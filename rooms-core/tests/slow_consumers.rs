@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _, channel::mpsc};
 use rooms_core::{
     Bus, Close, JoinOptions, Kind, Limits, LocalBus, Overflow, RoomManager,
-    bus::{BusEvent, Retention, Topic},
+    bus::{BusEvent, Position, Retention, Topic},
     ws::{self, Incoming, WsError},
 };
 use serde_json::{Value, json};
@@ -172,7 +172,9 @@ async fn what_the_log_has_no_more_is_one_resync_and_then_everything_again() {
     slow.valve.open(1_000);
     idle().await;
     publish(&rooms, 101..=102).await;
-    assert_eq!(brief(slow.takes(0).await), [json!(1), json!("history_gap"), json!(101), json!(102)]);
+    let told = slow.takes(0).await;
+    assert!(told[1]["position"].as_str().is_some_and(|position| position.ends_with(".100")), "{told:?}");
+    assert_eq!(brief(told), [json!(1), json!("history_gap"), json!(101), json!(102)]);
     // Again and again: it has all that is kept, or is told.
     let mut got = Vec::new();
     for round in 0..40_u64 {
@@ -249,6 +251,54 @@ async fn a_slow_member_goes_and_comes_as_any_other() {
     assert_eq!(brief(told[joined..].to_vec()), numbers(101..=102), "nothing from before it came back");
     publish(&rooms, 103..=104).await;
     assert_eq!(brief(slow.takes(9).await), numbers(103..=104));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_and_joins_while_something_waits_is_given_nothing_twice_behind_its_welcome() {
+    for resumes in [true, false] {
+        let rooms = rooms();
+        let mut slow = Slow::many(&rooms, &[POST]).await;
+        publish(&rooms, 1..=1).await;
+        let first = slow.takes(1).await[0]["offset"].clone();
+        publish(&rooms, 2..=6).await;
+        slow.say(&json!({"type": "leave", "room": POST}));
+        let since = if resumes { first } else { Value::Null };
+        slow.say(&json!({"type": "join", "room": POST, "since": since}));
+        idle().await;
+        publish(&rooms, 7..=40).await;
+        let told = slow.takes(1_000).await;
+        let joined = told.iter().position(|event| event["type"] == "room_joined").expect("a welcome");
+        assert_eq!(brief(told[..joined].to_vec()), numbers(2..=6), "what waited before");
+        let expected = if resumes { 2 } else { 7 };
+        assert_eq!(brief(told[joined..].to_vec()), numbers(expected..=40));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_leaves_the_position_after_which_everything_is_given() {
+    let post = Kind::authenticated().history(Retention::messages(1_000)).overflow(Overflow::DropOldest);
+    let limits = |limits: &mut Limits| limits.max_outbox_messages = OUTBOX;
+    let rooms: Rooms = RoomManager::build_for().kind("post", post).limits(limits).build().unwrap();
+    let mut slow = Slow::many(&rooms, &[POST]).await;
+    let mut told = Vec::new();
+    for round in 0..10 {
+        publish(&rooms, 20 * round + 1..=20 * round + 20).await;
+        told.extend(slow.takes(round as usize).await);
+    }
+    told.extend(slow.takes(1_000).await);
+    let position = |value: &Value| value.as_str().and_then(|text| text.parse::<Position>().ok()).expect("a position");
+    let (mut last, mut resyncs) = (0, 0);
+    for event in &told {
+        if event["type"] == "message" {
+            assert_eq!(position(&event["offset"]).offset(), last + 1, "{told:?}");
+            last += 1;
+        } else if event["type"] == "resync" {
+            let after = position(&event["position"]).offset();
+            assert!(after > last, "{told:?}");
+            (last, resyncs) = (after, resyncs + 1);
+        }
+    }
+    assert!(last == 200 && resyncs > 2, "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,6 +72,8 @@ impl Logs {
         }
         log.head += 1;
         log.bytes += payload.len();
+        // A copy: what is published may be a part of something longer, and what is kept has as many bytes as are counted.
+        let payload = Bytes::copy_from_slice(&payload);
         log.messages.push_back(Kept { at: now, payload, key: key.cloned() });
         log.trim(retention, now);
         Appended::Now(log.position())
