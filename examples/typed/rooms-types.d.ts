@@ -170,6 +170,7 @@ export type RoomsServerEvent =
   /** Messages may have been lost: fetch what is shown again. */
   | {
       type: "resync";
+      position?: string;
       reason: "bus_gap" | "slow_consumer" | "history_gap" | "epoch";
       room: string;
     }

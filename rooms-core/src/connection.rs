@@ -232,7 +232,7 @@ impl Connection {
             return;
         }
         if let Some(standing) = self.standing(key) {
-            self.send(&protocol::room_joined(key, standing, Value::Null, None));
+            self.recipient.deliver_standing(key, &[protocol::room_joined(key, standing, Value::Null, None)]);
         }
     }
 

@@ -47,6 +47,10 @@ pub struct Limits {
     /// `resync`, so have it the same on all nodes. 64 KiB: a room of a thousand turns one of those into 64 MB of traffic.
     pub max_broadcast_bytes: usize,
     /// The bytes that may wait for one slow connection. 1 MiB: about ten seconds at 1 Mbit/s.
+    ///
+    /// The answers to joins have these bounds once more, for themselves: `room_joined`, which is as long as what
+    /// [`on_join`](crate::Kind::on_join) returns and the list of members, and the state. A client with other things waiting is
+    /// so told where it stands; its next command waits until it has read.
     pub max_outbox_bytes: usize,
     /// The messages that may wait for one slow connection. 1,024: a queue of small messages costs more in places than in
     /// bytes.

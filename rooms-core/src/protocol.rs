@@ -11,7 +11,7 @@
 //! | in, out | bytes, in a [binary message](#binary-messages) |
 //! | in, out | `{"type":"ping"}`, `{"type":"pong"}` |
 //! | in | any other `type`: for the room's `on_message` |
-//! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`, or `"slow_consumer"`, `"history_gap"`, `"epoch"`: messages may have been lost, fetch what you show again |
+//! | out | `{"type":"resync","room":"post:42","reason":"bus_gap"}`, or `"slow_consumer"`, `"history_gap"`, `"epoch"`: messages may have been lost, fetch what you show again; with a `position` in a room [with a history](#rooms-with-a-history) |
 //! | out | `{"type":"refresh","room":"post:42"}`: something was broadcast that is too long to be sent, for a kind with [`Oversize::Refresh`](crate::Oversize::Refresh); fetch what you show again |
 //! | out | `{"type":"message","room":"post:42","data":{"type":"error"}}`: a payload that a member published, whose own `type` is that of an event in these tables; see below |
 //! | out | `{"type":"token_expiring","in_ms":60000}`: the token ends then, and the connection with it, unless a new one comes before |
@@ -132,14 +132,18 @@
 //! | out | `{"type":"room_joined","room":"post:42","viewers":3,"position":"2a.7","recovered":true}`, with `recovered` where there was a `since` |
 //! | out | `{"type":"message","room":"post:42","offset":"2a.8","data":{..}}` |
 //! | out | `{"type":"published","room":"post:42","position":"2a.8","ref":2}` |
+//! | out | `{"type":"resync","room":"post:42","reason":"bus_gap","position":"2a.9"}`: without `position` where the server does not know it |
 //!
-//! Every message that comes after the `position` of `room_joined` follows, in order and once. So a client that keeps the
-//! last of `position` and `offset` can come back with it as `since`, whenever its connection ends. Where `recovered` is
+//! Every message that comes after the `position` of `room_joined` follows, in order and once; and so does, behind a `resync`,
+//! every one that comes after its `position`. So a client that keeps the last of these positions and of the `offset`s
+//! can come back with it as `since`, whenever its connection ends; after a `resync` without `position` it keeps what it has. What
+//! a client fetches after a `resync` has everything up to its `position`, if whoever publishes stores first. Where `recovered` is
 //! `true`, that position is its `since`, and what it missed follows. Where it is `false`, one `resync` follows with the
 //! reason: `history_gap`, where the history does not have all of it any more, or the room has no history, or it is more than
 //! three quarters of an outbox and the kind does not have [`Overflow::Resync`](crate::Overflow::Resync), with which the rest
 //! follows as the client reads; `epoch`, where the position is of another log, or is none. Then follow the
-//! `newest` messages that it asked for, at most as many as are kept and fit, and what is published from then on. Who gives
+//! `newest` messages that it asked for, and what is published from then on: at most as many as are kept and fit, and none from
+//! before one that members can't be given, as it is too long for this node; `position` is before the first of them. Who gives
 //! no `since` is given the `newest` right away. A room is resumed by the `join` that enters it; one of a room that the
 //! connection is in already is answered without `position` and `recovered`. A room that the server had the connection enter, as
 //! the user's own, is resumed by the first `join` of the client, if that has a `since`: it is carried out as a leave and a join, so

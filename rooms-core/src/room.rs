@@ -237,7 +237,8 @@ impl Room {
             return (true, Effects::default());
         }
         if !state.log.fits(message.frame().len(), self.twice()) {
-            return (false, self.lost(&mut state, Reason::BusGap));
+            let stands = state.stands();
+            return (false, self.lost(&mut state, Reason::BusGap, stands));
         }
         state.loss.kept();
         state.loss.note_fleeting();
@@ -254,7 +255,7 @@ impl Room {
 
     /// What its messages say of themselves at an outbox.
     fn source(&self) -> Source {
-        let resync = |key: &RoomKey| protocol::resync(key, Reason::SlowConsumer);
+        let resync = |key: &RoomKey, position| protocol::resync(key, Reason::SlowConsumer, position);
         let recorded = self.kind.metrics.overflows.clone();
         Source { room: self.key.clone(), overflow: self.kind.overflow, heals: self.heals(), resync, recorded }
     }

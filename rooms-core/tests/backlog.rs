@@ -83,6 +83,39 @@ async fn a_client_that_asks_for_much_and_reads_nothing_is_closed() {
     assert_eq!(rooms.stats().connections, 0);
 }
 
+/// 928 KiB wait for it, of a room that drops the oldest; the bound is 1 MiB.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_only_slow_may_join_where_the_answer_is_longer_than_the_space_that_is_left() {
+    let flood = Kind::authenticated().overflow(Overflow::DropOldest);
+    let long = Kind::authenticated().on_join(|_| async { Ok(json!({"history": "x".repeat(500_000)})) });
+    let rooms: RoomManager<ValveSink> =
+        RoomManager::build_for().kind("post", flood).kind("long", long).build().unwrap();
+    let (valve, send, ended) = joined(&rooms).await;
+    let payload = "x".repeat(32 * 1024 - 100);
+    let publish = async |count: usize| {
+        for _ in 0..count {
+            rooms.broadcast(&key("post:42"), &payload).await.unwrap();
+            idle().await;
+        }
+    };
+    publish(29).await;
+    send.unbounded_send(Ok(Incoming::Text(command("join", "long:1", 2)))).unwrap();
+    idle().await;
+    assert_eq!(rooms.local_viewers(&key("long:1")), 1);
+    // What follows does not close it either, and its next command waits.
+    publish(100).await;
+    send.unbounded_send(Ok(Incoming::Text(command("join", "long:2", 3)))).unwrap();
+    idle().await;
+    assert!(!ended.is_finished() && rooms.local_viewers(&key("long:2")) == 0);
+    valve.open(10_000);
+    idle().await;
+    assert!(!ended.is_finished());
+    let taken = valve.taken();
+    let told = |text: &str| taken.iter().any(|message| message.as_text().is_some_and(|told| told.contains(text)));
+    assert!(told(r#""room":"long:1","viewers":1,"history":"xx"#) && told("slow_consumer"));
+    assert_eq!(rooms.local_viewers(&key("long:2")), 1, "it has read, and so is answered");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_a_room_keeps_nobody_from_leaving_it() {
     let kind = Kind::authenticated().overflow(Overflow::DropOldest);

@@ -109,7 +109,7 @@ async fn a_position_that_is_none_of_this_log_is_answered_with_one_resync() {
     ] {
         let (mut talk, welcome) = joined(&rooms, json!({"since": since})).await;
         assert_eq!((&welcome["recovered"], &welcome["position"]), (&json!(false), &json!(last)), "{since:.40}");
-        let resync = json!({"type": "resync", "room": POST, "reason": "epoch"});
+        let resync = json!({"type": "resync", "room": POST, "reason": "epoch", "position": last});
         assert_eq!(talk.inbox.all().await, [resync], "{since:.40}");
         let mut talk = single(&rooms, JoinOptions::new().since(since));
         assert_eq!(talk.inbox.next().await["recovered"], false, "{since:.40}");
@@ -133,7 +133,8 @@ async fn what_is_not_kept_any_more_is_one_resync_and_never_a_part() {
     assert_eq!(numbers(&mut talk.inbox).await, (3..=102).collect::<Vec<_>>(), "all that is kept");
     let (mut talk, welcome) = joined(&rooms, json!({"since": first})).await;
     assert_eq!(welcome["recovered"], false);
-    assert_eq!(talk.inbox.all().await, [json!({"type": "resync", "room": POST, "reason": "history_gap"})]);
+    let resync = json!({"type": "resync", "room": POST, "reason": "history_gap", "position": welcome["position"]});
+    assert_eq!(talk.inbox.all().await, [resync]);
     sleep(Duration::from_secs(3601)).await;
     let (mut talk, welcome) = joined(&rooms, json!({"since": second})).await;
     assert_eq!(welcome["recovered"], false, "it is too old");
@@ -195,14 +196,13 @@ async fn what_is_no_message_keeps_its_place_and_who_should_have_had_it_is_told()
     let events = talk.inbox.all().await;
     let brief: Vec<_> = events.iter().map(|event| [&event["data"], &event["reason"]]).collect();
     assert_eq!(brief, [[&json!(1), &Value::Null], [&Value::Null, &json!("bus_gap")], [&json!(2), &Value::Null]]);
+    assert_eq!(events[1]["position"], json!(before(&events[2]["offset"])), "all that comes after it follows");
     assert_eq!(rooms.stats().bad_payloads, 2);
     // One who was away is told of the same, and is not where nothing of it is among what it missed.
     let (mut talk, resumed) = joined(&rooms, json!({"since": welcome["position"]})).await;
     let told = talk.inbox.all().await;
-    assert_eq!(
-        (&resumed["recovered"], told),
-        (&json!(false), vec![json!({"type": "resync", "room": POST, "reason": "history_gap"})])
-    );
+    let resync = json!({"type": "resync", "room": POST, "reason": "history_gap", "position": events[2]["offset"]});
+    assert_eq!((&resumed["recovered"], told), (&json!(false), vec![resync]));
     for (since, then) in [(&events[2]["offset"], vec![]), (&json!(before(&events[2]["offset"])), vec![2])] {
         let (mut talk, resumed) = joined(&rooms, json!({"since": since})).await;
         assert_eq!((&resumed["recovered"], numbers(&mut talk.inbox).await), (&json!(true), then));

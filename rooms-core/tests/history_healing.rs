@@ -104,7 +104,23 @@ async fn what_the_log_does_not_have_is_one_resync() {
     let (mut talk, _) = joined(&rooms, json!({})).await;
     let resync = |reason: &str| json!({"type": "resync", "room": POST, "reason": reason});
     let data = |events: Vec<Value>| -> Vec<Value> {
-        events.into_iter().map(|event| if event["type"] == "message" { event["data"].clone() } else { event }).collect()
+        let offset = |event: &Value| event["offset"].as_str().map(|offset| offset.parse::<Position>().unwrap());
+        let mut follows = events.iter().skip(1).map(offset).collect::<Vec<_>>().into_iter();
+        let brief = |mut event: Value| {
+            let next = follows.next().flatten();
+            if event["type"] == "message" {
+                return event["data"].clone();
+            }
+            let next = next.expect("a message follows");
+            let position = event.as_object_mut().unwrap().remove("position");
+            assert_eq!(
+                position,
+                Some(json!(Position::new(next.epoch(), next.offset() - 1))),
+                "all that comes after it"
+            );
+            event
+        };
+        events.into_iter().map(brief).collect()
     };
 
     publish(&elsewhere, 1..=1).await;

@@ -68,6 +68,25 @@ async fn who_comes_late_is_given_the_newest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_for_the_newest_is_given_what_came_after_the_last_that_can_not_be_given() {
+    use rooms_core::bus::{History as _, Topic};
+    let hub = LocalBus::new();
+    let foreign = hub.peer();
+    let rooms = over(hub, posts());
+    for payload in ["1".to_owned(), "[".repeat(100) + &"]".repeat(100), "2".to_owned(), "3".to_owned()] {
+        foreign.append(&Topic::Room(key(POST)), payload.into(), Retention::messages(100)).await.unwrap();
+    }
+    let (mut talk, welcome) = joined(&rooms, json!({"newest": 50})).await;
+    assert_eq!(numbers(&mut talk.inbox).await, [2, 3], "and 1 would have another one between");
+    let (mut talk, welcome) = joined(&rooms, json!({"since": welcome["position"]})).await;
+    assert_eq!((&welcome["recovered"], numbers(&mut talk.inbox).await), (&json!(true), vec![2, 3]));
+    let (mut talk, welcome) = joined(&rooms, json!({"since": "x", "newest": 50})).await;
+    let told = talk.inbox.all().await;
+    assert_eq!((&told[0]["type"], &told[0]["position"]), (&json!("resync"), &welcome["position"]));
+    assert_eq!(told[1..].iter().map(|event| event["data"].clone()).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_published_while_the_hook_runs_follows_once_and_the_hook_knows_from_where() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&told);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::channel::mpsc;
 use rooms_core::{Kind, Limits, Overflow, RoomManager, bus::Retention};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use rig::{idle, key, who};
@@ -33,6 +33,27 @@ async fn a_slow_member_goes_and_comes_as_any_other() {
     assert_eq!(brief(told[joined..].to_vec()), numbers(101..=102), "nothing from before it came back");
     publish(&rooms, 103..=104).await;
     assert_eq!(brief(slow.takes(9).await), numbers(103..=104));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_and_joins_while_something_waits_is_given_nothing_twice_behind_its_welcome() {
+    for resumes in [true, false] {
+        let rooms = rooms();
+        let mut slow = Slow::many(&rooms, &[POST]).await;
+        publish(&rooms, 1..=1).await;
+        let first = slow.takes(1).await[0]["offset"].clone();
+        publish(&rooms, 2..=6).await;
+        slow.say(&json!({"type": "leave", "room": POST}));
+        let since = if resumes { first } else { Value::Null };
+        slow.say(&json!({"type": "join", "room": POST, "since": since}));
+        idle().await;
+        publish(&rooms, 7..=40).await;
+        let told = slow.takes(1_000).await;
+        let joined = told.iter().position(|event| event["type"] == "room_joined").expect("a welcome");
+        assert_eq!(brief(told[..joined].to_vec()), numbers(2..=6), "what waited before");
+        let expected = if resumes { 2 } else { 7 };
+        assert_eq!(brief(told[joined..].to_vec()), numbers(expected..=40));
+    }
 }
 
 #[tokio::test(start_paused = true)]

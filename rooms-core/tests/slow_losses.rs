@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rooms_core::{
-    Bus, LocalBus,
-    bus::{BusEvent, Retention, Topic},
+    Bus, Kind, Limits, LocalBus, Overflow, RoomManager,
+    bus::{BusEvent, Position, Retention, Topic},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use flaky::Flaky;
 use rig::{idle, key};
-use slow::{OUTBOX, POST, Slow, brief, numbers, over, publish, rooms};
+use slow::{OUTBOX, POST, Rooms, Slow, brief, numbers, over, publish, rooms};
 
 #[tokio::test(start_paused = true)]
 async fn what_the_log_has_no_more_is_one_resync_and_then_everything_again() {
@@ -33,7 +33,9 @@ async fn what_the_log_has_no_more_is_one_resync_and_then_everything_again() {
     slow.valve.open(1_000);
     idle().await;
     publish(&rooms, 101..=102).await;
-    assert_eq!(brief(slow.takes(0).await), [json!(1), json!("history_gap"), json!(101), json!(102)]);
+    let told = slow.takes(0).await;
+    assert!(told[1]["position"].as_str().is_some_and(|position| position.ends_with(".100")), "{told:?}");
+    assert_eq!(brief(told), [json!(1), json!("history_gap"), json!(101), json!(102)]);
     // Again and again: it has all that is kept, or is told.
     let mut got = Vec::new();
     for round in 0..40_u64 {
@@ -171,4 +173,31 @@ async fn however_many_the_log_has_overtaken_it_is_read_once_for_them() {
         assert_eq!(told.last(), Some(&json!("history_gap")), "{told:?}");
     }
     assert_eq!(bus.reads() - reads, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_leaves_the_position_after_which_everything_is_given() {
+    let post = Kind::authenticated().history(Retention::messages(1_000)).overflow(Overflow::DropOldest);
+    let limits = |limits: &mut Limits| limits.max_outbox_messages = OUTBOX;
+    let rooms: Rooms = RoomManager::build_for().kind("post", post).limits(limits).build().unwrap();
+    let mut slow = Slow::many(&rooms, &[POST]).await;
+    let mut told = Vec::new();
+    for round in 0..10 {
+        publish(&rooms, 20 * round + 1..=20 * round + 20).await;
+        told.extend(slow.takes(round as usize).await);
+    }
+    told.extend(slow.takes(1_000).await);
+    let position = |value: &Value| value.as_str().and_then(|text| text.parse::<Position>().ok()).expect("a position");
+    let (mut last, mut resyncs) = (0, 0);
+    for event in &told {
+        if event["type"] == "message" {
+            assert_eq!(position(&event["offset"]).offset(), last + 1, "{told:?}");
+            last += 1;
+        } else if event["type"] == "resync" {
+            let after = position(&event["position"]).offset();
+            assert!(after > last, "{told:?}");
+            (last, resyncs) = (after, resyncs + 1);
+        }
+    }
+    assert!(last == 200 && resyncs > 2, "{told:?}");
 }

@@ -235,7 +235,7 @@ function keepUp(path, options, many = false) {
   function note(event) {
     const { type, room, ref, position, offset } = event ?? {};
     const joined = type === "room_joined";
-    const place = joined ? position : (type === "message" || type === "refresh") && offset;
+    const place = joined || type === "resync" ? position : (type === "message" || type === "refresh") && offset;
     const early = !ref && !answered.has(room) && !fallback?.active;
     if (early && (joined || place) && wanted.has(room) && places.has(room)) return false;
     if (joined || place) answered.add(room);

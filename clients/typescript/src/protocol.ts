@@ -89,6 +89,9 @@ export interface FetchAgain {
   type: "resync" | "refresh";
   room: string;
   reason?: "bus_gap" | "slow_consumer" | "history_gap" | "epoch";
+  /** Of a `resync` in a room with a history: everything that comes after it follows. */
+  position?: Position;
+  /** Of a `refresh` in a room with a history. */
   offset?: Position;
 }
 

@@ -444,6 +444,21 @@ async function until(is: () => boolean): Promise<void> {
   }
 }
 
+test("a page comes back with the position of a resync, where it has one", async () => {
+  const { rooms, heard, wire } = await onWire();
+  const room = "post:1";
+  const since = () => JSON.parse(String(Wire.last.sent.filter(sent => String(sent).includes(`"join"`)).at(-1))).since;
+  rooms.join(room);
+  wire.says({ type: "room_joined", room, position: "2a.2", ref: wire.refs.at(-1) });
+  wire.says({ type: "resync", room, reason: "bus_gap", position: "2a.5" });
+  wire.says({ type: "resync", room, reason: "slow_consumer" });
+  wire.says({ type: "published", room, position: "2a.9" });
+  wire.onclose({ code: 1006, reason: "" });
+  await heard.next("open");
+  same(since(), "2a.5");
+  rooms.close();
+});
+
 test("where the server joins the user's own room, the page goes on from where it stood", async () => {
   const { rooms, heard, wire } = await onWire();
   const room = "user:5";

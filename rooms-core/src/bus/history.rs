@@ -63,7 +63,7 @@ impl Retention {
     }
 
     /// Sets how many bytes are kept, of payloads as they travel on the bus. What a backplane needs for each message beside
-    /// it is not counted. A payload that is longer than all of this is published and not kept.
+    /// it is not counted, nor what a node needs: with members in the room it has a copy, with some 300 bytes beside each payload. A payload that is longer than all of this is published and not kept.
     pub const fn bytes(self, bytes: usize) -> Self {
         Self { bytes, ..self }
     }

@@ -231,7 +231,7 @@ impl LocalBus {
         let mut shard = lock(self.hub.shard(topic));
         let Shard { subscriptions, logs, .. } = &mut *shard;
         let subscribed = |topic: &Topic| subscriptions.has(topic);
-        let appended = logs.append(topic, payload.clone(), retention, key, subscribed);
+        let appended = logs.append(topic, payload, retention, key, subscribed);
         if let Appended::Now(position) = appended {
             // Under the shard's lock, so that the order of what is heard is that of the offsets.
             shard.hand_over(topic, || BusEvent::message_at(topic.clone(), payload.clone(), position));

@@ -68,8 +68,9 @@ struct Closed<'a> {
     reason: &'a str,
 }
 
+/// What says after which position everything is given.
 #[derive(Deserialize)]
-struct Joined<'a> {
+struct Standing<'a> {
     room: &'a str,
     position: Option<&'a str>,
 }
@@ -122,8 +123,8 @@ impl Encoder {
             {
                 self.at(room, position, out);
             }
-        } else if text.starts_with(r#"{"type":"room_joined","#) {
-            if let Ok(Joined { room, position: Some(position) }) = serde_json::from_str(text) {
+        } else if [r#"{"type":"room_joined","#, r#"{"type":"resync","#].iter().any(|said| text.starts_with(said)) {
+            if let Ok(Standing { room, position: Some(position) }) = serde_json::from_str(text) {
                 self.at(room, position, out);
             }
         } else if text.starts_with(r#"{"type":"refresh","#) {
@@ -245,6 +246,16 @@ mod tests {
         assert!(encode(&mut one, &joined(42, 7)).starts_with("id: 2a.7\ndata: {\"type\":\"room_joined\""));
         let without = encode(&mut one, &multi::message(&room(42), br#"{"offset":"2a.9"}"#));
         assert!(without.starts_with("data: "), "what a member says is no position: {without}");
+    }
+
+    #[test]
+    fn a_resync_has_the_position_from_which_it_goes_on() {
+        let mut many = Encoder::new(Ids::many());
+        encode(&mut many, &joined(42, 7));
+        let resync = |position| protocol::resync(&room(42), protocol::Reason::BusGap, position);
+        let told = encode(&mut many, &resync(Some(Position::new(0x2a, 9))));
+        assert!(told.starts_with("id: post:42=2a.9\ndata: {\"type\":\"resync\""), "{told}");
+        assert!(encode(&mut many, &resync(None)).starts_with("data: {"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     state::{Phase, State},
     transport::{Broken, Full, Wrote},
 };
-use crate::{close::Close, lock::lock, message::Message, room_key::RoomKey};
+use crate::{bus::Position, close::Close, lock::lock, message::Message, room_key::RoomKey};
 
 /// What became of messages for one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,12 @@ impl Outbox {
     /// Gives the member messages that are for it alone: what the sink takes at once is gone, the rest is queued.
     pub(crate) fn deliver(&self, batch: &[Message]) -> Delivery {
         self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer(message, self.fixed.bounds())))
+    }
+
+    /// [`deliver`](Self::deliver), of what answers a join of a room that the member is in.
+    pub(crate) fn deliver_standing(&self, room: &RoomKey, batch: &[Message]) {
+        let bounds = self.fixed.bounds();
+        self.give(batch, |queue, at| batch.get(at).map(|message| queue.offer_standing(message, room, bounds)));
     }
 
     /// Has the sink write what it holds back for the first messages; see [`CorkedStream`](crate::ws::CorkedStream).
@@ -86,9 +92,10 @@ impl Outbox {
     /// because the welcome is long.
     ///
     /// For callers that hold a lock of their own, under which nothing may be written.
-    pub(crate) fn queue(&self, welcome: &Message, rest: impl Iterator<Item = Message>) {
+    pub(crate) fn queue(&self, room: &RoomKey, welcome: &Message, rest: impl Iterator<Item = Message>) {
         self.queue_by(|queue, bounds| {
-            queue.offer(welcome, bounds)?;
+            queue.part_with(room);
+            queue.offer_standing(welcome, room, bounds)?;
             rest.for_each(|message| queue.append(message));
             Ok(())
         });
@@ -115,22 +122,23 @@ impl Outbox {
     }
 
     /// Queues what a room has left out, in order, as far as there is space. What is `None` is not for this member, and has
-    /// its place. Gives the offset of the last that it has now, if it was given any.
+    /// its place. Gives the position of the last that it has now, if it was given any.
     pub(crate) fn refill(
         &self,
         source: &Source,
-        missed: impl Iterator<Item = (NonZeroU64, Option<Message>)>,
-    ) -> Option<NonZeroU64> {
+        missed: impl Iterator<Item = (Position, Option<Message>)>,
+    ) -> Option<Position> {
         let last = self.queue_by(|queue, bounds| {
             let (mut last, mut one) = (None, true);
-            for (offset, message) in missed {
+            for (position, message) in missed {
                 if let Some(message) = message {
-                    let fits = queue.refill(&message, About::Logged(offset), source, bounds, std::mem::take(&mut one));
+                    let fits =
+                        queue.refill(&message, About::Logged(position), source, bounds, std::mem::take(&mut one));
                     if !fits {
                         break;
                     }
                 }
-                last = Some(offset);
+                last = Some(position);
             }
             Ok(last)
         });

@@ -127,7 +127,7 @@ fn what_is_delivered_comes_out_once_in_order_and_the_close_last() {
 fn a_queued_welcome_stays_before_what_is_delivered() {
     loom::model(|| {
         let (sink, outbox) = outbox(0);
-        outbox.queue(&Message::text("welcome"), std::iter::empty());
+        outbox.queue(&"post:1".parse().unwrap(), &Message::text("welcome"), std::iter::empty());
         let publisher = thread::spawn({
             let outbox = Arc::clone(&outbox);
             move || {

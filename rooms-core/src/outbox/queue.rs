@@ -70,6 +70,8 @@ pub(super) struct Queue {
     waiting: Size,
     /// What was sent to the connection alone: answers, mostly.
     own: Size,
+    /// Of that, the answers to joins, which are bounded by themselves.
+    standing: Size,
     /// Some was written since the last look.
     taken: bool,
     /// How often messages were dropped, and a `resync` put in their place.
@@ -108,8 +110,9 @@ impl Latest {
         match about {
             About::Content | About::Logged(_) => &mut self.content,
             About::Viewers => &mut self.viewers,
-            About::Names => &mut self.names,
-            About::Loss => &mut self.loss,
+            // Nothing replaces these.
+            About::Names | About::Standing => &mut self.names,
+            About::Loss(_) => &mut self.loss,
         }
     }
 }
@@ -220,6 +223,27 @@ impl Queue {
         Ok(())
     }
 
+    /// Appends the answer to a join, or a part of it. It may be long, as it has what the application and the room tell of
+    /// themselves, and one who is only slow is to be told where it stands: so such answers have the bounds once more, for
+    /// themselves, and one of them may be longer than that. A client that does not read them asks for no more, as they are
+    /// [heavy](Backlog::heavy).
+    pub(super) fn offer_standing(&mut self, message: &Message, room: &RoomKey, bounds: Bounds) -> Result<(), Overrun> {
+        let fits = self.standing.messages < bounds.messages as usize
+            && self.standing.bytes + message.frame().len() <= bounds.bytes as usize;
+        if !fits && self.standing.messages > 0 {
+            return Err(Overrun);
+        }
+        self.push(message.clone(), Some(Tag { room: room.clone(), about: About::Standing, replaced: false }));
+        Ok(())
+    }
+
+    /// What waits of a room is of a membership that is over: the log does not give it again to the one that begins.
+    pub(super) fn part_with(&mut self, room: &RoomKey) {
+        for tag in self.tags.iter_mut().flatten().filter(|tag| tag.room == *room && tag.about.offset().is_some()) {
+            tag.about = About::Content;
+        }
+    }
+
     /// Appends a message of a room, and makes place for it as the room wants.
     pub(super) fn offer_from(
         &mut self,
@@ -289,13 +313,13 @@ impl Queue {
         for (message, place) in self.messages.iter_mut().zip(&mut self.tags) {
             match place.as_ref().filter(|tag| tag.room == *room).map(|tag| tag.about) {
                 Some(About::Logged(_)) if std::mem::take(&mut stays) => {}
-                Some(About::Logged(offset)) => {
-                    first = first.or(Some(offset));
+                Some(about @ About::Logged(_)) => {
+                    first = first.or(about.offset());
                     self.waiting.subtract(message);
                     (*message, *place) = (Message::gone(), None);
                 }
                 // Who is told to fetch has what came before.
-                Some(About::Loss) => first = None,
+                Some(About::Loss(_)) => first = None,
                 _ => {}
             }
         }
@@ -308,19 +332,34 @@ impl Queue {
 
     /// An empty queue takes any one message: a client that reads is not slow because its snapshot is large.
     fn fits(&self, message: &Message, bounds: Bounds) -> bool {
+        let there = self.counted();
         self.is_empty()
-            || (self.waiting.messages < bounds.messages as usize
-                && self.waiting.bytes + message.frame().len() <= bounds.bytes as usize)
+            || (there.messages < bounds.messages as usize
+                && there.bytes + message.frame().len() <= bounds.bytes as usize)
     }
 
     fn exceeds(&self, bounds: Bounds) -> bool {
-        self.waiting.messages > bounds.messages as usize || self.waiting.bytes > bounds.bytes as usize
+        let there = self.counted();
+        there.messages > bounds.messages as usize || there.bytes > bounds.bytes as usize
+    }
+
+    /// What waits, without the answers to joins.
+    const fn counted(&self) -> Size {
+        Size {
+            messages: self.waiting.messages - self.standing.messages,
+            bytes: self.waiting.bytes - self.standing.bytes,
+        }
     }
 
     fn push(&mut self, message: Message, tag: Option<Tag>) {
         self.waiting.add(&message);
-        if tag.is_none() {
-            self.own.add(&message);
+        match tag.as_ref().map(|tag| tag.about) {
+            None => self.own.add(&message),
+            Some(About::Standing) => {
+                self.own.add(&message);
+                self.standing.add(&message);
+            }
+            Some(_) => {}
         }
         self.messages.push_back(message);
         self.tags.push_back(tag);
@@ -337,6 +376,10 @@ impl Queue {
             self.waiting.subtract(&message);
             match &tag {
                 None => self.own.subtract(&message),
+                Some(Tag { about: About::Standing, .. }) => {
+                    self.own.subtract(&message);
+                    self.standing.subtract(&message);
+                }
                 Some(tag) if tag.replaced => self.forget_latest(&tag.room, tag.about),
                 Some(_) => {}
             }
@@ -409,30 +452,60 @@ impl Queue {
     }
 
     /// Drops a room's oldest messages until no more than `keep` waits, or none of them is left; the first that is
-    /// dropped leaves a `resync` in its place, and one is enough.
+    /// dropped leaves a `resync` in its place, and one is enough. It has the position of the last that is dropped.
     fn thin(&mut self, source: &Source, keep: Bounds) {
-        let mut told = false;
+        let (mut told, mut position, mut kept) = (None, None, false);
         for _ in 0..self.waiting.messages {
             // What has been looked at is at the back again, so this counts all that still waits.
             let over = self.exceeds(keep);
             let Some((message, tag)) = self.pop() else { break };
             let about = tag.as_ref().filter(|tag| tag.room == source.room).map(|tag| tag.about);
             match about {
-                Some(About::Loss) if told => {}
-                Some(About::Loss) => {
-                    told = true;
-                    self.push(message, tag);
-                }
-                Some(About::Content | About::Logged(_) | About::Names) if over => {
-                    if !std::mem::replace(&mut told, true) {
-                        self.resyncs += 1;
-                        source.recorded.resyncs.add(1);
-                        self.push((source.resync)(&source.room), Some(Tag::new(source, About::Loss)));
+                // A later word stands where it stood, if something is given before it.
+                Some(About::Loss(at)) if !kept => {
+                    position = at;
+                    if told.is_none() {
+                        self.push(message, tag);
+                        told = Some((self.last_place(), at));
                     }
                 }
-                _ => self.push(message, tag),
+                Some(about @ (About::Content | About::Logged(_) | About::Names)) if over => {
+                    if told.is_none() {
+                        self.resyncs += 1;
+                        source.recorded.resyncs.add(1);
+                        self.push((source.resync)(&source.room, None), Some(Tag::new(source, About::Loss(None))));
+                        told = Some((self.last_place(), None));
+                    }
+                    if let About::Logged(at) = about {
+                        position = Some(at);
+                    }
+                }
+                _ => {
+                    kept |= about.is_some_and(|about| about != About::Viewers);
+                    self.push(message, tag);
+                }
             }
         }
+        // What it says has to hold for what was dropped behind it, too.
+        if let Some((place, said)) = told
+            && said != position
+        {
+            let tag = Tag::new(source, About::Loss(position));
+            self.replace(place, (source.resync)(&source.room, position), tag);
+        }
+    }
+
+    fn last_place(&self) -> u64 {
+        self.first + self.messages.len() as u64 - 1
+    }
+
+    /// Puts a message of a room in the place of another one.
+    fn replace(&mut self, place: u64, message: Message, tag: Tag) {
+        let at = (place - self.first) as usize;
+        let Some((old, old_tag)) = self.messages.get_mut(at).zip(self.tags.get_mut(at)) else { return };
+        self.waiting.subtract(old);
+        self.waiting.add(&message);
+        (*old, *old_tag) = (message, Some(tag));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use crate::{message::Message, metrics::Overflows, room_key::RoomKey};
+use crate::{bus::Position, message::Message, metrics::Overflows, room_key::RoomKey};
 
 /// What happens to a member that does not keep up with a room, once `Limits::max_outbox_bytes` or `max_outbox_messages` wait for
 /// it; set for a kind with [`Kind::overflow`](crate::Kind::overflow).
@@ -37,8 +37,8 @@ pub(crate) struct Source {
     pub(crate) overflow: Overflow,
     /// What the log of the room has is not dropped but left out, and given later.
     pub(crate) heals: bool,
-    /// Makes the message that tells the member that it missed something.
-    pub(crate) resync: fn(&RoomKey) -> Message,
+    /// Makes the message that tells the member that it missed something, and that it is given everything after a position.
+    pub(crate) resync: fn(&RoomKey, Option<Position>) -> Message,
     pub(crate) recorded: Overflows,
 }
 
@@ -47,22 +47,28 @@ pub(crate) struct Source {
 pub(crate) enum About {
     /// Something of the application's.
     Content,
-    /// The same, which the log of the room has at this offset.
-    Logged(NonZeroU64),
+    /// The same, which the log of the room has at this position; its offset is not 0.
+    Logged(Position),
     /// How many viewers there are: while it waits, the next one replaces it.
     Viewers,
     /// Which users came and went: no other message stands for it.
     Names,
-    /// That something is missing.
-    Loss,
+    /// How things stand in the room: the answer to a join.
+    Standing,
+    /// That something is missing, of what came up to a position where that is known: everything after it is given.
+    Loss(Option<Position>),
 }
 
 impl About {
     pub(crate) const fn offset(self) -> Option<NonZeroU64> {
         match self {
-            Self::Logged(offset) => Some(offset),
-            Self::Content | Self::Viewers | Self::Names | Self::Loss => None,
+            Self::Logged(position) => NonZeroU64::new(position.offset()),
+            Self::Content | Self::Viewers | Self::Names | Self::Standing | Self::Loss(_) => None,
         }
+    }
+
+    pub(crate) const fn is_loss(self) -> bool {
+        matches!(self, Self::Loss(_))
     }
 
     /// Whether it is about who is in the room, and not what is sent there.
@@ -72,7 +78,8 @@ impl About {
 
     /// Whether the one may replace the other.
     pub(super) fn is_of_the_sort_of(self, other: Self) -> bool {
-        self == other || matches!((self, other), (Self::Content | Self::Logged(_), Self::Content | Self::Logged(_)))
+        use About::{Content, Logged, Loss};
+        self == other || matches!((self, other), (Content | Logged(_), Content | Logged(_)) | (Loss(_), Loss(_)))
     }
 }
 
@@ -93,8 +100,8 @@ impl Source {
     pub(super) fn replaces(&self, about: About) -> bool {
         match about {
             About::Viewers => true,
-            About::Names => false,
-            About::Content | About::Logged(_) | About::Loss => self.overflow == Overflow::Latest,
+            About::Names | About::Standing => false,
+            About::Content | About::Logged(_) | About::Loss(_) => self.overflow == Overflow::Latest,
         }
     }
 }

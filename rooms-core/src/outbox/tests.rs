@@ -104,7 +104,7 @@ fn what_it_does_not_take_waits_in_order_and_wakes_the_task() {
     assert_eq!(outbox.drive(&mut Context::from_waker(&waker)), Progress::Open(Backlog::default()));
     outbox.deliver(&[Message::text("a")]);
     outbox.deliver(&[Message::text("b")]);
-    outbox.queue(&Message::text("c"), std::iter::empty());
+    outbox.queue(&"post:1".parse().unwrap(), &Message::text("c"), std::iter::empty());
     assert!(sink.texts().is_empty());
     let before = wakes.0.load(Ordering::Relaxed);
     sink.open();

@@ -79,6 +79,8 @@ pub(super) enum Event<'a> {
     Resync {
         room: &'a RoomKey,
         reason: Reason,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        position: Option<Position>,
     },
     Refresh {
         room: &'a RoomKey,
@@ -153,8 +155,9 @@ pub(crate) fn viewers_changed(change: Change, viewers: usize, users: &[Person]) 
     }
 }
 
-pub(crate) fn resync(room: &RoomKey, reason: Reason) -> Message {
-    Event::Resync { room, reason }.message()
+/// That something may be missing. With the position after which everything is given, where the room has a history.
+pub(crate) fn resync(room: &RoomKey, reason: Reason, position: Option<Position>) -> Message {
+    Event::Resync { room, reason, position }.message()
 }
 
 /// In place of a broadcast that is too long. With its position where the room has a history.
@@ -242,7 +245,12 @@ mod tests {
         assert_eq!(text(refreshed(None, None)), r#"{"type":"refreshed"}"#);
         assert_eq!(text(viewers_changed(Change::Joined, 4, &[])), r#"{"type":"viewer_joined","viewers":4}"#);
         assert_eq!(text(viewers_changed(Change::Left, 3, &[])), r#"{"type":"viewer_left","viewers":3}"#);
-        assert_eq!(text(resync(&room, Reason::BusGap)), r#"{"type":"resync","room":"post:42","reason":"bus_gap"}"#);
+        let lost = |position| text(resync(&room, Reason::BusGap, position));
+        assert_eq!(lost(None), r#"{"type":"resync","room":"post:42","reason":"bus_gap"}"#);
+        assert_eq!(
+            lost(Some(Position::new(42, 7))),
+            r#"{"type":"resync","room":"post:42","reason":"bus_gap","position":"2a.7"}"#,
+        );
         assert_eq!(text(refresh(&room, None)), r#"{"type":"refresh","room":"post:42"}"#);
         let [before, at] = [Position::new(42, 7), Position::new(42, 8)];
         assert_eq!(text(refresh(&room, Some(at))), r#"{"type":"refresh","room":"post:42","offset":"2a.8"}"#);

@@ -94,7 +94,9 @@ impl Room {
         if let Way::Lost(reason) = way {
             effects.lost = Some(reason);
             self.kind.metrics.resyncs.count(reason.word());
-            recipient.queue_from(&self.source(), &protocol::resync(&self.key, reason), About::Loss);
+            let position = replay.head();
+            let resync = protocol::resync(&self.key, reason, position);
+            recipient.queue_from(&self.source(), &resync, About::Loss(position));
         }
         match way {
             Way::Behind => _ = replay.behind.insert(slot, behind),
@@ -131,7 +133,7 @@ impl Behind {
             if owed || entry.except == Some(recipient.id()) || !rights.receives(entry.to) {
                 continue;
             }
-            told |= entry.about == About::Loss;
+            told |= entry.about.is_loss();
             let about = entry.about;
             if let Some(since) = recipient
                 .queue_from(&source, in_form(entry, room, recipient.form()), about)
@@ -168,10 +170,9 @@ impl Behind {
             Ok(missed) => missed,
             Err(missing) => return Way::Lost(Missing::into(missing)),
         };
-        let offset = |logged: &Logged| NonZeroU64::new(logged.position.offset());
-        let missed = missed.filter_map(|logged| Some((offset(logged)?, logged.for_one(recipient))));
+        let missed = missed.map(|logged| (logged.position, logged.for_one(recipient)));
         if let Some(last) = recipient.refill(&room.source(), missed) {
-            self.since = Position::new(head.epoch(), last.get());
+            self.since = Position::new(head.epoch(), last.offset());
         }
         if self.since.offset() == head.offset() { Way::Through } else { Way::Behind }
     }
@@ -181,7 +182,7 @@ impl Logged {
     /// It, as a member is given it; `None` where it is not.
     pub(super) fn for_one(&self, recipient: &Recipient) -> Option<Message> {
         let content = self.content.as_ref().filter(|content| content.except != Some(recipient.id()))?;
-        Some(if recipient.form() == Form::Single { content.bare.clone() } else { content.positioned.clone() })
+        Some(if recipient.form() == Form::Single { content.bare() } else { content.positioned() }.clone())
     }
 }
 

@@ -43,7 +43,7 @@ impl Held {
             if offset.is_some() {
                 return Ok(());
             }
-            if about == About::Loss {
+            if about.is_loss() {
                 // It is told to fetch, and so has what came before.
                 self.left_out = None;
             }
@@ -116,7 +116,7 @@ impl Member {
             if said || silent || entry.except == Some(self.recipient.id()) || !rights.receives(entry.to) {
                 continue;
             }
-            if entry.about == About::Loss {
+            if entry.about.is_loss() {
                 // It is told to fetch, and so has what came before.
                 held.left_out = None;
             }

@@ -7,7 +7,7 @@ use tokio::sync::futures::OwnedNotified;
 use super::{
     Effects, Held, Room, State,
     log::Entry,
-    logged::{Content, Logged, Read},
+    logged::{Logged, Read},
     replay::{Arrived, Down, Lost, Need, Outcome, Ready, Replay, Seen},
 };
 use crate::{
@@ -56,7 +56,7 @@ impl Room {
             }
             Arrived::Jumps(logged) => {
                 state.begin_history(logged.before());
-                let told = self.lost(&mut state, Reason::BusGap);
+                let told = self.lost(&mut state, Reason::BusGap, Some(logged.before()));
                 let (kept, effects) = self.pass(&mut state, logged, fan_out);
                 (kept, Effects { flush: told.flush || effects.flush, lost: told.lost.or(effects.lost), ..effects })
             }
@@ -81,18 +81,19 @@ impl Room {
     /// Gives a message of the log to the members, or tells them that it can't be given to them.
     fn pass(&self, state: &mut State, logged: Logged, fan_out: Option<Box<tracing::Span>>) -> (bool, Effects) {
         if logged.left_out {
-            return (true, self.lost(state, Reason::BusGap));
+            return (true, self.lost(state, Reason::BusGap, Some(logged.position)));
         }
-        let Some(Content { bare, positioned, except }) = logged.content else { return (true, Effects::default()) };
+        let Some(content) = logged.content else { return (true, Effects::default()) };
         if state.members.is_empty() {
             return (true, Effects::default());
         }
+        let (bare, positioned) = (content.bare().clone(), content.positioned().clone());
         if !state.log.fits(bare.frame().len(), self.twice()) {
-            return (false, self.lost(state, Reason::BusGap));
+            return (false, self.lost(state, Reason::BusGap, Some(logged.position)));
         }
         state.loss.kept();
-        let about = NonZeroU64::new(logged.position.offset()).map_or(About::Content, About::Logged);
-        let entry = Entry { multi: Some(positioned), fan_out, ..Entry::new(bare, except, about) };
+        let about = if logged.position.offset() == 0 { About::Content } else { About::Logged(logged.position) };
+        let entry = Entry { multi: Some(positioned), fan_out, ..Entry::new(bare, content.except, about) };
         (true, state.push(entry))
     }
 
@@ -139,7 +140,8 @@ impl Room {
                     Lost::Missing(missing) => missing.into(),
                     Lost::Unread => Reason::BusGap,
                 };
-                let told = self.lost(&mut state, reason);
+                let stands = passes.first().map(Logged::before).or_else(|| state.stands());
+                let told = self.lost(&mut state, reason, stands);
                 (effects.flush, effects.lost) = (effects.flush || told.flush, told.lost);
             }
             for logged in passes {
@@ -175,7 +177,7 @@ impl Room {
         let Some((replay, from)) = replay.and_then(|replay| Some((replay, held.from.or(replay.head())?))) else {
             // Nobody knows where the log stands, or there is none: who was away may have missed anything.
             let missed = join.since.is_some();
-            let resync = missed.then(|| protocol::resync(&self.key, Reason::HistoryGap));
+            let resync = missed.then(|| protocol::resync(&self.key, Reason::HistoryGap, None));
             return Resumed {
                 recovered: missed.then_some(false),
                 reason: missed.then_some(Reason::HistoryGap),
@@ -230,7 +232,7 @@ impl Room {
                 space = Space { messages: bounds.held_messages / 4 * 3, bytes: bounds.held_bytes / 4 * 3 };
                 let mut resumed = self.newest(replay, from, &mut space, join.newest, message);
                 (resumed.recovered, resumed.reason) = (Some(false), Some(reason));
-                resumed.first.insert(0, protocol::resync(&self.key, reason));
+                resumed.first.insert(0, protocol::resync(&self.key, reason, resumed.position));
                 resumed
             }
             None => self.newest(replay, from, &mut space, join.newest, message),
@@ -258,7 +260,8 @@ impl Room {
     ) -> Resumed {
         let (mut first, mut offset) = (Vec::new(), from.offset());
         for logged in replay.newest(from) {
-            if first.len() >= count {
+            // What follows the position is complete, so it begins behind what can't be given.
+            if first.len() >= count || logged.left_out {
                 break;
             }
             if let Some(message) = message(logged) {

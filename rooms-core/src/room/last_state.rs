@@ -291,7 +291,10 @@ impl Room {
             News::None => (true, Effects::default()),
             News::Changed => self.give_state(state),
             News::Read { begin } => (true, Effects { read_state: *begin, ..Effects::default() }),
-            News::Lost(reason) => (true, self.lost(state, *reason)),
+            News::Lost(reason) => {
+                let stands = state.stands();
+                (true, self.lost(state, *reason, stands))
+            }
         }
     }
 

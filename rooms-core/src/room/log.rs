@@ -44,7 +44,7 @@ impl Entry {
             About::Content | About::Logged(_) => multi::payload(room, &self.message),
             About::Viewers | About::Names => multi::with_room(room, &self.message),
             // It names its room already.
-            About::Loss => self.message.clone(),
+            About::Standing | About::Loss(_) => self.message.clone(),
         })
     }
 
@@ -85,6 +85,14 @@ impl Log {
     pub(super) fn push(&mut self, entry: Entry) {
         self.bytes += entry.message.frame().len();
         self.entries.push_back(entry);
+    }
+
+    /// Puts an entry in the place of the one at a position, if that is there still.
+    pub(super) fn replace(&mut self, position: u64, entry: Entry) {
+        let at = position.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        let Some(place) = at.and_then(|at| self.entries.get_mut(at)) else { return };
+        self.bytes = self.bytes - place.message.frame().len() + entry.message.frame().len();
+        *place = entry;
     }
 
     /// The entries from a position on.

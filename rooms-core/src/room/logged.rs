@@ -1,6 +1,6 @@
 //! A message of a room's log, and what was read of one.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use tokio::time::Instant;
 
@@ -30,9 +30,12 @@ pub(crate) struct Logged {
 /// What members are given of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
+    positioned: Message,
     /// For those who are told no positions.
-    pub(crate) bare: Message,
-    pub(crate) positioned: Message,
+    bare: OnceLock<Message>,
+    carried: Carried,
+    /// The bytes of the payload in both.
+    length: usize,
     pub(crate) except: Option<ConnectionId>,
 }
 
@@ -61,12 +64,10 @@ impl Logged {
                     Carried::Refresh => protocol::refresh(room, Some(position)),
                     Carried::Binary => binary::message(room, Some(position), payload),
                 };
-                let bare = match carried {
-                    Carried::Bare => Message::text_of(&[payload]),
-                    Carried::Binary => Message::binary(payload),
-                    Carried::Wrapped | Carried::Refresh => positioned.clone(),
-                };
-                (Some(Content { bare, positioned, except }), None)
+                let content = Content { positioned, bare: OnceLock::new(), carried, length: payload.len(), except };
+                // Here, where no lock is held.
+                content.bare();
+                (Some(content), None)
             }
             Err(fault) => (None, Some(fault)),
         };
@@ -74,9 +75,41 @@ impl Logged {
         (Self { position, at, size: payload.len(), content, left_out }, fault)
     }
 
+    /// It, as the copy of the log has it: without what can be made of the rest, so that it has no payload twice.
+    pub(super) fn slim(mut self) -> Self {
+        if let Some(content) = &mut self.content {
+            content.bare.take();
+        }
+        self
+    }
+
     /// The position before it.
     pub(super) fn before(&self) -> Position {
         Position::new(self.position.epoch(), self.position.offset().saturating_sub(1))
+    }
+}
+
+impl Content {
+    /// For those who are told positions, or are in many rooms.
+    pub(super) const fn positioned(&self) -> &Message {
+        &self.positioned
+    }
+
+    /// For those who are told no positions. Made once: where one of them is behind, others may be.
+    pub(super) fn bare(&self) -> &Message {
+        self.bare.get_or_init(|| {
+            let all = self.positioned.payload();
+            let payload = |behind: usize| {
+                let end = all.len().saturating_sub(behind);
+                all.get(end.saturating_sub(self.length)..end).unwrap_or_default()
+            };
+            match self.carried {
+                // It stands in an object, as its last value.
+                Carried::Bare => Message::text_of(&[payload(1)]),
+                Carried::Binary => Message::binary_of(&[payload(0)]),
+                Carried::Wrapped | Carried::Refresh => self.positioned.clone(),
+            }
+        })
     }
 }
 

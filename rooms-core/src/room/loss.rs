@@ -2,6 +2,7 @@
 
 use super::{Effects, Room, State, log::Entry};
 use crate::{
+    bus::Position,
     lock::lock,
     outbox::About,
     protocol::{self, Reason},
@@ -10,11 +11,11 @@ use crate::{
 /// What the members of a room are told of losses.
 #[derive(Debug, Default)]
 pub(super) struct Loss {
-    /// The place of the last word of it in the log, if no message was kept since.
-    told: Option<u64>,
+    /// The place of the last word of it in the log, and its reason, if no message was kept since.
+    told: Option<(u64, Reason)>,
     /// More was lost when somebody had been given that word already. One more is due with the next round, not at once:
     /// a bus that outruns the room would have one for each chunk of members.
-    again: bool,
+    again: Option<Reason>,
     /// Counts what no history gives again: messages that are not in it, and losses. Goes round: nobody is paused for four
     /// billion of them.
     fleeting: u32,
@@ -47,47 +48,68 @@ impl Room {
             Some(replay) if replay.may_heal() => Effects { read: replay.doubt(), ..Effects::default() },
             // Whoever joins just now begins with what is read later.
             Some(_) if members.iter().flatten().all(|member| member.held().is_some()) => Effects::default(),
-            _ => self.lost(&mut state, Reason::BusGap),
+            _ => self.lost(&mut state, Reason::BusGap, None),
         };
         Effects { read_state: of_state.read_state, ..effects }
     }
 
     /// A message came that can't be given to the members: they are told.
     pub(crate) fn left_out(&self) -> Effects {
-        self.lost(&mut lock(&self.state), Reason::BusGap)
+        let mut state = lock(&self.state);
+        let stands = state.stands();
+        self.lost(&mut state, Reason::BusGap, stands)
     }
 
-    /// Notes that something is lost to every member that there is.
-    pub(super) fn lost(&self, state: &mut State, reason: Reason) -> Effects {
+    /// Notes that something is lost to every member that there is; they are given everything that comes after a position of
+    /// the history, where that is known.
+    pub(super) fn lost(&self, state: &mut State, reason: Reason, position: Option<Position>) -> Effects {
         if state.members.is_empty() {
             return Effects::default();
         }
         state.loss.note_fleeting();
         match state.loss.told {
-            // The word of it is still ahead of everybody.
-            Some(at) if state.ahead <= at => Effects::default(),
+            // The word of it is still ahead of everybody. Its position has to hold for all that is lost.
+            Some((at, first)) if state.ahead <= at => {
+                if self.has_history() {
+                    state.log.replace(at, self.word_of_loss(first, position));
+                }
+                Effects::default()
+            }
             Some(_) if !state.log.is_empty() => {
-                state.loss.again = true;
+                state.loss.again = Some(reason);
                 Effects::default()
             }
             _ => {
-                state.loss.told = Some(state.log.head());
-                Effects { lost: Some(reason), ..state.push(self.word_of_loss(reason)) }
+                state.loss.told = Some((state.log.head(), reason));
+                self.count_loss(reason);
+                Effects { lost: Some(reason), ..state.push(self.word_of_loss(reason, position)) }
             }
         }
     }
 
-    /// The word that is due with the next round.
+    /// The word that is due with the next round, of the newest of those losses.
     pub(super) fn say_again(&self, state: &mut State) {
-        if std::mem::take(&mut state.loss.again) {
-            state.loss.told = Some(state.log.head());
-            state.log.push(self.word_of_loss(Reason::BusGap));
+        if let Some(reason) = state.loss.again.take() {
+            state.loss.told = Some((state.log.head(), reason));
+            let stands = state.stands();
+            self.count_loss(reason);
+            state.log.push(self.word_of_loss(reason, stands));
         }
     }
 
-    fn word_of_loss(&self, reason: Reason) -> Entry {
+    fn word_of_loss(&self, reason: Reason, position: Option<Position>) -> Entry {
+        Entry::new(protocol::resync(&self.key, reason, position), None, About::Loss(position))
+    }
+
+    fn count_loss(&self, reason: Reason) {
         self.kind.metrics.resyncs.count(reason.word());
-        Entry::new(protocol::resync(&self.key, reason), None, About::Loss)
+    }
+}
+
+impl State {
+    /// Where the members are in the history, once they have what is in the log; `None` where nobody knows.
+    pub(super) fn stands(&self) -> Option<Position> {
+        self.replay.as_ref()?.head()
     }
 }
 

@@ -120,7 +120,7 @@ impl Room {
         let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
-        member.recipient.queue(welcome, first.into_iter());
+        member.recipient.queue(&self.key, welcome, first.into_iter());
         if !messages.is_empty() {
             member.recipient.queue_held(&self.source(), messages.into_iter());
         }

@@ -93,10 +93,10 @@ impl Room {
         let (mut first, mut misses) = (None, false);
         for entry in log.since(cursor) {
             match entry.about {
-                About::Logged(offset) => first = first.or(Some(offset)),
-                About::Loss => (first, misses) = (None, true),
+                About::Logged(_) => first = first.or(entry.about.offset()),
+                About::Loss(_) => (first, misses) = (None, true),
                 About::Content => misses |= !entry.state && entry.except != Some(member.recipient.id()),
-                About::Viewers | About::Names => {}
+                About::Viewers | About::Names | About::Standing => {}
             }
         }
         let replay = replay.as_deref();
@@ -229,7 +229,7 @@ impl Default for Facts {
 impl Held {
     /// Keeps nothing but the news, for one who joins as paused.
     pub(super) fn pause(&mut self, replay: Option<&Replay>, loss: &Loss, since: Option<Since>) -> Paused {
-        let misses = self.messages.iter().any(|(about, _)| matches!(about, About::Content | About::Loss));
+        let misses = self.messages.iter().any(|(about, _)| matches!(about, About::Content | About::Loss(_)));
         self.messages.retain(|(about, _)| about.is_of_viewers());
         self.left_out = None;
         self.count();

@@ -97,10 +97,9 @@ impl<R: Source> Session<R> {
             Ok(Command::Join(room, options)) => match self.connection.stands(&room, &options) {
                 Some(standing) => {
                     let joined = protocol::room_joined(&room, standing, Value::Null, reference.as_ref());
-                    self.connection.send(&joined);
-                    if let Some(state) = self.connection.state(&room) {
-                        self.connection.send(&state);
-                    }
+                    let state = self.connection.state(&room);
+                    let answer: Vec<_> = std::iter::once(joined).chain(state).collect();
+                    self.connection.recipient().deliver_standing(&room, &answer);
                     return Ok(());
                 }
                 None => {

@@ -55,7 +55,7 @@ impl Logs {
     pub(super) fn append(
         &mut self,
         topic: &Topic,
-        payload: Bytes,
+        payload: &[u8],
         retention: Retention,
         key: Option<&IdempotencyKey>,
         subscribed: impl Fn(&Topic) -> bool,
@@ -72,6 +72,8 @@ impl Logs {
         }
         log.head += 1;
         log.bytes += payload.len();
+        // A copy: what is published may be a part of something longer, and what is kept has as many bytes as are counted.
+        let payload = Bytes::copy_from_slice(payload);
         log.messages.push_back(Kept { at: now, payload, key: key.cloned() });
         log.trim(retention, now);
         Appended::Now(log.position())
@@ -187,7 +189,7 @@ mod tests {
     async fn a_log_is_forgotten_when_it_was_not_used_for_as_long_as_its_messages_are_kept() {
         let (mut logs, retention) = (Logs::default(), Retention::messages(2).age(Duration::from_secs(10)));
         for number in 0..1_000 {
-            logs.append(&topic(number), "x".into(), retention, None, nobody);
+            logs.append(&topic(number), b"x", retention, None, nobody);
         }
         let first = logs.read(&topic(0), ReadFrom::Newest(0), retention, nobody).head;
         tokio::time::advance(Duration::from_secs(9)).await;
@@ -199,20 +201,20 @@ mod tests {
         }
         assert_eq!((logs.logs.len(), logs.looks.len()), (1, 1));
         tokio::time::advance(Duration::from_secs(11)).await;
-        let again = logs.append(&topic(0), "x".into(), retention, None, nobody).position();
+        let again = logs.append(&topic(0), b"x", retention, None, nobody).position();
         assert!(again.epoch() != first.epoch() && again.offset() == 1, "{again}, after {first}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_log_that_somebody_is_subscribed_to_goes_on_and_its_old_messages_are_gone() {
         let (mut logs, retention) = (Logs::default(), Retention::messages(2).age(Duration::from_secs(10)));
-        let first = logs.append(&topic(0), "x".into(), retention, None, nobody).position();
+        let first = logs.append(&topic(0), b"x", retention, None, nobody).position();
         for _ in 0..10 {
             tokio::time::advance(Duration::from_secs(100)).await;
-            logs.append(&topic(1), "x".into(), retention, None, |topic_| *topic_ == topic(0));
+            logs.append(&topic(1), b"x", retention, None, |topic_| *topic_ == topic(0));
             assert_eq!((logs.logs.len(), logs.logs[&topic(0)].messages.len()), (2, 0));
         }
-        let again = logs.append(&topic(0), "x".into(), retention, None, nobody).position();
+        let again = logs.append(&topic(0), b"x", retention, None, nobody).position();
         assert_eq!(again, Position::new(first.epoch(), 2));
     }
 
@@ -221,13 +223,13 @@ mod tests {
         let (mut logs, retention) = (Logs::default(), Retention::messages(5).age(Duration::from_secs(10)));
         let key = |number: usize| IdempotencyKey::new(&number.to_string()).unwrap();
         for number in 0..100 {
-            let mut append = || logs.append(&topic(0), "x".into(), retention, Some(&key(number)), nobody);
+            let mut append = || logs.append(&topic(0), b"x", retention, Some(&key(number)), nobody);
             let first = append();
             assert_eq!((first, append()), (Appended::Now(first.position()), Appended::Before(first.position())));
         }
         assert_eq!(logs.logs[&topic(0)].keys.len(), 5);
         tokio::time::advance(Duration::from_secs(10)).await;
-        let again = logs.append(&topic(0), "x".into(), retention, Some(&key(99)), nobody);
+        let again = logs.append(&topic(0), b"x", retention, Some(&key(99)), nobody);
         assert!(matches!(again, Appended::Now(_)), "it is not kept any more");
         assert_eq!(logs.logs[&topic(0)].keys.len(), 1);
     }
@@ -236,10 +238,10 @@ mod tests {
     async fn the_bytes_of_a_log_are_bounded() {
         let (mut logs, retention) = (Logs::default(), Retention::messages(10_000).bytes(1_000));
         for length in (0..2_000).chain([1_000, 1_001]) {
-            logs.append(&topic(0), vec![b' '; length % 300].into(), retention, None, nobody);
+            logs.append(&topic(0), &vec![b' '; length % 300], retention, None, nobody);
             assert!(logs.logs[&topic(0)].bytes <= 1_000);
         }
-        logs.append(&topic(0), vec![b' '; 1_001].into(), retention, None, nobody);
+        logs.append(&topic(0), &[b' '; 1_001], retention, None, nobody);
         assert!(logs.logs[&topic(0)].messages.is_empty(), "one that is too long leaves no room for those before it");
     }
 }

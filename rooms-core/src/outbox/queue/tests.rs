@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::metrics::Overflows;
+use crate::{bus::Position, metrics::Overflows};
 
 const BOUNDS: Bounds = Bounds { messages: 8, bytes: 1_000 };
 
@@ -10,7 +10,7 @@ fn source(room: &str, overflow: Overflow) -> Source {
         room: room.parse().unwrap(),
         overflow,
         heals: false,
-        resync: |_| Message::text("resync"),
+        resync: |_, _| Message::text("resync"),
         recorded: Overflows::default(),
     }
 }
@@ -64,7 +64,7 @@ fn resync_drops_all_of_the_room_and_nothing_else() {
 fn what_the_log_has_is_left_out_but_for_one_and_its_memory_is_given_back() {
     let bounds = Bounds { messages: 1_000, bytes: 1_000_000 };
     let ours = Source { heals: true, ..source("post:1", Overflow::Resync) };
-    let logged = |number| About::Logged(NonZeroU64::new(number).unwrap());
+    let logged = |number| About::Logged(Position::new(7, number));
     let mut queue = Queue::default();
     let mut offer = |number, about| queue.offer_from(&Message::text(format!("{number}")), about, &ours, bounds);
     offer(0, About::Content).unwrap();
@@ -78,7 +78,7 @@ fn what_the_log_has_is_left_out_but_for_one_and_its_memory_is_given_back() {
     let mut queue = Queue::default();
     let mut offer = |number, about| queue.offer_from(&Message::text(format!("{number}")), about, &ours, BOUNDS);
     for number in 1..=8 {
-        offer(number, if number == 4 { About::Loss } else { logged(number) }).unwrap();
+        offer(number, if number == 4 { About::Loss(None) } else { logged(number) }).unwrap();
     }
     assert_eq!(offer(9, logged(9)), Ok(Offered::Behind(NonZeroU64::new(5).unwrap())));
     assert_eq!(texts(&queue), ["1", "4"]);
@@ -174,8 +174,63 @@ proptest! {
         out.extend(waiting(&queue));
         for (number, room) in rooms.iter().enumerate().take(2) {
             let of = |about| out.iter().filter(|(tag, _)| tag.as_ref() == Some(&Tag::new(room, about))).count();
-            prop_assert!(of(About::Content) == given[number] || of(About::Loss) > 0, "dropped without a word");
+            prop_assert!(of(About::Content) == given[number] || of(About::Loss(None)) > 0, "dropped without a word");
         }
+    }
+
+    /// Behind a word of a loss comes everything that comes after its position.
+    #[test]
+    fn a_position_holds_for_all_that_was_dropped(
+        steps in prop::collection::vec((0..8u8, 0..6usize), 1..200),
+    ) {
+        let resync = |_: &RoomKey, position: Option<Position>| {
+            Message::text(position.map(|position| position.offset().to_string()).unwrap_or_default())
+        };
+        let (ours, other) = (
+            Source { resync, ..source("post:1", Overflow::DropOldest) }, source("post:2", Overflow::DropOldest),
+        );
+        let mut queue = Queue::default();
+        let (mut head, mut out) = (0, Vec::<(Option<Tag>, Message)>::new());
+        for (kind, written) in steps {
+            let about = match kind {
+                0 => About::Names,
+                1 => {
+                    // Told to all members.
+                    let about = About::Loss(Some(Position::new(7, head)));
+                    let told = resync(&ours.room, Some(Position::new(7, head)));
+                    _ = queue.offer_from(&told, about, &ours, BOUNDS);
+                    continue;
+                }
+                2 => {
+                    _ = queue.offer_from(&Message::text("x"), About::Content, &other, BOUNDS);
+                    continue;
+                }
+                _ => {
+                    head += 1;
+                    About::Logged(Position::new(7, head))
+                }
+            };
+            prop_assert!(queue.offer_from(&Message::text("y"), about, &ours, BOUNDS).is_ok());
+            let written = written.min(queue.len()) / 2;
+            out.extend(waiting(&queue).into_iter().take(written));
+            queue.written(written);
+        }
+        out.extend(waiting(&queue));
+        let mut last = 0;
+        for (tag, message) in out {
+            match tag.filter(|tag| tag.room == ours.room).map(|tag| tag.about) {
+                Some(About::Logged(position)) => {
+                    prop_assert_eq!(position.offset(), last + 1);
+                    last += 1;
+                }
+                Some(About::Loss(position)) => {
+                    prop_assert_eq!(message.as_text().unwrap(), position.map(|at| at.offset().to_string()).unwrap_or_default());
+                    last = position.map_or(last, |at| at.offset());
+                }
+                _ => {}
+            }
+        }
+        prop_assert_eq!(last, head, "the last is given, or told of");
     }
 
     #[test]
@@ -212,7 +267,7 @@ proptest! {
                 }
                 2 => About::Viewers,
                 3 => About::Names,
-                4 => About::Loss,
+                4 => About::Loss(None),
                 _ => About::Content,
             };
             if rooms[room].replaces(about) {
@@ -230,6 +285,54 @@ proptest! {
         let left: Vec<_> = waiting(&queue).into_iter().map(|(_, message)| message).collect();
         prop_assert_eq!(left, list.into_iter().map(|(_, message)| message).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn answers_to_joins_have_the_bounds_for_themselves_and_one_may_be_longer() {
+    let room: RoomKey = "post:9".parse().unwrap();
+    let source = source("post:1", Overflow::Close);
+    let mut queue = Queue::default();
+    let stand = |queue: &mut Queue, length: usize| {
+        // A frame has 4 bytes before these.
+        queue.offer_standing(&Message::text("x".repeat(length - 4)), &room, BOUNDS)
+    };
+    fill(&mut queue, &source, 0..4).unwrap();
+    assert_eq!([stand(&mut queue, 400), stand(&mut queue, 600)], [Ok(()), Ok(())]);
+    assert_eq!(stand(&mut queue, 200), Err(Overrun));
+    assert!(queue.look(BOUNDS).heavy, "no command is carried out that would have one more");
+    fill(&mut queue, &source, 4..8).unwrap();
+    assert_eq!(fill(&mut queue, &source, 8..9), Err(Overrun), "what rooms send has its bounds as always");
+    queue.written(10);
+    assert_eq!((queue.own, queue.standing, queue.waiting), Default::default());
+
+    fill(&mut queue, &source, 0..8).unwrap();
+    assert_eq!(stand(&mut queue, 5_000), Ok(()));
+    assert_eq!(stand(&mut queue, 200), Err(Overrun));
+    queue.written(9);
+    for _ in 0..8 {
+        stand(&mut queue, 100).unwrap();
+    }
+    assert_eq!(stand(&mut queue, 100), Err(Overrun), "as many messages");
+}
+
+#[test]
+fn what_waits_of_a_membership_that_is_over_is_not_left_out_for_the_next() {
+    let ours = Source { heals: true, ..source("post:1", Overflow::Resync) };
+    let logged = |number| About::Logged(Position::new(7, number));
+    let mut queue = Queue::default();
+    let offer = |queue: &mut Queue, number: u64| {
+        queue.offer_from(&Message::text(number.to_string()), logged(number), &ours, BOUNDS).unwrap()
+    };
+    for number in 1..=3 {
+        offer(&mut queue, number);
+    }
+    queue.part_with(&ours.room);
+    queue.offer_standing(&Message::text("welcome"), &ours.room, BOUNDS).unwrap();
+    for number in 2..=6 {
+        offer(&mut queue, number);
+    }
+    assert_eq!(offer(&mut queue, 7), Offered::Behind(NonZeroU64::new(3).unwrap()));
+    assert_eq!(texts(&queue), ["1", "2", "3", "welcome", "2"]);
 }
 
 #[test]

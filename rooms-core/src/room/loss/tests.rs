@@ -3,7 +3,11 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     kind::Kind,
-    room::{Flusher, bed::Bed, flush},
+    room::{
+        Flusher, Logged,
+        bed::{Bed, at},
+        flush,
+    },
 };
 
 fn bed() -> Bed {
@@ -12,7 +16,7 @@ fn bed() -> Bed {
 
 /// How many words of a loss wait in the room.
 fn words(bed: &Bed) -> usize {
-    bed.state(|state| state.log.since(0).filter(|entry| entry.about == About::Loss).count())
+    bed.state(|state| state.log.since(0).filter(|entry| entry.about.is_loss()).count())
 }
 
 async fn served(bed: &Bed) {
@@ -76,6 +80,43 @@ async fn what_is_lost_in_the_round_that_says_it_again_is_not_said_a_third_time()
     assert!(bed.0.gap().lost.is_none(), "the word that was just said is ahead of everybody");
     served(&bed).await;
     assert_eq!(seat.takes().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_said_again_has_the_reason_of_what_was_lost_then() {
+    let bed = bed();
+    let seat = bed.live(1);
+    _ = bed.state(|state| bed.0.lost(state, Reason::BusGap, None));
+    bed.state(|state| state.ahead = state.log.head());
+    _ = bed.state(|state| bed.0.lost(state, Reason::Epoch, None));
+    served(&bed).await;
+    let told = seat.takes();
+    assert!(told.len() == 2 && told[0].contains("bus_gap") && told[1].contains("epoch"), "{told:?}");
+}
+
+#[tokio::test]
+async fn the_position_of_a_loss_is_behind_all_that_was_lost_since_it_was_said() {
+    let bed = Bed::new();
+    let seat = bed.live(1);
+    bed.arrive(1..=1).await;
+    let poison = "[".repeat(100) + &"]".repeat(100);
+    let lost = |offset| {
+        let read = Logged::read(&bed.0.key, poison.as_bytes(), at(offset), tokio::time::Instant::now(), 1_000);
+        bed.0.arrive(read.0, None).1
+    };
+    let effects = lost(2);
+    _ = lost(3);
+    assert_eq!(words(&bed), 1, "nobody has been told yet");
+    bed.act(effects).await;
+    bed.arrive(4..=4).await;
+    let told = seat.takes();
+    assert!(told.len() == 3 && told[1].contains(&format!(r#""position":"{}""#, at(3))), "{told:?}");
+    // One that is not there yet when the history begins is told none.
+    let bed = Bed::new();
+    let seat = bed.live(1);
+    let effects = bed.0.gap();
+    bed.act(effects).await;
+    assert!(!seat.takes()[0].contains("position"));
 }
 
 #[tokio::test]

@@ -84,14 +84,14 @@ impl Replay {
         if logged.left_out {
             self.left_out = logged.position.offset();
         }
-        self.kept.push_back(logged);
+        self.kept.push_back(logged.slim());
         self.trim();
     }
 
     pub(super) fn replace(&mut self, messages: impl Iterator<Item = Logged>) {
         self.clear();
         self.whole = self.asked.whole;
-        self.kept = messages.collect();
+        self.kept = messages.map(Logged::slim).collect();
         self.bytes = self.kept.iter().map(|logged| logged.size).sum();
         self.left_out = self.kept.iter().rfind(|logged| logged.left_out).map_or(0, |logged| logged.position.offset());
     }
