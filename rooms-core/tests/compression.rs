@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use rooms_core::{
-    Attempt, AuthError, Authenticator, Endpoint, Identity, Kind, Limits, RoomKey, RoomManager, adapter::Opening, ws,
+    Attempt, AuthError, Authenticator, Endpoint, Identity, Kind, Limits, RoomKey, RoomManager,
+    adapter::{Handshake, Opening},
+    ws,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -456,4 +458,98 @@ async fn a_bomb_of_a_gigabyte_is_closed_with_1009() {
     let mut client = Client::joined(&manager(|_| {}), Some(OFFER)).await;
     client.send(0xC1, &bomb[..60_000]).await;
     assert_eq!(client.close().await, 1009, "within the bound of what comes, and not of what it holds");
+}
+
+/// In stored blocks of so many bytes (RFC 1951 section 3.2.4), and without the last flush's end.
+fn stored(payload: &[u8], of: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for block in payload.chunks(of) {
+        let length = block.len() as u16;
+        out.push(0);
+        out.extend(length.to_le_bytes());
+        out.extend((!length).to_le_bytes());
+        out.extend(block);
+    }
+    out.push(0);
+    out
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_the_limit_that_gets_longer_when_it_is_compressed_is_read_and_one_byte_more_is_not() {
+    let rooms = manager(|_| {});
+    let most = 64 * 1024;
+    let publish = |length: usize| {
+        let frame = b"\x01\x07post:42\0";
+        let noise = (0..).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
+        frame.iter().copied().chain(noise).take(length).collect::<Vec<u8>>()
+    };
+    // Of 127 bytes: zlib's with the least memory.
+    for of in [u16::MAX.into(), 16 * 1024 - 1, 127] {
+        let mut plain = Client::joined(&rooms, None).await;
+        let mut many = Client::connect(&rooms, "/?token=6", Some(OFFER), true).await;
+        many.send(0x81, br#"{"type":"join","room":"post:42"}"#).await;
+        assert_eq!(many.json().await["type"], "room_joined");
+        let longest = publish(most);
+        let came = stored(&longest, of);
+        assert!(came.len() > most);
+        many.send(0xC2, &came).await;
+        assert_eq!(plain.broadcast().await, Frame { first: 0x82, payload: longest[10..].to_vec() }, "{of}");
+        many.send(0xC2, &stored(&publish(most + 1), of)).await;
+        assert_eq!(many.close().await, 1009, "{of}");
+    }
+    let on_the_wire = most + most / 16 + 64;
+    for (empty, code) in [(on_the_wire, 1002), (on_the_wire + 1, 1009)] {
+        let mut client = Client::joined(&rooms, Some(OFFER)).await;
+        client.send(0xC1, &vec![0xFF; empty]).await;
+        assert_eq!(client.close().await, code, "{empty} bytes of nothing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_a_window_of_512_bytes_is_sent_almost_nothing_compressed_unless_the_limit_is_lowered() {
+    let sizes = |member: Frame| (member.is_compressed(), member.payload.len());
+    for (least, compressed) in [(512, false), (128, true)] {
+        let rooms = manager(|limits| limits.min_deflate_bytes = least);
+        let mut nine = Client::joined(&rooms, Some(NINE)).await;
+        for length in [400, 511, 512, 513, 2_000] {
+            rooms.broadcast(&post(), &json!("a".repeat(length - 2))).await.unwrap();
+            let expected = length == 512 || (compressed && length < 512);
+            let (is_compressed, came) = sizes(nine.broadcast().await);
+            assert_eq!((is_compressed, came < length), (expected, expected), "{length} bytes, from {least} on");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_is_read_by_hand_agrees_on_nothing_that_the_session_does_not_do() {
+    let endpoint = Endpoint::new().deflate();
+    let handshake = Handshake::read(&endpoint, &Method::GET, &Uri::from_static("/"), &headers(Some(OFFER))).unwrap();
+    assert!(!handshake.response().headers().contains_key("sec-websocket-extensions"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_not_to_be_compressed_is_plain_beside_one_that_is() {
+    let rooms = RoomManager::builder()
+        .authenticator(Anybody)
+        .endpoint(Endpoint::new().query_token("token").deflate())
+        .kind("post", Kind::public())
+        .kind("invoice", Kind::public().allow_publish().uncompressed())
+        .build()
+        .unwrap();
+    let mut many = Client::connect(&rooms, "/?token=5", Some(OFFER), true).await;
+    for room in ["post:42", "invoice:1"] {
+        many.send(0x81, json!({"type": "join", "room": room}).to_string().as_bytes()).await;
+        assert_eq!(many.json().await["room"], room);
+    }
+    let said = comments(30);
+    rooms.broadcast(&RoomKey::new("invoice", 1).unwrap(), &said).await.unwrap();
+    assert_eq!(many.broadcast().await.plain()["data"], said);
+    rooms.broadcast(&post(), &said).await.unwrap();
+    assert_eq!(many.broadcast().await.unpacked(15)["data"], said);
+    let mut other = Client::connect(&rooms, "/?token=6", Some(OFFER), true).await;
+    other.send(0x81, br#"{"type":"join","room":"invoice:1"}"#).await;
+    assert_eq!(other.json().await["type"], "room_joined");
+    let publish = json!({"type": "publish", "room": "invoice:1", "data": said}).to_string();
+    many.send(0xC1, &packed(publish.as_bytes())).await;
+    assert_eq!(other.broadcast().await.plain()["data"], said, "what a member sends may come compressed");
 }
