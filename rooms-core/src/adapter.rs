@@ -11,7 +11,8 @@
 //!
 //! A server that has no request of the crate `http` reads the [`Handshake`] by itself, serves the socket by
 //! [`RoomManager::serve_room`](crate::RoomManager::serve_room) or [`RoomManager::serve`](crate::RoomManager::serve), and
-//! turns a client away by [`refuse`].
+//! turns a client away by [`refuse`]. Messages are not compressed there, and
+//! [`Member::subprotocol`](crate::Member::subprotocol) is `None`: both need [`RoomManager::admit`](crate::RoomManager::admit).
 
 mod serve;
 

@@ -250,7 +250,7 @@ impl Admission {
     /// The answer that opens the connection; that of an event stream is its head.
     #[must_use]
     pub fn response(&self) -> Response<()> {
-        self.handshake.response()
+        self.handshake.deflating_response()
     }
 
     /// Refuses the request after all, as when its URL names no room: gives the refusal back, whose

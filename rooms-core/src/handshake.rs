@@ -49,7 +49,11 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Checks the head of a request.
+    /// Checks the head of a request, for a server that has no request of the crate `http` and serves the socket by
+    /// [`RoomManager::serve_room`](crate::RoomManager::serve_room) or [`RoomManager::serve`](crate::RoomManager::serve).
+    ///
+    /// These don't compress, so [`response`](Self::response) does not agree to it, whatever [`Endpoint::deflate`] says. And
+    /// they are not told the [`subprotocol`](Self::subprotocol): where a hook needs it, put it into the identity's claims.
     ///
     /// # Errors
     /// [`Refusal`], whose [`response`](Refusal::response) is the answer.
@@ -150,6 +154,15 @@ impl Handshake {
         self.deflate.map(|accepted| accepted.deflate)
     }
 
+    /// The [`response`](Self::response) for a socket that is served with compression, where both sides want that.
+    pub(crate) fn deflating_response(&self) -> Response<()> {
+        let mut response = self.response();
+        if let Some(accepted) = self.deflate {
+            response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, accepted.header());
+        }
+        response
+    }
+
     /// The answer that opens the connection: 101 for a WebSocket over HTTP/1.1, and 200 for one over HTTP/2 and for an event
     /// stream.
     #[must_use]
@@ -157,9 +170,6 @@ impl Handshake {
         let mut response = self.answer.response();
         if let Some(protocol) = self.subprotocol().and_then(|name| HeaderValue::from_str(name).ok()) {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
-        if let Some(accepted) = self.deflate {
-            response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, accepted.header());
         }
         response
     }

@@ -82,6 +82,8 @@ pub struct Kind {
     pub(crate) leave_grace: Duration,
     pub(crate) history: Option<Retention>,
     pub(crate) oversize: Oversize,
+    /// Whether what is broadcast goes out plain, also to members that take what is compressed.
+    pub(crate) uncompressed: bool,
     /// For how long a state is kept that nobody uses.
     pub(crate) state: Option<Duration>,
     pub(crate) state_type: Option<StateType>,
@@ -113,6 +115,7 @@ impl Kind {
             leave_grace: Duration::ZERO,
             history: None,
             oversize: Oversize::Error,
+            uncompressed: false,
             state: None,
             state_type: None,
             events: None,
@@ -197,6 +200,20 @@ impl Kind {
     pub fn oversize(self, oversize: Oversize) -> Self {
         Self { oversize, ..self }
     }
+
+    /// Sends what is broadcast plain, also on an endpoint that [compresses](crate::Endpoint::deflate). For a kind whose messages
+    /// hold a secret beside text that somebody else chooses, where a connection for many rooms also serves other kinds. What
+    /// members send may still come compressed. The same on all nodes: each compresses for its own members.
+    ///
+    /// ```
+    /// use rooms_core::Kind;
+    ///
+    /// let invoices = Kind::owner_only().uncompressed();
+    /// # let _ = invoices;
+    /// ```
+    pub fn uncompressed(self) -> Self {
+        Self { uncompressed: true, ..self }
+    }
 }
 
 impl Default for Kind {
@@ -224,6 +241,7 @@ impl fmt::Debug for Kind {
             .field("leave_grace", &self.leave_grace)
             .field("history", &self.history)
             .field("oversize", &self.oversize)
+            .field("uncompressed", &self.uncompressed)
             .field("keep_state", &self.state)
             .field("state", &self.state_type)
             .field("events", &self.events)

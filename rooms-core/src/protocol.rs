@@ -129,7 +129,7 @@
 //! | direction | message |
 //! |---|---|
 //! | in | `{"type":"join","room":"post:42","since":"2a.7","newest":50,"with":{..}}`, each of the three or none |
-//! | out | `{"type":"room_joined","room":"post:42","viewers":3,"position":"2a.7","recovered":true}`, with `recovered` where there was a `since` |
+//! | out | `{"type":"room_joined","room":"post:42","position":"2a.7","viewers":3,"recovered":true}`, with `recovered` where there was a `since` |
 //! | out | `{"type":"message","room":"post:42","offset":"2a.8","data":{..}}` |
 //! | out | `{"type":"published","room":"post:42","position":"2a.8","ref":2}` |
 //! | out | `{"type":"resync","room":"post:42","reason":"bus_gap","position":"2a.9"}`: without `position` where the server does not know it |
@@ -245,7 +245,8 @@
 //!
 //! A browser comes back by itself, and sends the last `id` as `Last-Event-ID`: it is resumed as by `since`. A page may begin with
 //! one as the parameter `since`. Either form is taken where there is one room. A room that a given `id` does not name is answered
-//! with `recovered: false`. A browser also comes back after `close`, unless the page closes its `EventSource`.
+//! with `recovered: false`. What it says of a room that is not joined yet, or can't be now, is in each `id` that follows. A browser
+//! also comes back after `close`, unless the page closes its `EventSource`.
 //!
 //! A client says nothing, so its pongs are that the HTTP server takes what is sent. One that does not read is closed with 4408, or
 //! for being slow with 1013, once its TCP connection is full, which in a quiet room is never. One that is gone without a word, as

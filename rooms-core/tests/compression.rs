@@ -8,10 +8,13 @@ mod deflated;
 use std::iter::repeat_n;
 
 use http::{Method, Uri};
-use rooms_core::{Endpoint, adapter::Opening};
+use rooms_core::{
+    Endpoint, Kind, RoomKey, RoomManager,
+    adapter::{Handshake, Opening},
+};
 use serde_json::{Value, json};
 
-use deflated::{Client, Frame, OFFER, headers, manager, packed, post};
+use deflated::{Anybody, Client, Frame, OFFER, headers, manager, packed, post};
 
 const NINE: &str = "permessage-deflate; server_max_window_bits=9";
 
@@ -173,4 +176,53 @@ async fn a_token_may_come_in_a_compressed_first_message() {
     let mut client = Client::connect(&rooms, "/", Some(OFFER), false).await;
     client.send(0xC1, &packed(br#"{"type":"auth","token":"5"}"#)).await;
     assert_eq!(client.json().await["type"], "room_joined");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_a_window_of_512_bytes_is_sent_almost_nothing_compressed_unless_the_limit_is_lowered() {
+    let sizes = |member: Frame| (member.is_compressed(), member.payload.len());
+    for (least, compressed) in [(512, false), (128, true)] {
+        let rooms = manager(|limits| limits.min_deflate_bytes = least);
+        let mut nine = Client::joined(&rooms, Some(NINE)).await;
+        for length in [400, 511, 512, 513, 2_000] {
+            rooms.broadcast(&post(), &json!("a".repeat(length - 2))).await.unwrap();
+            let expected = length == 512 || (compressed && length < 512);
+            let (is_compressed, came) = sizes(nine.broadcast().await);
+            assert_eq!((is_compressed, came < length), (expected, expected), "{length} bytes, from {least} on");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_is_read_by_hand_agrees_on_nothing_that_the_session_does_not_do() {
+    let endpoint = Endpoint::new().deflate();
+    let handshake = Handshake::read(&endpoint, &Method::GET, &Uri::from_static("/"), &headers(Some(OFFER))).unwrap();
+    assert!(!handshake.response().headers().contains_key("sec-websocket-extensions"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_not_to_be_compressed_is_plain_beside_one_that_is() {
+    let rooms = RoomManager::builder()
+        .authenticator(Anybody)
+        .endpoint(Endpoint::new().query_token("token").deflate())
+        .kind("post", Kind::public())
+        .kind("invoice", Kind::public().allow_publish().uncompressed())
+        .build()
+        .unwrap();
+    let mut many = Client::connect(&rooms, "/?token=5", Some(OFFER), true).await;
+    for room in ["post:42", "invoice:1"] {
+        many.send(0x81, json!({"type": "join", "room": room}).to_string().as_bytes()).await;
+        assert_eq!(many.json().await["room"], room);
+    }
+    let said = comments(30);
+    rooms.broadcast(&RoomKey::new("invoice", 1).unwrap(), &said).await.unwrap();
+    assert_eq!(many.broadcast().await.plain()["data"], said);
+    rooms.broadcast(&post(), &said).await.unwrap();
+    assert_eq!(many.broadcast().await.unpacked(15)["data"], said);
+    let mut other = Client::connect(&rooms, "/?token=6", Some(OFFER), true).await;
+    other.send(0x81, br#"{"type":"join","room":"invoice:1"}"#).await;
+    assert_eq!(other.json().await["type"], "room_joined");
+    let publish = json!({"type": "publish", "room": "invoice:1", "data": said}).to_string();
+    many.send(0xC1, &packed(publish.as_bytes())).await;
+    assert_eq!(other.broadcast().await.plain()["data"], said, "what a member sends may come compressed");
 }

@@ -126,3 +126,48 @@ async fn a_bomb_of_a_gigabyte_is_closed_with_1009() {
     client.send(0xC1, &bomb[..60_000]).await;
     assert_eq!(client.close().await, 1009, "within the bound of what comes, and not of what it holds");
 }
+
+/// In stored blocks of so many bytes (RFC 1951 section 3.2.4), and without the last flush's end.
+fn stored(payload: &[u8], of: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for block in payload.chunks(of) {
+        let length = block.len() as u16;
+        out.push(0);
+        out.extend(length.to_le_bytes());
+        out.extend((!length).to_le_bytes());
+        out.extend(block);
+    }
+    out.push(0);
+    out
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_the_limit_that_gets_longer_when_it_is_compressed_is_read_and_one_byte_more_is_not() {
+    let rooms = manager(|_| {});
+    let most = 64 * 1024;
+    let publish = |length: usize| {
+        let frame = b"\x01\x07post:42\0";
+        let noise = (0..).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
+        frame.iter().copied().chain(noise).take(length).collect::<Vec<u8>>()
+    };
+    // Of 127 bytes: zlib's with the least memory.
+    for of in [u16::MAX.into(), 16 * 1024 - 1, 127] {
+        let mut plain = Client::joined(&rooms, None).await;
+        let mut many = Client::connect(&rooms, "/?token=6", Some(OFFER), true).await;
+        many.send(0x81, br#"{"type":"join","room":"post:42"}"#).await;
+        assert_eq!(many.json().await["type"], "room_joined");
+        let longest = publish(most);
+        let came = stored(&longest, of);
+        assert!(came.len() > most);
+        many.send(0xC2, &came).await;
+        assert_eq!(plain.broadcast().await, Frame { first: 0x82, payload: longest[10..].to_vec() }, "{of}");
+        many.send(0xC2, &stored(&publish(most + 1), of)).await;
+        assert_eq!(many.close().await, 1009, "{of}");
+    }
+    let on_the_wire = most + most / 16 + 64;
+    for (empty, code) in [(on_the_wire, 1002), (on_the_wire + 1, 1009)] {
+        let mut client = Client::joined(&rooms, Some(OFFER)).await;
+        client.send(0xC1, &vec![0xFF; empty]).await;
+        assert_eq!(client.close().await, code, "{empty} bytes of nothing");
+    }
+}

@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use http::{HeaderMap, Method, Uri};
 use rooms_core::{
-    Attempt, AuthError, Authenticator, Close, CloseCode, Endpoint, Identity, Kind, Revocation, RoomKey, RoomManager,
-    RoomManagerBuilder, WallClock,
+    Attempt, AuthError, Authenticator, Close, CloseCode, Decision, Endpoint, Identity, Kind, Revocation, RoomKey,
+    RoomManager, RoomManagerBuilder, WallClock,
     adapter::{Admission, EventBody, Opening, Refusal},
     bus::Retention,
 };
@@ -98,9 +98,25 @@ impl Stream {
                 let Some(data) = data.map(|data| serde_json::from_str::<Value>(data).unwrap()) else { continue };
                 return if event.starts_with("event: close") { Err(data["code"].as_u64().unwrap()) } else { Ok(data) };
             }
-            let bytes = self.body.next().await.expect("a close before the end").unwrap();
-            let text = String::from_utf8(bytes.to_vec()).unwrap();
-            self.events.extend(text.split_terminator("\n\n").map(ToOwned::to_owned));
+            self.more().await;
+        }
+    }
+
+    async fn more(&mut self) {
+        let bytes = self.body.next().await.expect("more before the end").unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        self.events.extend(text.split_terminator("\n\n").map(ToOwned::to_owned));
+    }
+
+    /// The `id` of the next event that has one.
+    async fn id(&mut self) -> String {
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                if let Some(id) = event.lines().find_map(|line| line.strip_prefix("id: ")) {
+                    return id.to_owned();
+                }
+            }
+            self.more().await;
         }
     }
 
@@ -378,6 +394,45 @@ async fn one_room_that_the_url_names_is_resumed_by_the_id_of_it_alone_and_by_tha
         assert_eq!(lost.event().await.unwrap()["recovered"], false, "a position of no log: {rooms_and_since}");
         assert_eq!(lost.event().await.unwrap()["reason"], "epoch", "{rooms_and_since}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_of_the_applications_own_is_no_id_and_spoils_none() {
+    let here = |_| async { Ok(json!({"position": "lobby,log:1=x"})) };
+    let rooms = builder()
+        .kind("log", Kind::authenticated().history(Retention::messages(10)))
+        .kind("lobby", Kind::authenticated().on_join(here))
+        .build()
+        .unwrap();
+    let admission = admit(&rooms, rooms.endpoint(), "/?token=5.9000").await.unwrap();
+    let mut one = Stream::of(admission, &["lobby:1"]);
+    one.more().await;
+    assert!(!one.events[0].contains("id: "), "{}", one.events[0]);
+    assert_eq!(one.event().await.unwrap()["position"], "lobby,log:1=x", "which is left to the application");
+
+    let mut many = asked_for(&rooms, "/?token=5.9000&room=lobby:1&room=log:1", "").await;
+    let id = many.id().await;
+    assert!(id.starts_with("log:1=") && !id.contains("lobby"), "{id}");
+    drop(many);
+    let mut back = asked_for(&rooms, "/?token=5.9000&room=log:1", &id).await;
+    assert_eq!(back.event().await.unwrap()["recovered"], true, "{id}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_keeps_what_was_given_of_rooms_that_are_not_joined_yet_or_can_not_be_now() {
+    let rule = |_, room: RoomKey| async move { if room.id() == "2" { Decision::Unavailable } else { Decision::Allow } };
+    let rooms = builder().kind("log", Kind::new().join_rule(rule).history(Retention::messages(10))).build().unwrap();
+    let uri = "/?token=5.9000&room=log:1&room=log:2&room=log:3";
+    let mut stream = asked_for(&rooms, uri, "log:1=2a.7,log:2=2a.8,post:1=2a.9,log:3=2a.10").await;
+    let id = stream.id().await;
+    assert!(id.starts_with("log:1=") && !id.starts_with("log:1=2a.7,"), "the position in the log that there is: {id}");
+    assert!(id.ends_with(",log:2=2a.8,log:3=2a.10"), "{id}");
+    let id = stream.id().await;
+    assert!(id.contains(",log:2=2a.8,log:3=") && !id.contains("2a.10"), "{id}");
+
+    // What a URL gives is not written as it came.
+    let mut split = asked_for(&rooms, &format!("{uri}&since=log:2=2a.8%0Adata:%201,log:3=2a.8%0A%0A"), "").await;
+    assert!(split.id().await.split(',').all(|entry| entry.starts_with("log:1=")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! A TCP proxy as of a network that lets no WebSocket through.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::sync::Arc;
 
 use tokio::{

@@ -113,11 +113,13 @@ impl Connecting {
             return Err(Refusal::Rooms);
         }
         let last_id = LastId(&asked.last_id);
+        let since =
+            |room: &RoomKey| if rooms.len() == 1 { last_id.position_in_only(room) } else { last_id.position(room) };
         let said = rooms.iter().map(|room| {
             let join = Join {
                 r#type: "join",
                 room: room.as_str(),
-                since: if rooms.len() == 1 { last_id.position_in_only(room) } else { last_id.position(room) },
+                since: since(room),
                 newest: join.newest,
                 observe: join.observes || asked.observed.contains(room),
                 with: join.with.as_ref().map(Payload::raw),
@@ -125,6 +127,7 @@ impl Connecting {
             // Strings, numbers and the like always encode.
             serde_json::to_string(&join).unwrap_or_default()
         });
-        Ok(Self { first: None, said: said.collect(), form: Form::Multi, ids: Ids::many() })
+        let ids = Ids::many(rooms.iter().map(|room| (room, since(room))));
+        Ok(Self { first: None, said: said.collect(), form: Form::Multi, ids })
     }
 }

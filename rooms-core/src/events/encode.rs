@@ -6,6 +6,7 @@ use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bus::Position,
     close::CloseCode,
     handshake::MAX_ROOMS,
     message::{Message, MessageKind},
@@ -25,13 +26,21 @@ const WHEN_ANOTHER_HAS_ENDED: Duration = Duration::from_secs(60);
 pub(crate) enum Ids {
     /// The position in the one room.
     One,
-    /// The positions in all rooms, 16 at most: `post:42=2a.7,post:43=1b.3`.
+    /// The positions in all rooms, 16 at most: `post:42=2a.7,post:43=1b.3`. An empty one keeps the place of a room that was
+    /// asked for.
     Many(BTreeMap<Box<str>, Box<str>>),
 }
 
 impl Ids {
-    pub(crate) const fn many() -> Self {
-        Self::Many(BTreeMap::new())
+    /// For these rooms, each with what its client gave as its position. It replaces the id that the client has, so what is
+    /// known of the rooms that are not joined yet, or can't be now, has to stay in it.
+    pub(crate) fn many<'a>(asked: impl IntoIterator<Item = (&'a RoomKey, &'a str)>) -> Self {
+        let known = asked.into_iter().map(|(room, given)| {
+            // Written anew, as what a URL gives may hold a line end.
+            let position = given.parse::<Position>().map(|position| position.to_string()).unwrap_or_default();
+            (Box::from(room.as_str()), position.into_boxed_str())
+        });
+        Self::Many(known.collect())
     }
 }
 
@@ -70,19 +79,6 @@ struct Closed<'a> {
 
 /// What says after which position everything is given.
 #[derive(Deserialize)]
-struct Standing<'a> {
-    room: &'a str,
-    position: Option<&'a str>,
-}
-
-/// What is sent in place of a message that is too long for its members.
-#[derive(Deserialize)]
-struct Refresh<'a> {
-    room: &'a str,
-    offset: Option<&'a str>,
-}
-
-#[derive(Deserialize)]
 struct Left<'a> {
     room: &'a str,
 }
@@ -117,20 +113,8 @@ impl Encoder {
     /// Writes the fields that come from what the server says itself. Everything that is said in a room stands inside an
     /// event that begins with the server's own words.
     fn note(&mut self, text: &str, out: &mut Vec<u8>) {
-        if let Some(rest) = text.strip_prefix(r#"{"type":"message","room":""#) {
-            if let Some((room, rest)) = rest.split_once('"')
-                && let Some((position, _)) = rest.strip_prefix(r#","offset":""#).and_then(|rest| rest.split_once('"'))
-            {
-                self.at(room, position, out);
-            }
-        } else if [r#"{"type":"room_joined","#, r#"{"type":"resync","#].iter().any(|said| text.starts_with(said)) {
-            if let Ok(Standing { room, position: Some(position) }) = serde_json::from_str(text) {
-                self.at(room, position, out);
-            }
-        } else if text.starts_with(r#"{"type":"refresh","#) {
-            if let Ok(Refresh { room, offset: Some(position) }) = serde_json::from_str(text) {
-                self.at(room, position, out);
-            }
+        if let Some((room, position)) = positioned(text) {
+            self.at(room, position, out);
         } else if text.starts_with(r#"{"type":"room_left","#) {
             if let (Ok(Left { room }), Ids::Many(positions)) = (serde_json::from_str(text), &mut self.0) {
                 positions.remove(room);
@@ -163,23 +147,40 @@ impl Encoder {
     }
 
     fn at(&mut self, room: &str, position: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"id: ");
+        // Writing into memory does not fail.
         match &mut self.0 {
-            Ids::One => out.extend_from_slice(position.as_bytes()),
+            Ids::One => _ = writeln!(out, "id: {position}"),
             Ids::Many(positions) => {
                 // The application may have it enter rooms that it did not ask for, and will not ask for when it comes back.
-                if positions.len() < MAX_ROOMS || positions.contains_key(room) {
-                    positions.insert(room.into(), position.into());
+                if positions.len() == MAX_ROOMS && !positions.contains_key(room) {
+                    return;
                 }
-                for (at, (room, position)) in positions.iter().enumerate() {
-                    let comma = if at == 0 { "" } else { "," };
-                    // Writing into memory does not fail.
-                    _ = write!(out, "{comma}{room}={position}");
+                positions.insert(room.into(), position.into());
+                let known = positions.iter().filter(|(_, position)| !position.is_empty());
+                for (at, (room, position)) in known.enumerate() {
+                    _ = write!(out, "{}{room}={position}", if at == 0 { "id: " } else { "," });
                 }
+                out.push(b'\n');
             }
         }
-        out.push(b'\n');
     }
+}
+
+/// The room and the position of an event that says where its client now stands. They are looked for in the place where the
+/// server writes them: a field of the same name may be the application's.
+fn positioned(text: &str) -> Option<(&str, &str)> {
+    let (event, rest) = text.strip_prefix(r#"{"type":""#)?.split_once(r#"","room":""#)?;
+    let field = match event {
+        "message" | "refresh" => r#","offset":""#,
+        "room_joined" | "resync" => r#","position":""#,
+        _ => return None,
+    };
+    let (room, mut rest) = rest.split_once('"')?;
+    if event == "resync" {
+        (_, rest) = rest.strip_prefix(r#","reason":""#)?.split_once('"')?;
+    }
+    let (position, _) = rest.strip_prefix(field)?.split_once('"')?;
+    Some((room, position))
 }
 
 /// A line for each line of the text. A payload may have line ends between its tokens, and CR alone is one.
@@ -214,7 +215,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{bus::Position, close::Close, protocol, protocol::multi};
+    use crate::{close::Close, protocol, protocol::multi};
 
     fn encode(encoder: &mut Encoder, message: &Message) -> String {
         let mut out = Vec::new();
@@ -264,7 +265,7 @@ mod tests {
         assert!(
             encode(&mut Encoder::new(Ids::One), &protocol::refresh(&room(42), at)).starts_with("id: 2a.8\ndata: {")
         );
-        let mut many = Encoder::new(Ids::many());
+        let mut many = Encoder::new(Ids::many([]));
         encode(&mut many, &joined(42, 7));
         assert!(encode(&mut many, &protocol::refresh(&room(42), at)).starts_with("id: post:42=2a.8\ndata: {"));
         assert!(encode(&mut many, &protocol::refresh(&room(42), None)).starts_with("data: {"));
@@ -282,7 +283,7 @@ mod tests {
 
     #[test]
     fn among_several_rooms_an_id_has_all_positions() {
-        let mut many = Encoder::new(Ids::many());
+        let mut many = Encoder::new(Ids::many([]));
         let id = |event: String| event.lines().next().unwrap().to_owned();
         assert_eq!(id(encode(&mut many, &joined(42, 7))), "id: post:42=2a.7");
         assert_eq!(id(encode(&mut many, &message(43, 1))), "id: post:42=2a.7,post:43=2a.1");
@@ -302,13 +303,38 @@ mod tests {
     }
 
     #[test]
-    fn rooms_that_the_application_has_it_enter_do_not_lengthen_the_id_beyond_its_bound() {
-        let mut many = Encoder::new(Ids::many());
-        let mut id = String::new();
-        for number in 10..100 {
-            id = encode(&mut many, &joined(number, 1)).lines().next().unwrap().to_owned();
+    fn a_position_of_the_applications_own_is_no_id() {
+        let snapshot = json!({"position": "lobby,post:43=1.1", "offset": "2a.9"});
+        for ids in [Ids::One, Ids::many([])] {
+            let standing = || protocol::Standing { viewers: 1, ..Default::default() };
+            let event =
+                encode(&mut Encoder::new(ids), &protocol::room_joined(&room(42), standing(), snapshot.clone(), None));
+            assert!(event.starts_with("data: ") && event.contains("lobby"), "{event}");
         }
-        assert_eq!(id.split(',').count(), MAX_ROOMS, "{id}");
+    }
+
+    #[test]
+    fn an_id_keeps_the_positions_that_were_given_of_rooms_that_are_not_joined_yet() {
+        let (a, b, c) = (room(42), room(43), room(44));
+        let mut many = Encoder::new(Ids::many([(&a, "2a.7"), (&b, "2a.1\ndata: 1"), (&c, "")]));
+        assert!(encode(&mut many, &joined(44, 5)).starts_with("id: post:42=2a.7,post:44=2a.5\n"));
+        assert!(encode(&mut many, &joined(42, 8)).starts_with("id: post:42=2a.8,post:44=2a.5\n"));
+    }
+
+    #[test]
+    fn rooms_that_the_application_has_it_enter_do_not_lengthen_the_id_beyond_its_bound() {
+        let mut many = Encoder::new(Ids::many([(&room(99), "")]));
+        for number in 10..100 {
+            let id = encode(&mut many, &joined(number, 1)).lines().next().unwrap().to_owned();
+            let rooms = id.strip_prefix("id: ").map(|id| id.split(',').count());
+            let known = match number {
+                // One place is that of the room which was asked for.
+                10..25 => Some(number as usize - 9),
+                25..99 => None,
+                _ => Some(MAX_ROOMS),
+            };
+            assert_eq!(rooms, known, "{number}: {id}");
+        }
         assert!(encode(&mut many, &message(10, 2)).starts_with("id: post:10=2a.2,post:11=2a.1,"));
     }
 

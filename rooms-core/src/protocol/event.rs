@@ -28,9 +28,11 @@ pub(super) enum Event<'a> {
     },
     RoomJoined {
         room: &'a RoomKey,
-        viewers: usize,
+        /// Right behind the room, where no field of a snapshot stands: so who writes an event stream knows it from an
+        /// application's own `position`, which a room without a history may have.
         #[serde(skip_serializing_if = "Option::is_none")]
         position: Option<Position>,
+        viewers: usize,
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<bool>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]

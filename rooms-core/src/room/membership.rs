@@ -60,7 +60,7 @@ impl Room {
         let mut state = lock(&self.state);
         state.empty_since = None;
         self.multi.fetch_add(u32::from(recipient.form() != Form::Single), Ordering::Relaxed);
-        self.deflating.fetch_add(u32::from(recipient.deflate().is_some()), Ordering::Relaxed);
+        self.deflating.fetch_add(u32::from(self.deflates(&recipient)), Ordering::Relaxed);
         let head = state.log.head();
         state.ahead = head;
         let from = state.replay.as_ref().and_then(|replay| replay.head());
@@ -204,6 +204,11 @@ impl Room {
         lock(&self.state).members.iter().flatten().map(|member| Arc::clone(&member.recipient)).collect()
     }
 
+    /// Whether what is broadcast may be compressed for this connection.
+    fn deflates(&self, recipient: &Recipient) -> bool {
+        !self.kind.uncompressed && recipient.deflate().is_some()
+    }
+
     fn take_out(&self, slot: usize, count_out: impl FnOnce(&mut Share, Option<&Known>) -> Due) -> Effects {
         // Dropped after the lock.
         let mut given = Vec::new();
@@ -214,7 +219,7 @@ impl Room {
             member.recipient.caught_up(&self.key);
         }
         self.multi.fetch_sub(u32::from(member.recipient.form() != Form::Single), Ordering::Relaxed);
-        self.deflating.fetch_sub(u32::from(member.recipient.deflate().is_some()), Ordering::Relaxed);
+        self.deflating.fetch_sub(u32::from(self.deflates(&member.recipient)), Ordering::Relaxed);
         let empty = state.free.len() == state.members.len();
         if empty {
             state.members = Vec::new();

@@ -151,7 +151,8 @@ impl Decoder {
             };
             message.frames += 1;
             let (most, fragments) = (limits.message, limits.fragments());
-            if header.length > u64::from(most) - message.payload.len() as u64 {
+            let on_the_wire = if message.deflated { most_deflated(most) } else { u64::from(most) };
+            if header.length > on_the_wire - message.payload.len() as u64 {
                 return Err(WsError::TooBig { limit: most as usize });
             }
             if message.frames > fragments {
@@ -211,6 +212,13 @@ impl Decoder {
             },
         }
     }
+}
+
+/// How long a message of at most so many bytes may be when it comes compressed: what gets no smaller gets longer, by five
+/// bytes for each stored block (RFC 1951 section 3.2.4). zlib's are 16 KiB with its usual memory and 127 bytes with the least,
+/// a twenty-fifth (its `deflateBound`). So a sixteenth more, and some bytes for short messages and for the ends of fragments.
+const fn most_deflated(most: u32) -> u64 {
+    most as u64 + most as u64 / 16 + 64
 }
 
 /// RFC 6455 section 5.5.1: nothing, or a code that may travel and a reason in UTF-8.

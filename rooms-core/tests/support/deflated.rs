@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 pub(crate) const OFFER: &str = "permessage-deflate; client_max_window_bits";
 
 #[derive(Debug)]
-struct Anybody;
+pub(crate) struct Anybody;
 
 #[async_trait]
 impl Authenticator for Anybody {
