@@ -427,6 +427,7 @@ async fn an_id_keeps_what_was_given_of_rooms_that_are_not_joined_yet_or_can_not_
     let id = stream.id().await;
     assert!(id.starts_with("log:1=") && !id.starts_with("log:1=2a.7,"), "the position in the log that there is: {id}");
     assert!(id.ends_with(",log:2=2a.8,log:3=2a.10"), "{id}");
+    assert_eq!(stream.id().await, id, "of the `resync`");
     let id = stream.id().await;
     assert!(id.contains(",log:2=2a.8,log:3=") && !id.contains("2a.10"), "{id}");
 

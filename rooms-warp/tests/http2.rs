@@ -89,7 +89,7 @@ impl Service {
         client
     }
 
-    async fn until(&self, settled: impl Fn(&RoomManager) -> bool) {
+    async fn until(&self, settled: impl Fn(&RoomManager) -> bool + Send + Sync) {
         let waits = async {
             while !settled(&self.rooms) {
                 yield_now().await;
