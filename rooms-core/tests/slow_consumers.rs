@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _, channel::mpsc};
 use rooms_core::{
     Bus, Close, JoinOptions, Kind, Limits, LocalBus, Overflow, RoomManager,
-    bus::{BusEvent, Retention, Topic},
+    bus::{BusEvent, History as _, Position, Retention, Topic},
     ws::{self, Incoming, WsError},
 };
 use serde_json::{Value, json};
@@ -212,6 +212,50 @@ async fn a_loss_that_everybody_is_told_of_ends_what_is_owed_to_a_slow_member() {
     assert_eq!((&told[0], &told[1..]), (&json!(1), &*expected));
 }
 
+/// It may fall behind before what can't be given and after it, and in one round with it.
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_given_is_told_to_a_slow_member_where_it_lies_in_what_it_is_owed() {
+    let hub = LocalBus::new();
+    let elsewhere = hub.peer();
+    let rooms = over(hub, Retention::messages(1_000));
+    let append = async |payload: String| {
+        let position = elsewhere.append(&Topic::Room(key(POST)), payload.into(), Retention::messages(1_000)).await;
+        position.unwrap().offset()
+    };
+    for pause_after in [0, 1, 20, 21, 22, 30] {
+        let (mut slow, mut other) = (Slow::many(&rooms, &[POST]).await, Slow::many(&rooms, &[POST]).await);
+        other.valve.open(1_000);
+        let (mut first, mut spoilt) = (0, 0);
+        for n in 1..=30 {
+            let payload = if n == 21 { "[".repeat(100) } else { n.to_string() };
+            let offset = append(payload).await;
+            first = if n == 1 { offset } else { first };
+            spoilt = if n == 21 { offset } else { spoilt };
+            if n == pause_after {
+                idle().await;
+            }
+        }
+        idle().await;
+        let all = [numbers(1..=20), vec![json!("bus_gap")], numbers(22..=30)].concat();
+        assert_eq!(brief(other.takes(1_000).await), all);
+        let told = slow.takes(1_000).await;
+        let mut next = first;
+        for event in &told {
+            if event["type"] == "resync" {
+                next = 0;
+            } else if let Some(offset) = event["offset"].as_str() {
+                let offset = offset.parse::<Position>().unwrap().offset();
+                assert!(next == 0 || offset == next, "{offset} without a word, paused after {pause_after}: {told:?}");
+                next = offset + 1;
+            }
+        }
+        assert!(next == 0 || next > spoilt, "it was told: {told:?}");
+        slow.valve.open(1_000);
+        publish(&rooms, 31..=32).await;
+        assert_eq!(brief(slow.takes(0).await), numbers(31..=32), "and it goes on");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_not_in_the_log_reaches_a_slow_member_or_it_is_told() {
     let rooms = rooms();
@@ -249,6 +293,24 @@ async fn a_slow_member_goes_and_comes_as_any_other() {
     assert_eq!(brief(told[joined..].to_vec()), numbers(101..=102), "nothing from before it came back");
     publish(&rooms, 103..=104).await;
     assert_eq!(brief(slow.takes(9).await), numbers(103..=104));
+}
+
+/// What waits since before it left is not what it is owed.
+#[tokio::test(start_paused = true)]
+async fn one_that_leaves_and_comes_back_on_its_connection_while_messages_wait_is_given_none_twice() {
+    let rooms = rooms();
+    let mut slow = Slow::many(&rooms, &[POST]).await;
+    let first = rooms.broadcast(&key(POST), &1).await.unwrap().position.unwrap();
+    assert_eq!(brief(slow.takes(1).await), [1]);
+    publish(&rooms, 2..=6).await;
+    slow.say(&json!({"type": "leave", "room": POST}));
+    slow.say(&json!({"type": "join", "room": POST, "since": first}));
+    idle().await;
+    publish(&rooms, 7..=40).await;
+    let told = slow.takes(1_000).await;
+    let back = told.iter().position(|event| event["type"] == "room_joined").unwrap();
+    assert_eq!((&told[back]["position"], &told[back]["recovered"]), (&json!(first), &json!(true)));
+    assert_eq!(brief(told[back..].to_vec()), numbers(2..=40));
 }
 
 #[tokio::test(start_paused = true)]

@@ -288,7 +288,8 @@ impl Room {
     ) -> Resumed {
         let (mut first, mut offset) = (Vec::new(), from.offset());
         for logged in replay.newest(from) {
-            if first.len() >= count {
+            // What can't be given to members would be missing without a word.
+            if first.len() >= count || logged.left_out {
                 break;
             }
             if let Some(message) = message(logged) {

@@ -118,6 +118,11 @@ impl Room {
         let Some(held) = member.take_held() else { return 0 };
         let Held { messages, first, left_out, .. } = *held;
         let replayed = later + first.iter().map(|message| message.frame().len()).sum::<usize>();
+        if self.heals() {
+            // It may have left, and messages wait from before that: were they left out later, it would seem to be owed them, and
+            // be given again what follows its welcome.
+            _ = member.recipient.leave_out(&self.key);
+        }
         // Queued under the room's lock, so that no flusher comes between; written by the connection's own task, which is at
         // the join itself or is woken after it.
         member.recipient.queue(welcome, first.into_iter());
