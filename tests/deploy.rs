@@ -33,14 +33,11 @@ use redis_server::RedisServer;
 use user::User;
 
 const MEMBERS: usize = 100;
-/// Between two comments: those of the longest absence, five and a half seconds, are half of what the room keeps.
-const PAUSE: Duration = Duration::from_millis(25);
-
-/// How long a connection may take to open. It bounds a test that would hang; what is asserted are the comments that were missed.
-const OPENING: Duration = Duration::from_secs(10);
-/// The comments that a member may miss beyond those of the time that it was told to wait: some two seconds of them. Counted in
-/// comments, which a busy machine delays as it does members.
-const SPARE: usize = 40;
+/// Between two comments: those of the longest absence that a member is told, five and a half seconds, are a quarter of what the room
+/// keeps, so that one that a busy machine delays is still given all.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The longest time that a node tells a member to stay away.
+const LONGEST: Duration = Duration::from_millis(5_500);
 
 /// What became of a member.
 #[derive(Debug, Default)]
@@ -48,8 +45,8 @@ struct Story {
     /// The numbers of the comments, as they came.
     numbers: Vec<usize>,
     closed: usize,
-    /// For each time that it came back: what it was told to wait, and the comments that were posted while it was away.
-    away: Vec<(Duration, usize)>,
+    /// For each time that it came back: what it was told to wait.
+    told: Vec<Duration>,
     /// Tries that came to nothing.
     refused: usize,
     /// What it was told but comments and how many are there.
@@ -57,18 +54,13 @@ struct Story {
 }
 
 /// Watches the post as a page does, and comes back when it is told to, until the comment with this number has come.
-async fn member(
-    door: Door,
-    token: String,
-    posted: watch::Receiver<usize>,
-    last: watch::Receiver<Option<usize>>,
-) -> Story {
+async fn member(door: Door, token: String, last: watch::Receiver<Option<usize>>) -> Story {
     let mut story = Story::default();
     let mut since = String::new();
     let mut told = None;
     loop {
         let url = format!("wss://localhost/ws/posts/42/live?token={token}&since={since}");
-        let opened = timeout(OPENING, async {
+        let opened = timeout(PATIENCE, async {
             let stream = door.open().await.ok()?;
             client_async(url, stream).await.ok()
         });
@@ -84,10 +76,7 @@ async fn member(
             let event: Value = serde_json::from_str(&text).unwrap();
             match event["type"].as_str().unwrap() {
                 "room_joined" => {
-                    if let Some(told) = told.take() {
-                        let had = story.numbers.last().map_or(0, |number| number + 1);
-                        story.away.push((told, posted.borrow().saturating_sub(had)));
-                    }
+                    story.told.extend(told.take());
                     if !since.is_empty() && event["recovered"] != true {
                         story.others.push(event);
                     } else {
@@ -173,10 +162,9 @@ async fn a_rolling_restart_misses_nothing(brand: Brand) {
     let token = User::login(&nodes[0], "5").await.token;
 
     let (last, wanted) = watch::channel(None);
-    let (post, posted) = watch::channel(0);
     let mut members = JoinSet::new();
     for _ in 0..MEMBERS {
-        members.spawn(member(proxy.door.clone(), token.clone(), posted.clone(), wanted.clone()));
+        members.spawn(member(proxy.door.clone(), token.clone(), wanted.clone()));
     }
     until_all_are_there(&nodes).await;
 
@@ -194,7 +182,6 @@ async fn a_rolling_restart_misses_nothing(brand: Brand) {
                     sleep(PAUSE).await;
                 }
                 number += 1;
-                post.send_replace(number);
                 sleep(PAUSE).await;
             }
             (number, tried)
@@ -214,9 +201,7 @@ async fn a_rolling_restart_misses_nothing(brand: Brand) {
     last.send_replace(Some(count));
     assert_eq!(comment(&proxy.door, &token, count).await, Some(201));
 
-    let mut refused = 0;
     let mut closed = 0;
-    let mut longest = 0;
     while let Some(story) = timeout(PATIENCE, members.join_next()).await.expect("an end in time") {
         let mut story = story.unwrap();
         assert_eq!(story.others, Vec::<Value>::new(), "nobody is told that something is missing");
@@ -226,24 +211,14 @@ async fn a_rolling_restart_misses_nothing(brand: Brand) {
         let all: Vec<_> = (story.numbers[0]..=count).collect();
         assert!(story.numbers == all && all[0] == 0, "in order, once, and whole: {:?}", story.numbers);
         assert!(story.closed <= 2, "once for each node: {}", story.closed);
-        assert!(story.refused <= 2, "some node takes it: {}", story.refused);
-        assert_eq!(story.away.len(), story.closed, "it came back each time");
-        for (told, missed) in story.away {
-            let most = usize::try_from(told.as_millis() / PAUSE.as_millis()).unwrap() + SPARE;
-            assert!(missed <= most, "away for {missed} comments, told {told:?}: at most {most}");
-            longest = longest.max(missed);
-        }
-        refused += story.refused;
+        // So it is away for the time that it was told, and for what one connection takes.
+        assert_eq!(story.refused, 0, "what one node refuses, the other takes");
+        assert_eq!(story.told.len(), story.closed, "it came back each time");
+        assert!(story.told.iter().all(|told| *told <= LONGEST), "{:?}", story.told);
         closed += story.closed;
     }
     assert!(closed >= MEMBERS, "each was on some node");
-    if let Brand::Nginx = brand {
-        assert_eq!(refused, 0, "what one node refuses, the other takes");
-    }
-    println!(
-        "{brand:?}: {count} comments, {tried_again} posted again; {closed} closed, {refused} tries refused, at most \
-         {longest} comments away"
-    );
+    println!("{brand:?}: {count} comments, {tried_again} posted again; {closed} closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -254,6 +229,42 @@ async fn behind_nginx_a_rolling_restart_misses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_caddy_a_rolling_restart_misses_nothing() {
     a_rolling_restart_misses_nothing(Brand::Caddy).await;
+}
+
+/// A node goes down, and the proxy has not asked it yet whether it is ready. Caddy chooses it for having the fewest connections.
+async fn what_one_node_refuses_the_other_takes(brand: Brand) {
+    const VISITORS: usize = 20;
+    let redis = RedisServer::start().await;
+    let nodes = [start(&redis, 0).await, start(&redis, 0).await];
+    let proxy = Proxy::start_with(brand, [nodes[0].port, nodes[1].port], |text| match brand {
+        Brand::Nginx => text,
+        Brand::Caddy => proxy::put(&text, "health_interval 500ms", "health_interval 1h"),
+    })
+    .await;
+    let token = User::login(&nodes[0], "5").await.token;
+    nodes[0].signal("TERM");
+    let deadline = Instant::now() + PATIENCE;
+    while health(&nodes[0]).await["status"] != "draining" {
+        assert!(Instant::now() < deadline, "the node goes down");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let mut taken = Vec::new();
+    for n in 0..VISITORS {
+        let url = format!("wss://localhost/ws/posts/42/live?token={token}");
+        let opened = client_async(url, proxy.door.open().await.unwrap()).await;
+        taken.push(opened.unwrap_or_else(|error| panic!("{brand:?}, visitor {n}: {error}")));
+    }
+    assert_eq!(connections(&nodes[1]).await, VISITORS as u64);
+}
+
+#[tokio::test]
+async fn what_one_node_refuses_behind_nginx_the_other_takes() {
+    what_one_node_refuses_the_other_takes(Brand::Nginx).await;
+}
+
+#[tokio::test]
+async fn what_one_node_refuses_behind_caddy_the_other_takes() {
+    what_one_node_refuses_the_other_takes(Brand::Caddy).await;
 }
 
 /// Both nodes lose Redis at the same time. A proxy that took neither for ready would answer everything with 503.

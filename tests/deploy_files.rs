@@ -106,6 +106,49 @@ fn broken_files_are_not() {
     }
 }
 
+/// What `hadolint` finds in a Dockerfile, and `ShellCheck`, which is in it, in its commands.
+fn faults_of_dockerfile(text: &str) -> String {
+    let program = Path::new(&fetched_by("scripts/deploy-schemas")).join("hadolint");
+    // The certificates that are trusted are the newest of the image's Debian, whose versions are gone when there are others.
+    let command = Command::new(program)
+        .args(["--no-color", "--ignore", "DL3008", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut hadolint = command.unwrap();
+    hadolint.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = hadolint.wait_with_output().unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.success(), found.is_empty(), "{found}");
+    found
+}
+
+#[test]
+fn the_dockerfile_is_one_that_hadolint_takes() {
+    assert_eq!(faults_of_dockerfile(DOCKERFILE), "");
+    for (old, new, expected) in [
+        ("COPY . .", "COPPY . .", "unexpected"),
+        ("--from=build", "--from=bild", "DL3022"),
+        ("ENTRYPOINT [\"/usr/local/bin/live_posts\"]", "ENTRYPOINT /usr/local/bin/live_posts", "DL3025"),
+        ("rm -rf /var/lib/apt/lists/*", "rm -rf $lists", "SC2086"),
+        ("debian:bookworm-slim", "debian", "DL3006"),
+    ] {
+        assert!(DOCKERFILE.contains(old), "{old}");
+        let found = faults_of_dockerfile(&DOCKERFILE.replacen(old, new, 1));
+        assert!(found.contains(expected), "{new:?} in the place of {old:?}: {found:?}");
+    }
+}
+
+/// The program is linked with the C library of the image that builds it, and an older one may lack what it uses.
+#[test]
+fn the_image_that_builds_the_program_and_the_one_that_runs_it_are_of_one_debian() {
+    let release = |before: &str, after: &str| {
+        let line = DOCKERFILE.lines().find_map(|line| line.strip_prefix(before)?.strip_suffix(after));
+        line.unwrap_or_else(|| panic!("no {before}..{after}"))
+    };
+    assert_eq!(release("FROM rust:1-", " AS build"), release("FROM debian:", "-slim"));
+}
+
 #[test]
 fn each_variable_that_a_file_sets_is_one_that_the_program_reads() {
     let sources = fs::read_dir(root().join("examples/live_posts")).unwrap();

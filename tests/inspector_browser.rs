@@ -146,13 +146,19 @@ async fn a_user_is_found_on_the_other_node_and_kicked_and_told_why() {
     .await;
 }
 
-#[tokio::test]
-async fn a_subscription_of_the_server_is_called_that_and_nobody_is_asked_to_kick_it() {
+/// Rooms of this process, and where their inspector is, with its buttons.
+async fn of_this_process() -> (RoomManager, String) {
     let rooms = RoomManager::builder().kind("post", Kind::authenticated()).build().unwrap();
     let app = Router::new().route("/", rooms::axum::inspector(&Inspector::new(&rooms).allow_actions()));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
+    (rooms, url)
+}
+
+#[tokio::test]
+async fn a_subscription_of_the_server_is_called_that_and_nobody_is_asked_to_kick_it() {
+    let (rooms, url) = of_this_process().await;
     let room = "post:1".parse().unwrap();
     let _subscription = rooms.subscribe(&room).await.unwrap();
     let (sink, _unread) = mpsc::unbounded::<Message>();
@@ -259,6 +265,37 @@ async fn nothing_that_others_chose_runs_or_turns_the_page_round() {
         let tried = "try { document.querySelector('#result').innerHTML = '<b>x</b>'; return 'made' } catch (error) { return error.name }";
         assert_eq!(page.script(tried).await, json!("TypeError"));
         assert_eq!(page.script("return document.documentElement.scrollWidth <= innerWidth").await, json!(true), "nothing sticks out");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_longest_ids_are_shown_whole_and_stick_out_nowhere() {
+    let (rooms, url) = of_this_process().await;
+    let (user, id) = ("w".repeat(200), "W".repeat(200));
+    let room = format!("post:{id}").parse().unwrap();
+    let (sink, _unread) = mpsc::unbounded::<Message>();
+    let mut connection = rooms.with_sink().connect(Identity::new(&*user).unwrap(), sink).unwrap();
+    connection.join(&room).await.unwrap();
+    Browser::run(Device::Phone, async |browser: Browser| {
+        let page = browser.first(&url).await;
+        page.until("return document.querySelectorAll('#largest tbody tr').length === 1").await;
+        assert!(page.text("#largest").await.contains(&id));
+        let wider = "return document.documentElement.scrollWidth > innerWidth";
+        assert_eq!(page.script(wider).await, json!(false), "the largest rooms");
+        for (question, said) in [
+            (json!({"room": room}), "The room is on 1 of 1 node."),
+            (json!({"user": user}), "1 connection of this user on 1 node."),
+        ] {
+            page.script(&format!("look({question})")).await;
+            page.says("#status", said).await;
+            let result = page.text("#result").await;
+            assert!(result.contains(&id) || result.contains(&user), "{result}");
+            assert_eq!(page.script(wider).await, json!(false), "{question}");
+        }
+        page.script(&format!("look({}, true)", json!({"user": user, "room": room}))).await;
+        page.shows("#status", |text| text.contains("problem")).await;
+        assert_eq!(page.script(wider).await, json!(false), "why");
     })
     .await;
 }

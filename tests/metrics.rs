@@ -256,6 +256,13 @@ fn docs(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(file)
 }
 
+/// What is measured of it, as the figures have it.
+fn cost() -> String {
+    let figures = fs::read_to_string(docs("figures.md")).unwrap();
+    let cost = figures.split("\n\n").find(|paragraph| paragraph.starts_with("`scripts/metrics-cost` counts"));
+    cost.expect("the paragraph about the cost of metrics").to_owned()
+}
+
 /// The page, as the list says it.
 fn page() -> String {
     let mut page = String::from(
@@ -265,9 +272,10 @@ fn page() -> String {
          the manager is built. Labels are kinds that were declared (and `unknown` for any other), codes and outcomes; never a\n\
          room, a user or a connection. For histograms in Prometheus give the exporter `rooms::metrics::SECONDS` as buckets.\n\
          `docs/grafana.json` is a dashboard and `docs/alerts.yml` has alert rules; what to do at each alert is in the page\n\
-         `observability` of the guide. A `Publisher` records none of these.\n\n\
-         | metric | what | unit | labels | meaning |\n|---|---|---|---|---|\n",
+         `observability` of the guide. A `Publisher` records none of these.\n\n",
     );
+    writeln!(page, "{}\n", cost()).unwrap();
+    page.push_str("| metric | what | unit | labels | meaning |\n|---|---|---|---|---|\n");
     for metric in ALL {
         let sort = match metric.sort {
             MetricSort::Counter => "counter",
@@ -290,12 +298,15 @@ fn page() -> String {
 }
 
 #[test]
-fn the_page_about_metrics_is_as_the_list_is() {
+fn the_page_about_metrics_is_as_the_list_and_the_figures_are() {
     if std::env::var_os("WRITE_DOCS").is_some() {
         fs::write(docs("metrics.md"), page()).unwrap();
     }
     let on_disk = fs::read_to_string(docs("metrics.md")).unwrap_or_default();
-    assert!(on_disk == page(), "docs/metrics.md is not as the list is: run this test with WRITE_DOCS=1");
+    assert!(
+        on_disk == page(),
+        "docs/metrics.md is not as the list and docs/figures.md are: run this test with WRITE_DOCS=1"
+    );
 }
 
 /// Each metric of ours that a PromQL expression names is in the list, and each label beside it is one of the metric's.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "../rooms-redis/tests/support/proxy.rs"]
+mod proxy;
 #[path = "../rooms-redis/tests/support/redis_server.rs"]
 mod redis_server;
 
@@ -24,6 +26,7 @@ use tokio::{
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
+use proxy::{Link, Proxy};
 use redis_server::{PATIENCE, RedisServer, size};
 
 const SECRET: &[u8] = b"a secret for tests of at least 32 bytes";
@@ -239,6 +242,30 @@ async fn a_revocation_outlives_an_outage_of_redis_and_reaches_a_node_that_starts
     assert!(took <= size(PATIENCE, Duration::from_secs(1)), "{took:?}");
     let refused = late.connect("/live", &token(SECRET, &json!({"sub": "5"}))).await.closed().await;
     assert_eq!(refused, revoked());
+}
+
+#[tokio::test]
+async fn a_node_that_alone_was_cut_off_for_longer_than_a_lease_learns_and_tells_within_a_second_of_its_return() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::before(redis.port).await;
+    let mut nodes = Node::fleet(&redis, 3).await;
+    nodes.push(Node::start(&proxy.url()).await);
+    let (cut, others) = nodes.split_last().unwrap();
+    until(|| nodes.iter().all(|node| node.rooms.stats().nodes == 4)).await;
+    let (mut here, mut there) = (cut.tab("5").await, others[1].tab("6").await);
+    proxy.set(Link::Stalled);
+    until(|| cut.rooms.stats().bus_down).await;
+    until(|| others.iter().all(|node| node.rooms.stats().nodes == 3)).await;
+    assert_eq!(others[0].rooms.revoke(Revocation::User("5".into())).await.unwrap(), Reach::AllNodes);
+    assert_eq!(cut.rooms.revoke(Revocation::User("6".into())).await.unwrap(), Reach::LocalOnly);
+    proxy.set(Link::Open);
+    until(|| !cut.rooms.stats().bus_down).await;
+    let start = Instant::now();
+    assert_eq!(here.closed().await, revoked());
+    assert_eq!(there.closed().await, revoked());
+    let took = start.elapsed();
+    println!("out on both sides {took:?} after the node had its bus back");
+    assert!(took <= size(PATIENCE, Duration::from_secs(1)), "{took:?}");
 }
 
 #[tokio::test]

@@ -21,7 +21,9 @@
 //! 5. **Unknown is not down.** Where a publish may or may not have happened the error is [`BusError::Unknown`], and the
 //!    bus does not try again.
 //! 6. **Loss is said.** Whatever may have lost a message of a topic is reported, by [`BusEvent::Gap`] or by `Up`.
-//! 7. **Nobody waits for a listener.** Events are handed to a [`BusReceiver`], whose call returns at once.
+//! 7. **Nobody waits for a listener.** Events are handed to a [`BusReceiver`], whose call returns at once. The receiver calls
+//!    no function of the bus in it: a bus may hold a lock while it hands an event over, as [`AsyncBus`] does, and such a
+//!    call would wait for that lock for ever.
 //! 8. **Dropping is safe.** A dropped `publish` is done or not done, and spoils nothing for the next.
 //!
 //! A bus may keep what is published, for those who were away: [`Bus::history`]. [`History`] has the clauses of that. And it
@@ -132,8 +134,8 @@ impl<B: Bus + ?Sized> Bus for Arc<B> {
 /// The call never blocks: what can't be done at once is queued, in bounds, by the receiver. So a bus may call it from
 /// whatever reads its backplane, spares a channel and a task's wake-up for each message, and stalls nobody.
 ///
-/// A bus may hold a lock meanwhile, so that no event overtakes another. So [`event`](Self::event) asks the bus nothing, be
-/// it only how it is: that can deadlock.
+/// A bus may hold a lock meanwhile, so that no event overtakes another. So [`event`](Self::event) calls no function of the bus,
+/// be it only to ask how it is: that can deadlock. What an event asks for, such as a subscription, is done by a task.
 pub trait BusReceiver: Send + Sync + 'static {
     /// Takes one event. The events of one topic are handed over in their order.
     fn event(&self, event: BusEvent);

@@ -1,6 +1,9 @@
 //! How many there are of each client.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use crate::{
     lock::{Mutex, lock},
@@ -23,22 +26,27 @@ pub(crate) struct Seat {
 impl Counts {
     /// Counts one more; `false` where there are as many as are allowed.
     pub(crate) fn enter(&self, network: Network, most: usize) -> bool {
-        let mut counts = lock(&self.0);
-        let there = counts.get(&network).copied().unwrap_or(0);
-        let free = (there as usize) < most;
-        if free {
-            counts.insert(network, there.saturating_add(1));
+        match lock(&self.0).entry(network) {
+            Entry::Occupied(there) if *there.get() as usize >= most => false,
+            Entry::Occupied(mut there) => {
+                *there.get_mut() += 1;
+                true
+            }
+            Entry::Vacant(_) if most == 0 => false,
+            Entry::Vacant(none) => {
+                none.insert(1);
+                true
+            }
         }
-        free
     }
 
     /// Counts one less.
     pub(crate) fn leave(&self, network: Network) {
         let mut counts = lock(&self.0);
-        let Some(there) = counts.get_mut(&network) else { return };
-        *there -= 1;
-        if *there == 0 {
-            counts.remove(&network);
+        let Entry::Occupied(mut there) = counts.entry(network) else { return };
+        *there.get_mut() -= 1;
+        if *there.get() == 0 {
+            there.remove();
             shrink(&mut counts);
         }
     }

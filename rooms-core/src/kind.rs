@@ -34,7 +34,7 @@ pub use self::{
     member::{Member, Sent},
     oversize::Oversize,
 };
-use crate::{auth::Rule, bus::Retention, metrics::KindMetrics, outbox::Overflow, rate_limited_log::RateLimitedLog};
+use crate::{auth::Rule, bus::Retention, metrics::KindMetrics, outbox::Overflow};
 
 /// The rule and the hooks of all rooms of one kind, such as `post` for `post:42`.
 ///
@@ -79,7 +79,6 @@ pub struct Kind {
     on_occupancy: Option<Arc<OnOccupancy>>,
     names: bool,
     info: Option<Arc<MemberInfo>>,
-    bad_info: Arc<RateLimitedLog>,
     pub(crate) leave_grace: Duration,
     pub(crate) history: Option<Retention>,
     pub(crate) oversize: Oversize,
@@ -111,7 +110,6 @@ impl Kind {
             on_occupancy: None,
             names: false,
             info: None,
-            bad_info: Arc::default(),
             leave_grace: Duration::ZERO,
             history: None,
             oversize: Oversize::Error,

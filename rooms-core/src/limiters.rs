@@ -1,7 +1,6 @@
 //! What one address or one user may do in a second, over all its connections on this node.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher as _, Hash, RandomState},
     sync::{
         Arc,
@@ -10,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use hashbrown::HashTable;
 use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     metrics::{NodeMetrics, Total},
     network::Network,
     outbox::Recipient,
-    shrink::shrink,
+    shrink::{shard_of, shrink_table},
     timers::{Moment, Timers},
 };
 
@@ -171,7 +171,8 @@ struct Buckets<const N: usize> {
 
 #[derive(Default)]
 struct Shard<const N: usize> {
-    clients: HashMap<u64, [Moment; N]>,
+    /// By that hash, which is not hashed once more.
+    clients: HashTable<(u64, [Moment; N])>,
     /// When it was last looked for clients that can be forgotten to make room for another. Not for each that comes: that would
     /// be the work of thousands.
     made_room: Option<Moment>,
@@ -189,7 +190,7 @@ impl<const N: usize> Shard<N> {
 
     /// Forgets clients whose buckets are full.
     fn forget(&mut self, now: Moment) {
-        self.clients.retain(|_, full_at| full_at.iter().any(|full_at| *full_at > now));
+        self.clients.retain(|(_, full_at)| full_at.iter().any(|full_at| *full_at > now));
     }
 }
 
@@ -203,7 +204,8 @@ impl<const N: usize> Buckets<N> {
     fn take(&self, client: impl Hash, now: Moment, more: [Duration; N]) -> Result<(), Duration> {
         let client = self.hasher.hash_one(client);
         let mut shard = self.shard(client);
-        let mut full_at = shard.clients.get(&client).copied().unwrap_or([now; N]);
+        let known = shard.clients.find_mut(client, |(known, _)| *known == client);
+        let mut full_at = known.as_ref().map_or([now; N], |(_, full_at)| *full_at);
         let mut over = Duration::ZERO;
         for ((full_at, rate), more) in full_at.iter_mut().zip(self.rates).zip(more) {
             let time = rate.each + more;
@@ -214,8 +216,10 @@ impl<const N: usize> Buckets<N> {
         if !over.is_zero() {
             return Err(over);
         }
-        if shard.clients.contains_key(&client) || shard.has_room(now) {
-            shard.clients.insert(client, full_at);
+        if let Some(known) = known {
+            known.1 = full_at;
+        } else if shard.has_room(now) {
+            shard.clients.insert_unique(client, (client, full_at), |(known, _)| *known);
         }
         Ok(())
     }
@@ -225,7 +229,7 @@ impl<const N: usize> Buckets<N> {
         let left = self.shards.iter().map(|shard| {
             let shard = &mut lock(shard);
             shard.forget(now);
-            shrink(&mut shard.clients);
+            shrink_table(&mut shard.clients, |(known, _)| *known);
             shard.clients.len()
         });
         left.sum()
@@ -233,7 +237,7 @@ impl<const N: usize> Buckets<N> {
 
     fn shard(&self, client: u64) -> MutexGuard<'_, Shard<N>> {
         let [first, ..] = &self.shards;
-        lock(self.shards.get(client as usize % SHARDS).unwrap_or(first))
+        lock(self.shards.get(shard_of(client, SHARDS)).unwrap_or(first))
     }
 }
 

@@ -63,6 +63,7 @@
 
 mod allowance;
 mod audience;
+mod counters;
 mod departed;
 mod departing;
 mod digest;
@@ -117,6 +118,7 @@ pub(crate) use self::{
     wire::{MAX_PAYLOAD, ROOMS},
 };
 use self::{
+    counters::Counters,
     entry::Entry,
     ledger::Ledger,
     node::{Misplaced, Node, Received},
@@ -130,9 +132,8 @@ use crate::{
     bus::{Bus, BusError, BusFault, GuardedBus, Topic},
     limits::Limits,
     lock::{Mutex, lock},
-    metrics::{LedgerMetrics, NodeMetrics, Total},
+    metrics::LedgerMetrics,
     node::NodeId,
-    rate_limited_log::RateLimitedLog,
     reports::Search,
     room_key::RoomKey,
 };
@@ -165,32 +166,6 @@ pub(crate) struct Presence {
     wake: Notify,
     ended: AtomicBool,
     counters: Counters,
-}
-
-#[derive(Debug)]
-struct Counters {
-    entries_published: Total,
-    /// Node messages that could not be decoded.
-    undecodable: Total,
-    /// Messages without a signature of this fleet.
-    unsigned: Total,
-    unsigned_log: RateLimitedLog,
-    /// Orders and searches that were too old to be carried out.
-    too_old: Total,
-    too_old_log: RateLimitedLog,
-}
-
-impl Counters {
-    fn new() -> Self {
-        Self {
-            entries_published: NodeMetrics::entries(),
-            undecodable: NodeMetrics::dropped("undecodable"),
-            unsigned: NodeMetrics::dropped("unsigned"),
-            unsigned_log: RateLimitedLog::default(),
-            too_old: NodeMetrics::dropped("too_old"),
-            too_old_log: RateLimitedLog::default(),
-        }
-    }
 }
 
 impl Presence {
@@ -261,13 +236,13 @@ impl Presence {
     /// Takes what came on a topic of the nodes; returns what it asks for of the connections here.
     pub(crate) fn receive(&self, rooms: &impl Rooms, topic: &Topic, payload: &[u8]) -> Option<Told> {
         if self.keys.check(payload).is_err() {
-            self.unsigned();
+            self.counters.note_unsigned();
             return None;
         }
         let packet = match wire::decode(payload) {
             Ok(packet) => packet,
             Err(error) => {
-                self.undecodable(payload.len(), &error.to_string());
+                self.counters.note_undecodable(payload.len(), &error.to_string());
                 return None;
             }
         };
@@ -275,7 +250,7 @@ impl Presence {
         match self.with_node(|node| node.receive(topic, packet, now)) {
             Ok(Received::Nothing) => {}
             Ok(Received::Order(order)) => return Some(Told::Order(order)),
-            Ok(Received::TooOld(node, by)) => self.too_old(node, by),
+            Ok(Received::TooOld(node, by)) => self.counters.note_too_old(node, by),
             Ok(Received::Revoked(revoked)) => return Some(Told::Revoked(revoked)),
             Ok(Received::Search(node, id, search)) => return Some(Told::Search(node, id, search)),
             Ok(Received::Found(node, id, found)) => self.searches.found(node, id, found),
@@ -285,7 +260,7 @@ impl Presence {
                     self.with_node(|node| node.applied(&peer, applied));
                 }
             }
-            Err(Misplaced(why)) => self.undecodable(payload.len(), why),
+            Err(Misplaced(why)) => self.counters.note_undecodable(payload.len(), why),
         }
         None
     }
@@ -412,30 +387,6 @@ impl Presence {
     /// Orders and searches of other nodes that were dropped because of their age.
     pub(crate) fn too_old_count(&self) -> u64 {
         self.counters.too_old.get()
-    }
-
-    fn too_old(&self, node: NodeId, by: u64) {
-        self.counters.too_old.add(1);
-        if let Some(left_out) = self.counters.too_old_log.line() {
-            tracing::warn!(
-                %node, by_ms = by, left_out,
-                "what another node ordered is not carried out here, as it is more than a minute from this node's clock: set \
-                 the clocks of both right, or no `kick` and no `disconnect` from there works here"
-            );
-        }
-    }
-
-    fn undecodable(&self, length: usize, fault: &str) {
-        self.counters.undecodable.add(1);
-        // The counter is for watching: a fleet of mixed releases would fill the log.
-        tracing::debug!(length, fault, "a node message was dropped");
-    }
-
-    fn unsigned(&self) {
-        self.counters.unsigned.add(1);
-        if let Some(left_out) = self.counters.unsigned_log.line() {
-            tracing::warn!(left_out, "node messages were dropped that are not signed with this fleet's `node_key`");
-        }
     }
 }
 

@@ -7,14 +7,13 @@ mod states;
 mod subscriptions;
 
 use std::{
-    borrow::Borrow,
-    collections::HashSet,
     fmt,
-    hash::{BuildHasher as _, Hash, Hasher, RandomState},
+    hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::Duration,
 };
 
+use hashbrown::HashTable;
 use tokio::{runtime::Handle, time::Instant};
 
 use self::subscriptions::Subscriptions;
@@ -32,17 +31,14 @@ use crate::{
     reports::{Incident, IncidentKind},
     room::{Effects, Flusher, Linger, Logged, Room, flush},
     room_key::RoomKey,
-    shrink::shrink_set,
+    shrink::{shard_of, shrink_table},
 };
 
 /// Shards of the map: publishers to different rooms seldom meet at one lock, and no growth of the map moves all of it.
 const SHARDS: usize = 64;
 
-/// A room takes one pointer: it knows its key, so this is a set.
-type Shard = HashSet<ByKey>;
-
-/// Found by its key.
-struct ByKey(Arc<Room>);
+/// A room takes one pointer, as it knows its key. It is found by the hash that also chooses the shard.
+type Shard = HashTable<Arc<Room>>;
 
 pub(crate) struct Registry {
     shards: [Mutex<Shard>; SHARDS],
@@ -86,13 +82,14 @@ impl Registry {
         recipient: Arc<Recipient>,
     ) -> (Arc<Room>, usize) {
         let (room, slot, effects) = {
-            let mut shard = self.shard(key);
-            let room = match shard.get(key) {
-                Some(ByKey(room)) => Arc::clone(room),
+            let hash = self.hash(key);
+            let mut shard = self.shard(hash);
+            let room = match shard.find(hash, |room| room.key == *key) {
+                Some(room) => Arc::clone(room),
                 None => {
                     let share = self.presence.share(kind.counting(&self.limits));
                     let room = Arc::new(Room::new(key.clone(), Arc::clone(kind), Arc::clone(&self.limits), share));
-                    shard.insert(ByKey(Arc::clone(&room)));
+                    shard.insert_unique(hash, Arc::clone(&room), |room| self.hash(&room.key));
                     kind.metrics.rooms.add(1);
                     room
                 }
@@ -178,7 +175,8 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, key: &RoomKey) -> Option<Arc<Room>> {
-        self.shard(key).get(key).map(|ByKey(room)| Arc::clone(room))
+        let hash = self.hash(key);
+        self.shard(hash).find(hash, |room| room.key == *key).cloned()
     }
 
     /// All rooms that there are now.
@@ -204,7 +202,7 @@ impl Registry {
 
     /// All rooms that there are now, in parts.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<Arc<Room>>> + '_ {
-        self.shards.iter().map(|shard| lock(shard).iter().map(|ByKey(room)| Arc::clone(room)).collect())
+        self.shards.iter().map(|shard| lock(shard).iter().cloned().collect())
     }
 
     /// How long the node runs.
@@ -218,42 +216,27 @@ impl Registry {
 
     /// Forgets a room that has been empty since `since`, at least.
     fn retire(&self, key: &RoomKey, since: tokio::time::Instant) -> Linger {
-        let mut shard = self.shard(key);
-        let Some(ByKey(room)) = shard.get(key) else { return Linger::Occupied };
-        let linger = room.linger_over(since);
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash);
+        let Ok(room) = shard.find_entry(hash, |room| room.key == *key) else { return Linger::Occupied };
+        let linger = room.get().linger_over(since);
         if linger == Linger::Over {
-            room.kind.metrics.rooms.add(-1);
-            shard.remove(key);
-            shrink_set(&mut shard);
+            room.get().kind.metrics.rooms.add(-1);
+            room.remove();
+            shrink_table(&mut shard, |room| self.hash(&room.key));
         }
         linger
     }
 
-    fn shard(&self, key: &RoomKey) -> MutexGuard<'_, Shard> {
+    fn hash(&self, key: &RoomKey) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
         let [first, ..] = &self.shards;
-        lock(self.shards.get(self.hasher.hash_one(key) as usize % SHARDS).unwrap_or(first))
+        lock(self.shards.get(shard_of(hash, SHARDS)).unwrap_or(first))
     }
 }
-
-impl Borrow<RoomKey> for ByKey {
-    fn borrow(&self) -> &RoomKey {
-        &self.0.key
-    }
-}
-
-impl Hash for ByKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key.hash(state);
-    }
-}
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for ByKey {}
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -48,12 +48,12 @@ use self::{
     waiters::Waiters,
 };
 pub(crate) use self::{
-    history::Ready,
     last_state::Revision,
     linger::Linger,
     logged::{Logged, Read},
     membership::{Arriving, WentLive},
     paused::Again,
+    replay::Ready,
     subscription::RoomTopic,
 };
 use crate::{

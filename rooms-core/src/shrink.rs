@@ -1,9 +1,8 @@
-//! Memory that a map keeps after its entries are gone.
+//! Maps in shards, and the memory that a map keeps after its entries are gone.
 
-use std::{
-    collections::{HashMap, HashSet},
-    hash::Hash,
-};
+use std::{collections::HashMap, hash::Hash};
+
+use hashbrown::HashTable;
 
 /// Below this a map may be as empty as it likes: some KiB, and a node has a few hundred maps.
 const KEPT: usize = 64;
@@ -16,11 +15,17 @@ pub(crate) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     }
 }
 
-/// [`shrink`], for a set.
-pub(crate) fn shrink_set<K: Eq + Hash>(set: &mut HashSet<K>) {
-    if is_too_large(set.len(), set.capacity()) {
-        set.shrink_to(2 * set.len());
+/// [`shrink`], for a table whose entries are found by this hash of theirs.
+pub(crate) fn shrink_table<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
+    if is_too_large(table.len(), table.capacity()) {
+        table.shrink_to(2 * table.len(), hash);
     }
+}
+
+/// In which of so many shards an entry is that is found there by the same hash. By bits from the middle: a table goes by the
+/// lowest and the highest ones, and entries that all have the same of these would lie in each other's way.
+pub(crate) const fn shard_of(hash: u64, shards: usize) -> usize {
+    (hash >> 32) as usize % shards
 }
 
 const fn is_too_large(len: usize, capacity: usize) -> bool {

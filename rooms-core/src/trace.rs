@@ -8,6 +8,8 @@ use std::{
 
 use tracing::Span;
 
+use crate::rate_limited_log::RateLimitedLog;
+
 /// The length of a `traceparent` of version 00.
 const LENGTH: usize = 55;
 
@@ -104,6 +106,8 @@ impl fmt::Debug for TraceParent {
 pub struct TraceContext {
     current: Box<dyn Fn() -> Option<String> + Send + Sync>,
     on_fan_out: Option<Box<OnFanOut>>,
+    /// That `on_fan_out` panicked, in the log: it is called for each broadcast that comes with a parent.
+    panicked: RateLimitedLog,
 }
 
 type OnFanOut = dyn Fn(&Span, &TraceParent) + Send + Sync;
@@ -114,7 +118,7 @@ impl TraceContext {
     /// `traceparent` is counted and not sent; so is a panic.
     #[must_use]
     pub fn new(current: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { current: Box::new(current), on_fan_out: None }
+        Self { current: Box::new(current), on_fan_out: None, panicked: RateLimitedLog::default() }
     }
 
     /// Calls this for the span `fan_out` of a broadcast that came with a `traceparent`, before anything happens in it: where
@@ -138,8 +142,9 @@ impl TraceContext {
         }
         if let Some(hook) = &self.on_fan_out
             && catch_unwind(AssertUnwindSafe(|| hook(&span, parent))).is_err()
+            && let Some(left_out) = self.panicked.line()
         {
-            tracing::error!(hook = "on_fan_out", "a hook panicked");
+            tracing::error!(hook = "on_fan_out", left_out, "a hook panicked");
         }
         Some(span)
     }

@@ -1,15 +1,15 @@
 //! The connections of this node, by user.
 
 use std::{
-    borrow::Borrow,
-    collections::{HashMap, HashSet},
-    hash::{BuildHasher as _, Hash, Hasher, RandomState},
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
+use hashbrown::{HashTable, hash_table::Entry};
 use tokio::sync::Notify;
 
 use crate::{
@@ -21,22 +21,20 @@ use crate::{
     network::Network,
     node::{ConnectionId, MARKS},
     outbox::Recipient,
-    shrink::{shrink, shrink_set},
+    shrink::{shard_of, shrink, shrink_table},
 };
 
 const SHARDS: usize = MARKS;
 
-/// The connections of some users. Most users have one, which takes one pointer: it knows its user, so this is a set.
+/// The connections of some users. Most users have one, which takes one pointer, as it knows its user. It is found by the hash
+/// that also chooses the shard.
 #[derive(Default)]
 struct Shard {
     /// One connection of each user.
-    first: HashSet<ByUser>,
+    first: HashTable<Arc<Recipient>>,
     /// The others, of users who have several.
     others: HashMap<Box<str>, Vec<Arc<Recipient>>>,
 }
-
-/// Found by its user.
-struct ByUser(Arc<Recipient>);
 
 pub(crate) struct Users {
     shards: [Mutex<Shard>; SHARDS],
@@ -71,8 +69,9 @@ impl Users {
     /// Counts a connection in. Whoever called counts it out again with [`leave`](Self::leave).
     pub(crate) fn enter(&self, recipient: &Arc<Recipient>, limits: &Limits) -> Result<(), TooMany> {
         let (user, from) = (recipient.user(), recipient.network());
-        let mut shard = self.shard(user);
-        if shard.count(user) >= limits.max_connections_per_user {
+        let hash = self.hash(user);
+        let mut shard = self.shard(hash);
+        if shard.of(hash, user).count() >= limits.max_connections_per_user {
             return Err(TooMany::OfUser);
         }
         if from.is_some_and(|from| !self.by_address.enter(from, limits.max_connections_per_ip)) {
@@ -83,14 +82,15 @@ impl Users {
             from.inspect(|from| self.by_address.leave(*from));
             return Err(TooMany::Connections);
         }
-        shard.add(recipient);
+        shard.add(hash, recipient, |user| self.hash(user));
         self.recorded.of(recipient.form()).add(1);
         Ok(())
     }
 
     /// Counts a connection out; one that is out already stays so.
     pub(crate) fn leave(&self, recipient: &Arc<Recipient>) {
-        if !self.shard(recipient.user()).remove(recipient) {
+        let hash = self.hash(recipient.user());
+        if !self.shard(hash).remove(hash, recipient, |user| self.hash(user)) {
             return;
         }
         self.recorded.of(recipient.form()).add(-1);
@@ -111,7 +111,8 @@ impl Users {
 
     /// Those of one user.
     pub(crate) fn of(&self, user: &str) -> Vec<Arc<Recipient>> {
-        self.shard(user).of(user).cloned().collect()
+        let hash = self.hash(user);
+        self.shard(hash).of(hash, user).cloned().collect()
     }
 
     /// The connection of this id.
@@ -121,7 +122,7 @@ impl Users {
 
     /// What an id of a connection is marked with, so that [`find`](Self::find) looks through a part of the users alone.
     pub(crate) fn mark(&self, user: &str) -> usize {
-        self.hasher.hash_one(user) as usize % SHARDS
+        shard_of(self.hash(user), SHARDS)
     }
 
     /// All connections that there are now, in parts.
@@ -147,9 +148,13 @@ impl Users {
         }
     }
 
-    fn shard(&self, user: &str) -> MutexGuard<'_, Shard> {
+    fn hash(&self, user: &str) -> u64 {
+        self.hasher.hash_one(user)
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
         let [first, ..] = &self.shards;
-        lock(self.shards.get(self.mark(user)).unwrap_or(first))
+        lock(self.shards.get(shard_of(hash, SHARDS)).unwrap_or(first))
     }
 }
 
@@ -163,42 +168,39 @@ impl ConnectionMetrics {
 }
 
 impl Shard {
-    fn count(&self, user: &str) -> usize {
-        usize::from(self.first.contains(user)) + self.others.get(user).map_or(0, Vec::len)
-    }
-
-    fn of<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a Arc<Recipient>> {
-        let first = self.first.get(user).map(|ByUser(first)| first);
+    fn of<'a>(&'a self, hash: u64, user: &'a str) -> impl Iterator<Item = &'a Arc<Recipient>> {
+        let first = self.first.find(hash, |first| first.user() == user);
         first.into_iter().chain(self.others.get(user).into_iter().flatten())
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Recipient>> {
-        self.first.iter().map(|ByUser(first)| first).chain(self.others.values().flatten())
+        self.first.iter().chain(self.others.values().flatten())
     }
 
-    fn add(&mut self, recipient: &Arc<Recipient>) {
+    fn add(&mut self, hash: u64, recipient: &Arc<Recipient>, rehash: impl Fn(&str) -> u64) {
         let user = recipient.user();
-        // One that is there stays.
-        if self.first.insert(ByUser(Arc::clone(recipient))) {
-            return;
-        }
-        if let Some(others) = self.others.get_mut(user) {
-            others.push(Arc::clone(recipient));
-        } else {
-            self.others.insert(user.into(), vec![Arc::clone(recipient)]);
+        match self.first.entry(hash, |first| first.user() == user, |first| rehash(first.user())) {
+            Entry::Vacant(first) => _ = first.insert(Arc::clone(recipient)),
+            // One that is there stays.
+            Entry::Occupied(_) => match self.others.get_mut(user) {
+                Some(others) => others.push(Arc::clone(recipient)),
+                None => _ = self.others.insert(user.into(), vec![Arc::clone(recipient)]),
+            },
         }
     }
 
     /// Whether it was there.
-    fn remove(&mut self, recipient: &Arc<Recipient>) -> bool {
+    fn remove(&mut self, hash: u64, recipient: &Arc<Recipient>, rehash: impl Fn(&str) -> u64) -> bool {
         let user = recipient.user();
-        let Some(ByUser(first)) = self.first.get(user) else { return false };
-        if Arc::ptr_eq(first, recipient) {
-            self.first.remove(user);
+        let Ok(mut first) = self.first.find_entry(hash, |first| first.user() == user) else { return false };
+        if Arc::ptr_eq(first.get(), recipient) {
             // Another one takes its place.
             match self.others.get_mut(user).and_then(Vec::pop) {
-                Some(next) => _ = self.first.insert(ByUser(next)),
-                None => shrink_set(&mut self.first),
+                Some(next) => *first.get_mut() = next,
+                None => {
+                    first.remove();
+                    shrink_table(&mut self.first, |first| rehash(first.user()));
+                }
             }
         } else {
             let Some(others) = self.others.get_mut(user) else { return false };
@@ -212,23 +214,3 @@ impl Shard {
         true
     }
 }
-
-impl Borrow<str> for ByUser {
-    fn borrow(&self) -> &str {
-        self.0.user()
-    }
-}
-
-impl Hash for ByUser {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.user().hash(state);
-    }
-}
-
-impl PartialEq for ByUser {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.user() == other.0.user()
-    }
-}
-
-impl Eq for ByUser {}

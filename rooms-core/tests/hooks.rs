@@ -15,9 +15,10 @@ use std::{
     time::Duration,
 };
 
-use rooms_core::{Close, CloseCode, HookError, Kind, MessageKind, RoomManager, Sent, ws::Incoming};
+use rooms_core::{Close, CloseCode, HookError, Kind, MessageKind, RoomManager, Sent, TraceContext, ws::Incoming};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
 
 use rig::{Rooms, idle, key, who};
 use talk::Talk;
@@ -85,6 +86,46 @@ async fn hooks_and_rules_that_fail_for_many_clients_are_one_line_in_ten_seconds(
         tokio::time::advance(Duration::from_secs(10)).await;
         fails().await;
         assert!(log.line().contains("left_out=19"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_whose_panics_end_nothing_are_one_line_in_ten_seconds_too() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traces = TraceContext::new(|| Some(parent.to_owned())).on_fan_out(|_, _| panic!("a hook that panics"));
+    let kind = Kind::authenticated().member_info(|_, _| panic!("a hook that panics"));
+    let rooms: Rooms = RoomManager::build_for().kind("post", kind).trace_context(traces).build().unwrap();
+    let room = key("post:42");
+    // The fan-out has a span only where somebody wants it.
+    let log = log::Log::of(LevelFilter::INFO);
+    let joins = async || drop(Talk::joined(&rooms, "a").await);
+    let broadcasts = async || {
+        let mut talk = Talk::joined(&rooms, "b").await;
+        for n in 0..20 {
+            rooms.broadcast(&room, &n).await.unwrap();
+            while talk.inbox.next().await != n {}
+        }
+    };
+    for round in 0..2 {
+        for _ in 0..20 {
+            joins().await;
+        }
+        broadcasts().await;
+        // Of 20 joins and the one for the broadcasts, and of 20 fan-outs and those of presence, if any.
+        let lines = log.lines();
+        for hook in ["member_info", "on_fan_out"] {
+            let of_hook: Vec<_> = lines.iter().filter(|line| line.contains(&format!("hook=\"{hook}\""))).collect();
+            assert_eq!(of_hook.len(), 1, "{lines:#?}");
+            let left_out = if round == 0 {
+                0
+            } else if hook == "member_info" {
+                20
+            } else {
+                19
+            };
+            assert!(of_hook[0].contains(&format!("left_out={left_out}")), "{lines:#?}");
+        }
+        tokio::time::advance(Duration::from_secs(10)).await;
     }
 }
 

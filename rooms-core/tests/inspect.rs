@@ -7,14 +7,9 @@ mod hand;
 #[path = "support/rig.rs"]
 mod rig;
 
-use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::{
-    FutureExt as _, StreamExt as _,
-    channel::mpsc,
-    future::{join_all, pending},
-    sink::unfold,
-};
+use futures::{StreamExt as _, channel::mpsc, future::pending, sink::unfold};
 use http::{HeaderMap, HeaderValue, Method};
 use rooms_core::{
     Attempt, AuthError, Close, ConnectionId, Endpoint, Identity, Kind, LocalBus, Message, Overflow, RoomManager,
@@ -82,28 +77,6 @@ async fn a_subscription_of_the_server_itself_is_shown_as_one() {
     members.sort_unstable();
     assert_eq!(members, [(false, false, true), (true, true, false)]);
     assert_eq!((room.memberships, room.viewers, rooms.stats().connections), (2, 1, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn whoever_asks_within_a_second_is_given_the_same_report() {
-    let rooms = rooms(|builder| builder);
-    let reports = join_all((0..50).map(|_| rooms.inspect())).await;
-    assert!(reports.iter().all(|report| Arc::ptr_eq(report, &reports[0])));
-    sleep(Duration::from_millis(900)).await;
-    assert!(Arc::ptr_eq(&rooms.inspect().await, &reports[0]));
-    sleep(Duration::from_millis(200)).await;
-    assert!(!Arc::ptr_eq(&rooms.inspect().await, &reports[0]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_that_is_given_up_leaves_the_next_one_its_turn() {
-    let rooms = rooms(|builder| builder);
-    let _clients = join_all(["a", "b", "c", "d", "e"].map(|user| Client::join(&rooms, user, "post:1"))).await;
-    for _ in 0..10 {
-        let mut asked = Box::pin(rooms.inspect());
-        assert!(asked.as_mut().now_or_never().is_none(), "it lets others have their turn");
-    }
-    assert_eq!(rooms.inspect().await.connections, 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -355,89 +328,6 @@ async fn upgrades_and_tokens_of_nobody_known_are_noted_and_told_of_whoever_is_no
     let _ann = rooms.with_sink().connect(who("ann"), sink).unwrap();
     let there = rooms.explain("ann", None).await.unwrap();
     assert!(!there.findings.iter().any(|one| one.text.contains("nobody known")), "{there:#?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_connections_and_rooms_of_one_user_are_bounded() {
-    let rooms = rooms(|builder| builder.limits(|limits| limits.max_connections_per_user = 100));
-    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&rooms, "ann")).collect();
-    for room in 0..40 {
-        clients[0].connection.join(&key(&format!("post:{room}"))).await.unwrap();
-    }
-    let report = &rooms.inspect_user("ann").await.unwrap().nodes[0];
-    assert_eq!((report.connections.len(), report.connections_left_out), (16, 4));
-    let first = clients[0].connection.id();
-    if let Some(connection) = report.connections.iter().find(|connection| connection.connection == first) {
-        assert_eq!((connection.rooms.len(), connection.rooms_left_out, connection.max_rooms), (32, 8, 128));
-    }
-    let mut crowd = Vec::new();
-    for n in 0..80 {
-        crowd.push(Client::join(&rooms, &format!("u{n}"), "post:1").await);
-    }
-    let room = &rooms.inspect_room(&key("post:1")).await.nodes[0];
-    assert_eq!((room.members.len(), room.members_left_out, room.memberships), (50, 31, 81));
-    drop(crowd);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_search_gives_others_their_turn_after_a_thousand_members() {
-    const MEMBERS: usize = 400;
-    const ROOMS: usize = 256;
-    let rooms = rooms(|builder| builder.limits(|limits| limits.max_rooms_per_connection = ROOMS));
-    let mut clients: Vec<_> = (0..MEMBERS).map(|n| Client::connect(&rooms, &format!("u{n}"))).collect();
-    for room in 0..ROOMS {
-        let room = key(&format!("post:{room}"));
-        for client in &mut clients {
-            client.connection.join(&room).await.unwrap();
-        }
-    }
-    let (report, turns) = in_turns(rooms.inspect_user("u1")).await;
-    let report = report.unwrap();
-    assert_eq!(report.nodes[0].connections[0].rooms.len() + report.nodes[0].connections[0].rooms_left_out, ROOMS);
-    // After three rooms each, also where many are in one of the registry's 64 parts.
-    assert!(turns > ROOMS / 3, "{turns}");
-}
-
-/// What a future comes to, and how often it was polled: once more than it let others have their turn.
-async fn in_turns<T>(future: impl Future<Output = T>) -> (T, usize) {
-    let (mut future, mut turns) = (pin!(future), 0);
-    let done = poll_fn(|cx| {
-        turns += 1;
-        future.as_mut().poll(cx)
-    });
-    (done.await, turns)
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_report_gives_others_their_turn_among_many_rooms_and_members() {
-    // More than a turn in each of the registry's 64 parts, and more than a turn of one room's members.
-    const ROOMS: usize = 20_000;
-    const MEMBERS: usize = 1_100;
-    let rooms = rooms(|builder| builder.limits(|limits| limits.max_rooms_per_connection = ROOMS));
-    let mut ann = Client::connect(&rooms, "ann");
-    for room in 0..ROOMS {
-        ann.connection.join(&key(&format!("post:{room}"))).await.unwrap();
-    }
-    // At most 256 rooms in a turn, and 1,024 members.
-    let (of_node, of_room, of_user) = (ROOMS / 256, MEMBERS / 1024, ROOMS / 256);
-    let (report, turns) = in_turns(rooms.inspect()).await;
-    assert_eq!((report.rooms, report.connections), (ROOMS, 1));
-    assert!(turns > of_node, "{turns} for the node");
-    let mut crowd = Vec::new();
-    for n in 0..MEMBERS {
-        crowd.push(Client::join(&rooms, &format!("u{n}"), "post:0").await);
-    }
-    let (report, turns) = in_turns(rooms.inspect_room(&key("post:0"))).await;
-    assert_eq!(report.nodes[0].memberships, MEMBERS + 1);
-    assert!(turns > of_room, "{turns} for the room");
-    let (report, turns) = in_turns(rooms.inspect_user("ann")).await;
-    assert_eq!(report.unwrap().nodes[0].connections.len(), 1);
-    assert!(turns > of_user, "{turns} for the user");
-    // The report of the node is not fresh any more.
-    sleep(Duration::from_secs(2)).await;
-    let (why, turns) = in_turns(rooms.explain("u7", Some(&key("post:0")))).await;
-    has(&why.unwrap(), Weight::Fine, "It is in `post:0`");
-    assert!(turns > of_node + of_room + of_user, "{turns} for why");
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,10 @@ use rooms_core::{
     Attempt, AuthError, Authenticator, Close, ConnectError, Identity, Kind, Limits, LocalBus, Reach, Revocation,
     RevokeError, RoomManager, RoomManagerBuilder, WallClock,
     bus::Topic,
-    testing::{faults::NetworkFaults, fleet::Fleet},
+    testing::{
+        faults::{Faults, FaultyBus, NetworkFaults},
+        fleet::Fleet,
+    },
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -181,6 +184,93 @@ async fn after_an_outage_of_the_bus_it_is_in_force_within_a_second_of_its_end() 
         assert_eq!(talk.inbox.close().await, Close::REVOKED);
     }
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+/// Four nodes, each behind a bus that says when it is cut off, with a user on each: `0` on the first, and so on.
+struct Apart {
+    nodes: Vec<(Rooms, Flaky, Faults)>,
+    talks: Vec<Talk>,
+}
+
+impl Apart {
+    async fn start() -> Self {
+        let (hub, clock) = (LocalBus::new(), Arc::new(Paused(Instant::now(), SystemTime::now())));
+        let node = |number| {
+            let (bus, faults) = (Flaky::new(hub.peer()), Faults::new(number));
+            let builder = RoomManager::build_for().bus(FaultyBus::new(bus.clone(), faults.clone()));
+            let clock = Arc::clone(&clock) as Arc<dyn WallClock>;
+            (kinds(builder).clock(clock).build().unwrap(), bus, faults)
+        };
+        let nodes: Vec<_> = (0..4).map(node).collect();
+        let talks = (0..4).map(|number| multi(&nodes[number].0, who(&number.to_string()))).collect();
+        settle().await;
+        Self { nodes, talks }
+    }
+
+    fn go_down(&self, node: usize) {
+        self.nodes[node].1.go_down();
+        self.nodes[node].2.cut();
+    }
+
+    fn come_up(&self, node: usize) {
+        self.nodes[node].2.mend();
+        self.nodes[node].1.come_up();
+    }
+
+    fn knows(&self, node: usize) -> usize {
+        self.nodes[node].0.stats().nodes
+    }
+
+    /// The nodes revoke each the user on another one.
+    async fn revoke(&self, by: usize, user_on: usize) {
+        self.nodes[by].0.revoke(user(&user_on.to_string())).await.unwrap();
+    }
+
+    /// The user on a node is out within a second.
+    async fn is_soon_out(&mut self, node: usize) {
+        let start = Instant::now();
+        assert_eq!(self.talks[node].inbox.close().await, Close::REVOKED);
+        assert!(start.elapsed() < Duration::from_secs(1), "node {node}: {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_alone_was_cut_off_for_longer_than_a_lease_learns_and_tells_within_a_second_of_its_return() {
+    // Whenever that is between two heartbeats.
+    for phase in 0..16 {
+        let mut apart = Apart::start().await;
+        apart.go_down(3);
+        apart.revoke(0, 3).await;
+        apart.revoke(3, 1).await;
+        sleep(Duration::from_secs(30) + Duration::from_millis(125 * phase)).await;
+        assert_eq!((apart.knows(0), apart.knows(3)), (3, 4), "the others took it for gone");
+        apart.come_up(3);
+        apart.is_soon_out(3).await;
+        apart.is_soon_out(1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nodes_come_back_one_after_another_and_leases_apart_each_learns_and_tells_within_a_second() {
+    for phase in 0..16 {
+        let mut apart = Apart::start().await;
+        (0..4).for_each(|node| apart.go_down(node));
+        apart.revoke(0, 1).await;
+        apart.revoke(2, 3).await;
+        apart.revoke(3, 0).await;
+        for back in [0, 1, 2, 3] {
+            sleep(Duration::from_secs(10) + Duration::from_millis(125 * phase)).await;
+            apart.come_up(back);
+            match back {
+                0 | 2 => {}
+                1 => apart.is_soon_out(1).await,
+                _ => {
+                    apart.is_soon_out(3).await;
+                    apart.is_soon_out(0).await;
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

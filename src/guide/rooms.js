@@ -71,6 +71,7 @@ function keepUp(path, options, many = false) {
   const answered = new Set(); // the rooms of which something was handed on since the connection began
   const states = new Map(); // of the rooms that have one
   const retry = retries();
+  const [after, stopTimers] = timers(); // those of a turn
   const over = new AbortController();
   const listeners = listenersOf(options);
   let held = new Set(); // wanted rooms that the page is not in for a while
@@ -81,7 +82,7 @@ function keepUp(path, options, many = false) {
   let transport = "socket"; // what the page was told
   let idle = false; // whether an event stream waits for a room to be for
   let refreshes = 0; // how often a new token did not get through since it was asked for
-  let turn = 0; // what was begun in another turn is not finished
+  let turn = 0; // of a connection, or the try of one: what was begun in another turn is not finished
 
   // A stream gives all messages of its rooms.
   const rooms = () => [...wanted.keys()].filter(room => !held.has(room) && !(fallback?.active && paused.has(room)));
@@ -98,6 +99,7 @@ function keepUp(path, options, many = false) {
     began,
     ended,
     again: begin,
+    after,
   };
 
   const fallback = options.events?.({
@@ -130,11 +132,8 @@ function keepUp(path, options, many = false) {
   // A token in time.
   async function ask(code) {
     const given = token(code);
-    let late;
-    const never = new Promise((_, reject) => {
-      late = setTimeout(reject, TOKEN_WITHIN, new Error("no token in time"));
-    });
-    return Promise.race([never, given]).finally(() => clearTimeout(late));
+    const late = new Promise((_, reject) => after(() => reject(new Error("no token in time")), TOKEN_WITHIN));
+    return Promise.race([late, given]);
   }
 
   function socketPlan(jwt) {
@@ -150,7 +149,7 @@ function keepUp(path, options, many = false) {
 
   // Ends the connection, or the try, without a word.
   function letGo() {
-    turn += 1;
+    endTurn();
     clearTimeout(timer);
     timer = undefined;
     retry.inMs = null;
@@ -160,6 +159,11 @@ function keepUp(path, options, many = false) {
     answered.clear();
     fallback?.letGo();
     idle = false;
+  }
+
+  function endTurn() {
+    turn += 1;
+    stopTimers();
   }
 
   function tell(event) {
@@ -189,9 +193,8 @@ function keepUp(path, options, many = false) {
   function fetchSoon(event) {
     const what = `${event.type} ${event.room}`;
     if (due.has(what)) return;
-    const mine = connection;
-    due.set(what, [event, mine]);
-    setTimeout(() => mine === connection && due.delete(what) && tell(event), Math.random() * RESYNC_WITHIN);
+    due.set(what, [event, connection]);
+    after(() => due.delete(what) && tell(event), Math.random() * RESYNC_WITHIN);
   }
 
   // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
@@ -223,9 +226,8 @@ function keepUp(path, options, many = false) {
 
   // Whoever makes tokens or checks them may be away for a moment. A connection that is gone by then needs no token.
   function refreshLater(least = 0) {
-    const mine = connection;
     const delay = Math.min(LAST_REFRESH, REFRESH_AGAIN * 2 ** refreshes++);
-    setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
+    after(refresh, Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
   // Keeps the position that the page comes back with; whether the event is to be handed on. Where the server joins a room by itself,
@@ -245,6 +247,7 @@ function keepUp(path, options, many = false) {
     const neverOpened = connection?.opened === false;
     if (connection) fallback?.ended(connection.opened, code);
     connection = null;
+    endTurn();
     // A stream that was put out of its last room. A socket would go on, for the rooms to come.
     idle = code === NOT_ALLOWED && !!fallback?.isIdle();
     if (idle) return;
@@ -340,16 +343,16 @@ class Connection {
   #socket;
   #asked = new Map(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
   #lastRef = 0;
-  #mayAsk = joinRate(() => this.settle());
+  #mayAsk;
   #told = new Set(); // the rooms whose `room_joined` has said what the next `resync` does
   #anew = new Set(); // the rooms whose state is asked for anew, soon
-  #lists = new Map(); // the rooms whose members are asked for again: the timer, or 0 once that was done
+  #lists = new Map(); // the rooms whose members are asked for again: what stops that, or 0 once it was done
   #over = false;
-  #beat;
-  #silence;
+  #stopWaiting; // for an answer
 
   constructor(plan, page) {
     [this.#plan, this.#page] = [plan, page];
+    this.#mayAsk = joinRate(page.after, () => this.settle());
     for (const room of plan.stream?.rooms() ?? []) this.#asked.set(room, room);
     const socket = (this.#socket = plan.open());
     socket.onopen = () => this.#begin();
@@ -363,10 +366,17 @@ class Connection {
     this.opened = true;
     const { first, stream } = this.#plan;
     this.#answered();
-    if (!stream) this.#beat = setInterval(() => this.ping(), PING_EVERY);
+    if (!stream) this.#beat();
     if (first) this.send(first);
     this.settle();
     if (!this.#over) this.#page.began();
+  }
+
+  #beat() {
+    this.#page.after(() => {
+      this.ping();
+      this.#beat();
+    }, PING_EVERY);
   }
 
   /** Asks whether the other end is still there. */
@@ -376,12 +386,12 @@ class Connection {
 
   // A network that is gone sends no close, and the browser would wait for one.
   #awaitAnswer(within = ANSWER_WITHIN) {
-    clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => this.#end(NO_ANSWER, "no answer"), within);
+    this.#stopWaiting?.();
+    this.#stopWaiting = this.#page.after(() => this.#end(NO_ANSWER, "no answer"), within);
   }
 
   #answered() {
-    clearTimeout(this.#silence);
+    this.#stopWaiting?.();
     const { stream } = this.#plan;
     if (stream) this.#awaitAnswer(stream.silence);
   }
@@ -395,8 +405,6 @@ class Connection {
   /** Ends it, and tells nobody. */
   drop() {
     this.#over = true;
-    // `clearTimeout` ends an interval as well (HTML, section "Timers").
-    for (const timer of [this.#beat, this.#silence, ...this.#lists.values()]) clearTimeout(timer);
     this.#socket.close(NORMAL);
   }
 
@@ -443,9 +451,8 @@ class Connection {
   #stateAnew(room) {
     if (this.#anew.has(room)) return;
     this.#anew.add(room);
-    setTimeout(() => {
+    this.#page.after(() => {
       this.#anew.delete(room);
-      if (this.#over) return;
       if (this.#page.wanted.has(room)) this.joinAgain(room);
       else this.#page.again();
     }, Math.random() * RESYNC_WITHIN);
@@ -457,13 +464,13 @@ class Connection {
     if (recovered === false) this.#told.add(room);
     if (users === undefined || !this.#asked.has(room)) return;
     const before = this.#lists.get(room);
-    clearTimeout(before);
+    if (before) before();
     if (members || before === 0) return void this.#lists.delete(room);
     const again = () => {
       this.#lists.set(room, 0);
       this.joinAgain(room);
     };
-    this.#lists.set(room, setTimeout(again, LIST_WINDOW));
+    this.#lists.set(room, this.#page.after(again, LIST_WINDOW));
   }
 
   joinAgain(room) {
@@ -512,7 +519,7 @@ class Connection {
         this.#page.wanted.delete(room);
       } else {
         const later = (ANSWER_WITHIN * (1 + Math.random())) / 2;
-        setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
+        this.#page.after(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
       }
     }
   }
@@ -539,11 +546,11 @@ const NOT_YET = ["unavailable", "rate_limited"];
 const JOINS_PER_SECOND = 40; // the server reads as many a second, and closes with 4429 who sends more for 30 s
 
 /** How many joins and leaves may be sent now: returns whether one more may be. `resume` is called when more may be sent again. */
-function joinRate(resume) {
+function joinRate(after, resume) {
   let left = JOINS_PER_SECOND;
   return () => {
     if (left === JOINS_PER_SECOND) {
-      setTimeout(() => {
+      after(() => {
         left = JOINS_PER_SECOND;
         resume();
       }, 1_000);
@@ -738,6 +745,27 @@ function safely(run) {
       throw fault;
     });
   }
+}
+
+/**
+ * Timers that end together, so that a process may end where nothing else is left: what runs something later, and returns what stops
+ * that; and what stops all.
+ */
+function timers() {
+  const all = new Set();
+  const after = (run, ms) => {
+    const stop = () => {
+      clearTimeout(timer);
+      all.delete(stop);
+    };
+    const timer = setTimeout(() => {
+      stop();
+      run();
+    }, ms);
+    all.add(stop);
+    return stop;
+  };
+  return [after, () => all.forEach(stop => stop())];
 }
 
 const PAYLOAD = 1; // the first byte of a payload that was published

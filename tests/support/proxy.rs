@@ -63,14 +63,19 @@ pub(crate) fn put(text: &str, old: &str, new: &str) -> String {
 
 impl Proxy {
     pub(crate) async fn start(brand: Brand, nodes: [u16; 2]) -> Self {
+        Self::start_with(brand, nodes, |text| text).await
+    }
+
+    /// With a change of its configuration.
+    pub(crate) async fn start_with(brand: Brand, nodes: [u16; 2], change: impl FnOnce(String) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let here = folder.path();
         let tls = certificate(here);
         let [port, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, other] = [port, other].map(|listener| listener.local_addr().unwrap().port());
         let process = match brand {
-            Brand::Nginx => nginx(here, port, nodes).spawn(),
-            Brand::Caddy => caddy(here, port, other, nodes).spawn(),
+            Brand::Nginx => nginx(here, port, &change(to_nodes(NGINX, nodes))).spawn(),
+            Brand::Caddy => caddy(here, port, other, &change(to_nodes(CADDY, nodes))).spawn(),
         };
         let process = process.unwrap_or_else(|error| panic!("{brand:?}: {error}; `scripts/test` installs it"));
         let mut proxy = Self { process, door: Door { port, tls }, _folder: folder };
@@ -94,14 +99,14 @@ impl Drop for Proxy {
     }
 }
 
+/// The nodes' names are in a file as often as it needs them.
 fn to_nodes(text: &str, [a, b]: [u16; 2]) -> String {
-    let text = put(text, "node-a:3000", &format!("127.0.0.1:{a}"));
-    put(&text, "node-b:3000", &format!("127.0.0.1:{b}"))
+    assert!(["node-a:3000", "node-b:3000"].iter().all(|node| text.contains(node)));
+    text.replace("node-a:3000", &format!("127.0.0.1:{a}")).replace("node-b:3000", &format!("127.0.0.1:{b}"))
 }
 
-fn nginx(here: &Path, port: u16, nodes: [u16; 2]) -> Command {
-    let text = to_nodes(NGINX, nodes);
-    let text = put(&text, "listen 443 ", &format!("listen 127.0.0.1:{port} "));
+fn nginx(here: &Path, port: u16, text: &str) -> Command {
+    let text = put(text, "listen 443 ", &format!("listen 127.0.0.1:{port} "));
     let text = put(&text, "/run/nginx.pid", here.join("nginx.pid").to_str().unwrap());
     let text = text.replace("/etc/tls", here.to_str().unwrap());
     let path = here.join("nginx.conf");
@@ -111,9 +116,8 @@ fn nginx(here: &Path, port: u16, nodes: [u16; 2]) -> Command {
     command
 }
 
-fn caddy(here: &Path, port: u16, redirects: u16, nodes: [u16; 2]) -> Command {
-    let text = to_nodes(CADDY, nodes);
-    let text = put(&text, "\n:443 {", &format!("\n:{port} {{"));
+fn caddy(here: &Path, port: u16, redirects: u16, text: &str) -> Command {
+    let text = put(text, "\n:443 {", &format!("\n:{port} {{"));
     let text = put(&text, "admin off", &format!("admin off\n\thttp_port {redirects}"));
     let text = text.replace("/etc/tls", here.to_str().unwrap());
     let path = here.join("Caddyfile");

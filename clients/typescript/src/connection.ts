@@ -12,16 +12,16 @@ export class Connection {
   #socket: Socket;
   #asked = new Map<string, string | null>(); // the rooms that the server was asked for, and the `ref` of the join: null if to ask again
   #lastRef = 0;
-  #mayAsk = joinRate(() => this.settle());
+  #mayAsk: () => boolean;
   #told = new Set<string>(); // the rooms whose `room_joined` has said what the next `resync` does
   #anew = new Set<string>(); // the rooms whose state is asked for anew, soon
-  #lists = new Map<string, Timer | 0>(); // the rooms whose members are asked for again: the timer, or 0 once that was done
+  #lists = new Map<string, (() => void) | 0>(); // the rooms whose members are asked for again: what stops that, or 0 once it was done
   #over = false;
-  #beat: Timer | undefined;
-  #silence: Timer | undefined;
+  #stopWaiting: (() => void) | undefined; // for an answer
 
   constructor(plan: Plan, page: Page) {
     [this.#plan, this.#page] = [plan, page];
+    this.#mayAsk = joinRate(page.after, () => this.settle());
     for (const room of plan.stream?.rooms() ?? []) this.#asked.set(room, room);
     const socket = (this.#socket = plan.open());
     socket.onopen = () => this.#begin();
@@ -35,10 +35,17 @@ export class Connection {
     this.opened = true;
     const { first, stream } = this.#plan;
     this.#answered();
-    if (!stream) this.#beat = setInterval(() => this.ping(), PING_EVERY);
+    if (!stream) this.#beat();
     if (first) this.send(first);
     this.settle();
     if (!this.#over) this.#page.began();
+  }
+
+  #beat(): void {
+    this.#page.after(() => {
+      this.ping();
+      this.#beat();
+    }, PING_EVERY);
   }
 
   /** Asks whether the other end is still there. */
@@ -48,12 +55,12 @@ export class Connection {
 
   // A network that is gone sends no close, and the browser would wait for one.
   #awaitAnswer(within = ANSWER_WITHIN): void {
-    clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => this.#end(NO_ANSWER, "no answer"), within);
+    this.#stopWaiting?.();
+    this.#stopWaiting = this.#page.after(() => this.#end(NO_ANSWER, "no answer"), within);
   }
 
   #answered(): void {
-    clearTimeout(this.#silence);
+    this.#stopWaiting?.();
     const { stream } = this.#plan;
     if (stream) this.#awaitAnswer(stream.silence);
   }
@@ -67,8 +74,6 @@ export class Connection {
   /** Ends it, and tells nobody. */
   drop(): void {
     this.#over = true;
-    // `clearTimeout` ends an interval as well (HTML, section "Timers").
-    for (const timer of [this.#beat, this.#silence, ...this.#lists.values()]) clearTimeout(timer);
     this.#socket.close(NORMAL);
   }
 
@@ -115,9 +120,8 @@ export class Connection {
   #stateAnew(room: string): void {
     if (this.#anew.has(room)) return;
     this.#anew.add(room);
-    setTimeout(() => {
+    this.#page.after(() => {
       this.#anew.delete(room);
-      if (this.#over) return;
       if (this.#page.wanted.has(room)) this.joinAgain(room);
       else this.#page.again();
     }, Math.random() * RESYNC_WITHIN);
@@ -129,13 +133,13 @@ export class Connection {
     if (recovered === false) this.#told.add(room);
     if (users === undefined || !this.#asked.has(room)) return;
     const before = this.#lists.get(room);
-    clearTimeout(before);
+    if (before) before();
     if (members || before === 0) return void this.#lists.delete(room);
     const again = () => {
       this.#lists.set(room, 0);
       this.joinAgain(room);
     };
-    this.#lists.set(room, setTimeout(again, LIST_WINDOW));
+    this.#lists.set(room, this.#page.after(again, LIST_WINDOW));
   }
 
   joinAgain(room: string): void {
@@ -184,10 +188,8 @@ export class Connection {
         this.#page.wanted.delete(room);
       } else {
         const later = (ANSWER_WITHIN * (1 + Math.random())) / 2;
-        setTimeout(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
+        this.#page.after(() => this.joinAgain(room), Math.max(later, event.retry_after_ms ?? 0));
       }
     }
   }
 }
-
-type Timer = ReturnType<typeof setTimeout>;

@@ -3,6 +3,7 @@ import { retries } from "./retry.js";
 import { followPage } from "./page_life.js";
 import { planOf } from "./socket_plan.js";
 import { listenersOf } from "./listeners.js";
+import { timers } from "./timers.js";
 import { unframed } from "./unframed.js";
 import { ABNORMAL, GOING_AWAY, NOT_ALLOWED, NOT_YET } from "./codes.js";
 import { LAST_REFRESH, REFRESH_AGAIN, RESYNC_WITHIN, TOKEN_WITHIN } from "./times.js";
@@ -25,6 +26,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   const answered = new Set<string>(); // the rooms of which something was handed on since the connection began
   const states: RoomStates = new Map(); // of the rooms that have one
   const retry = retries();
+  const [after, stopTimers] = timers(); // those of a turn
   const over = new AbortController();
   const listeners = listenersOf(options);
   let held = new Set<string>(); // wanted rooms that the page is not in for a while
@@ -35,7 +37,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   let transport: Transport = "socket"; // what the page was told
   let idle = false; // whether an event stream waits for a room to be for
   let refreshes = 0; // how often a new token did not get through since it was asked for
-  let turn = 0; // what was begun in another turn is not finished
+  let turn = 0; // of a connection, or the try of one: what was begun in another turn is not finished
 
   // A stream gives all messages of its rooms.
   const rooms = () => [...wanted.keys()].filter(room => !held.has(room) && !(fallback?.active && paused.has(room)));
@@ -52,6 +54,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     began,
     ended,
     again: begin,
+    after,
   };
 
   const fallback = options.events?.({
@@ -84,11 +87,8 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   // A token in time.
   async function ask(code?: number): Promise<string | null> {
     const given = token!(code);
-    let late: ReturnType<typeof setTimeout> | undefined;
-    const never = new Promise<never>((_, reject) => {
-      late = setTimeout(reject, TOKEN_WITHIN, new Error("no token in time"));
-    });
-    return Promise.race([never, given]).finally(() => clearTimeout(late));
+    const late = new Promise<never>((_, reject) => after(() => reject(new Error("no token in time")), TOKEN_WITHIN));
+    return Promise.race([late, given]);
   }
 
   function socketPlan(jwt: string | null): Plan {
@@ -104,7 +104,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
 
   // Ends the connection, or the try, without a word.
   function letGo(): void {
-    turn += 1;
+    endTurn();
     clearTimeout(timer);
     timer = undefined;
     retry.inMs = null;
@@ -114,6 +114,11 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     answered.clear();
     fallback?.letGo();
     idle = false;
+  }
+
+  function endTurn(): void {
+    turn += 1;
+    stopTimers();
   }
 
   function tell(event: unknown): void {
@@ -143,9 +148,8 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
   function fetchSoon(event: ServerSays): void {
     const what = `${event.type} ${event.room}`;
     if (due.has(what)) return;
-    const mine = connection;
-    due.set(what, [event, mine]);
-    setTimeout(() => mine === connection && due.delete(what) && tell(event), Math.random() * RESYNC_WITHIN);
+    due.set(what, [event, connection]);
+    after(() => due.delete(what) && tell(event), Math.random() * RESYNC_WITHIN);
   }
 
   // What an ended connection was told is behind the position that this one resumes from, so nobody says it again. A page that is
@@ -177,9 +181,8 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
 
   // Whoever makes tokens or checks them may be away for a moment. A connection that is gone by then needs no token.
   function refreshLater(least = 0): void {
-    const mine = connection;
     const delay = Math.min(LAST_REFRESH, REFRESH_AGAIN * 2 ** refreshes++);
-    setTimeout(() => mine && mine === connection && refresh(), Math.max(least, delay * (1 + Math.random() / 4)));
+    after(refresh, Math.max(least, delay * (1 + Math.random() / 4)));
   }
 
   // Keeps the position that the page comes back with; whether the event is to be handed on. Where the server joins a room by itself,
@@ -199,6 +202,7 @@ export function keepUp(path: string | URL, options: ConnectOptions<unknown>, man
     const neverOpened = connection?.opened === false;
     if (connection) fallback?.ended(connection.opened, code);
     connection = null;
+    endTurn();
     // A stream that was put out of its last room. A socket would go on, for the rooms to come.
     idle = code === NOT_ALLOWED && !!fallback?.isIdle();
     if (idle) return;

@@ -44,6 +44,8 @@ export interface Page {
   began(): void;
   ended(code: number, reason: string): void;
   again(): void;
+  /** Runs it later, unless the connection ends before. Returns what stops that. */
+  after(run: () => void, ms: number): () => void;
 }
 
 /** What came as JSON. On the endpoint of one room it may be anything. */

@@ -486,3 +486,26 @@ test("where the server joins the user's own room, the page goes on from where it
   same((await heard.event(event => event.type === "room_joined")).viewers, 7);
   rooms.close();
 });
+
+test("a client that is closed in the midst of what it waits for leaves no timer behind", async () => {
+  const timers = timersSince();
+  let given = Promise.resolve("a token");
+  const rooms = connect<Rooms>("ws://test/ws", { WebSocket: Wire, token: () => given });
+  const heard = new Heard(rooms);
+  await heard.next("open");
+  rooms.join("post:1");
+  const wire = Wire.last;
+  const joined = (users?: number) => wire.says({ type: "room_joined", room: "post:1", viewers: 1, users, ref: wire.refs.at(-1) });
+  joined(1); // without the list of its members
+  wire.says({ type: "room_state", room: "post:1", revision: "1.2", since: "1.1", patch: {} });
+  wire.says({ type: "resync", room: "post:1", reason: "bus_gap" });
+  wire.says({ type: "error", code: "unavailable", message: "not now", ref: "refresh" });
+  rooms.join("post:2");
+  wire.says({ type: "error", code: "unavailable", message: "not now", room: "post:2", ref: wire.refs.at(-1) });
+  given = new Promise(() => {}); // never comes
+  wire.says({ type: "token_expiring" });
+  const pending = codeOf(publish(rooms, "post:1", { text: "Hi" }));
+  same(timers() > 5, true);
+  rooms.close();
+  same([await pending, timers()], ["connection_lost", 0]);
+});

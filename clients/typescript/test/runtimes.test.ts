@@ -37,6 +37,8 @@ for (const kind of ["chat", "posts"] as const) {
   }
 }
 
+test("a process of Node ends by itself once its clients are closed", () => run(process.execPath, "closes", programs.chat.url));
+
 const one = ["chat", "what_is_published_is_answered_and_heard", programs.chat.url] as const;
 
 test("in a thread of Node it works as outside", () => run(process.execPath, "in_thread", ...one));

@@ -115,7 +115,8 @@ pub async fn serve<S, C>(
         loop {
             let (stream, peer, occupied) = door.next().await;
             let ending = Ending { phase: ending.clone(), place: occupied.place().clone() };
-            let served = connection(stream, peer, ending.clone());
+            // Boxed, as tokio moves the future of a task several times, and this one has some thousand bytes.
+            let served = Box::pin(connection(stream, peer, ending.clone()));
             tokio::spawn(async move {
                 tokio::select! {
                     () = served => {}

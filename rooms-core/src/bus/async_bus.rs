@@ -88,6 +88,10 @@ pub trait AsyncClient: fmt::Debug + Send + Sync + 'static {
 
 /// A [`Bus`] over an [`AsyncClient`]: it keeps what is wanted, and one task for each topic that changes, so that none
 /// waits for another. Used inside a tokio runtime. Dropping it ends its tasks; the client is not closed by that.
+///
+/// Some events are handed over under a lock that [`subscribe`](Bus::subscribe) and [`unsubscribe`](Bus::unsubscribe) take, so that
+/// no answer comes after the `unsubscribe` that it is too late for. A receiver that calls them from within an event, against
+/// clause 7 of [the contract](super), never returns.
 #[derive(Debug)]
 pub struct AsyncBus<C> {
     client: Arc<C>,

@@ -135,6 +135,7 @@ impl Shared {
             bad_payloads: self.metrics.bad_payloads.get(),
             undecodable: self.presence.undecodable_count(),
             unsigned: self.presence.unsigned_count(),
+            too_old: self.presence.too_old_count(),
             bus_down: self.bus_down.load(Ordering::Relaxed),
             settled: self.presence.is_settled(),
             draining: self.drain.get().is_some(),

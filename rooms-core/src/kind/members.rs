@@ -9,13 +9,21 @@ use crate::{
     auth::Identity,
     limits::Limits,
     presence::{Rules, entry::Info},
+    rate_limited_log::RateLimitedLog,
     room_key::RoomKey,
 };
 
 /// The longest `leave_grace`. A minute: past that a member is away, not reloading.
 const MAX_GRACE: Duration = Duration::from_secs(60);
 
-pub(super) type MemberInfo = dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync;
+/// The application's function, which is called for each join.
+pub(super) struct MemberInfo {
+    info: Box<dyn Fn(&Identity, &RoomKey) -> Value + Send + Sync>,
+    /// That it panicked, in the log: clients can have it called as often as they may join.
+    panicked: RateLimitedLog,
+    /// That it said too much. It is made of claims, and so of what an issuer puts there.
+    too_much: RateLimitedLog,
+}
 
 impl Kind {
     /// Lists who is in a room, over all nodes: [`RoomManager::members`](crate::RoomManager::members) lists them,
@@ -38,7 +46,8 @@ impl Kind {
     where
         F: Fn(&Identity, &RoomKey) -> Value + Send + Sync + 'static,
     {
-        Self { names: true, info: Some(Arc::new(info)), ..self }
+        let (panicked, too_much) = (RateLimitedLog::default(), RateLimitedLog::default());
+        Self { names: true, info: Some(Arc::new(MemberInfo { info: Box::new(info), panicked, too_much })), ..self }
     }
 
     /// Goes on counting, and naming, a member that left for so long; one whose user joins the room again meanwhile has
@@ -63,20 +72,21 @@ impl Kind {
 
     /// What is told about a member.
     pub(crate) fn info(&self, identity: &Identity, room: &RoomKey) -> Option<Info> {
-        let info = self.info.as_ref()?;
+        let MemberInfo { info, panicked, too_much } = self.info.as_deref()?;
         let Ok(value) = std::panic::catch_unwind(AssertUnwindSafe(|| info(identity, room))) else {
-            tracing::error!(hook = "member_info", "a hook panicked");
+            if let Some(left_out) = panicked.line() {
+                tracing::error!(hook = "member_info", left_out, "a hook panicked");
+            }
             return None;
         };
         if value.is_null() {
             return None;
         }
         let info = Info::new(&value);
-        if let Err(fault) = &info {
-            // It is made of claims, and so of what an issuer puts there.
-            if let Some(left_out) = self.bad_info.line() {
-                tracing::error!(kind = room.kind(), %fault, left_out, "what `member_info` says about a member is left out");
-            }
+        if let Err(fault) = &info
+            && let Some(left_out) = too_much.line()
+        {
+            tracing::error!(kind = room.kind(), %fault, left_out, "what `member_info` says about a member is left out");
         }
         info.ok()
     }

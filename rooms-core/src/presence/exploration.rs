@@ -7,9 +7,11 @@
 //! as `stateright` wants states to be cloned and compared, and these share their digests with the rooms; a replay needs
 //! neither, and is shorter.
 
+mod node;
 mod world;
 
-use world::{Broken, Fate, SimKind, World};
+use node::{Broken, SimKind};
+use world::{Fate, World};
 
 /// The choices of one run.
 #[derive(Default)]
@@ -135,6 +137,7 @@ fn it_finds_what_is_broken() {
         (Broken::Forgets, scope(1, 0, true)),
         (Broken::Syncs, scope(1, 1, true)),
         (Broken::Rechecks, scope(2, 3, false)),
+        (Broken::Graces, Scope { kind: SimKind::Graced, ..scope(1, 0, true) }),
     ];
     for (broken, scope) in without {
         let found = explore(scope, broken).expect_err("a node that is broken");

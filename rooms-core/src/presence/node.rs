@@ -269,7 +269,7 @@ impl Node {
         let syncs = self.peers.begin_syncs();
         self.actions.extend(syncs.into_iter().map(Action::Sync));
         self.recheck(now);
-        self.ask_for_revocations(now);
+        self.sync_revocations(now);
     }
 
     fn recheck(&mut self, now: Instant) {

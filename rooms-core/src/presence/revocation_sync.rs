@@ -18,8 +18,11 @@ const LONGEST_PAUSE: u32 = 7;
 
 #[derive(Debug)]
 pub(super) struct RevocationSync {
-    /// Those that have something else than this node. Peers, so they are bounded with these.
+    /// Those that have something else than this node. Peers, as [`keep`](Self::keep) sees to, so they are bounded with these.
     differing: BTreeMap<NodeId, Differing>,
+    /// Those that asked before they were proven, each with its digest. They wait for the answer: a node that was away for
+    /// longer than a lease hears a heartbeat and asks, before the others, to whom it is new, have seen it proven.
+    too_early: BTreeMap<NodeId, u64>,
     /// Who is asked, and until when an answer is awaited.
     asked: Option<(NodeId, Instant)>,
     answer: Duration,
@@ -38,7 +41,7 @@ struct Differing {
 impl RevocationSync {
     /// How long an answer may take, and the first pause between two questions to a node.
     pub(super) const fn new(answer: Duration, pause: Duration) -> Self {
-        Self { differing: BTreeMap::new(), asked: None, answer, pause }
+        Self { differing: BTreeMap::new(), too_early: BTreeMap::new(), asked: None, answer, pause }
     }
 
     /// A peer has told its digest; whether it is to be looked at soon.
@@ -93,9 +96,27 @@ impl RevocationSync {
         self.differing.values_mut().for_each(|differing| (differing.fruitless, differing.next) = (0, now));
     }
 
+    /// A peer has asked that is not proven yet.
+    pub(super) fn asked_too_early(&mut self, peer: NodeId, digest: u64) {
+        self.too_early.insert(peer, digest);
+    }
+
+    /// Who asked too early and may be answered now, with its digest.
+    pub(super) fn answerable(&mut self, may_answer: impl Fn(NodeId) -> bool) -> Vec<(NodeId, u64)> {
+        self.too_early.extract_if(.., |peer, _| may_answer(*peer)).collect()
+    }
+
+    /// Forgets whoever is no peer any more: nobody says so of those that were never proven, as somebody may have invented
+    /// thousands of them.
+    pub(super) fn keep(&mut self, is_peer: impl Fn(NodeId) -> bool) {
+        self.differing.retain(|peer, _| is_peer(*peer));
+        self.too_early.retain(|peer, _| is_peer(*peer));
+    }
+
     /// A peer is gone.
     pub(super) fn forget(&mut self, peer: NodeId) {
         self.differing.remove(&peer);
+        self.too_early.remove(&peer);
         self.asked.take_if(|(asked, _)| *asked == peer);
     }
 
@@ -158,6 +179,21 @@ mod tests {
         let later = start + Duration::from_secs(300);
         sync.begin_anew(later);
         assert_eq!(sync.ask(node(5), 7, later, |_| true), Some(node(1)));
+    }
+
+    #[test]
+    fn who_asks_too_early_is_answered_once_and_whoever_was_invented_is_forgotten() {
+        let (mut sync, now) = sync();
+        for number in 1..1_000 {
+            sync.heard(node(number), 8, 7, now);
+            sync.asked_too_early(node(number), 8);
+        }
+        assert_eq!(sync.answerable(|peer| peer == node(5)), [(node(5), 8)]);
+        assert!(sync.answerable(|peer| peer == node(5)).is_empty());
+        sync.keep(|peer| peer == node(6));
+        assert_eq!((sync.differing.len(), sync.too_early.len()), (1, 1));
+        sync.forget(node(6));
+        assert!(sync.differing.is_empty() && sync.too_early.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use super::{ByKey, Registry, SHARDS};
+use super::{Registry, SHARDS};
 use crate::{
     bus::{BusError, BusFault, ReadFrom, Topic},
     lock::lock,
@@ -82,7 +82,7 @@ impl Registry {
                 let Some(registry) = registry.upgrade() else { return };
                 for shard in registry.shards.iter().skip(shards).take(TOGETHER) {
                     let kept = |room: &&Arc<Room>| room.has_history() || room.keeps_state();
-                    let rooms: Vec<_> = lock(shard).iter().map(|ByKey(room)| room).filter(kept).cloned().collect();
+                    let rooms: Vec<_> = lock(shard).iter().filter(kept).cloned().collect();
                     for room in rooms {
                         registry.act(&room, room.check());
                         registry.act(&room, room.check_state());

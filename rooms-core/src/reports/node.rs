@@ -49,6 +49,9 @@ pub struct NodeReport {
     pub undecodable: u64,
     /// Node messages that were not signed with this fleet's key.
     pub unsigned: u64,
+    /// Orders and searches of other nodes that were dropped because they are more than a minute from this node's clock; as
+    /// [`Stats::too_old`](crate::Stats::too_old).
+    pub too_old: u64,
     /// Whether the bus is known to be down.
     pub bus_down: bool,
     /// Whether what is known of the other nodes is all there is to know.

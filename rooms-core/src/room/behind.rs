@@ -9,10 +9,9 @@ use std::{num::NonZeroU64, sync::Arc};
 
 use super::{
     Effects, Member, Room, State,
-    history::{Ready, Seen},
     log::{Entry, Log},
     logged::Logged,
-    replay::{Need, Replay},
+    replay::{Behind, Need, Ready, Replay, Seen},
 };
 use crate::{
     bus::{Missing, Position},
@@ -24,18 +23,6 @@ use crate::{
 
 /// The cursor of such a member: flushers give nothing to who is past the head, and so need not look twice.
 pub(super) const PASSED_BY: u64 = u64::MAX;
-
-#[derive(Debug)]
-pub(super) struct Behind {
-    /// The position in the room's log of what it is to be told next, other than what the history has.
-    pub(super) cursor: u64,
-    /// The last message of the history that it was given.
-    pub(super) since: Position,
-    /// What had been read when it first asked for a read, and when it last did.
-    asked: Option<[Seen; 2]>,
-    /// The log was asked for, and can't be read.
-    given_up: bool,
-}
 
 /// How far a member has come.
 enum Way {
@@ -155,11 +142,6 @@ impl Behind {
         }
         self.cursor = log.head();
         told
-    }
-
-    /// The log can't be read: if the member waits for that, it waits no longer.
-    pub(super) const fn give_up(&mut self) {
-        self.given_up = self.asked.is_some();
     }
 
     fn give(&mut self, room: &Room, replay: &mut Replay, recipient: &Recipient, effects: &mut Effects) -> Way {

@@ -8,7 +8,7 @@ use super::{
     Effects, Held, Room, State,
     log::Entry,
     logged::{Content, Logged, Read},
-    replay::{Arrived, Down, Has, Lost, Need, Outcome, Replay, Wants},
+    replay::{Arrived, Down, Lost, Need, Outcome, Ready, Replay, Seen},
 };
 use crate::{
     bus::{BusError, Position, ReadFrom},
@@ -34,36 +34,6 @@ pub(super) struct Resumed {
     /// From this offset on there is no space for it yet; and the bytes of what it missed from there on.
     pub(super) left_out: Option<NonZeroU64>,
     pub(super) later: usize,
-}
-
-/// How many reads there were when somebody began to wait for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(super) reads: u64,
-    pub(super) failures: u64,
-}
-
-/// Whether the history is known that one who joins needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ready {
-    Yes,
-    NotYet,
-    /// It could not be read.
-    Failed,
-}
-
-impl Replay {
-    /// Whether what somebody needs is known, who has seen so many reads; and where not, what is to be read.
-    pub(super) fn look(&self, need: Need, seen: Seen) -> (Ready, Wants) {
-        match self.has(need) {
-            Has::All => (Ready::Yes, Wants::Later),
-            _ if self.failures() > seen.failures => (Ready::Failed, Wants::Later),
-            // A read has begun after the position was given out, and ended, and does not know it.
-            Has::Unsure if self.reads() > seen.reads + 1 => (Ready::Yes, Wants::Later),
-            Has::Unsure => (Ready::NotYet, Wants::Later),
-            Has::Not { whole } => (Ready::NotYet, Wants::Any { whole }),
-        }
-    }
 }
 
 impl Room {

@@ -8,6 +8,7 @@
 
 mod asking;
 mod copy;
+mod look;
 mod reading;
 #[cfg(test)]
 mod tests;
@@ -15,12 +16,14 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use self::asking::{Asked, Wanted};
+pub(crate) use self::look::Ready;
 pub(super) use self::{
     asking::Wants,
     copy::{Has, Need},
+    look::{Behind, Seen},
     reading::{Down, Lost, Outcome},
 };
-use super::{behind::Behind, logged::Logged};
+use super::logged::Logged;
 use crate::bus::{Position, Retention};
 
 /// How many messages may wait for those before them, and their bytes; what is more is read instead.

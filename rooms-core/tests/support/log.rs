@@ -18,10 +18,15 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn start() -> Self {
+        Self::of(LevelFilter::WARN)
+    }
+
+    /// With spans, too, where that is the level of them.
+    pub(crate) fn of(level: LevelFilter) -> Self {
         let written = Written::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt()
-            .with_max_level(LevelFilter::WARN)
+            .with_max_level(level)
             .with_ansi(false)
             .with_writer(move || writer.clone())
             .finish();

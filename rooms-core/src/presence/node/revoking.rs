@@ -1,6 +1,6 @@
 //! Revocations between nodes: told at once, compared with each heartbeat, asked for where they differ.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -38,8 +38,16 @@ impl Node {
         self.urgent |= self.revocation_sync.heard(peer, digest, self.revocations.digest(), now);
     }
 
-    /// Asks one of the nodes that have something else, if any.
-    pub(super) fn ask_for_revocations(&mut self, now: Instant) {
+    /// Answers those that asked too early, and asks one of the nodes that have something else, if any.
+    pub(super) fn sync_revocations(&mut self, now: Instant) {
+        let Self { peers, revocation_sync, .. } = self;
+        revocation_sync.keep(|peer| peers.find(peer).is_some());
+        let is_proven = |peer| peers.find(peer).is_some_and(|peer| peer.is_proven());
+        for (node, digest) in revocation_sync.answerable(is_proven) {
+            if let Some(peer) = self.peers.find(node).map(Arc::clone) {
+                self.revocations_asked(&peer, digest, now);
+            }
+        }
         let Self { peers, revocations, revocation_sync, .. } = self;
         let digest = revocations.digest();
         let may_ask = |peer| peers.find(peer).is_some_and(|peer| peer.is_proven());
@@ -50,9 +58,9 @@ impl Node {
 
     /// Replies with all that this node has, and learns that the asker has something else.
     pub(super) fn revocations_asked(&mut self, peer: &Peer, digest: u64, now: Instant) {
-        // One that nobody has seen proven may be nobody at all, and a reply is long. It asks again.
+        // One that nobody has seen proven may be nobody at all, and a reply is long.
         if !peer.is_proven() {
-            return;
+            return self.revocation_sync.asked_too_early(peer.id(), digest);
         }
         self.compare_revocations(peer.id(), digest, now);
         let all = if digest == self.revocations.digest() { Vec::new() } else { self.revocations.all() };

@@ -1,12 +1,9 @@
 //! What follows from a read of the log, or from one that has failed.
 
-use super::{Place, Replay, asking::Wanted};
+use super::{Behind, Place, Replay, asking::Wanted};
 use crate::{
     bus::{Missing, Position, history::offset_in},
-    room::{
-        behind::Behind,
-        logged::{Logged, Read},
-    },
+    room::logged::{Logged, Read},
 };
 
 /// What follows from a read.

@@ -66,8 +66,8 @@ fn a_position_that_nobody_has_heard_of_is_none_only_after_a_read_that_began_late
     let need = Need { since: Some(at(4)), newest: 0 };
     replay.want(false);
     replay.begin();
-    let seen = crate::room::history::Seen { reads: replay.reads(), failures: 0 };
-    let ready = |replay: &Replay| replay.look(need, seen).0 == crate::room::history::Ready::Yes;
+    let seen = Seen { reads: replay.reads(), failures: 0 };
+    let ready = |replay: &Replay| replay.look(need, seen).0 == Ready::Yes;
     assert!(!ready(&replay));
     // It may have been appended since this one began.
     replay.want(false);
