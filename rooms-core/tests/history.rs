@@ -207,6 +207,9 @@ async fn what_is_no_message_keeps_its_place_and_who_should_have_had_it_is_told()
         let (mut talk, resumed) = joined(&rooms, json!({"since": since})).await;
         assert_eq!((&resumed["recovered"], numbers(&mut talk.inbox).await), (&json!(true), then));
     }
+    let (mut talk, late) = joined(&rooms, json!({"newest": 3})).await;
+    let newest = (&late["position"], numbers(&mut talk.inbox).await);
+    assert_eq!(newest, (&json!(before(&events[2]["offset"])), vec![2]), "from further back it would miss one");
 }
 
 fn before(position: &Value) -> Position {

@@ -1,5 +1,5 @@
-//! Pages that come and go, and read slowly, while messages are lost, buses are down, reads fail and logs are trimmed or
-//! lost: what a page is given, JSON or bytes, is in order and once, and nothing is missing without a word.
+//! Pages that come and go, and read slowly, while nodes crash, messages are lost, buses are down, reads fail and logs are
+//! trimmed, spoilt or lost: what a page is given, JSON or bytes, is in order and once, and nothing is missing without a word.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -16,11 +16,11 @@ mod tap;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use futures::channel::mpsc;
+use futures::{FutureExt as _, channel::mpsc};
 use proptest::prelude::*;
 use rooms_core::{
     Kind, Limits, LocalBus, Overflow, RoomManager,
-    bus::{BusEvent, Retention, Topic},
+    bus::{BusEvent, History as _, Retention, Topic},
 };
 use tokio::{runtime, time::sleep};
 
@@ -44,6 +44,8 @@ enum Step {
         newest: usize,
     },
     Go(usize),
+    /// Leaves the room, and keeps its connection.
+    Leave(usize),
     Hide(usize),
     Show(usize),
     /// Its socket takes so many messages, and no more until it is opened.
@@ -56,7 +58,16 @@ enum Step {
     Freeze(usize),
     Thaw(usize),
     Fail(usize, usize),
+    /// The node ends with all that it has not done, after it was told to publish so many; another one begins, and the pages
+    /// come back to one of those that there are.
+    Crash {
+        node: usize,
+        publishing: usize,
+        to: usize,
+    },
     Forget,
+    /// Somebody appends what is no message.
+    Spoil,
     Idle,
     Wait,
 }
@@ -68,7 +79,7 @@ enum Faults {
     Mild,
     /// So it is, and little may wait for a page.
     Slow,
-    /// It is trimmed and lost, and can't be read.
+    /// It is trimmed, spoilt and lost, and can't be read.
     Harsh,
 }
 
@@ -81,6 +92,7 @@ fn step(faults: Faults) -> impl Strategy<Value = Step> {
             Step::Join { page, node, newest: newest.saturating_sub(5) }
         }),
         4 => page.clone().prop_map(Step::Go),
+        2 => page.clone().prop_map(Step::Leave),
         4 => page.clone().prop_map(Step::Hide),
         4 => page.clone().prop_map(Step::Show),
         4 => (page.clone(), 0..20_usize).prop_map(|(page, but)| Step::Shut(page, but)),
@@ -91,11 +103,17 @@ fn step(faults: Faults) -> impl Strategy<Value = Step> {
         2 => node.clone().prop_map(Step::Up),
         1 => node.clone().prop_map(Step::Freeze),
         2 => node.clone().prop_map(Step::Thaw),
+        2 => (node.clone(), 0..3_usize, 0..NODES).prop_map(|(node, publishing, to)| Step::Crash { node, publishing, to }),
         1 + harsh => (node, 1..3 + 6 * harsh as usize).prop_map(|(node, count)| Step::Fail(node, count)),
         1 => Just(if faults == Faults::Harsh { Step::Forget } else { Step::Idle }),
+        1 => Just(if faults == Faults::Harsh { Step::Spoil } else { Step::Idle }),
         6 => Just(Step::Idle),
         2 => Just(Step::Wait),
     ]
+}
+
+const fn retention(faults: Faults) -> Retention {
+    Retention::messages(if matches!(faults, Faults::Harsh) { 12 } else { 10_000 })
 }
 
 struct Node {
@@ -106,8 +124,7 @@ struct Node {
 impl Node {
     fn over(bus: LocalBus, faults: Faults) -> Self {
         let bus = Flaky::new(bus);
-        let retention = Retention::messages(if faults == Faults::Harsh { 12 } else { 10_000 });
-        let kind = Kind::authenticated().history(retention).overflow(Overflow::Resync);
+        let kind = Kind::authenticated().history(retention(faults)).overflow(Overflow::Resync);
         let limits = |limits: &mut Limits| {
             // One that does not read is not alive; here it is.
             limits.ping_interval = Duration::from_secs(100_000);
@@ -117,6 +134,11 @@ impl Node {
         };
         let rooms = RoomManager::build_for().kind("post", kind).limits(limits).bus(bus.clone()).build().unwrap();
         Self { bus, rooms }
+    }
+
+    /// Nothing that it does from here on reaches anybody, nor anything it.
+    fn crash(&self) {
+        self.bus.set(|faults| &faults.down, true);
     }
 
     fn talk(&self, tap: &Tap) -> Talk {
@@ -129,9 +151,12 @@ impl Node {
 
 async fn run(faults: Faults, steps: Vec<Step>) {
     let hub = LocalBus::new();
-    let nodes: Vec<Node> = (0..NODES).map(|_| Node::over(hub.peer(), faults)).collect();
+    let elsewhere = hub.peer();
+    let mut nodes: Vec<Node> = (0..NODES).map(|_| Node::over(hub.peer(), faults)).collect();
     let mut pages: Vec<Page> = (0..PAGES).map(|_| Page::default()).collect();
     let taps: Vec<Tap> = (0..PAGES).map(|_| Tap::default()).collect();
+    // The node that each page was with last.
+    let mut homes = [0; PAGES];
     let (mut truth, mut number) = (Truth::default(), 0);
     for step in steps {
         match step {
@@ -152,7 +177,11 @@ async fn run(faults: Faults, steps: Vec<Step>) {
             }
             Step::Join { page, node, newest } if pages[page].talk.is_none() => {
                 pages[page].join_over(nodes[node].talk(&taps[page]), ROOM, newest);
+                homes[page] = node;
             }
+            Step::Join { page, newest, .. } if pages[page].is_out() => pages[page].join_again(ROOM, newest),
+            Step::Join { .. } => {}
+            Step::Leave(page) => pages[page].leave(ROOM),
             Step::Go(page) => pages[page].go(),
             Step::Hide(page) => pages[page].show(ROOM, false),
             Step::Show(page) => pages[page].show(ROOM, true),
@@ -165,10 +194,33 @@ async fn run(faults: Faults, steps: Vec<Step>) {
             Step::Freeze(node) => nodes[node].bus.set(|faults| &faults.frozen, true),
             Step::Thaw(node) => nodes[node].bus.thaw(),
             Step::Fail(node, count) => nodes[node].bus.faults().failing.store(count, Ordering::Relaxed),
+            Step::Crash { node, publishing, to } => {
+                for _ in 0..publishing {
+                    number += 1;
+                    // It is not told any more how the others ended.
+                    match nodes[node].rooms.broadcast(&key(ROOM), &number).now_or_never() {
+                        Some(Ok(receipt)) => _ = truth.published.insert(receipt.position.unwrap(), number),
+                        Some(Err(_)) => {}
+                        None => _ = truth.perhaps.insert(number),
+                    }
+                }
+                nodes[node].crash();
+                let there = |page: &usize| homes[*page] == node && pages[*page].talk.is_some();
+                let there: Vec<usize> = (0..PAGES).filter(there).collect();
+                there.iter().for_each(|page| pages[*page].is_cut_off());
+                nodes[node] = Node::over(hub.peer(), faults);
+                for page in there {
+                    pages[page].join_over(nodes[to].talk(&taps[page]), ROOM, 0);
+                    homes[page] = to;
+                }
+            }
             Step::Forget => hub.forget_histories(),
+            Step::Spoil => {
+                let nonsense = "[".repeat(100).into();
+                _ = elsewhere.append(&Topic::Room(key(ROOM)), nonsense, retention(faults)).await.unwrap();
+            }
             Step::Idle => idle().await,
             Step::Wait => sleep(Duration::from_secs(5)).await,
-            Step::Join { .. } => {}
         }
         pages.iter_mut().for_each(|page| page.look(&truth));
     }
@@ -186,6 +238,8 @@ async fn run(faults: Faults, steps: Vec<Step>) {
     for page in 0..PAGES {
         if pages[page].talk.is_none() {
             pages[page].join_over(nodes[(page + 1) % NODES].talk(&taps[page]), ROOM, 0);
+        } else if pages[page].is_out() {
+            pages[page].join_again(ROOM, 0);
         } else {
             pages[page].show(ROOM, true);
         }

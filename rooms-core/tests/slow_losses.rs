@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rooms_core::{
     Bus, Kind, Limits, LocalBus, Overflow, RoomManager,
-    bus::{BusEvent, Position, Retention, Topic},
+    bus::{BusEvent, History as _, Position, Retention, Topic},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -73,6 +73,50 @@ async fn a_loss_that_everybody_is_told_of_ends_what_is_owed_to_a_slow_member() {
     let told = brief(slow.takes(0).await);
     let expected: Vec<Value> = [json!("epoch")].into_iter().chain(numbers(21..=32)).collect();
     assert_eq!((&told[0], &told[1..]), (&json!(1), &*expected));
+}
+
+/// It may fall behind before what can't be given and after it, and in one round with it.
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_given_is_told_to_a_slow_member_where_it_lies_in_what_it_is_owed() {
+    let hub = LocalBus::new();
+    let elsewhere = hub.peer();
+    let rooms = over(hub, Retention::messages(1_000));
+    let append = async |payload: String| {
+        let position = elsewhere.append(&Topic::Room(key(POST)), payload.into(), Retention::messages(1_000)).await;
+        position.unwrap().offset()
+    };
+    for pause_after in [0, 1, 20, 21, 22, 30] {
+        let (mut slow, mut other) = (Slow::many(&rooms, &[POST]).await, Slow::many(&rooms, &[POST]).await);
+        other.valve.open(1_000);
+        let (mut first, mut spoilt) = (0, 0);
+        for n in 1..=30 {
+            let payload = if n == 21 { "[".repeat(100) } else { n.to_string() };
+            let offset = append(payload).await;
+            first = if n == 1 { offset } else { first };
+            spoilt = if n == 21 { offset } else { spoilt };
+            if n == pause_after {
+                idle().await;
+            }
+        }
+        idle().await;
+        let all = [numbers(1..=20), vec![json!("bus_gap")], numbers(22..=30)].concat();
+        assert_eq!(brief(other.takes(1_000).await), all);
+        let told = slow.takes(1_000).await;
+        let mut next = first;
+        for event in &told {
+            if event["type"] == "resync" {
+                next = 0;
+            } else if let Some(offset) = event["offset"].as_str() {
+                let offset = offset.parse::<Position>().unwrap().offset();
+                assert!(next == 0 || offset == next, "{offset} without a word, paused after {pause_after}: {told:?}");
+                next = offset + 1;
+            }
+        }
+        assert!(next == 0 || next > spoilt, "it was told: {told:?}");
+        slow.valve.open(1_000);
+        publish(&rooms, 31..=32).await;
+        assert_eq!(brief(slow.takes(0).await), numbers(31..=32), "and it goes on");
+    }
 }
 
 #[tokio::test(start_paused = true)]

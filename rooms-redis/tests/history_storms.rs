@@ -103,10 +103,27 @@ async fn links_cut_and_stalled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_relieved_by_a_replica_that_has_the_log() {
+    let storm = replicated().await;
+    assert_eq!(storm.redis.sentinels[0].cli(&["SENTINEL", "FAILOVER", "service"]).await, "OK");
+    storm.redis.until_master(1).await;
+    storm.is_over(1).await;
+    all_is_there(storm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_killed_while_a_replica_has_the_log() {
+    let mut storm = replicated().await;
+    storm.redis.servers[0].kill();
+    storm.redis.until_master(1).await;
+    storm.is_over(1).await;
+    all_is_there(storm).await;
+}
+
+/// A storm over a master that takes no more writes, and a replica that has all there were.
+async fn replicated() -> Storm<Watched> {
     let watched = Watched::start().await;
     let (urls, publishing) = (watched.urls(), watched.quick());
     let storm = Storm::in_room(ROOM, watched, || sentinels::quick(urls.clone()), publishing).await;
-    // So that nothing is written that the replica does not have: an ordered failover.
     let [master, replica] = &storm.redis.servers;
     master.cli(&["CLIENT", "PAUSE", "30000", "WRITE"]).await;
     let offset = |info: String| info.lines().find(|line| line.starts_with("master_repl_offset")).unwrap().to_owned();
@@ -114,10 +131,7 @@ async fn a_master_relieved_by_a_replica_that_has_the_log() {
     while of(master).await != of(replica).await {
         sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(storm.redis.sentinels[0].cli(&["SENTINEL", "FAILOVER", "service"]).await, "OK");
-    storm.redis.until_master(1).await;
-    storm.is_over(1).await;
-    all_is_there(storm).await;
+    storm
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

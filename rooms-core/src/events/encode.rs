@@ -77,7 +77,6 @@ struct Closed<'a> {
     reason: &'a str,
 }
 
-/// What says after which position everything is given.
 #[derive(Deserialize)]
 struct Left<'a> {
     room: &'a str,
@@ -251,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_resync_has_the_position_from_which_it_goes_on() {
-        let mut many = Encoder::new(Ids::many());
+        let mut many = Encoder::new(Ids::many([]));
         encode(&mut many, &joined(42, 7));
         let resync = |position| protocol::resync(&room(42), protocol::Reason::BusGap, position);
         let told = encode(&mut many, &resync(Some(Position::new(0x2a, 9))));

@@ -32,6 +32,10 @@ pub(crate) struct Page {
     pub(crate) resyncs: usize,
     /// It is in the room, and is given no messages.
     hidden: bool,
+    /// It has left the room on a connection that stays, and has not come back.
+    out: bool,
+    /// How often it has left and is not told so yet: what comes before that is nothing to it.
+    leaving: usize,
 }
 
 impl Page {
@@ -42,13 +46,35 @@ impl Page {
 
     /// The same on a connection of its own.
     pub(crate) fn join_over(&mut self, talk: Talk, room: &str, newest: usize) {
-        talk.say(json!({"type": "join", "room": room, "since": self.since, "newest": newest}).to_string());
         self.talk = Some(talk);
+        self.join_again(room, newest);
+    }
+
+    /// The same on the connection that it has.
+    pub(crate) fn join_again(&mut self, room: &str, newest: usize) {
+        if let Some(talk) = &self.talk {
+            talk.say(json!({"type": "join", "room": room, "since": self.since, "newest": newest}).to_string());
+            self.out = false;
+        }
+    }
+
+    /// Leaves the room, and keeps its connection.
+    pub(crate) fn leave(&mut self, room: &str) {
+        if let Some(talk) = self.talk.as_ref().filter(|_| !self.out) {
+            talk.say(json!({"type": "leave", "room": room}).to_string());
+            (self.out, self.leaving) = (true, self.leaving + 1);
+        }
+    }
+
+    /// Whether it has a connection on which it has left the room.
+    pub(crate) fn is_out(&self) -> bool {
+        self.talk.is_some() && self.out
     }
 
     /// Is hidden, and asks for no messages; or is seen again.
     pub(crate) fn show(&mut self, room: &str, shown: bool) {
         if let Some(talk) = &self.talk {
+            self.out = false;
             talk.say(json!({"type": "join", "room": room, "since": self.since, "paused": !shown}).to_string());
         }
     }
@@ -56,6 +82,15 @@ impl Page {
     /// Goes; what is on its way to it is lost.
     pub(crate) fn go(&mut self) {
         (self.talk, self.position, self.hidden) = (None, None, false);
+        (self.out, self.leaving) = (false, 0);
+    }
+
+    /// Its node is gone, and so is its connection, without a word.
+    pub(crate) fn is_cut_off(&mut self) {
+        if let Some(talk) = &self.talk {
+            talk.ended.abort();
+        }
+        self.go();
     }
 
     /// Takes what has come, and checks it.
@@ -71,13 +106,21 @@ impl Page {
             }
         }
         for event in events {
-            self.take(&event, truth);
+            if self.talk.is_some() {
+                self.take(&event, truth);
+            }
         }
     }
 
     fn take(&mut self, event: &Value, truth: &Truth) {
         let place = |field: &str| event[field].as_str().map(|text| text.parse::<Position>().unwrap());
         match event["type"].as_str().unwrap() {
+            "room_left" => (self.position, self.hidden, self.leaving) = (None, false, self.leaving - 1),
+            "error" => {
+                assert_eq!(event["code"], "unavailable", "{event}");
+                (self.talk, self.out, self.leaving) = (None, false, 0);
+            }
+            _ if self.leaving > 0 => {}
             "room_joined" => {
                 let position = place("position");
                 if event["paused"] == true {
@@ -129,10 +172,6 @@ impl Page {
                     assert!(self.last.is_none_or(|last| last < number), "{number} after {:?}", self.last);
                     self.last = Some(number);
                 }
-            }
-            "error" => {
-                assert_eq!(event["code"], "unavailable", "{event}");
-                self.talk = None;
             }
             _ => {}
         }

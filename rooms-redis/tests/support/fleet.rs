@@ -40,9 +40,13 @@ pub(crate) fn in_a_fifth_of_the_time(limits: &mut RedisLimits) {
 
 impl Node {
     pub(crate) async fn start(builder: RedisBusBuilder) -> Self {
-        let bus = builder.connect().await.unwrap();
+        Self::over(builder.connect().await.unwrap())
+    }
+
+    pub(crate) fn over(bus: RedisBus) -> Self {
         let log = Kind::authenticated().history(Retention::messages(10_000).bytes(Retention::MAX_BYTES));
         let rooms = RoomManager::build_for().kind("post", Kind::authenticated()).kind("log", log);
+        let rooms = rooms.kind("short", Kind::authenticated().history(Retention::messages(12)));
         let rooms = rooms.kind("board", Kind::authenticated().keep_state(Duration::from_secs(3600)));
         let rooms = rooms.bus(bus.clone()).build().unwrap();
         Self { rooms, bus }
