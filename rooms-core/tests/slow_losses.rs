@@ -219,11 +219,16 @@ async fn however_many_the_log_has_overtaken_it_is_read_once_for_them() {
     assert_eq!(bus.reads() - reads, 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_is_dropped_leaves_the_position_after_which_everything_is_given() {
+/// A room with a history that drops the oldest.
+fn lossy() -> Rooms {
     let post = Kind::authenticated().history(Retention::messages(1_000)).overflow(Overflow::DropOldest);
     let limits = |limits: &mut Limits| limits.max_outbox_messages = OUTBOX;
-    let rooms: Rooms = RoomManager::build_for().kind("post", post).limits(limits).build().unwrap();
+    RoomManager::build_for().kind("post", post).limits(limits).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_leaves_the_position_after_which_everything_is_given() {
+    let rooms = lossy();
     let mut slow = Slow::many(&rooms, &[POST]).await;
     let mut told = Vec::new();
     for round in 0..10 {
@@ -231,17 +236,48 @@ async fn what_is_dropped_leaves_the_position_after_which_everything_is_given() {
         told.extend(slow.takes(round as usize).await);
     }
     told.extend(slow.takes(1_000).await);
-    let position = |value: &Value| value.as_str().and_then(|text| text.parse::<Position>().ok()).expect("a position");
     let (mut last, mut resyncs) = (0, 0);
     for event in &told {
         if event["type"] == "message" {
-            assert_eq!(position(&event["offset"]).offset(), last + 1, "{told:?}");
+            assert_eq!(offset(&event["offset"]), last + 1, "{told:?}");
             last += 1;
         } else if event["type"] == "resync" {
-            let after = position(&event["position"]).offset();
+            let after = offset(&event["position"]);
             assert!(after > last, "{told:?}");
             (last, resyncs) = (after, resyncs + 1);
         }
     }
     assert!(last == 200 && resyncs > 2, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_after_a_new_join_is_told_after_its_answer() {
+    for (before, after) in [(1, 15), (5, 12), (12, 15), (20, 40)] {
+        let rooms = lossy();
+        let mut slow = Slow::many(&rooms, &[POST]).await;
+        publish(&rooms, 1..=before).await;
+        for command in ["leave", "join"] {
+            slow.say(&json!({"type": command, "room": POST}));
+            idle().await;
+        }
+        publish(&rooms, before + 1..=before + after).await;
+        let told = slow.takes(1_000).await;
+        let joined = told.iter().position(|event| event["type"] == "room_joined").unwrap();
+        let mut last = offset(&told[joined]["position"]);
+        assert_eq!(last, before);
+        for event in &told[joined..] {
+            if event["type"] == "message" {
+                assert_eq!(offset(&event["offset"]), last + 1, "{before}, {after}: {told:?}");
+                last += 1;
+            } else if event["type"] == "resync" {
+                last = offset(&event["position"]);
+            }
+        }
+        assert_eq!(last, before + after, "{before}, {after}: {told:?}");
+        assert!(told.iter().any(|event| event["type"] == "resync"), "{before}, {after}: {told:?}");
+    }
+}
+
+fn offset(position: &Value) -> u64 {
+    position.as_str().and_then(|text| text.parse::<Position>().ok()).expect("a position").offset()
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::source::{About, Overflow, Source};
-use crate::{limits::Limits, message::Message, room_key::RoomKey};
+use crate::{bus::Position, limits::Limits, message::Message, room_key::RoomKey};
 
 /// How much may wait. Small numbers, because every connection has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -452,7 +452,8 @@ impl Queue {
     }
 
     /// Drops a room's oldest messages until no more than `keep` waits, or none of them is left; the first that is
-    /// dropped leaves a `resync` in its place, and one is enough. It has the position of the last that is dropped.
+    /// dropped leaves a `resync` in its place, and one is enough. It has the position of the last that is dropped. What is
+    /// dropped behind the answer to a join has one of its own behind that answer, which tells the client where it is.
     fn thin(&mut self, source: &Source, keep: Bounds) {
         let (mut told, mut position, mut kept) = (None, None, false);
         for _ in 0..self.waiting.messages {
@@ -480,13 +481,22 @@ impl Queue {
                         position = Some(at);
                     }
                 }
+                Some(About::Standing) => {
+                    self.complete(source, told.take(), position.take());
+                    kept = false;
+                    self.push(message, tag);
+                }
                 _ => {
                     kept |= about.is_some_and(|about| about != About::Viewers);
                     self.push(message, tag);
                 }
             }
         }
-        // What it says has to hold for what was dropped behind it, too.
+        self.complete(source, told, position);
+    }
+
+    /// What a word of a loss says has to hold for what was dropped behind it, too.
+    fn complete(&mut self, source: &Source, told: Option<(u64, Option<Position>)>, position: Option<Position>) {
         if let Some((place, said)) = told
             && said != position
         {
