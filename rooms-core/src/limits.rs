@@ -48,9 +48,11 @@ pub struct Limits {
     pub max_broadcast_bytes: usize,
     /// The bytes that may wait for one slow connection. 1 MiB: about ten seconds at 1 Mbit/s.
     ///
-    /// The answers to joins have these bounds once more, for themselves: `room_joined`, which is as long as what
-    /// [`on_join`](crate::Kind::on_join) returns and the list of members, and the state. A client with other things waiting is
-    /// so told where it stands; its next command waits until it has read.
+    /// A second, separate budget of the same size is used for the answers to joins, so that a client for which much waits can
+    /// join another room: `room_joined`, which is as long as what [`on_join`](crate::Kind::on_join) returns and the list of
+    /// members. The messages of a history and the state that a join replays are counted in neither budget: for one join they
+    /// are three quarters of this at most, and the state. While more than half of this waits of all that was sent to the
+    /// connection alone (answers, and what joins replay), its next command is not carried out.
     pub max_outbox_bytes: usize,
     /// The messages that may wait for one slow connection. 1,024: a queue of small messages costs more in places than in
     /// bytes.

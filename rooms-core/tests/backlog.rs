@@ -16,6 +16,7 @@ use std::{task::Poll, time::Duration};
 use futures::{channel::mpsc, stream};
 use rooms_core::{
     Close, Kind, MessageKind, Overflow, RoomManager,
+    bus::Retention,
     ws::{Incoming, WsError},
 };
 use serde_json::json;
@@ -114,6 +115,47 @@ async fn one_that_is_only_slow_may_join_where_the_answer_is_longer_than_the_spac
     let told = |text: &str| taken.iter().any(|message| message.as_text().is_some_and(|told| told.contains(text)));
     assert!(told(r#""room":"long:1","viewers":1,"history":"xx"#) && told("slow_consumer"));
     assert_eq!(rooms.local_viewers(&key("long:2")), 1, "it has read, and so is answered");
+}
+
+/// As above; and then comes a ping.
+#[tokio::test(start_paused = true)]
+async fn what_a_join_replays_closes_nobody_for_what_waits_from_other_rooms() {
+    let flood = Kind::authenticated().overflow(Overflow::DropOldest);
+    let log = Kind::authenticated().history(Retention::messages(1_000).bytes(4_000_000));
+    let board = Kind::authenticated().keep_state(Duration::from_secs(3600));
+    let kinds = RoomManager::build_for().kind("post", flood).kind("log", log).kind("board", board);
+    let rooms: RoomManager<ValveSink> = kinds.build().unwrap();
+    let payload = "x".repeat(32 * 1024 - 100);
+    let publish = async |room: &str, count: usize| {
+        for _ in 0..count {
+            rooms.broadcast(&key(room), &payload).await.unwrap();
+            idle().await;
+        }
+    };
+    publish("log:1", 22).await;
+    let boards = ["board:1", "board:2", "board:3", "board:4"];
+    for board in boards {
+        rooms.broadcast_state(&key(board), &payload).await.unwrap();
+    }
+    let replay = json!({"type": "join", "room": "log:1", "newest": 22}).to_string();
+    let states = boards.map(|board| command("join", board, 2));
+    for (joins, given) in [(&[replay][..], 22), (&states[..], boards.len())] {
+        let (valve, send, ended) = joined(&rooms).await;
+        publish("post:42", 29).await;
+        for join in joins {
+            send.unbounded_send(Ok(Incoming::Text(join.clone()))).unwrap();
+            idle().await;
+        }
+        sleep(Duration::from_secs(30)).await;
+        assert!(!ended.is_finished(), "{given}");
+        valve.open(10_000);
+        idle().await;
+        let taken = valve.taken();
+        assert!(taken.iter().any(|message| message.kind() == MessageKind::Ping), "{given}");
+        let texts = taken.iter().filter_map(rooms_core::Message::as_text);
+        let of_joins = texts.filter(|text| text.contains("log:1") || text.contains("board:"));
+        assert_eq!(of_joins.filter(|text| text.len() > payload.len()).count(), given);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -96,7 +96,7 @@ impl Outbox {
         self.queue_by(|queue, bounds| {
             queue.part_with(room);
             queue.offer_standing(welcome, room, bounds)?;
-            rest.for_each(|message| queue.append(message));
+            rest.for_each(|message| queue.append_replayed(message, room));
             Ok(())
         });
     }

@@ -72,6 +72,8 @@ pub(super) struct Queue {
     own: Size,
     /// Of that, the answers to joins, which are bounded by themselves.
     standing: Size,
+    /// And what joins replay, which is bounded by the room that gives it.
+    replayed: Size,
     /// Some was written since the last look.
     taken: bool,
     /// How often messages were dropped, and a `resync` put in their place.
@@ -111,7 +113,7 @@ impl Latest {
             About::Content | About::Logged(_) => &mut self.content,
             About::Viewers => &mut self.viewers,
             // Nothing replaces these.
-            About::Names | About::Standing => &mut self.names,
+            About::Names | About::Standing | About::Replayed => &mut self.names,
             About::Loss(_) => &mut self.loss,
         }
     }
@@ -224,8 +226,8 @@ impl Queue {
     }
 
     /// Appends the answer to a join, or a part of it. It may be long, as it has what the application and the room tell of
-    /// themselves, and one who is only slow is to be told where it stands: so such answers have the bounds once more, for
-    /// themselves, and one of them may be longer than that. A client that does not read them asks for no more, as they are
+    /// themselves, and one who is only slow is to be told where it stands: so such answers have a separate budget of the
+    /// same size, and one of them may be longer than that. A client that does not read them asks for no more, as they are
     /// [heavy](Backlog::heavy).
     pub(super) fn offer_standing(&mut self, message: &Message, room: &RoomKey, bounds: Bounds) -> Result<(), Overrun> {
         let fits = self.standing.messages < bounds.messages as usize
@@ -235,6 +237,11 @@ impl Queue {
         }
         self.push(message.clone(), Some(Tag { room: room.clone(), about: About::Standing, replaced: false }));
         Ok(())
+    }
+
+    /// Appends what a join is given behind its answer: it takes no space of what its rooms send, so that a ping has some.
+    pub(super) fn append_replayed(&mut self, message: Message, room: &RoomKey) {
+        self.push(message, Some(Tag { room: room.clone(), about: About::Replayed, replaced: false }));
     }
 
     /// What waits of a room is of a membership that is over: the log does not give it again to the one that begins.
@@ -343,11 +350,11 @@ impl Queue {
         there.messages > bounds.messages as usize || there.bytes > bounds.bytes as usize
     }
 
-    /// What waits, without the answers to joins.
+    /// What waits, without the answers to joins and what they replay.
     const fn counted(&self) -> Size {
         Size {
-            messages: self.waiting.messages - self.standing.messages,
-            bytes: self.waiting.bytes - self.standing.bytes,
+            messages: self.waiting.messages - self.standing.messages - self.replayed.messages,
+            bytes: self.waiting.bytes - self.standing.bytes - self.replayed.bytes,
         }
     }
 
@@ -358,6 +365,10 @@ impl Queue {
             Some(About::Standing) => {
                 self.own.add(&message);
                 self.standing.add(&message);
+            }
+            Some(About::Replayed) => {
+                self.own.add(&message);
+                self.replayed.add(&message);
             }
             Some(_) => {}
         }
@@ -379,6 +390,10 @@ impl Queue {
                 Some(Tag { about: About::Standing, .. }) => {
                     self.own.subtract(&message);
                     self.standing.subtract(&message);
+                }
+                Some(Tag { about: About::Replayed, .. }) => {
+                    self.own.subtract(&message);
+                    self.replayed.subtract(&message);
                 }
                 Some(tag) if tag.replaced => self.forget_latest(&tag.room, tag.about),
                 Some(_) => {}
@@ -481,7 +496,7 @@ impl Queue {
                         position = Some(at);
                     }
                 }
-                Some(About::Standing) => {
+                Some(About::Standing | About::Replayed) => {
                     self.complete(source, told.take(), position.take());
                     kept = false;
                     self.push(message, tag);

@@ -55,6 +55,8 @@ pub(crate) enum About {
     Names,
     /// How things stand in the room: the answer to a join.
     Standing,
+    /// What a join is given behind its answer: of the history, and the state.
+    Replayed,
     /// That something is missing, of what came up to a position where that is known: everything after it is given.
     Loss(Option<Position>),
 }
@@ -63,7 +65,7 @@ impl About {
     pub(crate) const fn offset(self) -> Option<NonZeroU64> {
         match self {
             Self::Logged(position) => NonZeroU64::new(position.offset()),
-            Self::Content | Self::Viewers | Self::Names | Self::Standing | Self::Loss(_) => None,
+            Self::Content | Self::Viewers | Self::Names | Self::Standing | Self::Replayed | Self::Loss(_) => None,
         }
     }
 
@@ -100,7 +102,7 @@ impl Source {
     pub(super) fn replaces(&self, about: About) -> bool {
         match about {
             About::Viewers => true,
-            About::Names | About::Standing => false,
+            About::Names | About::Standing | About::Replayed => false,
             About::Content | About::Logged(_) | About::Loss(_) => self.overflow == Overflow::Latest,
         }
     }

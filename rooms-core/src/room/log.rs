@@ -44,7 +44,7 @@ impl Entry {
             About::Content | About::Logged(_) => multi::payload(room, &self.message),
             About::Viewers | About::Names => multi::with_room(room, &self.message),
             // It names its room already.
-            About::Standing | About::Loss(_) => self.message.clone(),
+            About::Standing | About::Replayed | About::Loss(_) => self.message.clone(),
         })
     }
 

@@ -96,7 +96,7 @@ impl Room {
                 About::Logged(_) => first = first.or(entry.about.offset()),
                 About::Loss(_) => (first, misses) = (None, true),
                 About::Content => misses |= !entry.state && entry.except != Some(member.recipient.id()),
-                About::Viewers | About::Names | About::Standing => {}
+                About::Viewers | About::Names | About::Standing | About::Replayed => {}
             }
         }
         let replay = replay.as_deref();
