@@ -49,8 +49,9 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Checks the head of a request, for a server that has no request of the crate `http` and serves the socket by
-    /// [`RoomManager::serve_room`](crate::RoomManager::serve_room) or [`RoomManager::serve`](crate::RoomManager::serve).
+    /// Checks the head of a request, for a server that does not go through [`RoomManager::admit`](crate::RoomManager::admit)
+    /// and serves the socket by [`RoomManager::serve_room`](crate::RoomManager::serve_room) or
+    /// [`RoomManager::serve`](crate::RoomManager::serve).
     ///
     /// These don't compress, so [`response`](Self::response) does not agree to it, whatever [`Endpoint::deflate`] says. And
     /// they are not told the [`subprotocol`](Self::subprotocol): where a hook needs it, put it into the identity's claims.

@@ -245,8 +245,8 @@
 //!
 //! A browser comes back by itself, and sends the last `id` as `Last-Event-ID`: it is resumed as by `since`. A page may begin with
 //! one as the parameter `since`. Either form is taken where there is one room. A room that a given `id` does not name is answered
-//! with `recovered: false`. What it says of a room that is not joined yet, or can't be now, is in each `id` that follows. A browser
-//! also comes back after `close`, unless the page closes its `EventSource`.
+//! with `recovered: false`. Each later `id` repeats the position that the client gave for a room until that room is joined. A
+//! browser also comes back after `close`, unless the page closes its `EventSource`.
 //!
 //! A client says nothing, so its pongs are that the HTTP server takes what is sent. One that does not read is closed with 4408, or
 //! for being slow with 1013, once its TCP connection is full, which in a quiet room is never. One that is gone without a word, as

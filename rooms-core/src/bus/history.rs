@@ -62,8 +62,12 @@ impl Retention {
         Self { age, ..self }
     }
 
-    /// Sets how many bytes are kept, of payloads as they travel on the bus. What a backplane needs for each message beside
-    /// it is not counted, nor what a node needs: with members in the room it has a copy, with some 300 bytes beside each payload. A payload that is longer than all of this is published and not kept.
+    /// Sets how many bytes are kept, of payloads as they travel on the bus. A payload that is longer than all of this is
+    /// published and not kept.
+    ///
+    /// What a backplane needs for each message beside its payload is not counted, nor what a node needs. A node with members
+    /// in the room has a copy of each payload, and about 300 bytes beside it. It has a second copy of each payload that it
+    /// gave from the history to a connection for one room that is told no positions: so twice these bytes at most.
     pub const fn bytes(self, bytes: usize) -> Self {
         Self { bytes, ..self }
     }
