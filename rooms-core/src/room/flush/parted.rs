@@ -9,6 +9,7 @@ use crate::{lock::lock, node::ConnectionId, room::Room};
 /// Those who left since the round began. Each is there once, however often it comes back, as it waits for the end of the round.
 /// None while nobody left: nearly all rounds are over before somebody does.
 #[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "a node has many rooms, and nearly none of them has it")]
 pub(super) struct Parted(Option<Box<HashSet<ConnectionId>>>);
 
 impl Progress {
