@@ -64,10 +64,18 @@ fn with_tokens(tokens: JwtAuthenticator) -> Endpoint {
     Endpoint::new().query_token("token").authenticator(tokens)
 }
 
+/// Longer than the test waits for an answer: none comes because the time for it is over.
+const NEVER: Duration = PATIENCE.saturating_mul(2);
+
 /// Lets a stranger try each case step by step, with a message to the neighbour after each step.
-async fn each_beside_a_neighbour(adapter: Adapter, endpoints: Vec<(&'static str, Endpoint)>, cases: &[Case<'_>]) {
-    let short = |limits: &mut rooms::Limits| limits.handshake_timeout = Duration::from_millis(500);
-    let service = Served::start(adapter, endpoints, move |builder| builder.limits(short)).await;
+async fn each_beside_a_neighbour(
+    adapter: Adapter,
+    handshake_timeout: Duration,
+    endpoints: Vec<(&'static str, Endpoint)>,
+    cases: &[Case<'_>],
+) {
+    let limits = move |limits: &mut rooms::Limits| limits.handshake_timeout = handshake_timeout;
+    let service = Served::start(adapter, endpoints, move |builder| builder.limits(limits)).await;
     let mut neighbour = Neighbour::join(&service).await;
     for (what, target, headers, expected) in cases {
         let what = &format!("{adapter:?}, {what}");
@@ -142,7 +150,7 @@ async fn a_bad_token_is_told_so_and_costs_a_neighbour_nothing() {
         ("a good one", format!("/posts/42?token={good}"), String::new(), Joined),
     ]);
     for adapter in BOTH {
-        each_beside_a_neighbour(adapter, endpoints(), &cases).await;
+        each_beside_a_neighbour(adapter, NEVER, endpoints(), &cases).await;
     }
 }
 
@@ -176,7 +184,7 @@ async fn two_tokens_and_foreign_cookies_are_refused_and_cost_a_neighbour_nothing
         ("a good protocol", plain, format!("{app}{protocol}"), Joined),
     ];
     for adapter in BOTH {
-        each_beside_a_neighbour(adapter, endpoints(), &cases).await;
+        each_beside_a_neighbour(adapter, NEVER, endpoints(), &cases).await;
     }
 }
 
@@ -231,17 +239,17 @@ async fn a_bad_provider_of_keys_costs_a_neighbour_nothing() {
         case("no keys", "empty", &known, Closed(1013)),
         case("a secret among them", "secret", &known, Closed(1013)),
         case("nobody there", "down", &known, Closed(1013)),
-        case("no answer", "slow", &known, Closed(1013)),
         case("keys that are elsewhere", "redirects", &known, Closed(1013)),
         case("keys without an end over HTTP", "endless", &known, Closed(1013)),
         case("a key that it does not have", "good", &unknown, Closed(1008)),
         case("a key that it has", "good", &known, Joined),
         case("a key that it has, over HTTP", "http", &known, Joined),
     ];
+    let no_answer = [case("no answer", "slow", &known, Closed(1013))];
     let (elsewhere, requests) = provider(ok(&set("a"))).await;
     let redirect = format!("HTTP/1.1 302 Found\r\nLocation: http://{elsewhere}/\r\nContent-Length: 0\r\n\r\n");
     let (redirects, _) = provider(redirect).await;
-    let (endless, _) = provider(format!("HTTP/1.1 200 OK\r\n\r\n{}", " ".repeat(2_000_000))).await;
+    let (endless, _) = provider(format!("HTTP/1.1 200 OK\r\n\r\n{}{}", set("a"), " ".repeat(2_000_000))).await;
     let (good, _) = provider(ok(&set("a"))).await;
     let over_http = |address| jwks::jwks(&format!("http://{address}/")).unwrap();
     for adapter in BOTH {
@@ -251,13 +259,14 @@ async fn a_bad_provider_of_keys_costs_a_neighbour_nothing() {
             ("empty", gives(|| r#"{"keys":[]}"#.to_owned())),
             ("secret", gives(|| r#"{"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0"}]}"#.to_owned())),
             ("down", JwtAuthenticator::fetched(|| async { Err(io::Error::other("no route to host")) })),
-            ("slow", JwtAuthenticator::fetched(pending::<Result<JwkSet, io::Error>>)),
             ("redirects", over_http(redirects)),
             ("endless", over_http(endless)),
             ("http", over_http(good)),
         ];
         let endpoints = endpoints.into_iter().map(|(name, tokens)| (name, with_tokens(tokens))).collect();
-        each_beside_a_neighbour(adapter, endpoints, &cases).await;
+        each_beside_a_neighbour(adapter, NEVER, endpoints, &cases).await;
+        let slow = with_tokens(JwtAuthenticator::fetched(pending::<Result<JwkSet, io::Error>>));
+        each_beside_a_neighbour(adapter, Duration::from_millis(500), vec![("slow", slow)], &no_answer).await;
     }
     assert_eq!(requests.load(Ordering::SeqCst), 0, "nobody was sent there");
 }

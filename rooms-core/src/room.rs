@@ -240,7 +240,8 @@ impl Room {
             let stands = state.stands();
             return (false, self.lost(&mut state, Reason::BusGap, stands));
         }
-        state.loss.kept();
+        let stands = state.stands();
+        self.say_before(&mut state, stands);
         state.loss.note_fleeting();
         (true, state.push(Entry { multi, fan_out, ..Entry::new(message, except, About::Content) }))
     }
@@ -281,6 +282,6 @@ mod tests {
     #[test]
     fn a_room_and_a_place_in_it_are_small() {
         let sizes = (size_of::<Room>(), size_of::<Share>(), size_of::<Option<Member>>());
-        assert_eq!(sizes, (336, 136, 24), "a node has many rooms, and every connection has a place");
+        assert_eq!(sizes, (344, 136, 24), "a node has many rooms, and every connection has a place");
     }
 }

@@ -158,7 +158,7 @@ async fn a_bad_provider_lets_nobody_in() {
         (
             "keys without an end",
             Box::new(|path, issuer| match path {
-                "/keys" => Some(format!("HTTP/1.1 200 OK\r\n\r\n{}", " ".repeat(2_000_000))),
+                "/keys" => Some(format!("HTTP/1.1 200 OK\r\n\r\n{}{}", keys("a"), " ".repeat(2_000_000))),
                 _ => good(path, issuer),
             }),
         ),

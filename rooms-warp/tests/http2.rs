@@ -197,29 +197,34 @@ async fn a_flood_of_streams_that_are_reset_leaves_nothing_behind_and_delays_nobo
     let neighbour = service.client().await;
     let mut stays = neighbour.joined("5").await;
     for _ in 0..5 {
-        let flood = service.client().await;
-        let before = service.upgrades.load(Ordering::Relaxed);
-        for n in 0..100 {
-            // Past a number of resets the server ends the connection.
-            let Ok(mut ready) = flood.0.clone().ready().await else { break };
-            let Ok((_, mut stream)) = ready.send_request(upgrade("6"), false) else { break };
-            // The first of a connection is let in before it is reset.
-            while n == 0 && service.upgrades.load(Ordering::Relaxed) == before {
-                yield_now().await;
-            }
-            stream.send_reset(Reason::CANCEL);
-        }
-        // Its answer, or its end, comes after all that was sent before it.
-        if let Ok(mut ready) = flood.0.ready().await
-            && let Ok((answer, _)) =
-                ready.send_request(Request::builder().uri("https://rooms.example/").body(()).unwrap(), true)
-        {
-            _ = answer.await;
-        }
+        timeout(PATIENCE, flood(&service)).await.expect("a flood is served, or its connection ends, in time");
     }
     assert!(service.upgrades.load(Ordering::Relaxed) > 5, "each of the five floods was served");
     service.until(|rooms| rooms.stats().connections == 1 && rooms.local_viewers(&post()) == 1).await;
     service.like().await;
     while stays.json().await["type"] != "liked" {}
     neighbour.page().await;
+}
+
+/// Asks for a hundred streams on a connection of its own, and resets each at once.
+async fn flood(service: &Service) {
+    let client = service.client().await;
+    let before = service.upgrades.load(Ordering::Relaxed);
+    for n in 0..100 {
+        // Past a number of resets the server ends the connection.
+        let Ok(mut ready) = client.0.clone().ready().await else { break };
+        let Ok((_, mut stream)) = ready.send_request(upgrade("6"), false) else { break };
+        // The first of a connection is let in before it is reset.
+        while n == 0 && service.upgrades.load(Ordering::Relaxed) == before {
+            yield_now().await;
+        }
+        stream.send_reset(Reason::CANCEL);
+    }
+    // Its answer, or its end, comes after all that was sent before it.
+    if let Ok(mut ready) = client.0.ready().await
+        && let Ok((answer, _)) =
+            ready.send_request(Request::builder().uri("https://rooms.example/").body(()).unwrap(), true)
+    {
+        _ = answer.await;
+    }
 }

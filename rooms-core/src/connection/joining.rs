@@ -15,6 +15,7 @@ use crate::{
     join_options::JoinOptions,
     kind::{Joining, Kind, Member, NotLetIn, Rights, Sort},
     message::{Form, Message},
+    node::ConnectionId,
     payload::Payload,
     presence::{Arrival, Listing, entry::Name},
     protocol::{self, Ref, Standing},
@@ -169,6 +170,9 @@ impl Connection {
             let mut joined = Joined { entered, viewers: 0, replayed: 0, begun: None, said };
             // Boxed, as is the reading of a history: a join is as large as the largest of what it waits for, and most joins
             // wait for nothing.
+            if room.is_in_hand(member.recipient.id()) {
+                Box::pin(put_down(&shared, room, member.recipient.id())).await?;
+            }
             if !room.knows_others() {
                 Box::pin(subscribed(&shared, room)).await?;
             }
@@ -248,6 +252,15 @@ pub(super) async fn subscribed(shared: &Shared, room: &Room) -> Result<(), JoinE
             }
             Err(JoinError::Unavailable { room: room.key.clone() })
         }
+        Err(RuntimeEnded) => Err(JoinError::RuntimeEnded { room: room.key.clone() }),
+    }
+}
+
+/// Waits until no flusher has something in hand that the connection is to be given from before it left.
+async fn put_down(shared: &Shared, room: &Room, connection: ConnectionId) -> Result<(), JoinError> {
+    match shared.runtime.wait(timeout(shared.limits.subscribe_timeout, room.put_down(connection))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(JoinError::Unavailable { room: room.key.clone() }),
         Err(RuntimeEnded) => Err(JoinError::RuntimeEnded { room: room.key.clone() }),
     }
 }

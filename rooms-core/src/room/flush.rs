@@ -2,6 +2,7 @@
 
 #[cfg(all(test, rooms_loom))]
 mod model;
+mod parted;
 mod paused;
 
 use std::{
@@ -12,6 +13,8 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::runtime::Handle;
+
+use parted::Parted;
 
 use super::{Room, State, deflated::Deflated};
 use crate::{
@@ -77,6 +80,7 @@ pub(super) struct Progress {
     begun: Option<Stopwatch>,
     /// It also goes to the members that are paused.
     to_paused: bool,
+    parted: Parted,
 }
 
 impl Progress {
@@ -244,9 +248,11 @@ impl State {
         if let Some(begun) = self.progress.begun.take() {
             room.kind.metrics.fan_out.since(begun);
         }
+        self.progress.parted = Parted::default();
         self.tell_those_behind(room);
         self.log.trim(self.progress.goal, given);
-        room.say_again(self);
+        let stands = self.stands();
+        room.say_again(self, stands);
         let head = self.log.head();
         if head == self.progress.goal || self.members.is_empty() {
             return false;

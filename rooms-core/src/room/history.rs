@@ -83,6 +83,7 @@ impl Room {
         if logged.left_out {
             return (true, self.lost(state, Reason::BusGap, Some(logged.position)));
         }
+        let before = logged.before();
         let Some(content) = logged.content else { return (true, Effects::default()) };
         if state.members.is_empty() {
             return (true, Effects::default());
@@ -91,7 +92,7 @@ impl Room {
         if !state.log.fits(bare.frame().len(), self.twice()) {
             return (false, self.lost(state, Reason::BusGap, Some(logged.position)));
         }
-        state.loss.kept();
+        self.say_before(state, Some(before));
         let about = if logged.position.offset() == 0 { About::Content } else { About::Logged(logged.position) };
         let entry = Entry { multi: Some(positioned), fan_out, ..Entry::new(bare, content.except, about) };
         (true, state.push(entry))

@@ -13,8 +13,8 @@ use crate::{
 pub(super) struct Loss {
     /// The place of the last word of it in the log, and its reason, if no message was kept since.
     told: Option<(u64, Reason)>,
-    /// More was lost when somebody had been given that word already. One more is due with the next round, not at once:
-    /// a bus that outruns the room would have one for each chunk of members.
+    /// More was lost when somebody had been given that word already. One more is due with the next round, or before the next
+    /// message, and not at once: a bus that outruns the room would have one for each chunk of members.
     again: Option<Reason>,
     /// Counts what no history gives again: messages that are not in it, and losses. Goes round: nobody is paused for four
     /// billion of them.
@@ -22,11 +22,6 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    /// A message was kept: what is lost after it is another loss.
-    pub(super) const fn kept(&mut self) {
-        self.told = None;
-    }
-
     /// Something came, or was lost, that no history gives again.
     pub(super) const fn note_fleeting(&mut self) {
         self.fleeting = self.fleeting.wrapping_add(1);
@@ -89,11 +84,16 @@ impl Room {
         }
     }
 
-    /// The word that is due with the next round, of the newest of those losses.
-    pub(super) fn say_again(&self, state: &mut State) {
+    /// A message is kept next: a word that is due comes before it, and what is lost after it is another loss.
+    pub(super) fn say_before(&self, state: &mut State, stands: Option<Position>) {
+        self.say_again(state, stands);
+        state.loss.told = None;
+    }
+
+    /// The word that is due with the next round or before the next message, of the newest of those losses.
+    pub(super) fn say_again(&self, state: &mut State, stands: Option<Position>) {
         if let Some(reason) = state.loss.again.take() {
             state.loss.told = Some((state.log.head(), reason));
-            let stands = state.stands();
             self.count_loss(reason);
             state.log.push(self.word_of_loss(reason, stands));
         }

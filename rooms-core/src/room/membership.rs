@@ -215,6 +215,7 @@ impl Room {
         let mut state = lock(&self.state);
         let Some(member) = state.members.get_mut(slot).and_then(Option::take) else { return Effects::default() };
         state.free.push(slot);
+        state.progress.part(slot, member.recipient.id());
         if state.replay.as_mut().is_some_and(|replay| replay.behind.remove(&slot).is_some()) {
             member.recipient.caught_up(&self.key);
         }

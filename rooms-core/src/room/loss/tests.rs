@@ -75,7 +75,7 @@ async fn what_is_lost_in_the_round_that_says_it_again_is_not_said_a_third_time()
     _ = bed.0.gap();
     bed.state(|state| state.ahead = state.log.head());
     _ = bed.0.gap();
-    bed.state(|state| bed.0.say_again(state));
+    bed.state(|state| bed.0.say_again(state, None));
     assert_eq!(words(&bed), 2);
     assert!(bed.0.gap().lost.is_none(), "the word that was just said is ahead of everybody");
     served(&bed).await;
@@ -107,6 +107,19 @@ async fn what_is_said_again_has_the_reason_of_what_was_lost_then() {
     served(&bed).await;
     let told = seat.takes();
     assert!(told.len() == 2 && told[0].contains("bus_gap") && told[1].contains("epoch"), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_is_due_is_said_before_the_next_message() {
+    let bed = bed();
+    let seat = bed.live(1);
+    _ = bed.state(|state| bed.0.lost(state, Reason::BusGap, None));
+    bed.state(|state| state.ahead = state.log.head());
+    _ = bed.state(|state| bed.0.lost(state, Reason::Epoch, None));
+    bed.say("next").await;
+    served(&bed).await;
+    let told = seat.takes();
+    assert!(told.len() == 3 && told[1].contains("epoch") && told[2] == "next", "{told:?}");
 }
 
 #[tokio::test]
