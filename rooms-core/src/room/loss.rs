@@ -76,8 +76,6 @@ impl Room {
             }
             _ => {
                 state.loss.told = Some((state.log.head(), reason));
-                // This tells of what was due to be said again, too.
-                state.loss.again = None;
                 self.count_loss(reason);
                 Effects { lost: Some(reason), ..state.push(self.word_of_loss(reason, position)) }
             }

@@ -83,21 +83,6 @@ async fn what_is_lost_in_the_round_that_says_it_again_is_not_said_a_third_time()
 }
 
 #[tokio::test]
-async fn what_is_due_to_be_said_again_is_said_by_the_word_of_a_later_loss() {
-    let bed = bed();
-    let seat = bed.live(1);
-    _ = bed.0.gap();
-    bed.state(|state| state.ahead = state.log.head());
-    _ = bed.0.gap();
-    _ = bed.0.append(crate::message::Message::text("kept"), None, crate::envelope::Carried::Bare, None);
-    assert!(bed.0.gap().lost.is_some());
-    served(&bed).await;
-    let told = seat.takes();
-    let brief: Vec<bool> = told.iter().map(|text| text.contains("resync")).collect();
-    assert_eq!(brief, [true, false, true], "{told:?}");
-}
-
-#[tokio::test]
 async fn what_is_said_again_has_the_reason_of_what_was_lost_then() {
     let bed = bed();
     let seat = bed.live(1);
