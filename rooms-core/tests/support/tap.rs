@@ -16,7 +16,8 @@ struct State {
     shut: bool,
     /// Messages that it takes though it is shut.
     free: usize,
-    waker: Option<Waker>,
+    /// Of each sink that waits: the one of a connection that has ended may do so beside that of the next.
+    wakers: Vec<Waker>,
 }
 
 /// The hand at the tap; open at first.
@@ -45,9 +46,7 @@ impl Tap {
     fn set(&self, shut: bool, free: usize) {
         let mut state = self.0.lock().unwrap();
         (state.shut, state.free) = (shut, free);
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
+        state.wakers.drain(..).for_each(Waker::wake);
     }
 }
 
@@ -57,7 +56,9 @@ impl Sink<Message> for TapSink {
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let mut state = self.tap.0.lock().unwrap();
         if state.shut && state.free == 0 {
-            state.waker = Some(cx.waker().clone());
+            if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                state.wakers.push(cx.waker().clone());
+            }
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
